@@ -1,0 +1,2 @@
+//! The `worker-node` program.
+fn main() {}
