@@ -1,0 +1,11 @@
+//! Decisions without side effects: every rule of the worker that can be stated as a function of values. Imports the standard
+//! library and `thiserror` alone: no clock, randomness, async or logging; `now` and jitter are arguments.
+#![warn(clippy::wildcard_enum_match_arm)]
+
+pub mod admission;
+pub mod id;
+pub mod log_line;
+pub mod outcome;
+pub mod record;
+pub mod spec;
+pub mod text;

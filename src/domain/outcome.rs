@@ -1,0 +1,218 @@
+//! How a task ended, in which words the master is told, and the trailer line that carries what its messages have no field for.
+
+use std::{fmt, time::Duration};
+
+/// How a task ended. One per task; durable before anybody hears of it, and never changed after it is sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The container ended by itself with exit code 0.
+    Succeeded,
+    /// It did not, and why.
+    Failed(Failure),
+    /// The master asked for an end, and nothing had been reported before.
+    Cancelled,
+}
+
+/// Why a task failed. The text of each is for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// Exit code other than 0.
+    ExitCode(i64),
+    /// Ended by a signal (exit code over 128) that we did not send.
+    Signal(i64),
+    /// The kernel killed it for want of memory.
+    OutOfMemory,
+    /// It ran over its time.
+    TimedOut,
+    /// The image could not be had: the registry's words.
+    Pull(String),
+    /// The container could not be created: the engine's words.
+    Create(String),
+    /// The container could not be started: the engine's words.
+    Start(String),
+    /// It was impossible from the beginning.
+    Impossible(String),
+    /// Its end is not known: the container is gone, or the engine lost it.
+    EngineLost(String),
+    /// Stopped by the engine or by somebody else, whatever its exit code says.
+    StoppedByOther(String),
+    /// The worker itself failed at it.
+    Internal(String),
+}
+
+/// The contract's words for an outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StatusWord {
+    /// Ended well.
+    Success,
+    /// Did not.
+    Failed,
+    /// Ended on request.
+    Cancelled,
+}
+
+impl StatusWord {
+    /// The word in a TaskResult.
+    #[must_use]
+    pub fn in_report(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The word in the last chunk of a log stream; the master writes it into its database as it is.
+    #[must_use]
+    pub fn in_log(self) -> &'static str {
+        match self {
+            Self::Success => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl Outcome {
+    /// The contract's word for it.
+    #[must_use]
+    pub fn word(&self) -> StatusWord {
+        match self {
+            Self::Succeeded => StatusWord::Success,
+            Self::Failed(_) => StatusWord::Failed,
+            Self::Cancelled => StatusWord::Cancelled,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ExitCode(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => write!(f, "killed by signal {signal}"),
+            Self::OutOfMemory => f.write_str("out of memory"),
+            Self::TimedOut => f.write_str("timed out"),
+            Self::Pull(why) => write!(f, "the image could not be pulled: {why}"),
+            Self::Create(why) => write!(f, "the container could not be created: {why}"),
+            Self::Start(why) => write!(f, "the container could not be started: {why}"),
+            Self::Impossible(why) => write!(f, "impossible on this worker: {why}"),
+            Self::EngineLost(why) => write!(f, "its end is not known: {why}"),
+            Self::StoppedByOther(why) => write!(f, "stopped by the engine or another party: {why}"),
+            Self::Internal(why) => write!(f, "internal error of the worker: {why}"),
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Succeeded => f.write_str("succeeded"),
+            Self::Failed(failure) => write!(f, "failed: {failure}"),
+            Self::Cancelled => f.write_str("cancelled"),
+        }
+    }
+}
+
+/// What is known of a container's end, from `wait` or `inspect`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Exit {
+    /// As the engine tells it; 128 + n after signal n.
+    pub code: i64,
+    /// The kernel's out-of-memory killer was at work.
+    pub oom_killed: bool,
+    /// From the container's start to its end, by the engine's clock; zero where it makes no sense.
+    pub duration: Duration,
+    /// Peak memory in bytes, where it was seen.
+    pub peak_memory: Option<u64>,
+}
+
+impl Exit {
+    /// What an end means that nobody asked for.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        match self.code {
+            _ if self.oom_killed => Outcome::Failed(Failure::OutOfMemory),
+            0 => Outcome::Succeeded,
+            code @ 129..=192 => Outcome::Failed(Failure::Signal(code - 128)),
+            code => Outcome::Failed(Failure::ExitCode(code)),
+        }
+    }
+}
+
+/// The last line of every task's log: what a TaskResult has no field for.
+#[derive(Debug, Clone, Copy)]
+pub struct Trailer<'a> {
+    /// How it ended.
+    pub outcome: &'a Outcome,
+    /// What the container said, if one ran.
+    pub exit: Option<&'a Exit>,
+    /// Further remarks: outputs skipped, an upload that failed, bytes of log left out.
+    pub notes: &'a [String],
+}
+
+impl fmt::Display for Trailer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[worker-node] {}", self.outcome)?;
+        if let Some(exit) = self.exit {
+            write!(f, "; exit code {}", exit.code)?;
+            if (129..=192).contains(&exit.code) {
+                write!(f, ", signal {}", exit.code - 128)?;
+            }
+            if exit.oom_killed {
+                f.write_str(", out of memory")?;
+            }
+            write!(f, ", duration {:.3} s", exit.duration.as_secs_f64())?;
+            match exit.peak_memory {
+                #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+                Some(bytes) => write!(f, ", peak memory {:.1} MiB", bytes as f64 / 1_048_576.0)?,
+                None => f.write_str(", peak memory unknown")?,
+            }
+        }
+        self.notes.iter().try_for_each(|note| write!(f, "; {note}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exit_is_read_as_people_read_it() {
+        let code = |code| Exit {
+            code,
+            ..Exit::default()
+        };
+
+        assert_eq!(code(0).outcome(), Outcome::Succeeded);
+        assert_eq!(code(3).outcome(), Outcome::Failed(Failure::ExitCode(3)));
+        assert_eq!(code(137).outcome(), Outcome::Failed(Failure::Signal(9)));
+        assert_eq!(code(255).outcome(), Outcome::Failed(Failure::ExitCode(255)));
+        let oom = Exit {
+            code: 137,
+            oom_killed: true,
+            ..Exit::default()
+        };
+        assert_eq!(oom.outcome(), Outcome::Failed(Failure::OutOfMemory));
+    }
+
+    #[test]
+    fn the_trailer_is_one_line_with_all_that_the_report_has_no_field_for() {
+        let exit = Exit {
+            code: 137,
+            oom_killed: true,
+            duration: Duration::from_millis(1_234),
+            peak_memory: Some(64 * 1024 * 1024),
+        };
+        let trailer = Trailer {
+            outcome: &exit.outcome(),
+            exit: Some(&exit),
+            notes: &["1 file skipped".into()],
+        };
+
+        assert_eq!(
+            trailer.to_string(),
+            "[worker-node] failed: out of memory; exit code 137, signal 9, out of memory, duration 1.234 s, \
+             peak memory 64.0 MiB; 1 file skipped"
+        );
+    }
+}

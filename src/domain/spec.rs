@@ -1,0 +1,281 @@
+//! What a task asks for, and whether it can be had at all. A permanent impossibility is found here, before anything runs;
+//! whether there is room right now is `admission`'s question.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use super::id::{NameError, PayloadDigest, TaskId, check_safe_name};
+
+/// The kernel's limit for one argument (`MAX_ARG_STRLEN`), in bytes, its closing NUL included.
+pub const COMMAND_LIMIT: usize = 128 * 1024;
+
+/// Bytes in a GiB, the contract's unit for memory and storage.
+pub const GIB: f64 = 1_073_741_824.0;
+
+/// The least memory limit that the engine takes, in bytes; a smaller wish is raised to it.
+pub const MEMORY_FLOOR: u64 = 6 * 1024 * 1024;
+
+/// A task as its master describes it, in the master's units.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskSpec {
+    /// The master's id of it.
+    pub id: TaskId,
+    /// The image reference as written by the user.
+    pub image: String,
+    /// What a shell shall run; empty means the image's default.
+    pub command: String,
+    /// What it wants of the machine.
+    pub wants: Wants,
+    /// Who submitted it; may be empty.
+    pub user_id: String,
+    /// What the user calls it; may be empty, may hold `/` and `:`.
+    pub task_name: String,
+    /// The master's class of task; may be empty.
+    pub task_type: String,
+    /// The master's own planning figure, carried along.
+    pub sla_multiplier: f64,
+    /// Unix seconds.
+    pub submitted_at: i64,
+}
+
+/// Resources wanted; 0 means no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Wants {
+    /// Cores.
+    pub cpu: f64,
+    /// GiB.
+    pub memory: f64,
+    /// GiB.
+    pub storage: f64,
+    /// Number of GPUs.
+    pub gpu: f64,
+}
+
+/// A task offered, with the digest that tells a repeat from another payload under the same id.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Offer {
+    /// The task.
+    pub spec: TaskSpec,
+    /// Over the fields that make it the same task.
+    pub digest: PayloadDigest,
+}
+
+/// What this machine has in all, in the contract's units.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct MachineTotals {
+    /// Cores.
+    pub cpu: f64,
+    /// GiB.
+    pub memory: f64,
+    /// GiB, the size of the file system that holds the state folder.
+    pub storage: f64,
+    /// Number of GPUs.
+    pub gpu: f64,
+}
+
+/// Why a task can never run here. The task is accepted and then fails with this text.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum Impossible {
+    /// The id cannot be used as a name.
+    #[error("the task id {0}")]
+    Id(NameError),
+    /// The command holds a byte that no argument can hold.
+    #[error("the command holds a NUL byte, which no program can be given as an argument")]
+    CommandNul,
+    /// The command is over the kernel's limit for one argument.
+    #[error("the command has {0} bytes; the kernel's limit for one argument is {limit}", limit = COMMAND_LIMIT - 1)]
+    CommandTooLong(usize),
+    /// A figure that is no amount.
+    #[error("{what} is {value}, which is no amount; give 0 for no limit or a positive number")]
+    NoAmount {
+        /// The field's name in the contract.
+        what: &'static str,
+        /// What was asked for.
+        value: f64,
+    },
+    /// More than the machine has, in all.
+    #[error("{what} is {wanted}, but this worker has {total} in all")]
+    BeyondMachine {
+        /// The field's name in the contract.
+        what: &'static str,
+        /// What was asked for.
+        wanted: f64,
+        /// What the machine has.
+        total: f64,
+    },
+    /// The image's name is none.
+    #[error("the image name {name:?} is not valid: {reason}")]
+    ImageName {
+        /// As the user wrote it.
+        name: String,
+        /// What the grammar says.
+        reason: String,
+    },
+}
+
+impl TaskSpec {
+    /// Checks everything that can be known without the engine.
+    ///
+    /// # Errors
+    /// The first thing found that makes the task impossible on this machine for ever.
+    pub fn check(&self, totals: &MachineTotals) -> Result<(), Impossible> {
+        check_safe_name(self.id.as_str()).map_err(Impossible::Id)?;
+        if self.command.contains('\0') {
+            return Err(Impossible::CommandNul);
+        }
+        if self.command.len() >= COMMAND_LIMIT {
+            return Err(Impossible::CommandTooLong(self.command.len()));
+        }
+        self.wants.check(totals)
+    }
+}
+
+impl Wants {
+    fn check(&self, totals: &MachineTotals) -> Result<(), Impossible> {
+        check_amount("req_cpu", self.cpu, totals.cpu)?;
+        check_amount("req_memory", self.memory, totals.memory)?;
+        check_amount("req_storage", self.storage, totals.storage)?;
+        check_amount("req_gpu", self.gpu, totals.gpu)
+    }
+
+    /// The memory limit in bytes, raised to the engine's least; `None` for no limit.
+    #[must_use]
+    pub fn memory_bytes(&self) -> Option<u64> {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "checked: a positive amount below the machine's"
+        )]
+        (self.memory > 0.0).then(|| ((self.memory * GIB) as u64).max(MEMORY_FLOOR))
+    }
+
+    /// The CPU limit in billionths of a core, at least a hundredth of a core (the engine's least); `None` for no limit.
+    #[must_use]
+    pub fn nano_cpus(&self) -> Option<i64> {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "checked: a positive amount below the machine's"
+        )]
+        (self.cpu > 0.0).then(|| (self.cpu.max(0.01) * 1e9) as i64)
+    }
+}
+
+fn check_amount(what: &'static str, wanted: f64, total: f64) -> Result<(), Impossible> {
+    if !wanted.is_finite() || wanted < 0.0 {
+        return Err(Impossible::NoAmount {
+            what,
+            value: wanted,
+        });
+    }
+    if wanted > total {
+        return Err(Impossible::BeyondMachine {
+            what,
+            wanted,
+            total: round2(total),
+        });
+    }
+    Ok(())
+}
+
+fn round2(value: f64) -> f64 {
+    (value * 100.0).floor() / 100.0
+}
+
+impl fmt::Display for Wants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "cpu={} memory={}GiB storage={}GiB gpu={}",
+            self.cpu, self.memory, self.storage, self.gpu
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(id: &str) -> TaskSpec {
+        TaskSpec {
+            id: TaskId::new(id).unwrap(),
+            image: "busybox".into(),
+            command: "true".into(),
+            wants: Wants::default(),
+            user_id: String::new(),
+            task_name: String::new(),
+            task_type: String::new(),
+            sla_multiplier: 1.0,
+            submitted_at: 0,
+        }
+    }
+
+    const TOTALS: MachineTotals = MachineTotals {
+        cpu: 2.0,
+        memory: 4.0,
+        storage: 10.0,
+        gpu: 0.0,
+    };
+
+    #[test]
+    fn an_unsafe_id_is_impossible() {
+        assert!(matches!(
+            spec("../../x").check(&TOTALS),
+            Err(Impossible::Id(NameError::Characters))
+        ));
+    }
+
+    #[test]
+    fn a_command_that_no_kernel_takes_is_impossible() {
+        let mut nul = spec("a");
+        nul.command = "echo \0".into();
+        let mut long = spec("a");
+        long.command = "x".repeat(COMMAND_LIMIT);
+        let mut longest = spec("a");
+        longest.command = "x".repeat(COMMAND_LIMIT - 1);
+
+        assert_eq!(nul.check(&TOTALS), Err(Impossible::CommandNul));
+        assert_eq!(
+            long.check(&TOTALS),
+            Err(Impossible::CommandTooLong(COMMAND_LIMIT))
+        );
+        assert_eq!(longest.check(&TOTALS), Ok(()));
+    }
+
+    #[test]
+    fn amounts_must_be_amounts_and_fit_the_machine() {
+        for (cpu, fits) in [
+            (0.0, true),
+            (2.0, true),
+            (2.1, false),
+            (-1.0, false),
+            (f64::NAN, false),
+            (f64::INFINITY, false),
+        ] {
+            let mut wanting = spec("a");
+            wanting.wants.cpu = cpu;
+
+            assert_eq!(wanting.check(&TOTALS).is_ok(), fits, "cpu {cpu}");
+        }
+        let mut gpu = spec("a");
+        gpu.wants.gpu = 1.0;
+        assert_eq!(
+            gpu.check(&TOTALS).unwrap_err().to_string(),
+            "req_gpu is 1, but this worker has 0 in all"
+        );
+    }
+
+    #[test]
+    fn limits_are_raised_to_what_the_engine_takes() {
+        let tiny = Wants {
+            cpu: 0.000_1,
+            memory: 0.000_1,
+            ..Wants::default()
+        };
+
+        assert_eq!(tiny.memory_bytes(), Some(MEMORY_FLOOR));
+        assert_eq!(tiny.nano_cpus(), Some(10_000_000));
+        assert_eq!(Wants::default().memory_bytes(), None);
+        assert_eq!(Wants::default().nano_cpus(), None);
+    }
+}

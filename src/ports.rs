@@ -1,0 +1,9 @@
+//! What the actors need of the world, in domain words. Adapters implement these: `engine` (Docker), `grpc` (the master),
+//! `journal` (SQLite), `outputs` (folders), and the fakes of the tests.
+
+pub mod clock;
+pub mod engine;
+pub mod journal;
+pub mod master;
+pub mod outputs;
+pub mod spool;

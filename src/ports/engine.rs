@@ -1,0 +1,327 @@
+//! The container engine.
+
+use std::{path::PathBuf, pin::Pin, time::SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::Stream;
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+use crate::domain::{
+    id::{Attempt, ContainerId, ContainerName, PayloadDigest, TaskId, WorkerId},
+    log_line::Source,
+    record::TaskRecord,
+    spec::TaskSpec,
+};
+
+/// What the engine says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineInfo {
+    /// The same for as long as the engine keeps its data: two workers of one id must not share one.
+    pub id: String,
+    /// Such as `20.10.24`.
+    pub version: String,
+    /// Such as `1.41`.
+    pub api_version: String,
+    /// Its containers see this machine's files: reached over a unix socket, and the same kernel.
+    pub local: bool,
+}
+
+/// A checked image reference, in the engine's normal form (`docker.io/library/busybox:latest`).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ImageRef(pub String);
+
+/// An image that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// What to create from: an id within this engine.
+    pub id: String,
+    /// The registry's digest, where the image has one: for records and comparisons across engines.
+    pub repo_digest: Option<String>,
+}
+
+/// What a container is made from.
+#[derive(Debug, Clone)]
+pub struct ContainerPlan {
+    /// Fixed beforehand.
+    pub name: ContainerName,
+    /// Whose worker.
+    pub worker: WorkerId,
+    /// The task with its limits and command.
+    pub spec: TaskSpec,
+    /// Of the offer.
+    pub digest: PayloadDigest,
+    /// Which try.
+    pub attempt: Attempt,
+    /// When the task was accepted.
+    pub created: SystemTime,
+    /// What to run.
+    pub image: Image,
+    /// Bound at `/output`, or nothing: then the adapter makes `/output` inside the container before it is started.
+    pub output_folder: Option<PathBuf>,
+    /// Limits are set on the container; else they are only reserved.
+    pub enforce_limits: bool,
+}
+
+/// Where a container stands; unknown is never taken for 'exited'.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContainerState {
+    /// Made; `started_at` of the engine is zero.
+    Created,
+    /// Running or paused.
+    Running,
+    /// Ended.
+    Exited(ExitFacts),
+}
+
+/// What `inspect` tells of an ended container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExitFacts {
+    /// Exit code, 128 + n after signal n.
+    pub code: i64,
+    /// Killed for want of memory.
+    pub oom_killed: bool,
+    /// By the engine's clock; `None` where it never started.
+    pub started_at: Option<SystemTime>,
+    /// By the engine's clock.
+    pub finished_at: Option<SystemTime>,
+}
+
+/// What `inspect` tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerFacts {
+    /// The engine's id of it.
+    pub id: ContainerId,
+    /// Where it stands.
+    pub state: ContainerState,
+    /// Ours, if it has our labels.
+    pub ours: Option<Ours>,
+    /// The engine's own words about a start that failed, else empty.
+    pub error: String,
+}
+
+/// What our labels on a container say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ours {
+    /// Whose worker.
+    pub worker: String,
+    /// Which task.
+    pub task: String,
+    /// Which try.
+    pub attempt: Attempt,
+    /// Of the offer, in hex.
+    pub digest: String,
+}
+
+/// One line of a listing of this worker's containers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listed {
+    /// Which container.
+    pub id: ContainerId,
+    /// What its labels say.
+    pub ours: Ours,
+    /// A record rebuilt from the labels, for a journal that was lost; `None` where the labels are damaged.
+    pub record: Option<Box<TaskRecord>>,
+    /// It runs.
+    pub running: bool,
+}
+
+/// Bytes of a container's output as they came, not yet split into lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// stdout or stderr.
+    pub source: Source,
+    /// What came.
+    pub bytes: Bytes,
+}
+
+/// A stream of a container's output. Its end never means that the container exited.
+pub type Frames = Pin<Box<dyn Stream<Item = Result<Frame, EngineError>> + Send>>;
+
+/// A stream of a tar archive.
+pub type TarStream = Pin<Box<dyn Stream<Item = Result<Bytes, EngineError>> + Send>>;
+
+/// A hint that something changed; the truth is a listing or an inspection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineEvent {
+    /// Which container.
+    pub container: ContainerId,
+    /// The engine's word: `start`, `die`, `kill`, `oom`, `destroy`, ...
+    pub action: String,
+}
+
+/// A stream of hints.
+pub type Events = Pin<Box<dyn Stream<Item = Result<EngineEvent, EngineError>> + Send>>;
+
+/// A signal for a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// Please end.
+    Term,
+    /// End now.
+    Kill,
+}
+
+/// Why a call to the engine did not do what it was for; a variant per decision of the caller.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum EngineError {
+    /// The engine cannot be reached, or it broke off: what the call did is unknown.
+    #[error("the engine is away: {0}")]
+    Away(String),
+    /// No answer within the call's deadline: what the call did is unknown.
+    #[error("the engine did not answer in time: {0}")]
+    Deadline(&'static str),
+    /// No such container or image.
+    #[error("{0}")]
+    NotFound(String),
+    /// The name is taken, or the container is not in a state for that.
+    #[error("{0}")]
+    Conflict(String),
+    /// The registry wants other credentials.
+    #[error("{0}")]
+    Unauthorized(String),
+    /// The request itself is wrong: the same again would fail again.
+    #[error("{0}")]
+    Invalid(String),
+    /// The engine failed at it; it may work later.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// A container engine. Every call but `attach`, `wait`, `events`, `pull` and the streams has a deadline of its own.
+#[async_trait]
+pub trait ContainerEngine: Send + Sync {
+    /// Asks whether it is there, and who it is.
+    ///
+    /// # Errors
+    /// It is away.
+    async fn info(&self) -> Result<EngineInfo, EngineError>;
+
+    /// Checks an image reference as the user wrote it, without the engine.
+    ///
+    /// # Errors
+    /// What the grammar says.
+    fn parse_image(&self, name: &str) -> Result<ImageRef, String>;
+
+    /// Looks for an image on this machine.
+    ///
+    /// # Errors
+    /// The engine's.
+    async fn find_image(&self, image: &ImageRef) -> Result<Option<Image>, EngineError>;
+
+    /// Pulls an image once; progress as lines for people. Dropping the future ends the pull. No deadline: the caller watches
+    /// the progress, each line or silent step (`None`) of which counts as a sign of life.
+    ///
+    /// # Errors
+    /// `NotFound`, `Unauthorized`, `Invalid` are permanent.
+    async fn pull(
+        &self,
+        image: &ImageRef,
+        progress: mpsc::Sender<Option<String>>,
+    ) -> Result<Image, EngineError>;
+
+    /// Creates a container under the plan's name.
+    ///
+    /// # Errors
+    /// `Conflict`: the name is taken.
+    async fn create(&self, plan: &ContainerPlan) -> Result<ContainerId, EngineError>;
+
+    /// Opens the stream of a container's output, from before its start on, byte-exact. Must be read on, or the container blocks.
+    ///
+    /// # Errors
+    /// The engine's.
+    async fn attach(&self, container: &ContainerId) -> Result<Frames, EngineError>;
+
+    /// Reads the engine's own record of the output of a container from its beginning to its present end.
+    ///
+    /// # Errors
+    /// The engine's.
+    async fn logs(&self, container: &ContainerId) -> Result<Frames, EngineError>;
+
+    /// Starts it. Not idempotent: a second start after its exit runs it again.
+    ///
+    /// # Errors
+    /// `Away` and `Deadline`: unknown whether it runs.
+    async fn start(&self, container: &ContainerId) -> Result<(), EngineError>;
+
+    /// Waits for the end of a started container; at once for an ended one. Returns the exit code.
+    ///
+    /// # Errors
+    /// The engine's.
+    async fn wait(&self, container: &ContainerId) -> Result<i64, EngineError>;
+
+    /// Looks at a container by id or name.
+    ///
+    /// # Errors
+    /// `NotFound`: there is none.
+    async fn inspect(&self, id_or_name: &str) -> Result<ContainerFacts, EngineError>;
+
+    /// Whether the engine remembers a start of that container.
+    ///
+    /// # Errors
+    /// The engine's.
+    async fn was_started(&self, container: &ContainerId) -> Result<bool, EngineError>;
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// `Conflict`: it does not run.
+    async fn kill(&self, container: &ContainerId, signal: Signal) -> Result<(), EngineError>;
+
+    /// Removes it with its anonymous volumes; a missing one is fine. A running one only by force.
+    ///
+    /// # Errors
+    /// The engine's.
+    async fn remove(&self, container: &ContainerId, force: Force) -> Result<(), EngineError>;
+
+    /// Peak memory of a running container in bytes, where the kernel tells.
+    ///
+    /// # Errors
+    /// The engine's.
+    async fn peak_memory(&self, container: &ContainerId) -> Result<Option<u64>, EngineError>;
+
+    /// Everything below `/output` of a container as a tar archive.
+    ///
+    /// # Errors
+    /// `NotFound`: there is no such folder.
+    async fn download_output(&self, container: &ContainerId) -> Result<TarStream, EngineError>;
+
+    /// All containers with this worker's label, whatever their state.
+    ///
+    /// # Errors
+    /// The engine's.
+    async fn list(&self, worker: &WorkerId) -> Result<Vec<Listed>, EngineError>;
+
+    /// Hints about this worker's containers from now on.
+    ///
+    /// # Errors
+    /// The engine's.
+    async fn events(&self, worker: &WorkerId) -> Result<Events, EngineError>;
+}
+
+/// Whether a running container may be removed too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Force {
+    /// A running one is a `Conflict`.
+    No,
+    /// It is killed first.
+    Yes,
+}
+
+/// Turns a task into the text of a label and back, so that a lost journal loses no upload, limit or timeout.
+pub trait SpecCodec: Send + Sync {
+    /// The whole Task message in base64, without secrets; without the command where it would be over 64 KiB.
+    fn encode(&self, spec: &TaskSpec) -> String;
+    /// Reads it back; `None` for damaged text.
+    fn decode(&self, label: &str) -> Option<TaskSpec>;
+}
+
+/// A task's id in a listing, for callers that need the domain's type.
+impl Ours {
+    /// The id, where it is one.
+    #[must_use]
+    pub fn task_id(&self) -> Option<TaskId> {
+        TaskId::new(self.task.clone()).ok()
+    }
+}

@@ -1,0 +1,66 @@
+//! The durable record of tasks, deliveries and settings.
+
+use thiserror::Error;
+
+use crate::domain::{
+    id::TaskId,
+    record::{Change, Snapshot, TaskRecord},
+};
+
+/// Opens and owns the store. One writer at a time; called on a thread that may block.
+pub trait JournalStore: Send {
+    /// Everything that is in it.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn snapshot(&mut self) -> Result<Snapshot, JournalError>;
+
+    /// One task's record, if it is there and not retired.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn task(&mut self, task: &TaskId) -> Result<Option<TaskRecord>, JournalError>;
+
+    /// Makes several requests durable in one commit. The inner results answer each request by itself: a refused one changes
+    /// nothing and leaves the others alone.
+    ///
+    /// # Errors
+    /// Nothing of the whole batch is durable.
+    fn commit(
+        &mut self,
+        requests: &[Vec<Change>],
+    ) -> Result<Vec<Result<(), Refused>>, JournalError>;
+}
+
+/// Why one request was not written, although the store works.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Refused {
+    /// Accept: the id is there already.
+    #[error("the task is there already")]
+    Duplicate,
+    /// The task is not there.
+    #[error("no such task")]
+    UnknownTask,
+    /// The record has gone past that step; a late writer tried to take it back.
+    #[error("the task has gone past that step")]
+    Past,
+}
+
+/// The store does not do its work.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum JournalError {
+    /// No space left.
+    #[error("the disk is full: {0}")]
+    Full(String),
+    /// Anything else of the disk or the database.
+    #[error("the journal cannot be used: {0}")]
+    Broken(String),
+    /// It was written by a newer version of this program.
+    #[error("the journal has format {found}, this program knows {known}; use a newer worker-node")]
+    Newer {
+        /// In the file.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+}

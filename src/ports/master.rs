@@ -1,0 +1,159 @@
+//! The master as the worker calls it.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use thiserror::Error;
+
+use super::outputs::OutputStore;
+use crate::domain::{
+    id::{ResultId, TaskId, WorkerId},
+    outcome::StatusWord,
+    record::OutputFile,
+    spec::MachineTotals,
+};
+
+/// `host:port` of a master, checked.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct MasterAddress(pub String);
+
+/// What a registration tells.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Registration {
+    /// Who we are.
+    pub worker: WorkerId,
+    /// Where we are reached: always `host:port`.
+    pub address: String,
+    /// What we have.
+    pub totals: MachineTotals,
+}
+
+/// One sign of life.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Beat {
+    /// Who we are.
+    pub worker: WorkerId,
+    /// Percent of the machine.
+    pub cpu: f64,
+    /// Percent of the machine.
+    pub memory: f64,
+    /// Percent of the file system that holds the state folder.
+    pub storage: f64,
+    /// Percent of the GPUs.
+    pub gpu: f64,
+    /// What runs, and what it holds.
+    pub running: Vec<RunningTask>,
+}
+
+/// A task as heartbeats list it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunningTask {
+    /// Which.
+    pub task: TaskId,
+    /// Cores held.
+    pub cpu: f64,
+    /// GiB held.
+    pub memory: f64,
+    /// GPUs held.
+    pub gpu: f64,
+    /// Where it stands, for people.
+    pub status: &'static str,
+}
+
+/// The output files of one task.
+#[derive(Clone)]
+pub struct Upload {
+    /// Whose.
+    pub task: TaskId,
+    /// Who submitted it.
+    pub user_id: String,
+    /// Its name; the adapter replaces `/`.
+    pub task_name: String,
+    /// Unix seconds.
+    pub submitted_at: i64,
+    /// What to send, in this order; not empty.
+    pub files: Vec<OutputFile>,
+    /// Where the files are read from.
+    pub store: Arc<dyn OutputStore>,
+    /// Without progress for this long the upload has failed.
+    pub inactivity: Duration,
+    /// It takes no longer than this in all.
+    pub total: Duration,
+}
+
+/// A result to deliver.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// Whose.
+    pub task: TaskId,
+    /// By whom.
+    pub worker: WorkerId,
+    /// The same on every repeat.
+    pub result_id: ResultId,
+    /// The contract's word.
+    pub status: StatusWord,
+    /// Valid UTF-8, cut to the contract's limit, trailer at the end.
+    pub logs: String,
+    /// Relative paths of what was uploaded.
+    pub output_files: Vec<String>,
+    /// How long to wait for the answer.
+    pub timeout: Duration,
+}
+
+/// Why a call to the master did not do what it was for; a variant per decision of the caller.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum MasterError {
+    /// The connection was never made: nothing has left, try again for ever.
+    #[error("the master cannot be reached: {0}")]
+    Unreachable(String),
+    /// The request may have left and no answer came: the connection was lost.
+    #[error("the connection to the master was lost: {0}")]
+    Lost(String),
+    /// The request may have left and no answer came within the deadline.
+    #[error("the master did not answer within {0:?}")]
+    Deadline(Duration),
+    /// The master answered and said no; its words.
+    #[error("the master refused: {0}")]
+    Refused(String),
+    /// The master does not know this worker (registration was refused, or forgotten).
+    #[error("the master does not know this worker: {0}")]
+    NotRegistered(String),
+    /// The message itself can never pass (too large, not valid).
+    #[error("the master cannot take the message: {0}")]
+    Unacceptable(String),
+    /// A file to upload could not be read.
+    #[error("an output file could not be read: {0}")]
+    Source(String),
+}
+
+/// The four methods that the master serves. Every call connects by itself within its own deadline.
+#[async_trait]
+pub trait Master: Send + Sync {
+    /// Announces this worker.
+    ///
+    /// # Errors
+    /// See [`MasterError`].
+    async fn register(
+        &self,
+        master: &MasterAddress,
+        registration: Registration,
+    ) -> Result<(), MasterError>;
+
+    /// Sends one sign of life, within its own deadline, never queued behind other calls.
+    ///
+    /// # Errors
+    /// See [`MasterError`].
+    async fn heartbeat(&self, master: &MasterAddress, beat: Beat) -> Result<(), MasterError>;
+
+    /// Sends all files of a task, one after another. Returns how many the master says it received.
+    ///
+    /// # Errors
+    /// See [`MasterError`].
+    async fn upload(&self, master: &MasterAddress, upload: Upload) -> Result<u32, MasterError>;
+
+    /// Delivers a result.
+    ///
+    /// # Errors
+    /// See [`MasterError`]; `Lost` and `Deadline` are doubts.
+    async fn report(&self, master: &MasterAddress, report: Report) -> Result<(), MasterError>;
+}
