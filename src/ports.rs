@@ -7,3 +7,4 @@ pub mod journal;
 pub mod master;
 pub mod outputs;
 pub mod spool;
+pub mod worker;
