@@ -8,4 +8,5 @@ pub mod log_line;
 pub mod outcome;
 pub mod record;
 pub mod spec;
+pub mod task;
 pub mod text;

@@ -1,0 +1,587 @@
+//! The life of a task as a state machine: an event in, effects out. `actors::task` performs the effects and brings their
+//! results back as events. Nothing here waits, looks at a clock or talks to anybody.
+//!
+//! ```text
+//! Accepted -> Pulling -> Creating -> Starting -> Running -> Collecting -> Recording -> Delivering -> Cleaning -> Done
+//!     \________\___________\__________\_________/ cancel, timeout, failure           (the outbox:
+//!                                               -> Stopping -> Collecting -> ...      upload, seal, report)
+//! ```
+//!
+//! A cancel is valid in every state. Before a container runs it leads straight to `Recording`; a create or start that is in
+//! flight is awaited first, since nobody can take it back. After the end was recorded the cancel is the registry's business:
+//! it holds the request and turns the outcome into `cancelled` when the result is sealed.
+
+use super::{
+    id::ContainerId,
+    outcome::{Exit, Failure, Outcome},
+    record::{Ending, Outputs, Phase, TaskRecord},
+};
+
+/// Where a running incarnation of a task stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum State {
+    /// Nothing was begun.
+    Accepted,
+    /// Its image is looked for or pulled.
+    Pulling,
+    /// A create is in flight.
+    Creating {
+        /// An end that was asked for meanwhile.
+        stop: Option<StopReason>,
+    },
+    /// A start is in flight, or it is being found out whether one took place.
+    Starting {
+        /// What is started.
+        container: ContainerId,
+        /// An end that was asked for meanwhile.
+        stop: Option<StopReason>,
+    },
+    /// Its container runs.
+    Running {
+        /// Which.
+        container: ContainerId,
+    },
+    /// Its container was asked to end.
+    Stopping {
+        /// Which.
+        container: ContainerId,
+        /// Why.
+        reason: StopReason,
+    },
+    /// Its log is drained and its outputs are listed.
+    Collecting {
+        /// Which, if it is still there.
+        container: Option<ContainerId>,
+        /// How it ended.
+        outcome: Outcome,
+        /// What the container said.
+        exit: Option<Exit>,
+    },
+    /// Its end is being made durable.
+    Recording {
+        /// What is left to be removed.
+        container: Option<ContainerId>,
+    },
+    /// The outbox has it.
+    Delivering {
+        /// What is left to be removed.
+        container: Option<ContainerId>,
+    },
+    /// Container and output folder are being removed.
+    Cleaning,
+    /// Nothing is left to do.
+    Done,
+}
+
+/// Why a task is stopped by us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopReason {
+    /// The master asked.
+    Cancelled,
+    /// It ran over its time.
+    TimedOut,
+}
+
+/// What happened. Each is the result of an effect, or came from outside.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A fresh task shall begin.
+    Begin,
+    /// It can never run here: why.
+    FoundImpossible(String),
+    /// The image is here.
+    ImageReady,
+    /// It cannot be had: the registry's words.
+    PullFailed(String),
+    /// The container exists and has not been started.
+    Created(ContainerId),
+    /// It cannot be created: the engine's words.
+    CreateFailed(String),
+    /// The engine said that it runs.
+    Started,
+    /// The engine said that it cannot be started: its words, and what it says of the exit.
+    StartFailed(String),
+    /// It was proven that the start never took place: the container is to be made anew.
+    NeverStarted,
+    /// The container ended.
+    Exited(Exit),
+    /// The container ended because the engine or somebody else stopped it: their doing, in words.
+    StoppedByOther(Exit, String),
+    /// The container is gone, and with it what it could say.
+    Lost(String),
+    /// The master asks for the end.
+    CancelRequested,
+    /// Its time is over.
+    TimeElapsed,
+    /// It did not end within its grace period.
+    GraceElapsed,
+    /// Log drained, outputs listed; remarks for the trailer.
+    Collected(Outputs, Vec<String>),
+    /// The end is durable.
+    Recorded,
+    /// The master has the result, or it was given up for good.
+    Delivered,
+    /// Nothing is left of it.
+    Cleaned,
+}
+
+/// What shall be done. Every effect is idempotent, since a new incarnation may ask for it again.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Look for the image and pull it.
+    Pull,
+    /// Let go of the pull.
+    AbortPull,
+    /// Record `Starting` and create the container.
+    Create,
+    /// Attach to it, then start it. Only ever asked for a container whose create was seen by this very incarnation, or
+    /// that was proven never to have been started.
+    Start(ContainerId),
+    /// Find out whether a container in state 'created' was started, without starting it.
+    ProveStart(ContainerId),
+    /// Remove a container that never ran, count the attempt, and begin again with the image.
+    CreateAnew(ContainerId),
+    /// Record `Running` and wait for its end.
+    Watch(ContainerId),
+    /// Ask it to end, and note when its grace period is over.
+    Terminate(ContainerId),
+    /// End it now.
+    Kill(ContainerId),
+    /// Drain its log, list its outputs.
+    Collect(Option<ContainerId>),
+    /// Make its end durable.
+    Record(Box<Ending>),
+    /// Hand it to the outbox.
+    Deliver,
+    /// Remove what is left.
+    Clean(Option<ContainerId>),
+    /// End the actor.
+    Finish,
+}
+
+/// What the engine says of a task's container when an incarnation begins.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Found {
+    /// There is none.
+    Nothing,
+    /// Made, and as far as the engine tells never started.
+    Created(ContainerId),
+    /// It runs.
+    Running(ContainerId),
+    /// It ended.
+    Exited(ContainerId, Exit),
+}
+
+impl State {
+    /// Where an incarnation begins, given what is durable and what the engine says. A task that has just been accepted
+    /// passes `Found::Nothing` without asking: its container cannot exist.
+    #[must_use]
+    pub fn resume(record: &TaskRecord, found: Found) -> (Self, Vec<Effect>) {
+        let container = match &found {
+            Found::Nothing => None,
+            Found::Created(id) | Found::Running(id) | Found::Exited(id, _) => Some(id.clone()),
+        };
+        match record.phase {
+            Phase::Accepted | Phase::Starting | Phase::Running => {
+                Self::resume_unfinished(record, found)
+            }
+            Phase::Ended | Phase::Sealed => (Self::Delivering { container }, vec![Effect::Deliver]),
+            Phase::Delivered => (Self::Cleaning, vec![Effect::Clean(container)]),
+            Phase::Done => (Self::Done, vec![Effect::Finish]),
+        }
+    }
+
+    fn resume_unfinished(record: &TaskRecord, found: Found) -> (Self, Vec<Effect>) {
+        let stop = record.cancel_requested.then_some(StopReason::Cancelled);
+        match (found, record.phase) {
+            (Found::Nothing, Phase::Running) => Self::Accepted.after_end(
+                None,
+                Outcome::Failed(Failure::EngineLost("its container is gone".into())),
+                None,
+            ),
+            (Found::Nothing, _) if stop.is_some() => {
+                Self::Accepted.record(None, Outcome::Cancelled)
+            }
+            (Found::Nothing, _) => (Self::Pulling, vec![Effect::Pull]),
+            (Found::Created(container), Phase::Accepted) if stop.is_some() => {
+                Self::Accepted.record(Some(container), Outcome::Cancelled)
+            }
+            (Found::Created(container), _) => (
+                Self::Starting {
+                    container: container.clone(),
+                    stop,
+                },
+                vec![Effect::ProveStart(container)],
+            ),
+            (Found::Running(container), _) => match stop {
+                None => (
+                    Self::Running {
+                        container: container.clone(),
+                    },
+                    vec![Effect::Watch(container)],
+                ),
+                Some(reason) => (
+                    Self::Stopping {
+                        container: container.clone(),
+                        reason,
+                    },
+                    vec![
+                        Effect::Watch(container.clone()),
+                        Effect::Terminate(container),
+                    ],
+                ),
+            },
+            (Found::Exited(container, exit), _) => {
+                let outcome = if stop.is_some() {
+                    Outcome::Cancelled
+                } else {
+                    exit.outcome()
+                };
+                Self::Accepted.after_end(Some(container), outcome, Some(exit))
+            }
+        }
+    }
+
+    /// Takes an event in. One that has no meaning in this state (a timer that is late, a repeat) has no effects.
+    #[must_use]
+    pub fn on(self, event: Event) -> (Self, Vec<Effect>) {
+        match event {
+            Event::CancelRequested => self.stop(StopReason::Cancelled),
+            Event::TimeElapsed => self.stop(StopReason::TimedOut),
+            Event::Begin | Event::FoundImpossible(_) | Event::ImageReady | Event::PullFailed(_) => {
+                self.on_image(event)
+            }
+            Event::Created(_) | Event::CreateFailed(_) => self.on_create(event),
+            Event::Started | Event::StartFailed(_) | Event::NeverStarted => self.on_start(event),
+            Event::Exited(exit) => self.on_exit(exit, exit.outcome()),
+            Event::StoppedByOther(exit, who) => {
+                self.on_exit(exit, Outcome::Failed(Failure::StoppedByOther(who)))
+            }
+            Event::Lost(why) => self.on_lost(why),
+            Event::GraceElapsed => self.on_grace_elapsed(),
+            Event::Collected(outputs, notes) => self.on_collected(outputs, notes),
+            Event::Recorded | Event::Delivered | Event::Cleaned => self.on_delivery(&event),
+        }
+    }
+
+    /// A word for people and heartbeats.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Pulling => "pulling",
+            Self::Creating { .. } => "creating",
+            Self::Starting { .. } => "starting",
+            Self::Running { .. } => "running",
+            Self::Stopping { .. } => "stopping",
+            Self::Collecting { .. } | Self::Recording { .. } => "collecting",
+            Self::Delivering { .. } => "reporting",
+            Self::Cleaning => "cleaning",
+            Self::Done => "done",
+        }
+    }
+
+    fn on_image(self, event: Event) -> (Self, Vec<Effect>) {
+        match (self, event) {
+            (Self::Accepted, Event::Begin) => (Self::Pulling, vec![Effect::Pull]),
+            (state @ (Self::Accepted | Self::Pulling), Event::FoundImpossible(why)) => {
+                state.record(None, Outcome::Failed(Failure::Impossible(why)))
+            }
+            (Self::Pulling, Event::ImageReady) => {
+                (Self::Creating { stop: None }, vec![Effect::Create])
+            }
+            (state @ Self::Pulling, Event::PullFailed(why)) => {
+                state.record(None, Outcome::Failed(Failure::Pull(why)))
+            }
+            (state, _) => (state, vec![]),
+        }
+    }
+
+    fn on_create(self, event: Event) -> (Self, Vec<Effect>) {
+        match (self, event) {
+            (Self::Creating { stop: None }, Event::Created(container)) => (
+                Self::Starting {
+                    container: container.clone(),
+                    stop: None,
+                },
+                vec![Effect::Start(container)],
+            ),
+            (state @ Self::Creating { .. }, Event::Created(container)) => {
+                let outcome = state.stopped_outcome().unwrap_or(Outcome::Cancelled);
+                state.record(Some(container), outcome)
+            }
+            (state @ Self::Creating { .. }, Event::CreateFailed(why)) => {
+                let outcome = state
+                    .stopped_outcome()
+                    .unwrap_or(Outcome::Failed(Failure::Create(why)));
+                state.record(None, outcome)
+            }
+            (state, _) => (state, vec![]),
+        }
+    }
+
+    fn on_start(self, event: Event) -> (Self, Vec<Effect>) {
+        match (self, event) {
+            (
+                Self::Starting {
+                    container,
+                    stop: None,
+                },
+                Event::Started,
+            ) => (
+                Self::Running {
+                    container: container.clone(),
+                },
+                vec![Effect::Watch(container)],
+            ),
+            (
+                Self::Starting {
+                    container,
+                    stop: Some(reason),
+                },
+                Event::Started,
+            ) => (
+                Self::Stopping {
+                    container: container.clone(),
+                    reason,
+                },
+                vec![
+                    Effect::Watch(container.clone()),
+                    Effect::Terminate(container),
+                ],
+            ),
+            (Self::Starting { container, stop }, Event::StartFailed(why)) => {
+                let outcome =
+                    stop.map_or(Outcome::Failed(Failure::Start(why)), StopReason::outcome);
+                Self::Accepted.record(Some(container), outcome)
+            }
+            (
+                Self::Starting {
+                    container,
+                    stop: Some(reason),
+                },
+                Event::NeverStarted,
+            ) => Self::Accepted.record(Some(container), reason.outcome()),
+            (
+                Self::Starting {
+                    container,
+                    stop: None,
+                },
+                Event::NeverStarted,
+            ) => (Self::Pulling, vec![Effect::CreateAnew(container)]),
+            (state, _) => (state, vec![]),
+        }
+    }
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "an event without meaning in a state has no effects there"
+    )]
+    fn on_exit(self, exit: Exit, outcome: Outcome) -> (Self, Vec<Effect>) {
+        match self {
+            Self::Running { container }
+            | Self::Starting {
+                container,
+                stop: None,
+            } => Self::Accepted.after_end(Some(container), outcome, Some(exit)),
+            Self::Stopping { container, reason }
+            | Self::Starting {
+                container,
+                stop: Some(reason),
+            } => Self::Accepted.after_end(Some(container), reason.outcome(), Some(exit)),
+            state => (state, vec![]),
+        }
+    }
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "an event without meaning in a state has no effects there"
+    )]
+    fn on_lost(self, why: String) -> (Self, Vec<Effect>) {
+        match self {
+            Self::Running { .. } | Self::Starting { stop: None, .. } => {
+                self.after_end(None, Outcome::Failed(Failure::EngineLost(why)), None)
+            }
+            Self::Stopping { reason, .. }
+            | Self::Starting {
+                stop: Some(reason), ..
+            } => Self::Accepted.after_end(None, reason.outcome(), None),
+            state => (state, vec![]),
+        }
+    }
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "an event without meaning in a state has no effects there"
+    )]
+    fn on_grace_elapsed(self) -> (Self, Vec<Effect>) {
+        match self {
+            Self::Stopping { ref container, .. } => {
+                let kill = Effect::Kill(container.clone());
+                (self, vec![kill])
+            }
+            state => (state, vec![]),
+        }
+    }
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "an event without meaning in a state has no effects there"
+    )]
+    fn on_collected(self, outputs: Outputs, notes: Vec<String>) -> (Self, Vec<Effect>) {
+        match self {
+            Self::Collecting {
+                container,
+                outcome,
+                exit,
+            } => {
+                let ending = Ending {
+                    outcome,
+                    exit,
+                    outputs,
+                    notes,
+                };
+                (
+                    Self::Recording { container },
+                    vec![Effect::Record(Box::new(ending))],
+                )
+            }
+            state => (state, vec![]),
+        }
+    }
+
+    fn on_delivery(self, event: &Event) -> (Self, Vec<Effect>) {
+        match (self, event) {
+            (Self::Recording { container }, Event::Recorded) => {
+                (Self::Delivering { container }, vec![Effect::Deliver])
+            }
+            (Self::Delivering { container }, Event::Delivered) => {
+                (Self::Cleaning, vec![Effect::Clean(container)])
+            }
+            (Self::Cleaning, Event::Cleaned) => (Self::Done, vec![Effect::Finish]),
+            (state, _) => (state, vec![]),
+        }
+    }
+
+    fn stop(self, reason: StopReason) -> (Self, Vec<Effect>) {
+        match self {
+            Self::Accepted => self.record(None, reason.outcome()),
+            Self::Pulling => {
+                let (state, mut effects) = self.record(None, reason.outcome());
+                effects.insert(0, Effect::AbortPull);
+                (state, effects)
+            }
+            Self::Creating { stop } => (
+                Self::Creating {
+                    stop: reason.over(stop),
+                },
+                vec![],
+            ),
+            Self::Starting { container, stop } => (
+                Self::Starting {
+                    container,
+                    stop: reason.over(stop),
+                },
+                vec![],
+            ),
+            Self::Running { container } => (
+                Self::Stopping {
+                    container: container.clone(),
+                    reason,
+                },
+                vec![Effect::Terminate(container)],
+            ),
+            Self::Stopping {
+                container,
+                reason: earlier,
+            } => {
+                let reason = reason.over(Some(earlier)).unwrap_or(earlier);
+                (Self::Stopping { container, reason }, vec![])
+            }
+            Self::Collecting {
+                container, exit, ..
+            } if reason == StopReason::Cancelled => (
+                Self::Collecting {
+                    container,
+                    outcome: Outcome::Cancelled,
+                    exit,
+                },
+                vec![],
+            ),
+            state @ (Self::Collecting { .. }
+            | Self::Recording { .. }
+            | Self::Delivering { .. }
+            | Self::Cleaning
+            | Self::Done) => (state, vec![]),
+        }
+    }
+
+    fn stopped_outcome(&self) -> Option<Outcome> {
+        match self {
+            Self::Creating { stop } | Self::Starting { stop, .. } => stop.map(StopReason::outcome),
+            Self::Stopping { reason, .. } => Some(reason.outcome()),
+            Self::Accepted
+            | Self::Pulling
+            | Self::Running { .. }
+            | Self::Collecting { .. }
+            | Self::Recording { .. }
+            | Self::Delivering { .. }
+            | Self::Cleaning
+            | Self::Done => None,
+        }
+    }
+
+    /// An end with nothing to collect: no container ever ran.
+    fn record(self, container: Option<ContainerId>, outcome: Outcome) -> (Self, Vec<Effect>) {
+        let ending = Ending {
+            outcome,
+            exit: None,
+            outputs: Outputs::default(),
+            notes: Vec::new(),
+        };
+        (
+            Self::Recording { container },
+            vec![Effect::Record(Box::new(ending))],
+        )
+    }
+
+    /// An end of a container that ran: its log and outputs come first.
+    fn after_end(
+        self,
+        container: Option<ContainerId>,
+        outcome: Outcome,
+        exit: Option<Exit>,
+    ) -> (Self, Vec<Effect>) {
+        let collect = Effect::Collect(container.clone());
+        (
+            Self::Collecting {
+                container,
+                outcome,
+                exit,
+            },
+            vec![collect],
+        )
+    }
+}
+
+impl StopReason {
+    /// What an end for this reason is called.
+    #[must_use]
+    pub fn outcome(self) -> Outcome {
+        match self {
+            Self::Cancelled => Outcome::Cancelled,
+            Self::TimedOut => Outcome::Failed(Failure::TimedOut),
+        }
+    }
+
+    /// A cancel outranks a timeout: the master never takes its cancel back.
+    fn over(self, earlier: Option<Self>) -> Option<Self> {
+        match (earlier, self) {
+            (Some(Self::Cancelled), _) | (_, Self::Cancelled) => Some(Self::Cancelled),
+            (Some(Self::TimedOut) | None, Self::TimedOut) => Some(Self::TimedOut),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
