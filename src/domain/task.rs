@@ -194,11 +194,11 @@ impl State {
     fn resume_unfinished(record: &TaskRecord, found: Found) -> (Self, Vec<Effect>) {
         let stop = record.cancel_requested.then_some(StopReason::Cancelled);
         match (found, record.phase) {
-            (Found::Nothing, Phase::Running) => Self::Accepted.after_end(
-                None,
-                Outcome::Failed(Failure::EngineLost("its container is gone".into())),
-                None,
-            ),
+            (Found::Nothing, Phase::Running) => {
+                let lost = Outcome::Failed(Failure::EngineLost("its container is gone".into()));
+                let outcome = stop.map_or(lost, StopReason::outcome);
+                Self::Accepted.after_end(None, outcome, None)
+            }
             (Found::Nothing, _) if stop.is_some() => {
                 Self::Accepted.record(None, Outcome::Cancelled)
             }

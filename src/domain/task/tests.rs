@@ -274,7 +274,7 @@ struct World {
     open: Vec<Effect>,
     record: TaskRecord,
     container: Option<(bool, Option<Exit>)>,
-    starts_of_attempt: u32,
+    starts_of_container: u32,
     endings: Vec<Ending>,
     cancelled_before_end: bool,
 }
@@ -287,7 +287,7 @@ impl World {
             open,
             record: record(Phase::Accepted, false),
             container: None,
-            starts_of_attempt: 0,
+            starts_of_container: 0,
             endings: Vec::new(),
             cancelled_before_end: false,
         }
@@ -349,10 +349,11 @@ impl World {
                     return Some(Event::CreateFailed("no".into()));
                 }
                 self.container = Some((false, None));
+                self.starts_of_container = 0;
                 Event::Created(container())
             }
             Effect::Start(_) if good => {
-                self.starts_of_attempt += 1;
+                self.starts_of_container += 1;
                 self.container = Some((true, None));
                 Event::Started
             }
@@ -365,7 +366,6 @@ impl World {
             },
             Effect::CreateAnew(_) => {
                 self.container = None;
-                self.starts_of_attempt = 0;
                 Event::ImageReady
             }
             Effect::Watch(_) => {
@@ -424,7 +424,7 @@ proptest! {
         let mut world = World::new();
         for step in &steps {
             world.step(step);
-            prop_assert!(world.starts_of_attempt <= 1, "started twice: {steps:?}");
+            prop_assert!(world.starts_of_container <= 1, "started twice: {steps:?}");
         }
         // Left alone, every task comes to its end.
         for _ in 0..20 {
