@@ -3,10 +3,13 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 pub mod admission;
+pub mod backoff;
+pub mod restart;
 pub mod id;
 pub mod log_line;
 pub mod outcome;
 pub mod record;
+pub mod settle;
 pub mod spec;
 pub mod task;
 pub mod text;

@@ -2,4 +2,8 @@
 
 pub mod domain;
 pub mod ports;
+pub mod supervision;
+pub mod actors;
+pub mod handle;
+pub mod telemetry;
 pub mod proto;

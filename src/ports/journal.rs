@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::domain::{
     id::TaskId,
-    record::{Change, Snapshot, TaskRecord},
+    record::{Change, Snapshot, TaskRecord, Tombstone},
 };
 
 /// Opens and owns the store. One writer at a time; called on a thread that may block.
@@ -15,11 +15,11 @@ pub trait JournalStore: Send {
     /// The store cannot be read.
     fn snapshot(&mut self) -> Result<Snapshot, JournalError>;
 
-    /// One task's record, if it is there and not retired.
+    /// What is known of one task.
     ///
     /// # Errors
     /// The store cannot be read.
-    fn task(&mut self, task: &TaskId) -> Result<Option<TaskRecord>, JournalError>;
+    fn find(&mut self, task: &TaskId) -> Result<Option<Known>, JournalError>;
 
     /// Makes several requests durable in one commit. The inner results answer each request by itself: a refused one changes
     /// nothing and leaves the others alone.
@@ -30,6 +30,15 @@ pub trait JournalStore: Send {
         &mut self,
         requests: &[Vec<Change>],
     ) -> Result<Vec<Result<(), Refused>>, JournalError>;
+}
+
+/// What the journal knows of a task.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Known {
+    /// It is not retired.
+    Record(Box<TaskRecord>),
+    /// Its retention is over.
+    Retired(Tombstone),
 }
 
 /// Why one request was not written, although the store works.
@@ -44,6 +53,9 @@ pub enum Refused {
     /// The record has gone past that step; a late writer tried to take it back.
     #[error("the task has gone past that step")]
     Past,
+    /// Sealed: a cancel is durable, and the verdict does not say so.
+    #[error("the task is cancelled")]
+    CancelPending,
 }
 
 /// The store does not do its work.

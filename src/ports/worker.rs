@@ -49,6 +49,9 @@ pub enum MoveError {
     /// `--pin-master` is on and the address is another one.
     #[error("this worker is pinned to its master (--pin-master)")]
     Pinned,
+    /// Not now; the master calls again.
+    #[error("the worker is restarting a part of itself, try again")]
+    Unavailable,
 }
 
 /// What a master can ask of a worker.
@@ -66,9 +69,9 @@ pub trait Worker: Send + Sync + 'static {
     /// See [`LogsError`].
     async fn open_log(&self, task: TaskId) -> Result<Box<dyn LogCursor>, LogsError>;
 
-    /// Tells where the master is from now on; the worker registers there at once.
+    /// Tells where the master is from now on (`None`: where it was); the worker registers there at once.
     ///
     /// # Errors
     /// See [`MoveError`].
-    async fn master_is_at(&self, master: MasterAddress) -> Result<(), MoveError>;
+    async fn master_is_at(&self, master: Option<MasterAddress>) -> Result<(), MoveError>;
 }

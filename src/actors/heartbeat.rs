@@ -1,0 +1,144 @@
+//! Signs of life: one every 5 s, the first at once. A beat has its own deadline and waits for nobody: what it tells is read
+//! from boards that the others keep, never asked for.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
+use log::debug;
+use tokio::{sync::watch, time::Instant};
+
+use super::session::{MasterView, RegisterAgain, SessionActor};
+use crate::{
+    domain::{id::WorkerId, settle::SettleTime},
+    ports::master::{Beat, Master, MasterError, RunningTask},
+    supervision::Slot,
+    telemetry::{operator, voice::HeartbeatVoice},
+};
+
+/// The contract's period.
+pub const PERIOD: Duration = Duration::from_secs(5);
+
+/// How long a request to register again may take to be taken.
+const ASK: Duration = Duration::from_secs(2);
+
+/// What the machine is doing, in percent.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Load {
+    /// Of all cores.
+    pub cpu: f64,
+    /// Of the memory.
+    pub memory: f64,
+    /// Of the file system that holds the state folder.
+    pub storage: f64,
+    /// Of the GPUs.
+    pub gpu: f64,
+}
+
+/// Samples the machine in well under a millisecond. Lives beside the actor: a fresh sampler would tell the average since boot.
+pub type SampleLoad = Arc<dyn Fn() -> Load + Send + Sync>;
+
+/// What a beat is made of and whom it concerns.
+#[derive(Clone)]
+pub struct BeatSources {
+    /// Who we are.
+    pub worker: WorkerId,
+    /// The machine.
+    pub load: SampleLoad,
+    /// The tasks, as the registry shows them.
+    pub running: watch::Receiver<Arc<Vec<RunningTask>>>,
+    /// Where the master is.
+    pub master_view: Arc<MasterView>,
+    /// How fast it answers.
+    pub settle: Arc<Mutex<SettleTime>>,
+}
+
+/// See the module.
+pub struct HeartbeatActor {
+    master: Arc<dyn Master>,
+    sources: BeatSources,
+    session: Slot<SessionActor>,
+    voice: HeartbeatVoice,
+    failing: bool,
+}
+
+impl HeartbeatActor {
+    /// Beats towards the master that `sources` show.
+    #[must_use]
+    pub fn new(master: Arc<dyn Master>, sources: BeatSources, session: Slot<SessionActor>) -> Self {
+        Self { master, sources, session, voice: HeartbeatVoice::default(), failing: false }
+    }
+
+    fn beat(&mut self, ctx: &mut Context<Self>) {
+        let load = (self.sources.load)();
+        let running = self.sources.running.borrow().clone();
+        let beat = Beat {
+            worker: self.sources.worker.clone(),
+            cpu: load.cpu,
+            memory: load.memory,
+            storage: load.storage,
+            gpu: load.gpu,
+            running: running.to_vec(),
+        };
+        let (master, address) = (Arc::clone(&self.master), self.sources.master_view.address());
+        let sent = async move {
+            let begun = Instant::now();
+            (master.heartbeat(&address, beat).await, begun.elapsed())
+        };
+        ctx.spawn(sent.into_actor(self).map(move |(result, took), actor, ctx| {
+            actor.beaten(result, took, (load, running.len()), ctx);
+        }));
+    }
+
+    fn beaten(
+        &mut self,
+        result: Result<(), MasterError>,
+        took: Duration,
+        (load, tasks): (Load, usize),
+        ctx: &mut Context<Self>,
+    ) {
+        match result {
+            Ok(()) => {
+                let mut settle = self.sources.settle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                settle.answered_after(took);
+                drop(settle);
+                operator::heartbeat_sent(self.voice.sent(Instant::now()), load.cpu, load.memory, tasks);
+                // A master that was away may have forgotten us, or be another one.
+                if std::mem::take(&mut self.failing) {
+                    self.register_again(ctx);
+                }
+            }
+            Err(error) => {
+                operator::heartbeat_failed(self.voice.failed(), &error);
+                if matches!(error, MasterError::NotRegistered(_)) {
+                    self.register_again(ctx);
+                } else {
+                    self.failing = true;
+                }
+            }
+        }
+    }
+
+    fn register_again(&self, ctx: &mut Context<Self>) {
+        let session = self.session.clone();
+        let ask = async move {
+            if let Err(error) = session.ask_idempotent(RegisterAgain, Instant::now() + ASK).await {
+                debug!(error:%; "the session did not take the request; the next beat asks again");
+            }
+        };
+        ctx.spawn(ask.into_actor(self));
+    }
+}
+
+impl Actor for HeartbeatActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.beat(ctx);
+        ctx.run_interval(PERIOD, Self::beat);
+    }
+}
+
+crate::answers_pings!(HeartbeatActor);

@@ -1,0 +1,208 @@
+//! Images: present or pulled, one pull per image however many tasks wait for it. A task gets a ticket and waits on that
+//! itself; when the last ticket is dropped (all its tasks were cancelled) the pull is let go.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use actix::{Actor, Context, Handler, Message, MessageResult};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Shared, WeakShared},
+};
+use tokio::{
+    sync::{Semaphore, broadcast, mpsc},
+    time::{Instant, sleep, timeout_at},
+};
+
+use super::engine_watch::{EngineView, ride_out};
+use crate::{
+    domain::backoff::Backoff,
+    ports::engine::{ContainerEngine, EngineError, Image, ImageRef},
+};
+
+/// Pulls at once: more only share the same line.
+const PARALLEL_PULLS: usize = 3;
+
+/// A pull that shows no sign of life for this long has failed; extraction counts as one.
+const PULL_INACTIVITY: Duration = Duration::from_secs(120);
+
+/// A pull takes no longer than this in all.
+const PULL_TOTAL: Duration = Duration::from_secs(3_600);
+
+/// Tries before a passing failure counts as final. At least three: an engine with the containerd store keeps the bytes of a
+/// failed layer and fails once more at once.
+const PULL_TRIES: u32 = 4;
+
+/// Between two tries.
+const RETRY: Backoff = Backoff { first: Duration::from_millis(500), cap: Duration::from_secs(10), jitter: 0.3 };
+
+/// Progress lines that a slow listener may lag behind before it misses some.
+const PROGRESS_LINES: usize = 256;
+
+/// Whether to ask the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PullPolicy {
+    /// Only when the image is not here.
+    #[default]
+    Missing,
+    /// Every time.
+    Always,
+    /// Never: an image that is not here is a failure.
+    Never,
+}
+
+/// How an image was had, or why not: the engine's or the registry's words.
+pub type PullResult = Result<Image, String>;
+
+type SharedPull = Shared<BoxFuture<'static, PullResult>>;
+
+/// Asks for an image. Idempotent.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "PullTicket")]
+pub struct GetImage(pub ImageRef);
+
+/// A place at a pull.
+#[derive(Debug)]
+pub struct PullTicket {
+    /// Resolves when the image is here. Whoever waits drives it.
+    pub image: SharedPull,
+    /// Lines for people.
+    pub progress: broadcast::Receiver<String>,
+}
+
+struct Pull {
+    running: WeakShared<BoxFuture<'static, PullResult>>,
+    progress: broadcast::Sender<String>,
+}
+
+/// See the module.
+pub struct ImagesActor {
+    puller: Arc<Puller>,
+    pulls: HashMap<ImageRef, Pull>,
+}
+
+struct Puller {
+    engine: Arc<dyn ContainerEngine>,
+    view: Arc<EngineView>,
+    policy: PullPolicy,
+    places: Semaphore,
+}
+
+impl ImagesActor {
+    /// Pulls through `engine`.
+    #[must_use]
+    pub fn new(engine: Arc<dyn ContainerEngine>, view: Arc<EngineView>, policy: PullPolicy) -> Self {
+        let places = Semaphore::new(PARALLEL_PULLS);
+        Self { puller: Arc::new(Puller { engine, view, policy, places }), pulls: HashMap::new() }
+    }
+
+    fn begin(&mut self, image: ImageRef) -> PullTicket {
+        self.pulls.retain(|_, pull| pull.running.upgrade().is_some());
+        let (progress, listener) = broadcast::channel(PROGRESS_LINES);
+        let puller = Arc::clone(&self.puller);
+        let (name, lines) = (image.clone(), progress.clone());
+        let running = async move { puller.get(&name, &lines).await }.boxed().shared();
+        if let Some(weak) = running.downgrade() {
+            self.pulls.insert(image, Pull { running: weak, progress });
+        }
+        PullTicket { image: running, progress: listener }
+    }
+}
+
+impl Actor for ImagesActor {
+    type Context = Context<Self>;
+}
+
+crate::answers_pings!(ImagesActor);
+
+impl Handler<GetImage> for ImagesActor {
+    type Result = MessageResult<GetImage>;
+
+    fn handle(&mut self, GetImage(image): GetImage, _: &mut Self::Context) -> Self::Result {
+        let running = self.pulls.get(&image).and_then(|pull| Some((pull.running.upgrade()?, pull.progress.subscribe())));
+        MessageResult(match running {
+            // One that is over answers for the moment it was asked in, not for now.
+            Some((running, progress)) if running.peek().is_none() => PullTicket { image: running, progress },
+            Some(_) | None => self.begin(image),
+        })
+    }
+}
+
+impl Puller {
+    async fn get(&self, image: &ImageRef, lines: &broadcast::Sender<String>) -> PullResult {
+        if self.policy != PullPolicy::Always
+            && let Some(found) = self.find(image).await?
+        {
+            return Ok(found);
+        }
+        if self.policy == PullPolicy::Never {
+            return Err(format!("{} is not on this machine, and --pull is never", image.0));
+        }
+        let _place = self.places.acquire().await.map_err(|error| error.to_string())?;
+        self.pull(image, lines).await
+    }
+
+    async fn find(&self, image: &ImageRef) -> Result<Option<Image>, String> {
+        loop {
+            match self.engine.find_image(image).await {
+                Ok(found) => return Ok(found),
+                Err(error @ (EngineError::Away(_) | EngineError::Deadline(_))) => ride_out(&self.view, &error).await,
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    async fn pull(&self, image: &ImageRef, lines: &broadcast::Sender<String>) -> PullResult {
+        let mut tries = 0;
+        loop {
+            // Nobody listening is fine.
+            let _ = lines.send(format!("[worker-node] pulling image {}", image.0));
+            let error = match self.pull_once(image, lines).await {
+                Ok(image) => return Ok(image),
+                Err(error) => error,
+            };
+            match &error {
+                EngineError::Away(_) => ride_out(&self.view, &error).await,
+                EngineError::NotFound(_) | EngineError::Unauthorized(_) | EngineError::Invalid(_) => {
+                    return Err(error.to_string());
+                }
+                EngineError::Deadline(_) | EngineError::Conflict(_) | EngineError::Failed(_) => {}
+            }
+            tries += 1;
+            if tries >= PULL_TRIES {
+                return Err(format!("{error} (tried {tries} times)"));
+            }
+            let delay = RETRY.delay(tries - 1, fastrand::f64());
+            let _ = lines.send(format!("[worker-node] the pull failed: {error}; again in {delay:.1?}"));
+            sleep(delay).await;
+        }
+    }
+
+    async fn pull_once(&self, image: &ImageRef, lines: &broadcast::Sender<String>) -> Result<Image, EngineError> {
+        let (progress, mut steps) = mpsc::channel(16);
+        let pull = self.engine.pull(image, progress);
+        tokio::pin!(pull);
+        let end = Instant::now() + PULL_TOTAL;
+        let mut quiet = Instant::now() + PULL_INACTIVITY;
+        loop {
+            tokio::select! {
+                result = &mut pull => return result,
+                step = steps.recv() => {
+                    quiet = Instant::now() + PULL_INACTIVITY;
+                    match step {
+                        Some(Some(line)) => drop(lines.send(line)),
+                        Some(None) => {}
+                        // No more progress will come; only the result.
+                        None => {
+                            return timeout_at(end.min(quiet), pull)
+                                .await
+                                .unwrap_or(Err(EngineError::Deadline("the pull stood still")));
+                        }
+                    }
+                }
+                () = tokio::time::sleep_until(quiet.min(end)) => {
+                    return Err(EngineError::Deadline("the pull stood still"));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Delivery: uploads outputs, seals outcomes, reports results, for as long as it takes. What is still to be delivered is in
+//! the journal; a new incarnation takes all of it up again. One result per task is in flight at a time.
+
+mod delivery;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle, WrapFuture};
+use tokio::{
+    sync::{Notify, Semaphore, mpsc::UnboundedSender},
+    time::Instant,
+};
+
+use self::delivery::Delivery;
+use super::{
+    journal::Records,
+    log_router::LogRouterActor,
+    registry::{RegistryActor, TaskNews},
+    session::MasterView,
+};
+use crate::{
+    domain::{
+        backoff::Backoff,
+        id::{TaskId, WorkerId},
+        record::{Phase, TaskRecord},
+    },
+    ports::{clock::Clock, master::Master, outputs::OutputStore},
+    supervision::Slot,
+};
+
+/// Uploads at once. The master takes one at a time for the whole cluster; a second and third wait there, not here.
+const UPLOADS: usize = 3;
+
+/// Reports at once.
+const REPORTS: usize = 16;
+
+/// A task has ended: deliver its result. Idempotent.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct Deliver(pub Box<TaskRecord>);
+
+/// The master offered a task again whose result it has had: send it once more, not before the given time.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct DeliverAgain {
+    /// What is known of it.
+    pub record: Box<TaskRecord>,
+    /// The settle time after the acknowledgement of the new offer.
+    pub not_before: Instant,
+}
+
+/// Whom deliveries work with.
+#[derive(Clone)]
+pub struct Correspondents {
+    /// Who we are.
+    pub worker: WorkerId,
+    /// Whom we call.
+    pub master: Arc<dyn Master>,
+    /// Where it is.
+    pub master_view: Arc<MasterView>,
+    /// What is durable.
+    pub records: Records,
+    /// The texts for the reports.
+    pub logs: Slot<LogRouterActor>,
+    /// Who knows of cancels and of the settle time.
+    pub registry: Slot<RegistryActor>,
+    /// Where news of deliveries go.
+    pub news: UnboundedSender<TaskNews>,
+    /// The files to upload.
+    pub outputs: Arc<dyn OutputStore>,
+    /// For records.
+    pub clock: Arc<dyn Clock>,
+    /// How long to wait for what.
+    pub patience: Patience,
+}
+
+/// Deadlines and backoffs of deliveries; the defaults are the design's.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// An upload without progress for this long has failed.
+    pub upload_inactivity: Duration,
+    /// An upload takes no longer than this.
+    pub upload_total: Duration,
+    /// Uploads in contact with the master before it is given up.
+    pub upload_tries: u32,
+    /// How long to wait for the answer to a report.
+    pub report: Duration,
+    /// Before a report in doubt through its deadline is repeated, once.
+    pub doubt: Duration,
+    /// Refusals in a row before a report is parked.
+    pub refusals: u32,
+    /// Between tries of a parked report.
+    pub parked: Duration,
+    /// Between tries.
+    pub backoff: Backoff,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            upload_inactivity: Duration::from_secs(60),
+            upload_total: Duration::from_secs(1_800),
+            upload_tries: 3,
+            report: Duration::from_secs(60),
+            doubt: Duration::from_secs(300),
+            refusals: 8,
+            parked: Duration::from_secs(600),
+            backoff: Backoff { first: Duration::from_millis(500), cap: Duration::from_secs(30), jitter: 0.2 },
+        }
+    }
+}
+
+/// Bounds on what is under way at once, and the signal that parked reports are to be tried again.
+pub(crate) struct Gates {
+    pub(crate) uploads: Semaphore,
+    pub(crate) reports: Semaphore,
+    pub(crate) retry_parked: Notify,
+}
+
+/// See the module.
+pub struct OutboxActor {
+    correspondents: Correspondents,
+    gates: Arc<Gates>,
+    under_way: HashMap<TaskId, SpawnHandle>,
+    again: HashMap<TaskId, (Box<TaskRecord>, Instant)>,
+}
+
+impl OutboxActor {
+    /// Delivers to the master of `correspondents`.
+    #[must_use]
+    pub fn new(correspondents: Correspondents) -> Self {
+        let gates = Gates {
+            uploads: Semaphore::new(UPLOADS),
+            reports: Semaphore::new(REPORTS),
+            retry_parked: Notify::new(),
+        };
+        Self {
+            correspondents,
+            gates: Arc::new(gates),
+            under_way: HashMap::new(),
+            again: HashMap::new(),
+        }
+    }
+
+    fn deliver(&mut self, record: Box<TaskRecord>, ctx: &mut Context<Self>) {
+        let task = record.spec.id.clone();
+        if self.under_way.contains_key(&task) {
+            return;
+        }
+        let delivery = Delivery::new(self.correspondents.clone(), Arc::clone(&self.gates), *record);
+        self.spawn(task, async move { delivery.run().await }, ctx);
+    }
+
+    fn spawn(&mut self, task: TaskId, work: impl Future<Output = ()> + 'static, ctx: &mut Context<Self>) {
+        let name = task.clone();
+        let handle = ctx.spawn(work.into_actor(self).map(move |(), actor, ctx| {
+            actor.under_way.remove(&name);
+            actor.deliver_next(&name, ctx);
+        }));
+        self.under_way.insert(task, handle);
+    }
+
+    /// A repeat that was asked for while the first delivery was under way.
+    fn deliver_next(&mut self, task: &TaskId, ctx: &mut Context<Self>) {
+        let waiting = self.again.remove(task);
+        if let Some((record, not_before)) = waiting {
+            let delivery = Delivery::new(self.correspondents.clone(), Arc::clone(&self.gates), *record);
+            self.spawn(task.clone(), async move { delivery.again(not_before).await }, ctx);
+        }
+    }
+
+    /// Takes up what the last incarnation, or the last process, left. All of it is due at once.
+    fn take_up(&mut self, ctx: &mut Context<Self>) {
+        let records = self.correspondents.records.clone();
+        ctx.spawn(async move { records.snapshot().await }.into_actor(self).map(|snapshot, actor, ctx| {
+            for record in snapshot.tasks {
+                if matches!(record.phase, Phase::Ended | Phase::Sealed) {
+                    actor.deliver(Box::new(record), ctx);
+                }
+            }
+        }));
+    }
+
+    /// A master that has just registered us may take what it refused before.
+    fn watch_registrations(&mut self, ctx: &mut Context<Self>) {
+        let mut registered = self.correspondents.master_view.registered();
+        let gates = Arc::clone(&self.gates);
+        let watch = async move {
+            while registered.changed().await.is_ok() {
+                if *registered.borrow_and_update() {
+                    gates.retry_parked.notify_waiters();
+                }
+            }
+        };
+        ctx.spawn(watch.into_actor(self));
+    }
+}
+
+impl Actor for OutboxActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.take_up(ctx);
+        self.watch_registrations(ctx);
+    }
+}
+
+crate::answers_pings!(OutboxActor);
+
+impl Handler<Deliver> for OutboxActor {
+    type Result = ();
+
+    fn handle(&mut self, Deliver(record): Deliver, ctx: &mut Self::Context) {
+        self.deliver(record, ctx);
+    }
+}
+
+impl Handler<DeliverAgain> for OutboxActor {
+    type Result = ();
+
+    fn handle(&mut self, DeliverAgain { record, not_before }: DeliverAgain, ctx: &mut Self::Context) {
+        let task = record.spec.id.clone();
+        self.again.insert(task.clone(), (record, not_before));
+        if !self.under_way.contains_key(&task) {
+            self.deliver_next(&task, ctx);
+        }
+    }
+}

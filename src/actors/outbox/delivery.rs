@@ -1,0 +1,342 @@
+//! One task's delivery, step by step: upload, settle, seal, close the log, report, note it. Every step can be taken again
+//! after a crash, and what must not change any more is durable before it is told.
+
+use std::{fmt::Write as _, sync::Arc};
+
+use log::{info, warn};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::{Correspondents, Gates};
+use crate::{
+    actors::{
+        log_router::{OpenLog, OpenSpool},
+        registry::{GetSealing, Sealing, TaskNews},
+    },
+    domain::{
+        outcome::{Outcome, Trailer},
+        record::{Change, Ending, Phase, TaskRecord, Verdict},
+        text::{HeadAndTail, repair_utf8},
+    },
+    ports::{
+        journal::Refused,
+        master::{MasterError, Report, Upload},
+        spool::{LogEnd, LogItem},
+    },
+    telemetry::operator,
+};
+
+/// The contract's limit for the logs of a report, in bytes, less room for the marker and the trailer.
+const LOG_LIMIT: usize = 3_500_000 - 64 * 1024;
+
+/// How long another actor may take to answer before it is asked anew.
+const ASK: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// What to do after a report that was not accepted.
+enum Next {
+    /// Again after the backoff: nothing has left, or the connection was lost.
+    Soon,
+    /// Again, once, after the long wait: it may have been accepted.
+    AfterDoubt,
+    /// The master says no.
+    Refused,
+}
+
+pub(super) struct Delivery {
+    with: Correspondents,
+    gates: Arc<Gates>,
+    record: TaskRecord,
+}
+
+impl Delivery {
+    pub(super) fn new(with: Correspondents, gates: Arc<Gates>, record: TaskRecord) -> Self {
+        Self { with, gates, record }
+    }
+
+    /// From whatever is durable to 'delivered'.
+    pub(super) async fn run(mut self) {
+        if self.record.phase < Phase::Sealed {
+            self.upload().await;
+            self.seal().await;
+        }
+        self.close_log().await;
+        self.report().await;
+        self.note_delivered().await;
+    }
+
+    /// A result that was delivered before, once more: the master forgot, or lost our acknowledgement.
+    pub(super) async fn again(self, not_before: Instant) {
+        sleep_until(not_before).await;
+        self.report().await;
+    }
+
+    fn ending(&self) -> Ending {
+        let lost = || Ending {
+            outcome: Outcome::Failed(crate::domain::outcome::Failure::Internal("its end was not recorded".into())),
+            exit: None,
+            outputs: crate::domain::record::Outputs::default(),
+            notes: Vec::new(),
+        };
+        self.record.ending.clone().unwrap_or_else(lost)
+    }
+
+    async fn upload(&mut self) {
+        if self.record.uploaded {
+            return;
+        }
+        let files = self.ending().outputs.files;
+        let note = if files.is_empty() { None } else { self.upload_files().await };
+        self.note(note.clone());
+        if files_were_there(&self.record) {
+            // Without files there is nothing that a repeat would send.
+            self.keep(Change::Uploaded { task: self.record.spec.id.clone(), note }).await;
+        }
+        self.record.uploaded = true;
+    }
+
+    fn note(&mut self, note: Option<String>) {
+        if let (Some(ending), Some(note)) = (&mut self.record.ending, note) {
+            ending.notes.push(note);
+        }
+    }
+
+    /// Tries until it is done or given up; a sentence for the trailer where not all of it was sent.
+    async fn upload_files(&mut self) -> Option<String> {
+        let mut unreachable = 0;
+        loop {
+            let result = self.upload_once().await;
+            let error = match result {
+                Ok(skipped) if skipped.is_empty() => return None,
+                Ok(skipped) => return Some(format!("not uploaded: {}", skipped.join(", "))),
+                Err(error) => error,
+            };
+            if matches!(error, MasterError::Unreachable(_)) {
+                sleep(self.with.patience.backoff.delay(unreachable, fastrand::f64())).await;
+                unreachable += 1;
+                continue;
+            }
+            self.record.upload_attempts += 1;
+            self.keep(Change::UploadFailed(self.record.spec.id.clone())).await;
+            let tries = self.record.upload_attempts;
+            warn!(task:% = self.record.spec.id, tries, error:%; "the upload of the output files failed");
+            if tries >= self.with.patience.upload_tries {
+                return Some(format!("the upload of the output files failed: {error} (tried {tries} times)"));
+            }
+            sleep(self.with.patience.backoff.delay(tries - 1, fastrand::f64())).await;
+        }
+    }
+
+    async fn upload_once(&self) -> Result<Vec<String>, MasterError> {
+        let _place = self.gates.uploads.acquire().await.map_err(|error| MasterError::Lost(error.to_string()))?;
+        let spec = &self.record.spec;
+        let upload = Upload {
+            task: spec.id.clone(),
+            user_id: spec.user_id.clone(),
+            task_name: spec.task_name.clone(),
+            submitted_at: spec.submitted_at,
+            files: self.ending().outputs.files,
+            store: Arc::clone(&self.with.outputs),
+            inactivity: self.with.patience.upload_inactivity,
+            total: self.with.patience.upload_total,
+        };
+        operator::task_uploading(&spec.id, upload.files.len());
+        let _ = self.with.news.send(TaskNews::Uploading(spec.id.clone()));
+        let uploaded = self.with.master.upload(&self.with.master_view.address(), upload).await?;
+        info!(task:% = spec.id, files = uploaded.received; "output files uploaded");
+        Ok(uploaded.skipped)
+    }
+
+    /// Waits out the settle time, then fixes what is told. The journal is the judge between a verdict and a late cancel: it
+    /// refuses a verdict that ignores one.
+    async fn seal(&mut self) {
+        let mut cancelled = loop {
+            let task = self.record.spec.id.clone();
+            match self.with.registry.ask_idempotent(GetSealing(task), Instant::now() + ASK).await {
+                Ok(Sealing::NotBefore(instant)) => sleep_until(instant).await,
+                Ok(Sealing::Now { cancelled }) => break cancelled,
+                Err(_) => sleep(self.with.patience.backoff.delay(0, fastrand::f64())).await,
+            }
+        };
+        loop {
+            let verdict = self.verdict(cancelled);
+            let change = Change::Sealed { task: self.record.spec.id.clone(), verdict: verdict.clone() };
+            match self.with.records.keep(vec![change]).await {
+                Err(Refused::CancelPending) => cancelled = true,
+                Ok(()) => {
+                    self.record.verdict = Some(verdict);
+                    return;
+                }
+                // Sealed before: what is there is the truth.
+                Err(Refused::Past | Refused::UnknownTask | Refused::Duplicate) => {
+                    self.record.verdict = Some(verdict);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn verdict(&self, cancelled: bool) -> Verdict {
+        let mut ending = self.ending();
+        if cancelled && ending.outcome != Outcome::Cancelled {
+            ending.notes.insert(0, format!("cancelled after it had ended: {}", ending.outcome));
+            ending.outcome = Outcome::Cancelled;
+        }
+        ending.notes.extend(ending.outputs.skipped.iter().map(|skipped| format!("not uploaded: {skipped}")));
+        let trailer =
+            Trailer { outcome: &ending.outcome, exit: ending.exit.as_ref(), notes: &ending.notes }.to_string();
+        Verdict { outcome: ending.outcome, trailer }
+    }
+
+    fn sealed(&self) -> Verdict {
+        self.record.verdict.clone().unwrap_or_else(|| self.verdict(self.record.cancel_requested))
+    }
+
+    /// Ends the log for its viewers: from here on the outcome can no longer change.
+    async fn close_log(&self) {
+        let verdict = self.sealed();
+        let end = LogEnd { word: verdict.outcome.word(), trailer: verdict.trailer };
+        let task = self.record.spec.id.clone();
+        match self.with.logs.ask_idempotent(OpenSpool(task), Instant::now() + ASK).await {
+            Ok(Ok(spool)) => {
+                if let Err(error) = spool.close(end).await {
+                    warn!(task:% = self.record.spec.id, error:%; "the end of a log could not be written");
+                }
+            }
+            Ok(Err(error)) => warn!(task:% = self.record.spec.id, error; "a log could not be ended"),
+            Err(error) => warn!(task:% = self.record.spec.id, error:%; "a log could not be ended"),
+        }
+    }
+
+    /// Until the master has it. Parked reports are tried again now and then, for as long as this process and its record live.
+    async fn report(&self) {
+        let report = self.compose().await;
+        let (mut tries, mut refusals, mut doubts) = (0, 0, 0);
+        loop {
+            let next = match self.report_once(&report).await {
+                Ok(()) => return,
+                Err(next) => next,
+            };
+            match next {
+                Next::Soon => sleep(self.with.patience.backoff.delay(tries, fastrand::f64())).await,
+                Next::AfterDoubt if doubts == 0 => {
+                    doubts += 1;
+                    sleep(self.with.patience.doubt).await;
+                }
+                Next::AfterDoubt => self.park("in doubt: the master did not answer in time").await,
+                Next::Refused if refusals < self.with.patience.refusals => {
+                    sleep(self.with.patience.backoff.delay(refusals, fastrand::f64())).await;
+                    refusals += 1;
+                }
+                Next::Refused => self.park("refused by the master").await,
+            }
+            tries += 1;
+        }
+    }
+
+    async fn report_once(&self, report: &Report) -> Result<(), Next> {
+        let Ok(_place) = self.gates.reports.acquire().await else { return Err(Next::Soon) };
+        let address = self.with.master_view.address();
+        let error = match self.with.master.report(&address, report.clone()).await {
+            Ok(()) => {
+                operator::task_reported(&report.task);
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        let in_doubt = matches!(error, MasterError::Lost(_) | MasterError::Deadline(_));
+        warn!(task:% = report.task, result_id = report.result_id.0, in_doubt, error:%; "a result was not taken");
+        match error {
+            MasterError::Unreachable(_) => Err(Next::Soon),
+            MasterError::Lost(_) => {
+                self.keep(Change::ReportFailed(report.task.clone())).await;
+                Err(Next::Soon)
+            }
+            MasterError::Deadline(_) => {
+                self.keep(Change::ReportFailed(report.task.clone())).await;
+                Err(Next::AfterDoubt)
+            }
+            MasterError::Refused(_)
+            | MasterError::NotRegistered(_)
+            | MasterError::Unacceptable(_)
+            | MasterError::Source(_) => {
+                self.keep(Change::ReportFailed(report.task.clone())).await;
+                Err(Next::Refused)
+            }
+        }
+    }
+
+    async fn park(&self, reason: &str) {
+        let task = self.record.spec.id.clone();
+        operator::task_parked(&task, reason);
+        self.keep(Change::Parked { task, reason: Some(reason.into()) }).await;
+        let _ = timeout(self.with.patience.parked, self.gates.retry_parked.notified()).await;
+    }
+
+    async fn note_delivered(&self) {
+        let task = self.record.spec.id.clone();
+        self.keep(Change::Delivered(task.clone())).await;
+        let _ = self.with.news.send(TaskNews::Delivered(task));
+    }
+
+    async fn keep(&self, change: Change) {
+        if let Err(refused) = self.with.records.keep(vec![change]).await {
+            info!(task:% = self.record.spec.id, refused:%; "the journal has gone past that step");
+        }
+    }
+
+    async fn compose(&self) -> Report {
+        let verdict = self.sealed();
+        let (mut logs, omitted) = self.log_text().await;
+        if !logs.is_empty() && !logs.ends_with('\n') {
+            logs.push('\n');
+        }
+        logs.push_str(&verdict.trailer);
+        if omitted > 0 {
+            let _ = write!(logs, "; {omitted} bytes of log left out above");
+        }
+        let files = self.ending().outputs.files;
+        Report {
+            task: self.record.spec.id.clone(),
+            worker: self.with.worker.clone(),
+            result_id: self.record.result_id.clone(),
+            status: verdict.outcome.word(),
+            logs,
+            output_files: files.into_iter().map(|file| file.path).collect(),
+            timeout: self.with.patience.report,
+        }
+    }
+
+    /// The log as the report carries it, and how many bytes of it did not fit.
+    async fn log_text(&self) -> (String, u64) {
+        let mut kept = HeadAndTail::new(LOG_LIMIT);
+        let task = self.record.spec.id.clone();
+        let Ok(Ok(mut cursor)) = self.with.logs.ask_idempotent(OpenLog(task), Instant::now() + ASK).await else {
+            return ("[worker-node] the log could not be read\n".into(), 0);
+        };
+        loop {
+            let lines = match cursor.next().await {
+                Ok(LogItem::Lines(lines)) => lines,
+                Ok(LogItem::CaughtUp) => cursor.take_unfinished(),
+                Ok(LogItem::End(_)) => break,
+                Err(error) => {
+                    kept.push(format!("[worker-node] the log could not be read on: {error}\n").as_bytes());
+                    break;
+                }
+            };
+            if lines.is_empty() {
+                break;
+            }
+            for line in lines {
+                kept.push(repair_utf8(&line.bytes).as_bytes());
+                if !line.continued {
+                    kept.push(b"\n");
+                }
+            }
+        }
+        let omitted = kept.omitted();
+        (kept.into_text(), omitted)
+    }
+}
+
+fn files_were_there(record: &TaskRecord) -> bool {
+    record.ending.as_ref().is_some_and(|ending| !ending.outputs.files.is_empty())
+}

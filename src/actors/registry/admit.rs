@@ -1,0 +1,203 @@
+//! Offers: accepted durably, recognised as repeats, or refused for now. The answer is there before the message's deadline.
+
+use actix::{ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseActFuture, WrapFuture};
+use log::warn;
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+use super::{
+    Readiness, RegistryActor,
+    entry::{Entry, Standing},
+};
+use crate::{
+    actors::{engine_watch::EngineStatus, journal::CommitError, outbox::DeliverAgain, task::container_name},
+    domain::{
+        id::{PayloadDigest, ResultId, TaskId},
+        record::{Change, Phase, TaskRecord},
+        spec::Offer,
+    },
+    ports::{
+        journal::{Known, Refused},
+        worker::AssignAnswer,
+    },
+    telemetry::operator,
+};
+
+/// A master offers a task. Idempotent by id and digest.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "AssignAnswer")]
+pub struct AssignTask {
+    /// What.
+    pub offer: Offer,
+    /// When the answer must be there.
+    pub deadline: Instant,
+}
+
+type Answer = ResponseActFuture<RegistryActor, AssignAnswer>;
+
+fn refused(why: impl Into<String>) -> AssignAnswer {
+    AssignAnswer::Refused(why.into())
+}
+
+impl Handler<AssignTask> for RegistryActor {
+    type Result = Answer;
+
+    fn handle(&mut self, AssignTask { offer, deadline }: AssignTask, _: &mut Self::Context) -> Self::Result {
+        operator::task_received(&offer.spec);
+        match self.known_answer(&offer).or_else(|| self.refusal(&offer)) {
+            Some(answer) => Box::pin(async { answer }.into_actor(self)),
+            None => self.accept(offer, deadline),
+        }
+    }
+}
+
+impl RegistryActor {
+    /// The answer to an offer of a task that is active.
+    fn known_answer(&mut self, offer: &Offer) -> Option<AssignAnswer> {
+        let entry = self.tasks.get_mut(&offer.spec.id)?;
+        Some(match entry.standing {
+            _ if entry.digest != offer.digest => refused(OTHER_PAYLOAD),
+            Standing::Accepting => refused("the same offer is being accepted at this moment"),
+            Standing::Active => {
+                // The settle time counts from the last acknowledgement: the master writes 'running' after each.
+                entry.acknowledged = Instant::now();
+                AssignAnswer::AlreadyAccepted
+            }
+        })
+    }
+
+    /// Why no new task is taken now, if so. A task that can never run here is taken, and fails at once.
+    fn refusal(&self, offer: &Offer) -> Option<AssignAnswer> {
+        match &self.readiness {
+            Readiness::Loading => return Some(refused("the worker is starting: its journal is being read")),
+            Readiness::Reconciling => return Some(refused(self.not_reconciled())),
+            Readiness::Draining(why) => return Some(refused(why.clone())),
+            Readiness::Ready => {}
+        }
+        if let EngineStatus::Away { since, why } = &*self.peers.engine.status().borrow()
+            && since.elapsed() >= self.rules.engine_patience
+        {
+            return Some(refused(format!("the container engine is away: {why}")));
+        }
+        if let Some(pressure) = &*self.peers.pressure.borrow() {
+            return Some(refused(pressure.clone()));
+        }
+        if offer.spec.check(&self.rules.totals).is_err() {
+            return None;
+        }
+        self.ledger.admit(&offer.spec.wants).err().map(|no_room| refused(no_room.to_string()))
+    }
+
+    fn not_reconciled(&self) -> String {
+        match &*self.peers.engine.status().borrow() {
+            EngineStatus::Away { why, .. } => format!("the container engine is away: {why}"),
+            EngineStatus::Unknown | EngineStatus::Here(_) => {
+                "the worker is starting: the engine's containers are not known yet".into()
+            }
+        }
+    }
+
+    fn accept(&mut self, offer: Offer, deadline: Instant) -> Answer {
+        self.hold(Entry::of_offer(&offer));
+        let record = TaskRecord::accepted(
+            offer.spec.clone(),
+            offer.digest,
+            ResultId(Uuid::now_v7().to_string()),
+            container_name(&self.peers.worker, &offer.spec.id, 1),
+            self.peers.clock.now(),
+        );
+        let records = self.peers.records.clone();
+        let change = Change::Accept(Box::new(record.clone()));
+        let commit = async move { timeout_at(deadline, records.commit(vec![change], deadline)).await };
+        Box::pin(commit.into_actor(self).then(move |committed, actor, ctx| {
+            actor.committed(committed.unwrap_or(Err(CommitError::Unavailable)), record, deadline, ctx)
+        }))
+    }
+
+    fn committed(
+        &mut self,
+        committed: Result<(), CommitError>,
+        record: TaskRecord,
+        deadline: Instant,
+        ctx: &mut Context<Self>,
+    ) -> Answer {
+        let task = record.spec.id.clone();
+        let answer = match committed {
+            Ok(()) => {
+                self.accepted(&record, ctx);
+                AssignAnswer::Accepted
+            }
+            Err(CommitError::Refused(Refused::Duplicate)) => {
+                self.release(&task);
+                return self.answer_from_journal(task, record.digest, deadline);
+            }
+            Err(CommitError::Refused(other)) => {
+                self.release(&task);
+                refused(other.to_string())
+            }
+            Err(CommitError::Journal(error)) => {
+                self.release(&task);
+                refused(error.to_string())
+            }
+            Err(CommitError::Unavailable) => {
+                self.withdraw(task, ctx);
+                refused("the worker's journal did not answer in time")
+            }
+        };
+        Box::pin(async { answer }.into_actor(self))
+    }
+
+    fn accepted(&mut self, record: &TaskRecord, ctx: &mut Context<Self>) {
+        if let Some(entry) = self.tasks.get_mut(&record.spec.id) {
+            entry.standing = Standing::Active;
+            entry.acknowledged = Instant::now();
+        }
+        self.launch(record, ctx);
+        self.show();
+    }
+
+    /// The offer was refused, but its row may become durable all the same: take it out again before the id is free.
+    fn withdraw(&mut self, task: TaskId, ctx: &mut Context<Self>) {
+        let records = self.peers.records.clone();
+        let change = Change::Withdraw(task.clone());
+        ctx.spawn(async move { records.keep(vec![change]).await }.into_actor(self).map(move |kept, actor, _| {
+            if let Err(refused) = kept {
+                warn!(task:%, refused:%; "an offer that came to nothing is not in the journal");
+            }
+            actor.release(&task);
+        }));
+    }
+
+    /// An offer of a task that has ended: its result is sent once more. One that somebody else's payload carries is refused.
+    fn answer_from_journal(&self, task: TaskId, digest: PayloadDigest, deadline: Instant) -> Answer {
+        let records = self.peers.records.clone();
+        let find = async move { records.find(&task, deadline).await };
+        Box::pin(find.into_actor(self).map(move |known, actor, ctx| match known {
+            Ok(Some(Known::Record(record))) if record.digest == digest => {
+                actor.deliver_again(record, ctx);
+                AssignAnswer::AlreadyAccepted
+            }
+            Ok(Some(Known::Retired(stone))) if stone.digest == digest => AssignAnswer::AlreadyAccepted,
+            Ok(Some(_)) => refused(OTHER_PAYLOAD),
+            Ok(None) => refused("the worker's journal does not know the task any more"),
+            Err(error) => refused(error.to_string()),
+        }))
+    }
+
+    fn deliver_again(&self, record: Box<TaskRecord>, ctx: &mut Context<Self>) {
+        if record.phase < Phase::Sealed {
+            return;
+        }
+        let not_before = Instant::now() + self.settle_time();
+        let outbox = self.peers.outbox.clone();
+        let again = DeliverAgain { record, not_before };
+        let ask = async move {
+            if let Err(error) = outbox.ask_idempotent(again, Instant::now() + super::TELL).await {
+                warn!(error:%; "a result that is wanted again could not be handed to the outbox");
+            }
+        };
+        ctx.spawn(ask.into_actor(self));
+    }
+}
+
+const OTHER_PAYLOAD: &str = "another task with this id is known here; its payload is not the same";

@@ -1,0 +1,113 @@
+//! Cancels: durable, acknowledged at once, carried out afterwards.
+
+use std::time::Duration;
+
+use actix::{ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseActFuture, WrapFuture};
+use log::warn;
+use tokio::time::Instant;
+
+use super::{Readiness, RegistryActor, TELL};
+use crate::{
+    actors::{journal::CommitError, task::StopTask},
+    domain::{
+        id::TaskId,
+        outcome::StatusWord,
+        record::{Change, TaskRecord},
+    },
+    ports::{
+        journal::{Known, Refused},
+        worker::CancelAnswer,
+    },
+    telemetry::operator,
+};
+
+/// The master holds a lock over its whole cluster until we answer: no longer than this for the journal.
+const PATIENCE: Duration = Duration::from_millis(900);
+
+/// A master asks for a task's end. Idempotent.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "CancelAnswer")]
+pub struct CancelTask(pub TaskId);
+
+type Answer = ResponseActFuture<RegistryActor, CancelAnswer>;
+
+impl Handler<CancelTask> for RegistryActor {
+    type Result = Answer;
+
+    fn handle(&mut self, CancelTask(task): CancelTask, ctx: &mut Self::Context) -> Self::Result {
+        operator::task_cancelling(&task);
+        if let Some(entry) = self.tasks.get_mut(&task) {
+            // From here on an outcome that is being sealed is 'cancelled', whatever the disk does.
+            entry.cancelled = true;
+            self.stop(&task, ctx);
+            return self.record_cancel(task);
+        }
+        match self.readiness {
+            // It may turn up.
+            Readiness::Loading | Readiness::Reconciling => self.record_cancel(task),
+            Readiness::Ready | Readiness::Draining(_) => self.answer_finished(task),
+        }
+    }
+}
+
+impl RegistryActor {
+    fn record_cancel(&self, task: TaskId) -> Answer {
+        let records = self.peers.records.clone();
+        let deadline = Instant::now() + PATIENCE;
+        let commit = async move {
+            match records.commit(vec![Change::CancelRequested(task.clone())], deadline).await {
+                Ok(()) => CancelAnswer::Accepted,
+                Err(CommitError::Refused(Refused::Past)) => match records.find(&task, deadline).await {
+                    Ok(Some(known)) => answer_for(&known).unwrap_or(CancelAnswer::Accepted),
+                    Ok(None) | Err(_) => CancelAnswer::Accepted,
+                },
+                // Not durable, but it is carried out and so acknowledged all the same.
+                Err(error) => {
+                    warn!(task:%, error:%; "a cancel is carried out, but could not be made durable");
+                    CancelAnswer::Accepted
+                }
+            }
+        };
+        Box::pin(commit.into_actor(self))
+    }
+
+    fn answer_finished(&self, task: TaskId) -> Answer {
+        let records = self.peers.records.clone();
+        let find = async move {
+            match records.find(&task, Instant::now() + PATIENCE).await {
+                Ok(Some(known)) => answer_for(&known).unwrap_or(CancelAnswer::NotFound),
+                Ok(None) => CancelAnswer::NotFound,
+                Err(error) => {
+                    warn!(task:%, error:%; "whether a task has finished cannot be read");
+                    CancelAnswer::NotFound
+                }
+            }
+        };
+        Box::pin(find.into_actor(self))
+    }
+
+    /// Tells the task's actor; one that is being restarted reads the same in the journal or is told by the next ask.
+    fn stop(&self, task: &TaskId, ctx: &mut Context<Self>) {
+        let Some(slot) = self.tasks.get(task).and_then(|entry| entry.slot.clone()) else { return };
+        let task = task.clone();
+        let tell = async move { slot.ask_idempotent(StopTask, Instant::now() + TELL).await };
+        ctx.spawn(tell.into_actor(self).map(move |told, _, _| {
+            if let Err(error) = told {
+                warn!(task:%, error:%; "a task's actor did not hear of its cancel");
+            }
+        }));
+    }
+}
+
+/// The answer for a task whose outcome is sealed.
+fn answer_for(known: &Known) -> Option<CancelAnswer> {
+    let word: Option<StatusWord> = match known {
+        Known::Record(record) => sealed_word(record),
+        Known::Retired(stone) => Some(stone.verdict.outcome.word()),
+    };
+    word.map(CancelAnswer::AlreadyFinished)
+}
+
+fn sealed_word(record: &TaskRecord) -> Option<StatusWord> {
+    record.verdict.as_ref().map(|verdict| verdict.outcome.word())
+}

@@ -1,0 +1,314 @@
+//! One container's life, from accepted to cleaned up. A thin shell: `domain::task` decides, this performs and brings the
+//! results back as events. An incarnation begins from what is durable and what the engine says, so it can end anywhere.
+
+mod container;
+mod ending;
+mod image;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle, WrapFuture};
+use log::debug;
+use sha2::{Digest, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc::UnboundedSender};
+
+use super::{
+    engine_watch::EngineView,
+    images::ImagesActor,
+    journal::Records,
+    log_router::LogRouterActor,
+    outbox::OutboxActor,
+    registry::TaskNews,
+};
+use crate::{
+    domain::{
+        id::{Attempt, ContainerName, TaskId, WorkerId},
+        record::{Phase, TaskRecord},
+        spec::MachineTotals,
+        task::{Effect, Event, Found, State},
+    },
+    ports::{
+        clock::Clock,
+        engine::{ContainerEngine, Image},
+        journal::Known,
+        outputs::OutputStore,
+        spool::Spool,
+    },
+    supervision::{self, Slot},
+    telemetry::operator,
+};
+
+/// The name that a task's container has on the engine: known before it is created, and safe whatever the task's id is.
+#[must_use]
+pub fn container_name(worker: &WorkerId, task: &TaskId, attempt: Attempt) -> ContainerName {
+    let mut hash = Sha256::new();
+    hash.update(task.as_str().as_bytes());
+    hash.update(attempt.to_be_bytes());
+    let digest = hash.finalize();
+    let short: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    ContainerName(format!("wn-{worker}-{short}"))
+}
+
+/// Whom every task works with.
+pub struct TaskEnv {
+    /// Who we are.
+    pub worker: WorkerId,
+    /// Runs containers.
+    pub engine: Arc<dyn ContainerEngine>,
+    /// Whether it is there.
+    pub view: Arc<EngineView>,
+    /// Where outputs lie.
+    pub outputs: Arc<dyn OutputStore>,
+    /// What is durable.
+    pub records: Records,
+    /// Pulls.
+    pub images: Slot<ImagesActor>,
+    /// Logs.
+    pub logs: Slot<LogRouterActor>,
+    /// Deliveries.
+    pub outbox: Slot<OutboxActor>,
+    /// News for the registry.
+    pub news: UnboundedSender<TaskNews>,
+    /// Creates and starts at once: more only queue in the engine.
+    pub starts: Arc<Semaphore>,
+    /// What the machine has.
+    pub totals: MachineTotals,
+    /// How tasks are run.
+    pub rules: TaskRules,
+    /// For records.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// How tasks are run.
+#[derive(Debug, Clone, Copy)]
+pub struct TaskRules {
+    /// From TERM to KILL.
+    pub stop_grace: Duration,
+    /// Limits are set on containers, not only reserved.
+    pub enforce_limits: bool,
+    /// Outputs go through a folder of this machine that is bound into the container; else through the engine's archive call.
+    pub bind_outputs: bool,
+}
+
+/// Whether there can be anything of the task already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beginning {
+    /// It has just been accepted.
+    Fresh,
+    /// It is from before.
+    Again,
+}
+
+/// The master asks for the end. Idempotent.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct StopTask;
+
+/// The master has the result. Idempotent.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct ResultDelivered;
+
+/// See the module.
+pub struct TaskActor {
+    env: Arc<TaskEnv>,
+    record: TaskRecord,
+    beginning: Beginning,
+    state: Option<State>,
+    /// Events that came before the state was known.
+    early: Vec<Event>,
+    spool: Option<Arc<dyn Spool>>,
+    image: Option<Image>,
+    /// What can be taken back: a pull, or the wait for a turn to create.
+    waiting: Option<SpawnHandle>,
+    permit: Option<OwnedSemaphorePermit>,
+    peak_memory: Arc<AtomicU64>,
+}
+
+impl TaskActor {
+    /// A task as the journal knew it when its first incarnation was made; later ones read it again.
+    #[must_use]
+    pub fn new(record: TaskRecord, beginning: Beginning, env: Arc<TaskEnv>) -> Self {
+        Self {
+            env,
+            record,
+            beginning,
+            state: None,
+            early: Vec::new(),
+            spool: None,
+            image: None,
+            waiting: None,
+            permit: None,
+            peak_memory: Arc::default(),
+        }
+    }
+
+    fn id(&self) -> &TaskId {
+        &self.record.spec.id
+    }
+
+    /// Takes an event to the machine and performs what it asks for.
+    fn advance(&mut self, event: Event, ctx: &mut Context<Self>) {
+        let Some(state) = self.state.take() else {
+            self.early.push(event);
+            return;
+        };
+        let before = state.word();
+        let (state, effects) = state.on(event);
+        self.enter(state, effects, Some(before), ctx);
+    }
+
+    fn enter(&mut self, state: State, effects: Vec<Effect>, before: Option<&'static str>, ctx: &mut Context<Self>) {
+        if before != Some(state.word()) {
+            let _ = self.env.news.send(TaskNews::Moved(self.id().clone(), state.word()));
+            self.say(&state);
+        }
+        self.state = Some(state);
+        for effect in effects {
+            self.perform(effect, ctx);
+        }
+    }
+
+    fn say(&self, state: &State) {
+        match state {
+            State::Accepted => {}
+            State::Pulling => operator::task_starting(self.id(), self.record.attempt),
+            State::Creating { .. } => operator::task_creating(self.id()),
+            State::Starting { container, .. } => operator::task_container_starting(self.id(), container),
+            State::Running { .. } => operator::task_running(self.id()),
+            State::Stopping { .. }
+            | State::Collecting { .. }
+            | State::Recording { .. }
+            | State::Delivering { .. }
+            | State::Cleaning
+            | State::Done => debug!(task:% = self.id(), state = state.word(); "the task moved on"),
+        }
+    }
+
+    fn perform(&mut self, effect: Effect, ctx: &mut Context<Self>) {
+        match effect {
+            Effect::Pull => self.pull(ctx),
+            Effect::AbortPull => self.take_back(ctx),
+            Effect::Create => self.create(ctx),
+            Effect::Start(container) => self.start(container, ctx),
+            Effect::ProveStart(container) => self.prove_start(container, ctx),
+            Effect::CreateAnew(container) => self.create_anew(container, ctx),
+            Effect::Watch(container) => self.watch(container, ctx),
+            Effect::Terminate(container) => self.terminate(container, ctx),
+            Effect::Kill(container) => self.kill(container, ctx),
+            Effect::Collect(container) => self.collect(container, ctx),
+            Effect::Record(ending) => self.record_end(*ending, ctx),
+            Effect::Deliver => self.deliver(ctx),
+            Effect::Clean(container) => self.clean(container, ctx),
+            Effect::Finish => self.finish(ctx),
+        }
+    }
+
+    /// Runs work on the context; its result comes back as an event. It dies with the actor.
+    fn run(&self, work: impl Future<Output = Event> + 'static, ctx: &mut Context<Self>) -> SpawnHandle {
+        ctx.spawn(work.into_actor(self).map(|event, actor, ctx| actor.advance(event, ctx)))
+    }
+
+    fn take_back(&mut self, ctx: &mut Context<Self>) {
+        if let Some(waiting) = self.waiting.take() {
+            ctx.cancel_future(waiting);
+        }
+    }
+
+    fn finish(&mut self, ctx: &mut Context<Self>) {
+        let _ = self.env.news.send(TaskNews::Done(self.id().clone()));
+        ctx.stop();
+    }
+
+    /// Looks at what there is of the task, then begins.
+    fn begin(&mut self, ctx: &mut Context<Self>) {
+        let later = supervision::current().is_some_and(|child| child.generation > 1);
+        let fresh = self.beginning == Beginning::Fresh && !later;
+        let (env, task) = (Arc::clone(&self.env), self.id().clone());
+        let record = self.record.clone();
+        let look = async move {
+            let spool = env.open_spool(&task).await;
+            if fresh {
+                return (spool, record, Found::Nothing);
+            }
+            let record = match env.find(&task).await {
+                Some(Known::Record(record)) => *record,
+                Some(Known::Retired(_)) | None => record,
+            };
+            let found = env.look_at(&record).await;
+            (spool, record, found)
+        };
+        ctx.spawn(look.into_actor(self).map(|(spool, record, found), actor, ctx| {
+            actor.spool = Some(spool);
+            actor.record = record;
+            actor.resume(found, ctx);
+        }));
+    }
+
+    fn resume(&mut self, found: Found, ctx: &mut Context<Self>) {
+        let untouched = self.record.phase == Phase::Accepted && found == Found::Nothing;
+        if untouched
+            && !self.record.cancel_requested
+            && let Some(why) = self.impossible()
+        {
+            self.state = Some(State::Accepted);
+            self.advance(Event::FoundImpossible(why), ctx);
+        } else {
+            let (state, effects) = State::resume(&self.record, found);
+            self.enter(state, effects, None, ctx);
+        }
+        for event in std::mem::take(&mut self.early) {
+            self.advance(event, ctx);
+        }
+    }
+
+    fn impossible(&self) -> Option<String> {
+        let spec = &self.record.spec;
+        spec.check(&self.env.totals).err().map(|impossible| impossible.to_string()).or_else(|| {
+            let name = self.env.engine.parse_image(&spec.image);
+            name.err().map(|reason| format!("the image name {:?} is not valid: {reason}", spec.image))
+        })
+    }
+
+    fn seen_peak(&self) -> Option<u64> {
+        Some(self.peak_memory.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
+    }
+}
+
+impl Actor for TaskActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.begin(ctx);
+    }
+}
+
+crate::answers_pings!(TaskActor);
+
+impl Handler<StopTask> for TaskActor {
+    type Result = ();
+
+    fn handle(&mut self, _: StopTask, ctx: &mut Self::Context) {
+        self.record.cancel_requested = true;
+        self.advance(Event::CancelRequested, ctx);
+        // One that waits for its turn to be created need not wait any more.
+        if matches!(self.state, Some(State::Creating { stop: Some(_) })) && self.waiting.is_some() {
+            self.take_back(ctx);
+            self.advance(Event::CreateFailed("cancelled".into()), ctx);
+        }
+    }
+}
+
+impl Handler<ResultDelivered> for TaskActor {
+    type Result = ();
+
+    fn handle(&mut self, _: ResultDelivered, ctx: &mut Self::Context) {
+        self.advance(Event::Delivered, ctx);
+    }
+}

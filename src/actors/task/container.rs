@@ -1,0 +1,420 @@
+//! The middle of a task: its container is created, started, watched and stopped. What the engine's answers leave unknown is
+//! looked up again, never guessed.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use log::{debug, warn};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, sleep},
+};
+
+use super::{TaskActor, TaskEnv, container_name, image::note};
+use crate::{
+    actors::{engine_watch::ride_out, log_router::ReadContainer},
+    domain::{
+        id::ContainerId,
+        outcome::Exit,
+        record::{Change, Phase, TaskRecord},
+        task::{Event, Found, State},
+    },
+    ports::{
+        engine::{
+            ContainerFacts, ContainerPlan, ContainerState, EngineError, ExitFacts, Force, Image,
+            Ours, Signal,
+        },
+        spool::Spool,
+    },
+};
+
+/// Tries of a create that the engine failed at, before that counts as final.
+const CREATE_TRIES: u32 = 3;
+
+/// Between two tries, and between two looks.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// A start whose reply was not seen may still take place this long after the engine answers again.
+const LATE_START: Duration = Duration::from_secs(10);
+
+/// How long attaching may take.
+const ATTACH: Duration = Duration::from_secs(30);
+
+/// Between two looks at a container's memory; the first after a fifth of that.
+const MEMORY: Duration = Duration::from_secs(5);
+
+/// A task that ends within this was never recorded as running: 'starting' says enough.
+const RECORD_RUNNING: Duration = Duration::from_millis(500);
+
+/// What came of a create.
+pub(super) enum Creation {
+    /// It exists and was never started by us.
+    Created(ContainerId),
+    /// It cannot be had: the engine's words.
+    Failed(String),
+}
+
+impl TaskActor {
+    /// Waits for a turn, then records `Starting` and creates, both at once.
+    pub(super) fn create(&mut self, ctx: &mut Context<Self>) {
+        let starts = Arc::clone(&self.env.starts);
+        let turn = async move { starts.acquire_owned().await.ok() };
+        let handle = ctx.spawn(turn.into_actor(self).map(|permit, actor, ctx| {
+            actor.waiting = None;
+            actor.create_now(permit, ctx);
+        }));
+        self.waiting = Some(handle);
+    }
+
+    fn create_now(&mut self, permit: Option<OwnedSemaphorePermit>, ctx: &mut Context<Self>) {
+        self.permit = permit;
+        let Some(image) = self.image.clone() else {
+            self.advance(Event::CreateFailed("its image was forgotten".into()), ctx);
+            return;
+        };
+        self.record.container_name = container_name(&self.env.worker, self.id(), self.record.attempt);
+        self.record.phase = self.record.phase.max(Phase::Starting);
+        let (env, record) = (Arc::clone(&self.env), self.record.clone());
+        let work = async move {
+            let starting = Change::Starting {
+                task: record.spec.id.clone(),
+                attempt: record.attempt,
+                container_name: record.container_name.clone(),
+            };
+            let (recorded, created) = tokio::join!(env.records.keep(vec![starting]), env.create_container(&record, image));
+            if let Err(refused) = recorded {
+                warn!(task:% = record.spec.id, refused:%; "the journal has gone past the start of a task");
+            }
+            match created {
+                Creation::Created(container) => Event::Created(container),
+                Creation::Failed(why) => Event::CreateFailed(why),
+            }
+        };
+        self.run_step(work, ctx);
+    }
+
+    /// As `run`, and gives the turn back unless a start follows.
+    fn run_step(&mut self, work: impl Future<Output = Event> + 'static, ctx: &mut Context<Self>) {
+        ctx.spawn(work.into_actor(self).map(|event, actor, ctx| {
+            actor.advance(event, ctx);
+            if !matches!(actor.state, Some(State::Starting { .. })) {
+                actor.permit = None;
+            }
+        }));
+    }
+
+    pub(super) fn start(&mut self, container: ContainerId, ctx: &mut Context<Self>) {
+        self.record.container = Some(container.clone());
+        let (env, record) = (Arc::clone(&self.env), self.record.clone());
+        let work = async move { env.start_container(&record, &container).await };
+        self.run_step(work, ctx);
+    }
+
+    pub(super) fn prove_start(&mut self, container: ContainerId, ctx: &mut Context<Self>) {
+        self.record.container = Some(container.clone());
+        let env = Arc::clone(&self.env);
+        self.run_step(async move { env.prove_start(&container).await }, ctx);
+    }
+
+    /// The container was never started and nobody can be sure that it never will be: it is removed, and the next attempt has
+    /// another name.
+    pub(super) fn create_anew(&mut self, container: ContainerId, ctx: &mut Context<Self>) {
+        self.record.attempt += 1;
+        let env = Arc::clone(&self.env);
+        let remove = async move { env.remove(&container, Force::No).await };
+        ctx.spawn(remove.into_actor(self).map(|(), actor, ctx| actor.pull(ctx)));
+    }
+
+    /// Reads its output (unless somebody does), and waits for its end.
+    pub(super) fn watch(&mut self, container: ContainerId, ctx: &mut Context<Self>) {
+        self.record.container = Some(container.clone());
+        self.permit = None;
+        self.record_running(container.clone(), ctx);
+        self.sample_memory(container.clone(), ctx);
+        let (env, record, spool) = (Arc::clone(&self.env), self.record.clone(), self.spool.clone());
+        let read = {
+            let (env, container) = (Arc::clone(&env), container.clone());
+            async move { env.read_on(&record, &container, spool.as_deref()).await }
+        };
+        ctx.spawn(read.into_actor(self));
+        let peak = Arc::clone(&self.peak_memory);
+        let wait = async move {
+            let event = env.wait_for_end(&container).await;
+            with_peak(event, peak.load(Ordering::Relaxed))
+        };
+        self.run(wait, ctx);
+    }
+
+    fn record_running(&self, container: ContainerId, ctx: &mut Context<Self>) {
+        let (records, task) = (self.env.records.clone(), self.id().clone());
+        let record = async move {
+            sleep(RECORD_RUNNING).await;
+            // Refused: it has ended meanwhile.
+            let _ = records.keep(vec![Change::Running { task, container }]).await;
+        };
+        ctx.spawn(record.into_actor(self));
+    }
+
+    fn sample_memory(&self, container: ContainerId, ctx: &mut Context<Self>) {
+        let (env, peak) = (Arc::clone(&self.env), Arc::clone(&self.peak_memory));
+        let sample = async move {
+            sleep(MEMORY / 5).await;
+            while let Ok(seen) = env.engine.peak_memory(&container).await {
+                peak.fetch_max(seen.unwrap_or(0), Ordering::Relaxed);
+                sleep(MEMORY).await;
+            }
+        };
+        ctx.spawn(sample.into_actor(self));
+    }
+
+    /// TERM now, KILL when the grace period is over.
+    pub(super) fn terminate(&mut self, container: ContainerId, ctx: &mut Context<Self>) {
+        self.signal(container, Signal::Term, ctx);
+        ctx.run_later(self.env.rules.stop_grace, |actor, ctx| actor.advance(Event::GraceElapsed, ctx));
+    }
+
+    /// KILL, and again until it is seen to have ended.
+    pub(super) fn kill(&mut self, container: ContainerId, ctx: &mut Context<Self>) {
+        self.signal(container, Signal::Kill, ctx);
+        ctx.run_later(self.env.rules.stop_grace, |actor, ctx| actor.advance(Event::GraceElapsed, ctx));
+    }
+
+    fn signal(&self, container: ContainerId, signal: Signal, ctx: &mut Context<Self>) {
+        debug!(task:% = self.id(), container:%, signal:?; "a signal is sent to the container");
+        let env = Arc::clone(&self.env);
+        ctx.spawn(async move { env.signal(&container, signal).await }.into_actor(self));
+    }
+}
+
+fn with_peak(event: Event, peak: u64) -> Event {
+    let add = |mut exit: Exit| {
+        exit.peak_memory = exit.peak_memory.or(Some(peak).filter(|bytes| *bytes > 0));
+        exit
+    };
+    match event {
+        Event::Exited(exit) => Event::Exited(add(exit)),
+        Event::StoppedByOther(exit, who) => Event::StoppedByOther(add(exit), who),
+        other => other,
+    }
+}
+
+impl TaskEnv {
+    /// What the engine has of a task.
+    pub(super) async fn look_at(&self, record: &TaskRecord) -> Found {
+        if record.phase == Phase::Done {
+            return Found::Nothing;
+        }
+        match self.inspect(&record.container_name.0).await {
+            Some(facts) if self.is_ours(facts.ours.as_ref(), record) => found(facts),
+            Some(_) | None => Found::Nothing,
+        }
+    }
+
+    /// Looks until there is an answer; `None` where there is no such container.
+    async fn inspect(&self, id_or_name: &str) -> Option<ContainerFacts> {
+        loop {
+            match self.engine.inspect(id_or_name).await {
+                Ok(facts) => return Some(facts),
+                Err(EngineError::NotFound(_)) => return None,
+                Err(error) => ride_out(&self.view, &error).await,
+            }
+        }
+    }
+
+    fn is_ours(&self, labels: Option<&Ours>, record: &TaskRecord) -> bool {
+        labels.is_some_and(|ours| ours.worker == self.worker.as_str() && ours.task == record.spec.id.as_str())
+    }
+
+    /// Creates under the fixed name. Idempotent: one that is there already with the same digest and attempt is the one.
+    async fn create_container(&self, record: &TaskRecord, image: Image) -> Creation {
+        let plan = match self.plan(record, image).await {
+            Ok(plan) => plan,
+            Err(error) => return Creation::Failed(format!("its output folder could not be made: {error}")),
+        };
+        let mut tries = 0;
+        loop {
+            let error = match self.engine.create(&plan).await {
+                Ok(container) => return Creation::Created(container),
+                Err(error) => error,
+            };
+            match error {
+                EngineError::Conflict(_) | EngineError::Away(_) | EngineError::Deadline(_) => {
+                    if let Some(creation) = self.settle_name(record, &error).await {
+                        return creation;
+                    }
+                }
+                EngineError::Failed(_) if tries < CREATE_TRIES => sleep(RETRY).await,
+                EngineError::Failed(_)
+                | EngineError::NotFound(_)
+                | EngineError::Unauthorized(_)
+                | EngineError::Invalid(_) => return Creation::Failed(error.to_string()),
+            }
+            tries += 1;
+        }
+    }
+
+    async fn plan(&self, record: &TaskRecord, image: Image) -> std::io::Result<ContainerPlan> {
+        let (outputs, task) = (Arc::clone(&self.outputs), record.spec.id.clone());
+        let folder = tokio::task::spawn_blocking(move || outputs.prepare(&task)).await??;
+        Ok(ContainerPlan {
+            name: record.container_name.clone(),
+            worker: self.worker.clone(),
+            spec: record.spec.clone(),
+            digest: record.digest,
+            attempt: record.attempt,
+            created: record.accepted_at,
+            image,
+            output_folder: self.rules.bind_outputs.then_some(folder),
+            enforce_limits: self.rules.enforce_limits,
+        })
+    }
+
+    /// Who has the name? `None`: it is free now, create again.
+    async fn settle_name(&self, record: &TaskRecord, error: &EngineError) -> Option<Creation> {
+        if !matches!(error, EngineError::Conflict(_)) {
+            ride_out(&self.view, error).await;
+        }
+        let facts = self.inspect(&record.container_name.0).await?;
+        let Some(ours) = facts.ours.as_ref().filter(|ours| self.is_ours(Some(ours), record)) else {
+            return Some(Creation::Failed(format!(
+                "a container that is not ours has the name {}; remove or rename it",
+                record.container_name
+            )));
+        };
+        let same = ours.attempt == record.attempt && ours.digest == record.digest.to_string();
+        if same && facts.state == ContainerState::Created {
+            return Some(Creation::Created(facts.id));
+        }
+        warn!(task:% = record.spec.id, container:% = facts.id; "a leftover container of ours has the task's name; it is removed");
+        self.remove(&facts.id, Force::Yes).await;
+        None
+    }
+
+    /// Attaches, then starts: no byte is missed.
+    async fn start_container(&self, record: &TaskRecord, container: &ContainerId) -> Event {
+        if let Err(error) = self.attach(record, container).await {
+            debug!(task:% = record.spec.id, error:%; "could not attach before the start");
+            return Event::StartFailed(format!("its output could not be attached to: {error}"));
+        }
+        let Err(error) = self.engine.start(container).await else { return Event::Started };
+        match error {
+            EngineError::Away(_) | EngineError::Deadline(_) => self.prove_start(container).await,
+            EngineError::NotFound(_)
+            | EngineError::Conflict(_)
+            | EngineError::Unauthorized(_)
+            | EngineError::Invalid(_)
+            | EngineError::Failed(_) => match self.inspect(&container.0).await.map(|facts| facts.state) {
+                Some(ContainerState::Running) => Event::Started,
+                Some(ContainerState::Exited(facts)) if facts.started_at.is_some() => Event::Exited(exit_of(&facts)),
+                Some(ContainerState::Created | ContainerState::Exited(_)) => Event::StartFailed(error.to_string()),
+                None => Event::Lost("it was removed before it could be started".into()),
+            },
+        }
+    }
+
+    async fn attach(&self, record: &TaskRecord, container: &ContainerId) -> Result<(), EngineError> {
+        let read = ReadContainer { task: record.spec.id.clone(), container: container.clone() };
+        loop {
+            match self.logs.ask_idempotent(read.clone(), Instant::now() + ATTACH).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error @ (EngineError::Away(_) | EngineError::Deadline(_)))) => ride_out(&self.view, &error).await,
+                Ok(Err(error)) => return Err(error),
+                Err(_) => sleep(RETRY).await,
+            }
+        }
+    }
+
+    /// A start whose reply nobody saw is decided by inspection alone, and by the engine's memory of a start: never by a
+    /// second start.
+    async fn prove_start(&self, container: &ContainerId) -> Event {
+        let mut waited = false;
+        loop {
+            let Some(facts) = self.inspect(&container.0).await else {
+                return Event::Lost("its container is gone".into());
+            };
+            match facts.state {
+                ContainerState::Running => return Event::Started,
+                ContainerState::Exited(facts) => return Event::Exited(exit_of(&facts)),
+                ContainerState::Created if waited => match self.engine.was_started(container).await {
+                    Ok(false) => return Event::NeverStarted,
+                    Ok(true) => sleep(RETRY).await,
+                    Err(error) => ride_out(&self.view, &error).await,
+                },
+                ContainerState::Created => {
+                    self.view.here().await;
+                    sleep(LATE_START).await;
+                    waited = true;
+                }
+            }
+        }
+    }
+
+    async fn read_on(&self, record: &TaskRecord, container: &ContainerId, spool: Option<&dyn Spool>) {
+        if let Err(error) = self.attach(record, container).await {
+            note(spool, format!("[worker-node] the output cannot be read: {error}")).await;
+        }
+    }
+
+    /// Until it is known how the container ended.
+    async fn wait_for_end(&self, container: &ContainerId) -> Event {
+        loop {
+            match self.engine.wait(container).await {
+                Ok(code) => return self.exit_facts(container, code).await,
+                Err(EngineError::NotFound(_)) => return Event::Lost("its container was removed by somebody else".into()),
+                Err(error) => ride_out(&self.view, &error).await,
+            }
+        }
+    }
+
+    async fn exit_facts(&self, container: &ContainerId, code: i64) -> Event {
+        let exit = match self.inspect(&container.0).await.map(|facts| facts.state) {
+            Some(ContainerState::Exited(facts)) => exit_of(&facts),
+            Some(ContainerState::Created | ContainerState::Running) | None => Exit { code, ..Exit::default() },
+        };
+        match self.view.signal_seen(container) {
+            // Our own signals are told apart by the machine: it is stopping then.
+            Some(_) if !exit.oom_killed => Event::StoppedByOther(exit, format!("exit code {}", exit.code)),
+            Some(_) | None => Event::Exited(exit),
+        }
+    }
+
+    async fn signal(&self, container: &ContainerId, signal: Signal) {
+        loop {
+            match self.engine.kill(container, signal).await {
+                // It has ended, or is gone: what was wanted.
+                Ok(()) | Err(EngineError::Conflict(_) | EngineError::NotFound(_)) => return,
+                Err(error) => ride_out(&self.view, &error).await,
+            }
+        }
+    }
+
+    /// Removes it, however long that takes.
+    pub(super) async fn remove(&self, container: &ContainerId, force: Force) {
+        loop {
+            match self.engine.remove(container, force).await {
+                Ok(()) | Err(EngineError::NotFound(_)) => return,
+                Err(EngineError::Conflict(why)) if force == Force::No => {
+                    warn!(container:%, why; "a container is not in a state to be removed");
+                    return;
+                }
+                Err(error) => ride_out(&self.view, &error).await,
+            }
+        }
+    }
+}
+
+fn found(facts: ContainerFacts) -> Found {
+    match facts.state {
+        ContainerState::Created => Found::Created(facts.id),
+        ContainerState::Running => Found::Running(facts.id),
+        ContainerState::Exited(exit) => Found::Exited(facts.id, exit_of(&exit)),
+    }
+}
+
+fn exit_of(facts: &ExitFacts) -> Exit {
+    let duration = facts.started_at.zip(facts.finished_at).and_then(|(from, to)| to.duration_since(from).ok());
+    Exit { code: facts.code, oom_killed: facts.oom_killed, duration: duration.unwrap_or_default(), peak_memory: None }
+}

@@ -1,0 +1,141 @@
+//! The end of a task: its log is drained, its outputs listed, its end recorded, its result handed over, its traces removed.
+
+use std::{io, sync::Arc, time::Duration};
+
+use actix::{Context, WrapFuture};
+use futures_util::StreamExt;
+use log::warn;
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
+use tokio_util::io::{StreamReader, SyncIoBridge};
+
+use super::{TaskActor, TaskEnv};
+use crate::{
+    actors::{
+        engine_watch::ride_out,
+        log_router::{FinishReading, ReadEnd},
+        outbox::Deliver,
+    },
+    domain::{
+        id::{ContainerId, TaskId},
+        record::{Change, Ending, Outputs, Phase},
+        task::Event,
+    },
+    ports::engine::{EngineError, Force},
+    telemetry::operator,
+};
+
+/// The log's last bytes are waited for by the router; this is for the router itself.
+const ASK: Duration = Duration::from_secs(30);
+
+/// Between two asks of an actor that is being restarted.
+const RETRY: Duration = Duration::from_millis(200);
+
+impl TaskActor {
+    pub(super) fn collect(&mut self, container: Option<ContainerId>, ctx: &mut Context<Self>) {
+        let (env, task) = (Arc::clone(&self.env), self.id().clone());
+        let work = async move {
+            let (log, outputs) = tokio::join!(env.drain_log(&task), env.list_outputs(&task, container));
+            let mut notes: Vec<String> = log.into_iter().collect();
+            let outputs = outputs.unwrap_or_else(|error| {
+                notes.push(format!("the output files could not be read: {error}"));
+                Outputs::default()
+            });
+            Event::Collected(outputs, notes)
+        };
+        self.run(work, ctx);
+    }
+
+    pub(super) fn record_end(&mut self, ending: Ending, ctx: &mut Context<Self>) {
+        operator::task_ended(self.id(), &ending.outcome);
+        let (records, task) = (self.env.records.clone(), self.id().clone());
+        self.record.ending = Some(ending.clone());
+        self.record.phase = Phase::Ended;
+        let work = async move {
+            let change = Change::Ended { task: task.clone(), ending: Box::new(ending) };
+            if let Err(refused) = records.keep(vec![change]).await {
+                warn!(task:%, refused:%; "the end of a task was recorded before; that one stands");
+            }
+            Event::Recorded
+        };
+        self.run(work, ctx);
+    }
+
+    /// Hands the result to the outbox, until it has taken it. What comes of it arrives as `ResultDelivered`.
+    pub(super) fn deliver(&mut self, ctx: &mut Context<Self>) {
+        let (outbox, deliver) = (self.env.outbox.clone(), Deliver(Box::new(self.record.clone())));
+        let work = async move {
+            while outbox.ask_idempotent(deliver.clone(), Instant::now() + ASK).await.is_err() {
+                sleep(RETRY).await;
+            }
+        };
+        actix::AsyncContext::spawn(ctx, work.into_actor(self));
+    }
+
+    pub(super) fn clean(&mut self, container: Option<ContainerId>, ctx: &mut Context<Self>) {
+        let (env, task) = (Arc::clone(&self.env), self.id().clone());
+        let container = container.or_else(|| self.record.container.clone());
+        let work = async move {
+            if let Some(container) = container {
+                env.remove(&container, Force::Yes).await;
+            }
+            env.remove_outputs(&task).await;
+            let done = Change::Done { task: task.clone(), at: env.clock.now() };
+            if let Err(refused) = env.records.keep(vec![done]).await {
+                warn!(task:%, refused:%; "a task was done before");
+            }
+            Event::Cleaned
+        };
+        self.run(work, ctx);
+    }
+}
+
+impl TaskEnv {
+    /// Waits for the last bytes of the log; a remark where some may be missing.
+    async fn drain_log(&self, task: &TaskId) -> Option<String> {
+        loop {
+            match self.logs.ask_idempotent(FinishReading(task.clone()), Instant::now() + ASK).await {
+                Ok(ReadEnd::Whole | ReadEnd::NoReader) => return None,
+                Ok(ReadEnd::Broken) => return Some("the log may lack an unknown number of bytes at its end".into()),
+                Err(_) => sleep(RETRY).await,
+            }
+        }
+    }
+
+    async fn list_outputs(&self, task: &TaskId, container: Option<ContainerId>) -> io::Result<Outputs> {
+        if let Some(container) = container
+            && !self.rules.bind_outputs
+        {
+            self.download(task, &container).await?;
+        }
+        let (outputs, task) = (Arc::clone(&self.outputs), task.clone());
+        spawn_blocking(move || outputs.list(&task)).await?
+    }
+
+    /// Fetches `/output` out of the container by the engine's archive call.
+    async fn download(&self, task: &TaskId, container: &ContainerId) -> io::Result<()> {
+        let archive = loop {
+            match self.engine.download_output(container).await {
+                Ok(archive) => break archive,
+                Err(EngineError::NotFound(_)) => return Ok(()),
+                Err(error @ (EngineError::Away(_) | EngineError::Deadline(_))) => ride_out(&self.view, &error).await,
+                Err(error) => return Err(io::Error::other(error)),
+            }
+        };
+        let (outputs, task) = (Arc::clone(&self.outputs), task.clone());
+        let bytes = StreamReader::new(archive.map(|chunk| chunk.map_err(io::Error::other)));
+        let mut tar = SyncIoBridge::new(Box::pin(bytes));
+        spawn_blocking(move || outputs.unpack(&task, &mut tar)).await?
+    }
+
+    /// Removes the output folder. What cannot be removed is said, and left for the janitor.
+    async fn remove_outputs(&self, task: &TaskId) {
+        let (outputs, name) = (Arc::clone(&self.outputs), task.clone());
+        let removed = spawn_blocking(move || outputs.remove(&name)).await;
+        if let Ok(Err(error)) = removed {
+            warn!(task:%, error:%; "the output folder could not be removed");
+        }
+    }
+}

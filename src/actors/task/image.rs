@@ -1,0 +1,116 @@
+//! The first step of a task: its image. Also the small questions that every step asks of other actors.
+
+use std::{sync::Arc, time::Duration};
+
+use actix::Context;
+use tokio::{
+    sync::broadcast::error::RecvError,
+    time::{Instant, sleep},
+};
+
+use super::{TaskActor, TaskEnv};
+use crate::{
+    actors::{
+        images::{GetImage, PullResult, PullTicket},
+        log_router::OpenSpool,
+    },
+    domain::{id::TaskId, task::Event},
+    ports::{journal::Known, spool::Spool},
+};
+
+/// How long another actor may take to answer before it is asked anew.
+const ASK: Duration = Duration::from_secs(10);
+
+/// Between two asks of an actor that is being restarted.
+const RETRY: Duration = Duration::from_millis(200);
+
+impl TaskActor {
+    pub(super) fn pull(&mut self, ctx: &mut Context<Self>) {
+        let (env, spool, name) = (Arc::clone(&self.env), self.spool.clone(), self.record.spec.image.clone());
+        let work = async move { env.get_image(&name, spool).await };
+        let handle = actix::AsyncContext::spawn(
+            ctx,
+            actix::ActorFutureExt::map(actix::WrapFuture::into_actor(work, self), |result: PullResult, actor, ctx| {
+                actor.waiting = None;
+                let event = match result {
+                    Ok(image) => {
+                        actor.image = Some(image);
+                        Event::ImageReady
+                    }
+                    Err(why) => Event::PullFailed(why),
+                };
+                actor.advance(event, ctx);
+            }),
+        );
+        self.waiting = Some(handle);
+    }
+}
+
+impl TaskEnv {
+    async fn get_image(&self, name: &str, spool: Option<Arc<dyn Spool>>) -> PullResult {
+        let image = self.engine.parse_image(name)?;
+        let ticket = loop {
+            match self.images.ask_idempotent(GetImage(image.clone()), Instant::now() + ASK).await {
+                Ok(ticket) => break ticket,
+                Err(_) => sleep(RETRY).await,
+            }
+        };
+        wait_for_pull(ticket, spool).await
+    }
+
+    /// The task's spool, however long its owner is away.
+    pub(super) async fn open_spool(&self, task: &TaskId) -> Arc<dyn Spool> {
+        let mut said = false;
+        loop {
+            match self.logs.ask_idempotent(OpenSpool(task.clone()), Instant::now() + ASK).await {
+                Ok(Ok(spool)) => return spool,
+                Ok(Err(error)) if !std::mem::replace(&mut said, true) => {
+                    log::error!(task:%, error; "the task's log cannot be opened; it waits");
+                }
+                Ok(Err(_)) | Err(_) => {}
+            }
+            sleep(RETRY).await;
+        }
+    }
+
+    /// What the journal knows of the task, however long it is away.
+    pub(super) async fn find(&self, task: &TaskId) -> Option<Known> {
+        loop {
+            match self.records.find(task, Instant::now() + ASK).await {
+                Ok(known) => return known,
+                Err(_) => sleep(RETRY).await,
+            }
+        }
+    }
+}
+
+/// Drives the pull, and passes its progress into the task's log.
+async fn wait_for_pull(ticket: PullTicket, spool: Option<Arc<dyn Spool>>) -> PullResult {
+    let PullTicket { image, mut progress } = ticket;
+    tokio::pin!(image);
+    loop {
+        tokio::select! {
+            biased;
+            line = progress.recv() => match line {
+                Ok(line) => note(spool.as_deref(), line).await,
+                // A slow disk misses some progress: nothing that matters.
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return image.await,
+            },
+            result = &mut image => {
+                while let Ok(line) = progress.try_recv() {
+                    note(spool.as_deref(), line).await;
+                }
+                return result;
+            }
+        }
+    }
+}
+
+pub(super) async fn note(spool: Option<&dyn Spool>, line: String) {
+    if let Some(spool) = spool
+        && let Err(error) = spool.note(line).await
+    {
+        log::debug!(error:%; "a line of the worker's own is not in the log");
+    }
+}

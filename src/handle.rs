@@ -1,0 +1,102 @@
+//! The only door into the actors. Outside of them nobody sees an address, a slot or a mailbox; what goes wrong in there comes
+//! out as an answer in the caller's own words.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use log::warn;
+use tokio::time::Instant;
+
+use crate::{
+    actors::{
+        log_router::{LogRouterActor, OpenLog},
+        registry::{AssignTask, CancelTask, RegistryActor},
+        session::{MasterIsAt, SessionActor},
+    },
+    domain::{id::TaskId, spec::Offer},
+    ports::{
+        master::MasterAddress,
+        spool::LogCursor,
+        worker::{AssignAnswer, CancelAnswer, LogsError, MoveError, Worker},
+    },
+    supervision::{AskError, Slot},
+};
+
+/// A master's AssignTask blocks everybody's submissions: it has an answer within a second.
+const ASSIGN: Duration = Duration::from_secs(1);
+
+/// What is kept of that second for the way back.
+const MARGIN: Duration = Duration::from_millis(100);
+
+/// A master's CancelTask holds its whole cluster's lock.
+const CANCEL: Duration = Duration::from_secs(2);
+
+/// How long a viewer may wait for its cursor.
+const OPEN_LOG: Duration = Duration::from_secs(5);
+
+/// How long a master waits for its answer, less the way.
+const MOVE: Duration = Duration::from_secs(2);
+
+/// See the module.
+#[derive(Clone)]
+pub struct WorkerHandle {
+    registry: Slot<RegistryActor>,
+    logs: Slot<LogRouterActor>,
+    session: Slot<SessionActor>,
+}
+
+impl WorkerHandle {
+    /// A door to these.
+    #[must_use]
+    pub fn new(registry: Slot<RegistryActor>, logs: Slot<LogRouterActor>, session: Slot<SessionActor>) -> Self {
+        Self { registry, logs, session }
+    }
+}
+
+#[async_trait]
+impl Worker for WorkerHandle {
+    async fn assign(&self, offer: Offer) -> AssignAnswer {
+        let deadline = Instant::now() + ASSIGN;
+        let task = offer.spec.id.clone();
+        let assign = AssignTask { offer, deadline: deadline - MARGIN };
+        match self.registry.ask_idempotent(assign, deadline).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                warn!(task:%, error:%; "an offer could not be judged; it is refused for now");
+                AssignAnswer::Refused("the worker is busy or restarting a part of itself; offer again".into())
+            }
+        }
+    }
+
+    async fn cancel(&self, task: TaskId) -> CancelAnswer {
+        let mut tries = 0;
+        loop {
+            match self.registry.ask_idempotent(CancelTask(task.clone()), Instant::now() + CANCEL).await {
+                Ok(answer) => return answer,
+                // The registry is being replaced: a cancel is worth a second wait.
+                Err(AskError::Unavailable) if tries == 0 => tries += 1,
+                Err(error) => {
+                    warn!(task:%, error:%; "a cancel could not be handed over");
+                    return CancelAnswer::NotFound;
+                }
+            }
+        }
+    }
+
+    async fn open_log(&self, task: TaskId) -> Result<Box<dyn LogCursor>, LogsError> {
+        match self.logs.ask_idempotent(OpenLog(task), Instant::now() + OPEN_LOG).await {
+            Ok(answer) => answer,
+            Err(_) => Err(LogsError::Unavailable),
+        }
+    }
+
+    async fn master_is_at(&self, master: Option<MasterAddress>) -> Result<(), MoveError> {
+        match self.session.ask_idempotent(MasterIsAt(master), Instant::now() + MOVE).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                warn!(error:%; "a master's call to register could not be handed over; it is tried at the next one");
+                Err(MoveError::Unavailable)
+            }
+        }
+    }
+}
