@@ -1,3 +1,5 @@
 //! The worker node of a CloudAI cluster. `actors.md` is the map; the modules below stand in reading order.
 
+pub mod domain;
 pub mod proto;
+pub mod supervision;
