@@ -48,6 +48,8 @@ pub(crate) struct Script {
     pub(crate) planned: Mutex<Vec<(Fault, Spot)>>,
     /// Calls of the factory.
     pub(crate) made: AtomicU64,
+    /// Actors that came out of the factory.
+    pub(crate) born: AtomicU64,
     /// Runs of the destructor.
     pub(crate) dropped: AtomicU64,
     /// Notes in the order in which they were handled, with the generation that did.
@@ -72,6 +74,10 @@ impl Script {
         self.made.load(Ordering::SeqCst)
     }
 
+    pub(crate) fn born(&self) -> u64 {
+        self.born.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::SeqCst)
     }
@@ -90,20 +96,23 @@ pub(crate) struct Subject {
 answers_pings!(Subject);
 
 impl Subject {
-    fn make(script: &Arc<Script>, _: &mut Context<Self>) -> Result<Self, StartError> {
+    fn make(script: &Arc<Script>, ctx: &mut Context<Self>) -> Result<Self, StartError> {
         script.made.fetch_add(1, Ordering::SeqCst);
-        match script.take(&[Spot::Factory]) {
-            Some((Fault::Panic, _)) => panic!("planned in factory"),
-            Some((Fault::Error, _)) => return Err(StartError::new("planned in factory")),
-            Some((fault, _)) => unreachable!("{fault:?} can't happen in a factory"),
-            None => {}
+        let planned = script.take(&[Spot::Factory]);
+        match planned {
+            Some((Fault::Panic, _)) => panic!("planned in Factory"),
+            Some((Fault::Error, _)) => return Err(StartError::new("planned in Factory")),
+            Some((Fault::Stop | Fault::Hang, _)) | None => {}
         }
-        Ok(Self {
+        let mut subject = Self {
             script: Arc::clone(script),
-            generation: supervision::current()
-                .expect("made under supervision")
-                .generation,
-        })
+            generation: supervision::current().expect("supervised").generation,
+        };
+        if let Some((fault, spot)) = planned {
+            subject.suffer(fault, spot, ctx);
+        }
+        script.born.fetch_add(1, Ordering::SeqCst);
+        Ok(subject)
     }
 
     fn suffer(&mut self, fault: Fault, spot: Spot, ctx: &mut Context<Self>) {
@@ -221,6 +230,7 @@ impl Stage {
     }
 
     fn start(builder: SupervisorBuilder) -> Self {
+        supervision::install_panic_hook();
         let (tell, events) = mpsc::unbounded_channel();
         let tell = Arc::new(move |event: &LifecycleEvent| drop(tell.send(event.clone())));
         Self {
