@@ -1,0 +1,212 @@
+//! Asking an actor through its slot, across its deaths.
+//!
+//! An ask waits for the reply or for the slot to change. Dropping an ask lets go of its message: actix skips what nobody waits for, so
+//! nothing is done late by an actor that was hung.
+//!
+//! Poison: actix doesn't tell which of the messages in a mailbox was the one that killed the actor. So an idempotent ask that saw one death
+//! becomes a suspect, and suspects are offered to the successor one at a time. If the actor dies again, it was this one: it ends as
+//! `Poisoned` and no third incarnation sees it. The innocent ones that were queued behind it pass. (A second, different poison that arrives
+//! at the same moment can make a suspect look guilty.)
+
+use std::sync::Arc;
+
+use actix::{Actor, Addr, Context, Handler, Message};
+use thiserror::Error;
+use tokio::{
+    select,
+    sync::{SemaphorePermit, watch},
+    time::{Instant, sleep_until, timeout_at},
+};
+
+use super::{
+    incarnation::Incarnation,
+    slot::{Occupancy, Occupant, Slot},
+};
+
+/// Why an ask has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
+pub enum AskError {
+    /// Nobody took it, or the incarnation that had it ended: in that case it may or may not have been carried out.
+    #[error("the actor is unavailable")]
+    Unavailable,
+    /// It was taken, and not answered in time: it may or may not have been carried out.
+    #[error("the actor did not answer in time")]
+    Deadline,
+    /// Two incarnations died while they had it. It is not offered to a third.
+    #[error("the message killed the actor twice")]
+    Poisoned,
+}
+
+/// Deaths that a message may cause.
+const DEATHS_OF_POISON: u32 = 2;
+
+enum Offer<T> {
+    Answered(T),
+    /// The incarnation ended, or was replaced, before it answered.
+    Lost,
+    TimedOut,
+}
+
+impl<A> Slot<A>
+where
+    A: Actor<Context = Context<A>>,
+{
+    /// Asks once: waits for an incarnation, then for its answer.
+    ///
+    /// # Errors
+    /// `Unavailable` when nobody came before `deadline` or the incarnation ended before it answered, `Deadline` when it did not answer.
+    pub async fn ask<M>(&self, message: M, deadline: Instant) -> Result<M::Result, AskError>
+    where
+        A: Handler<M>,
+        M: Message + Send + 'static,
+        M::Result: Send,
+    {
+        let in_flight = self.0.ask_begins::<M>();
+        let mut occupant = self.0.occupant.subscribe();
+        let (address, _) = present(&mut occupant, deadline).await?;
+        match offer(&mut occupant, &address, message, deadline).await {
+            Offer::Answered(answer) => {
+                in_flight.answered();
+                Ok(answer)
+            }
+            Offer::Lost => Err(AskError::Unavailable),
+            Offer::TimedOut => Err(AskError::Deadline),
+        }
+    }
+
+    /// Asks until an incarnation answers. The message may be carried out more than once: it must carry an id by which the actor can tell.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask), but a death leads to the successor; `Poisoned` when two incarnations died of this message.
+    pub async fn ask_idempotent<M>(
+        &self,
+        message: M,
+        deadline: Instant,
+    ) -> Result<M::Result, AskError>
+    where
+        A: Handler<M>,
+        M: Message + Clone + Send + 'static,
+        M::Result: Send,
+    {
+        let in_flight = self.0.ask_begins::<M>();
+        let mut occupant = self.0.occupant.subscribe();
+        let mut suspicion = Suspicion::new(&self.0);
+        loop {
+            let (address, incarnation) = present(&mut occupant, deadline).await?;
+            match offer(&mut occupant, &address, message.clone(), deadline).await {
+                Offer::Answered(answer) => {
+                    in_flight.answered();
+                    return Ok(answer);
+                }
+                Offer::TimedOut => return Err(AskError::Deadline),
+                Offer::Lost => {
+                    replaced(&mut occupant, &incarnation, deadline).await?;
+                    suspicion.seen_end_of(&incarnation, deadline).await?;
+                }
+            }
+        }
+    }
+}
+
+/// The deaths that one ask has seen, and its turn among the suspects.
+struct Suspicion<'a, A: Actor> {
+    occupancy: &'a Occupancy<A>,
+    deaths: u32,
+    turn: Option<SemaphorePermit<'a>>,
+}
+
+impl<'a, A: Actor> Suspicion<'a, A> {
+    fn new(occupancy: &'a Occupancy<A>) -> Self {
+        Self {
+            occupancy,
+            deaths: 0,
+            turn: None,
+        }
+    }
+
+    async fn seen_end_of(
+        &mut self,
+        incarnation: &Incarnation,
+        deadline: Instant,
+    ) -> Result<(), AskError> {
+        if !incarnation.died() {
+            return Ok(());
+        }
+        self.deaths += 1;
+        if self.deaths >= DEATHS_OF_POISON {
+            return Err(AskError::Poisoned);
+        }
+        let turn = timeout_at(deadline, self.occupancy.suspects.acquire()).await;
+        let Ok(Ok(turn)) = turn else {
+            return Err(AskError::Unavailable);
+        };
+        self.turn = Some(turn);
+        Ok(())
+    }
+}
+
+/// Waits for an incarnation that takes messages.
+async fn present<A: Actor>(
+    occupant: &mut watch::Receiver<Occupant<A>>,
+    deadline: Instant,
+) -> Result<(Addr<A>, Arc<Incarnation>), AskError> {
+    loop {
+        match occupant.borrow_and_update().clone() {
+            // One that has just ended is still shown: its successor is waited for, instead of losing the message.
+            Occupant::Present(address, incarnation) if address.connected() => {
+                return Ok((address, incarnation));
+            }
+            Occupant::Absent => return Err(AskError::Unavailable),
+            Occupant::Present(..) | Occupant::Expected => {}
+        }
+        change(occupant, deadline).await?;
+    }
+}
+
+/// Waits until `incarnation` is no longer the present one.
+async fn replaced<A: Actor>(
+    occupant: &mut watch::Receiver<Occupant<A>>,
+    incarnation: &Arc<Incarnation>,
+    deadline: Instant,
+) -> Result<(), AskError> {
+    loop {
+        let is_same = |present: &Occupant<A>| match present {
+            Occupant::Present(_, present) => Arc::ptr_eq(present, incarnation),
+            Occupant::Expected | Occupant::Absent => false,
+        };
+        if !is_same(&occupant.borrow_and_update()) {
+            return Ok(());
+        }
+        change(occupant, deadline).await?;
+    }
+}
+
+async fn change<A: Actor>(
+    occupant: &mut watch::Receiver<Occupant<A>>,
+    deadline: Instant,
+) -> Result<(), AskError> {
+    match timeout_at(deadline, occupant.changed()).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(AskError::Unavailable),
+    }
+}
+
+async fn offer<A, M>(
+    occupant: &mut watch::Receiver<Occupant<A>>,
+    address: &Addr<A>,
+    message: M,
+    deadline: Instant,
+) -> Offer<M::Result>
+where
+    A: Actor<Context = Context<A>> + Handler<M>,
+    M: Message + Send + 'static,
+    M::Result: Send,
+{
+    select! {
+        // The reply first: otherwise work that was carried out is offered again.
+        biased;
+        reply = address.send(message) => reply.map_or(Offer::Lost, Offer::Answered),
+        _ = occupant.changed() => Offer::Lost,
+        () = sleep_until(deadline) => Offer::TimedOut,
+    }
+}

@@ -1,0 +1,324 @@
+//! One child in the supervisor's books: its spec, its state, its history; and the table of all of them.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{
+    incarnation::{ChildKey, Incarnation},
+    launch::Launch,
+    options::SupervisorOptions,
+    places::PlaceId,
+    spec::{ChildSpec, OnGaveUp, Placement},
+    timers::TimerId,
+    view::{ChildState, ChildView},
+};
+use crate::domain::restart::{ChildKind, RestartHistory, RestartPolicy, RestartType};
+
+/// A living incarnation.
+pub(super) struct Life {
+    pub(super) incarnation: Arc<Incarnation>,
+    /// When it was sent to its place.
+    pub(super) since: Instant,
+    /// When it was up.
+    pub(super) up_since: Option<Instant>,
+    /// When the ping that it has not answered yet was sent.
+    pub(super) pinged: Option<Instant>,
+}
+
+/// What follows an end that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It starts again, in its turn.
+    Start,
+    /// It stays down.
+    Rest,
+}
+
+/// ```text
+/// Pending ─► Starting ─► Running ─► (Leaving ─►) Stopping ─► Down or Pending
+///    ▲           │          │
+///    └─ Backoff ◄┴──────────┴─► Down
+/// ```
+pub(super) enum State {
+    /// Starts when its turn comes; `ordered` children wait for those before them.
+    Pending { ordered: bool },
+    /// Not up yet.
+    Starting(Life),
+    /// Up.
+    Running(Life),
+    /// Waits for its restart.
+    Backoff { timer: TimerId },
+    /// Will be asked to stop when its turn comes.
+    Leaving(Life, Next),
+    /// Was asked to stop.
+    Stopping {
+        life: Life,
+        since: Instant,
+        timer: TimerId,
+        next: Next,
+    },
+    /// Stays down.
+    Down { fatal: bool },
+}
+
+pub(super) struct Child {
+    pub(super) key: ChildKey,
+    pub(super) name: Arc<str>,
+    pub(super) kind: ChildKind,
+    pub(super) restart: RestartType,
+    pub(super) shutdown: Duration,
+    pub(super) placement: Placement,
+    pub(super) policy: RestartPolicy,
+    pub(super) on_gave_up: Option<OnGaveUp>,
+    pub(super) launch: Box<dyn Launch>,
+    pub(super) state: State,
+    pub(super) generation: u64,
+    pub(super) place: Option<PlaceId>,
+    pub(super) history: RestartHistory,
+    pub(super) restarts: u64,
+    pub(super) last_restart: Option<Instant>,
+    pub(super) last_reason: Option<String>,
+    /// Since when it has been failing; `None` while all is well.
+    pub(super) outage_since: Option<Instant>,
+    /// Told when it is down for good.
+    pub(super) waiting: Vec<oneshot::Sender<()>>,
+}
+
+/// A life that was taken out of its state, with what was known of its end.
+pub(super) struct Ended {
+    pub(super) life: Life,
+    /// `None` when nobody had asked it to end.
+    pub(super) errand: Option<Next>,
+    /// Since when it was stopping.
+    pub(super) stopping_since: Option<Instant>,
+    pub(super) timer: Option<TimerId>,
+}
+
+impl Child {
+    pub(super) fn new(
+        key: ChildKey,
+        kind: ChildKind,
+        spec: ChildSpec,
+        options: &SupervisorOptions,
+    ) -> Self {
+        let ChildSpec {
+            name,
+            terms,
+            launch,
+        } = spec;
+        let (restart, placement, policy) = match kind {
+            ChildKind::Static => (
+                RestartType::Permanent,
+                Placement::OwnArbiter,
+                options.policy,
+            ),
+            ChildKind::Dynamic => (
+                RestartType::Transient,
+                Placement::Pool,
+                options.dynamic_policy,
+            ),
+        };
+        Self {
+            key,
+            name,
+            kind,
+            restart: terms.restart.unwrap_or(restart),
+            shutdown: terms.shutdown,
+            placement: terms.placement.unwrap_or(placement),
+            policy: terms.policy.unwrap_or(policy),
+            on_gave_up: terms.on_gave_up,
+            launch,
+            state: State::Pending { ordered: true },
+            generation: 0,
+            place: None,
+            history: RestartHistory::default(),
+            restarts: 0,
+            last_restart: None,
+            last_reason: None,
+            outage_since: None,
+            waiting: Vec::new(),
+        }
+    }
+
+    pub(super) fn life(&self) -> Option<&Life> {
+        match &self.state {
+            State::Starting(life)
+            | State::Running(life)
+            | State::Leaving(life, _)
+            | State::Stopping { life, .. } => Some(life),
+            State::Pending { .. } | State::Backoff { .. } | State::Down { .. } => None,
+        }
+    }
+
+    /// The life that is pinged: one that was asked to stop is judged by its stop deadline instead.
+    pub(super) fn pinged_life(&mut self) -> Option<&mut Life> {
+        match &mut self.state {
+            State::Starting(life) | State::Running(life) => Some(life),
+            State::Leaving(..)
+            | State::Stopping { .. }
+            | State::Pending { .. }
+            | State::Backoff { .. }
+            | State::Down { .. } => None,
+        }
+    }
+
+    /// Takes the life out. The caller sets the state that follows; until then the child is pending.
+    pub(super) fn take_life(&mut self) -> Option<Ended> {
+        let ended = |life, errand, stopping_since, timer| {
+            Some(Ended {
+                life,
+                errand,
+                stopping_since,
+                timer,
+            })
+        };
+        match std::mem::replace(&mut self.state, State::Pending { ordered: true }) {
+            State::Starting(life) | State::Running(life) => ended(life, None, None, None),
+            State::Leaving(life, next) => ended(life, Some(next), None, None),
+            State::Stopping {
+                life,
+                since,
+                timer,
+                next,
+            } => ended(life, Some(next), Some(since), Some(timer)),
+            lifeless => {
+                self.state = lifeless;
+                None
+            }
+        }
+    }
+
+    pub(super) fn view(
+        &self,
+        now: Instant,
+        history: &RestartHistory,
+        elapsed: Duration,
+    ) -> ChildView {
+        let statistics = self.launch.statistics();
+        let life = self.life();
+        let uptime = life
+            .and_then(|life| life.up_since)
+            .map(|since| now.duration_since(since));
+        let busy = life.map_or(Duration::ZERO, |life| life.incarnation.busy());
+        let age = life.map_or(Duration::ZERO, |life| now.duration_since(life.since));
+        let budget = self.policy.budget;
+        ChildView {
+            name: Arc::clone(&self.name),
+            dynamic: self.kind == ChildKind::Dynamic,
+            state: self.state.word(),
+            uptime,
+            generation: self.generation,
+            restarts: self.restarts,
+            last_restart: self.last_restart.map(|at| now.duration_since(at)),
+            depth: statistics.in_flight,
+            handled: statistics.handled,
+            last_message: statistics.last_message,
+            busy: share(busy, age),
+            last_reason: self.last_reason.clone(),
+            budget_left: budget
+                .intensity
+                .saturating_sub(history.used(elapsed, budget.window)),
+        }
+    }
+}
+
+fn share(part: Duration, whole: Duration) -> f64 {
+    if whole.is_zero() {
+        return 0.0;
+    }
+    (part.as_secs_f64() / whole.as_secs_f64()).min(1.0)
+}
+
+impl State {
+    fn word(&self) -> ChildState {
+        match self {
+            Self::Pending { .. } | Self::Starting(_) => ChildState::Starting,
+            Self::Running(_) => ChildState::Running,
+            Self::Backoff { .. } => ChildState::Backoff,
+            Self::Leaving(..) | Self::Stopping { .. } => ChildState::Stopping,
+            Self::Down { fatal: false } => ChildState::Stopped,
+            Self::Down { fatal: true } => ChildState::Fatal,
+        }
+    }
+}
+
+/// All children: the static ones in start order, the dynamic ones in no order.
+#[derive(Default)]
+pub(super) struct Children {
+    table: HashMap<ChildKey, Child>,
+    names: HashMap<Arc<str>, ChildKey>,
+    order: Vec<ChildKey>,
+    last: u64,
+}
+
+impl Children {
+    /// Books a child, or refuses it with its name when that is taken.
+    pub(super) fn add(
+        &mut self,
+        kind: ChildKind,
+        spec: ChildSpec,
+        options: &SupervisorOptions,
+    ) -> Result<ChildKey, Arc<str>> {
+        if self.names.contains_key(&spec.name) {
+            return Err(spec.name);
+        }
+        self.last += 1;
+        let key = ChildKey(self.last);
+        if kind == ChildKind::Static {
+            self.order.push(key);
+        }
+        self.names.insert(Arc::clone(&spec.name), key);
+        self.table.insert(key, Child::new(key, kind, spec, options));
+        Ok(key)
+    }
+
+    /// Removes a child wholly, and gives memory back once most of it is unused.
+    pub(super) fn remove(&mut self, key: ChildKey) -> Option<Child> {
+        let child = self.table.remove(&key)?;
+        self.names.remove(&child.name);
+        let roomy = self.table.capacity() > ROOM && self.table.len() * 4 < self.table.capacity();
+        if roomy {
+            let room = (self.table.len() * 2).max(ROOM / 2);
+            self.table.shrink_to(room);
+            self.names.shrink_to(room);
+        }
+        Some(child)
+    }
+
+    pub(super) fn get(&self, key: ChildKey) -> Option<&Child> {
+        self.table.get(&key)
+    }
+
+    pub(super) fn get_mut(&mut self, key: ChildKey) -> Option<&mut Child> {
+        self.table.get_mut(&key)
+    }
+
+    pub(super) fn named(&self, name: &str) -> Option<ChildKey> {
+        self.names.get(name).copied()
+    }
+
+    /// Static children in start order.
+    pub(super) fn order(&self) -> &[ChildKey] {
+        &self.order
+    }
+
+    pub(super) fn statics(&self) -> impl DoubleEndedIterator<Item = &Child> {
+        self.order.iter().filter_map(|key| self.table.get(key))
+    }
+
+    pub(super) fn dynamic_count(&self) -> usize {
+        self.table.len() - self.order.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Child> {
+        self.table.values()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Child> {
+        self.table.values_mut()
+    }
+}
+
+/// Below this many entries a table's spare room is not worth a reallocation.
+const ROOM: usize = 128;

@@ -1,0 +1,83 @@
+//! The settings of a supervisor, with their defaults and the reasons for them.
+
+use std::{fmt, io, sync::Arc, time::Duration};
+
+use actix::Arbiter;
+
+use crate::domain::restart::{Budget, RestartPolicy, Restarts, Strategy};
+
+/// Makes the arbiters of children. A process with one shared runtime gives `|| Arbiter::try_with_tokio_rt(|| Ok(runtime))`, which costs no
+/// descriptors; the default gives every arbiter a runtime of its own.
+pub type ArbiterFactory = Arc<dyn Fn() -> io::Result<Arbiter> + Send + Sync>;
+
+/// How hangs are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PingOptions {
+    /// Time between two looks at all static children and pool arbiters.
+    pub interval: Duration,
+    /// A ping that is older than this at a look makes the child hung. A mailbox that is never empty looks like a hang, so this is also the
+    /// longest burst of messages that a child may need.
+    pub deadline: Duration,
+    /// The same for the first ping, which waits for the factory and `started`.
+    pub start_deadline: Duration,
+}
+
+impl Default for PingOptions {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_millis(500),
+            deadline: Duration::from_secs(1),
+            start_deadline: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The settings of a supervisor.
+#[derive(Clone)]
+pub struct SupervisorOptions {
+    /// Whom a failed static child takes with it.
+    pub strategy: Strategy,
+    /// Whether static children are restarted.
+    pub restarts: Restarts,
+    /// Budget and delays of a static child without its own, and of the group where the strategy restarts groups.
+    pub policy: RestartPolicy,
+    /// Budget and delays of a dynamic child without its own.
+    pub dynamic_policy: RestartPolicy,
+    /// How hangs are found.
+    pub ping: PingOptions,
+    /// Arbiters of the pool; they are opened as they are needed. At least 1.
+    pub pool_arbiters: usize,
+    /// Blocked arbiters that may be left behind at a time. One more escalates: each holds a thread and whatever the thread holds.
+    pub abandoned_limit: usize,
+    /// Makes the arbiters.
+    pub arbiters: ArbiterFactory,
+}
+
+impl Default for SupervisorOptions {
+    fn default() -> Self {
+        Self {
+            strategy: Strategy::OneForOne,
+            restarts: Restarts::Automatic,
+            policy: RestartPolicy::with_budget(Budget::SUBSYSTEM),
+            dynamic_policy: RestartPolicy::with_budget(Budget::TASK),
+            ping: PingOptions::default(),
+            pool_arbiters: 2,
+            abandoned_limit: 8,
+            arbiters: Arc::new(Arbiter::try_new),
+        }
+    }
+}
+
+impl fmt::Debug for SupervisorOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SupervisorOptions")
+            .field("strategy", &self.strategy)
+            .field("restarts", &self.restarts)
+            .field("policy", &self.policy)
+            .field("dynamic_policy", &self.dynamic_policy)
+            .field("ping", &self.ping)
+            .field("pool_arbiters", &self.pool_arbiters)
+            .field("abandoned_limit", &self.abandoned_limit)
+            .finish_non_exhaustive()
+    }
+}

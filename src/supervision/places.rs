@@ -1,0 +1,286 @@
+//! Where children run: an arbiter of their own, one of a shared pool, or the supervisor's.
+//!
+//! A place whose thread is blocked is abandoned: told to stop when its thread comes back, and counted until then. Pool places are pinged
+//! as arbiters, and a marker tells whose poll holds the thread. Nothing here decides what becomes of the children.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use actix::{Arbiter, ArbiterHandle};
+use tokio::{sync::mpsc::UnboundedSender, time::Instant};
+
+use super::{incarnation::ChildKey, options::ArbiterFactory, ping::Signal, spec::Placement};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct PlaceId(u64);
+
+/// The supervisor's own arbiter.
+const HOME: PlaceId = PlaceId(0);
+
+/// Tells whose poll runs on an arbiter now. Written by the watch, read by the supervisor.
+#[derive(Default)]
+pub(crate) struct Marker(AtomicU64);
+
+impl Marker {
+    /// Marks `key` until the guard is dropped; polls on one arbiter do not nest, except for drops within one.
+    pub(super) fn enter(&self, key: ChildKey) -> Marked<'_> {
+        Marked {
+            marker: self,
+            previous: self.0.swap(key.0, Ordering::Relaxed),
+        }
+    }
+
+    fn running(&self) -> Option<ChildKey> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            key => Some(ChildKey(key)),
+        }
+    }
+}
+
+pub(super) struct Marked<'a> {
+    marker: &'a Marker,
+    previous: u64,
+}
+
+impl Drop for Marked<'_> {
+    fn drop(&mut self) {
+        self.marker.0.store(self.previous, Ordering::Relaxed);
+    }
+}
+
+struct Place {
+    handle: ArbiterHandle,
+    marker: Arc<Marker>,
+    residents: usize,
+    /// When the ping that it has not answered yet was sent.
+    pinged: Option<Instant>,
+}
+
+/// What a launch needs of a place.
+pub(super) struct Site {
+    pub(super) id: PlaceId,
+    pub(super) handle: ArbiterHandle,
+    pub(super) marker: Arc<Marker>,
+}
+
+/// All arbiters of one supervisor.
+pub(super) struct Places {
+    factory: ArbiterFactory,
+    signals: UnboundedSender<Signal>,
+    places: HashMap<PlaceId, Place>,
+    pool: Vec<PlaceId>,
+    pool_size: usize,
+    abandoned: HashSet<PlaceId>,
+    last: u64,
+}
+
+impl Places {
+    /// Must run on the supervisor's arbiter.
+    pub(super) fn new(
+        factory: ArbiterFactory,
+        pool_size: usize,
+        signals: UnboundedSender<Signal>,
+    ) -> Self {
+        let home = Place {
+            handle: Arbiter::current(),
+            marker: Arc::default(),
+            residents: 0,
+            pinged: None,
+        };
+        Self {
+            factory,
+            signals,
+            places: HashMap::from([(HOME, home)]),
+            pool: Vec::new(),
+            pool_size: pool_size.max(1),
+            abandoned: HashSet::new(),
+            last: HOME.0,
+        }
+    }
+
+    /// Gives a child a place to run, its present one if it still serves. Ends with [`leave`](Self::leave).
+    pub(super) fn settle(
+        &mut self,
+        placement: Placement,
+        present: Option<PlaceId>,
+    ) -> io::Result<Site> {
+        let kept = present.filter(|id| self.serves(*id));
+        if let (Some(gone), None) = (present, kept) {
+            self.leave(placement, gone);
+        }
+        let id = match (kept, placement) {
+            (Some(id), _) => return Ok(self.site(id)),
+            (None, Placement::OwnArbiter) => self.open()?,
+            (None, Placement::Pool) => self.least_crowded()?,
+            (None, Placement::SupervisorsArbiter) => HOME,
+        };
+        if let Some(place) = self.places.get_mut(&id) {
+            place.residents += 1;
+        }
+        Ok(self.site(id))
+    }
+
+    /// A child leaves for good: its own arbiter is stopped.
+    pub(super) fn leave(&mut self, placement: Placement, id: PlaceId) {
+        let Some(place) = self.places.get_mut(&id) else {
+            return;
+        };
+        place.residents = place.residents.saturating_sub(1);
+        if placement == Placement::OwnArbiter {
+            place.handle.stop();
+            self.places.remove(&id);
+        }
+    }
+
+    /// Gives a blocked arbiter up. It ends when its thread comes back; nobody is placed there any more. False for the supervisor's own,
+    /// which runs, or else nobody would ask.
+    pub(super) fn abandon(&mut self, id: PlaceId) -> bool {
+        if id == HOME {
+            return false;
+        }
+        if let Some(place) = self.places.remove(&id) {
+            self.pool.retain(|pooled| *pooled != id);
+            place.handle.stop();
+            self.abandoned.insert(id);
+        }
+        true
+    }
+
+    pub(super) fn abandoned(&self) -> usize {
+        self.abandoned.len()
+    }
+
+    pub(super) fn ended(&mut self, id: PlaceId) {
+        self.abandoned.remove(&id);
+        self.pool.retain(|pooled| *pooled != id);
+        self.places.remove(&id);
+    }
+
+    /// Pings every inhabited pool arbiter that is not already being pinged.
+    pub(super) fn ping_pool(&mut self, now: Instant) {
+        for id in &self.pool {
+            let Some(place) = self.places.get_mut(id) else {
+                continue;
+            };
+            if place.residents == 0 || place.pinged.is_some() {
+                continue;
+            }
+            let (id, signals) = (*id, self.signals.clone());
+            let answer = move || drop(signals.send(Signal::PlaceAnswered(id)));
+            // An arbiter that is gone reports its end itself.
+            place.pinged = place.handle.spawn_fn(answer).then_some(now);
+        }
+    }
+
+    pub(super) fn answered(&mut self, id: PlaceId) {
+        if let Some(place) = self.places.get_mut(&id) {
+            place.pinged = None;
+        }
+    }
+
+    /// True while a pool arbiter owes an answer: its residents are not judged by their own pings then.
+    pub(super) fn owes_answer(&self, id: PlaceId) -> bool {
+        self.places
+            .get(&id)
+            .is_some_and(|place| place.pinged.is_some())
+    }
+
+    /// Pool arbiters that did not answer a ping sent at or before `since`, each with the child whose poll holds it.
+    pub(super) fn overdue(&self, since: Instant) -> Vec<(PlaceId, Option<ChildKey>)> {
+        let overdue = |id: &&PlaceId| {
+            let pinged = self.places.get(id).and_then(|place| place.pinged);
+            pinged.is_some_and(|at| at <= since)
+        };
+        let with_culprit = |id: &PlaceId| {
+            let place = self.places.get(id);
+            (*id, place.and_then(|place| place.marker.running()))
+        };
+        self.pool.iter().filter(overdue).map(with_culprit).collect()
+    }
+
+    /// Counts all unanswered pings from `now` on.
+    pub(super) fn forgive(&mut self, now: Instant) {
+        for place in self.places.values_mut() {
+            place.pinged = place.pinged.map(|_| now);
+        }
+    }
+
+    /// Stops all arbiters but the supervisor's.
+    pub(super) fn close(&mut self) {
+        for (id, place) in self.places.drain() {
+            if id != HOME {
+                place.handle.stop();
+            }
+        }
+        self.pool.clear();
+    }
+
+    fn serves(&self, id: PlaceId) -> bool {
+        self.places
+            .get(&id)
+            .is_some_and(|place| place.handle.alive())
+    }
+
+    fn site(&self, id: PlaceId) -> Site {
+        let place = &self.places[&id];
+        Site {
+            id,
+            handle: place.handle.clone(),
+            marker: Arc::clone(&place.marker),
+        }
+    }
+
+    /// The pool grows one arbiter at a time, up to its size, when all it has are inhabited.
+    fn least_crowded(&mut self) -> io::Result<PlaceId> {
+        let places = &self.places;
+        self.pool
+            .retain(|id| places.get(id).is_some_and(|place| place.handle.alive()));
+        let residents = |id: &PlaceId| self.places.get(id).map_or(0, |place| place.residents);
+        let least = self.pool.iter().copied().min_by_key(residents);
+        match least {
+            Some(id) if residents(&id) == 0 || self.pool.len() >= self.pool_size => Ok(id),
+            _ => {
+                let id = self.open()?;
+                self.pool.push(id);
+                Ok(id)
+            }
+        }
+    }
+
+    fn open(&mut self) -> io::Result<PlaceId> {
+        let arbiter = (self.factory)()?;
+        self.last += 1;
+        let id = PlaceId(self.last);
+        let handle = arbiter.handle();
+        let sentinel = Sentinel(id, self.signals.clone());
+        handle.spawn(async move {
+            let _sentinel = sentinel;
+            std::future::pending::<()>().await;
+        });
+        let place = Place {
+            handle,
+            marker: Arc::default(),
+            residents: 0,
+            pinged: None,
+        };
+        self.places.insert(id, place);
+        Ok(id)
+    }
+}
+
+/// Lives on an arbiter and tells when its event loop is taken down.
+struct Sentinel(PlaceId, UnboundedSender<Signal>);
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        // The supervisor may be gone already: nobody counts then.
+        let _ = self.1.send(Signal::PlaceEnded(self.0));
+    }
+}

@@ -1,0 +1,219 @@
+//! Finding children that don't answer, fencing them off, and leaving blocked arbiters behind.
+//!
+//! Static children are pinged one by one through their mailboxes. Pool arbiters are pinged as arbiters: on a hang the child whose poll holds
+//! the thread is charged, the others move to another arbiter without charge.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Tree;
+use crate::{
+    domain::restart::{ChildKind, Ending, RestartType},
+    supervision::{
+        child::{Child, Next, State},
+        event::{Edge, LifecycleEvent},
+        exit::Exit,
+        handle::Ended,
+        incarnation::ChildKey,
+        ping::Ping,
+        places::PlaceId,
+        spec::Placement,
+        timers::Due,
+    },
+};
+
+/// An interval of zero would leave no time for anything else.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
+
+impl Tree {
+    pub(super) fn arm_look(&mut self) {
+        let interval = self.options.ping.interval.max(SHORTEST_INTERVAL);
+        self.timers.add(Instant::now() + interval, Due::Look);
+    }
+
+    /// Judges overdue pings and sends new ones. When the supervisor itself was held up (the process was stopped, the machine slept), the
+    /// children were too: nobody is judged then.
+    pub(super) fn look(&mut self) {
+        let now = Instant::now();
+        let ping = self.options.ping;
+        let held_up = now.duration_since(self.last_look) > ping.interval + ping.deadline / 2;
+        self.last_look = now;
+        if held_up {
+            self.forgive(now);
+        } else {
+            self.judge_places(now);
+            self.judge_statics(now);
+        }
+        self.ping_statics(now);
+        self.places.ping_pool(now);
+        self.arm_look();
+        self.advance();
+    }
+
+    fn forgive(&mut self, now: Instant) {
+        self.places.forgive(now);
+        for life in self.children.iter_mut().filter_map(Child::pinged_life) {
+            life.pinged = life.pinged.map(|_| now);
+        }
+    }
+
+    fn ping_statics(&mut self, now: Instant) {
+        for key in self.children.order().to_vec() {
+            let Some(child) = self.children.get_mut(key) else {
+                continue;
+            };
+            let generation = child.generation;
+            let Some(life) = child.pinged_life() else {
+                continue;
+            };
+            if life.pinged.is_none() {
+                life.pinged = Some(now);
+                child.launch.ping(Ping::new(key, generation, &self.signals));
+            }
+        }
+    }
+
+    fn judge_statics(&mut self, now: Instant) {
+        for key in self.children.order().to_vec() {
+            if let Some(silent_for) = self.overdue(key, now) {
+                self.hung(key, format!("no answer to a ping for {silent_for:?}"));
+            }
+        }
+    }
+
+    /// How long a child has owed an answer, when that is too long and its own fault.
+    fn overdue(&self, key: ChildKey, now: Instant) -> Option<Duration> {
+        let child = self.children.get(key)?;
+        let (life, limit) = match &child.state {
+            State::Starting(life) => (life, self.options.ping.start_deadline),
+            State::Running(life) => (life, self.options.ping.deadline),
+            _ => return None,
+        };
+        let silent_for = now.duration_since(life.pinged?);
+        let place_is_silent = child
+            .place
+            .is_some_and(|place| self.places.owes_answer(place));
+        (silent_for >= limit && !place_is_silent).then_some(silent_for)
+    }
+
+    /// Declares the present incarnation of a child hung: what still runs of it no longer counts.
+    fn hung(&mut self, key: ChildKey, cause: String) {
+        let Some(child) = self.children.get_mut(key) else {
+            return;
+        };
+        if let Some(life) = child.life() {
+            life.incarnation.fence_off(Ending::Failure);
+        }
+        // A pool's arbiter is judged by its own pings.
+        if let (Placement::OwnArbiter, Some(place)) = (child.placement, child.place.take()) {
+            self.places.abandon(place);
+        }
+        self.ended(key, Exit::Hung, Some(cause.clone()));
+        self.count_abandoned(key, &cause);
+    }
+
+    fn count_abandoned(&mut self, key: ChildKey, cause: &str) {
+        if self.ending.is_some() || self.places.abandoned() <= self.options.abandoned_limit {
+            return;
+        }
+        let child = self.children.get(key);
+        let why = Ended::Escalated {
+            child: child.map_or_else(|| "pool".into(), |child| child.name.clone()),
+            reason: format!(
+                "more than {} arbiters are blocked: {cause}",
+                self.options.abandoned_limit
+            ),
+        };
+        self.stop_all(why, None);
+    }
+
+    /// A child did not stop in its time.
+    pub(super) fn overstayed(&mut self, key: ChildKey) {
+        let Some(child) = self.children.get(key) else {
+            return;
+        };
+        let cause = format!("did not stop within {:?}", child.shutdown);
+        self.give_up_waiting(key, cause);
+        self.advance();
+    }
+
+    /// Whatever a child is doing, it is over.
+    pub(super) fn give_up_waiting(&mut self, key: ChildKey, cause: String) {
+        let Some(child) = self.children.get(key) else {
+            return;
+        };
+        if child.life().is_none() {
+            return self.down(key, Next::Rest);
+        }
+        if let Some(ending) = self.ending.as_mut() {
+            ending.killed.push(child.name.clone());
+        }
+        self.hung(key, cause);
+    }
+
+    fn judge_places(&mut self, now: Instant) {
+        let Some(since) = now.checked_sub(self.options.ping.deadline) else {
+            return;
+        };
+        for (place, culprit) in self.places.overdue(since) {
+            self.clear_place(place, culprit);
+        }
+    }
+
+    /// A pool arbiter is blocked: the child that holds it is charged, the others move.
+    fn clear_place(&mut self, place: PlaceId, culprit: Option<ChildKey>) {
+        self.places.abandon(place);
+        let mut residents = Vec::new();
+        for child in self.children.iter_mut() {
+            if child.place == Some(place) {
+                child.place = None;
+                residents.push(child.key);
+            }
+        }
+        let name = culprit
+            .and_then(|key| self.children.get(key))
+            .map(|child| child.name.clone());
+        let name = name.as_deref().unwrap_or("an unknown task").to_owned();
+        for key in residents {
+            if Some(key) == culprit {
+                self.hung(key, "blocked its arbiter".to_owned());
+            } else {
+                self.move_over(key, &name);
+            }
+        }
+        self.count_abandoned(
+            culprit.unwrap_or(ChildKey(0)),
+            &format!("{name} blocked its arbiter"),
+        );
+    }
+
+    /// Replaces an incarnation whose arbiter was blocked by somebody else.
+    fn move_over(&mut self, key: ChildKey, culprit: &str) {
+        let Some(child) = self.children.get_mut(key) else {
+            return;
+        };
+        let Some(life) = child.life() else {
+            return;
+        };
+        life.incarnation.fence_off(Ending::Normal);
+        let unasked = matches!(child.state, State::Starting(_) | State::Running(_));
+        if !unasked || child.restart == RestartType::Temporary {
+            return self.ended(key, Exit::Dropped, None);
+        }
+        child.take_life();
+        child
+            .launch
+            .vacate(crate::supervision::slot::Successor::Coming);
+        let mut event = LifecycleEvent::new(Edge::Restarting, &child.name, child.generation);
+        let cause = format!("its arbiter was blocked by {culprit}");
+        event.cause = Some(cause.clone());
+        child.last_reason = Some(cause);
+        let kind = child.kind;
+        child.state = State::Pending { ordered: false };
+        self.emit(&event);
+        if kind == ChildKind::Dynamic {
+            self.start(key);
+        }
+    }
+}
