@@ -66,9 +66,9 @@ pub trait Worker: Send + Sync + 'static {
     /// See [`LogsError`].
     async fn open_log(&self, task: TaskId) -> Result<Box<dyn LogCursor>, LogsError>;
 
-    /// Tells where the master is from now on; the worker registers there at once.
+    /// Tells where the master is from now on (`None`: where it was); the worker registers there at once.
     ///
     /// # Errors
     /// See [`MoveError`].
-    async fn master_is_at(&self, master: MasterAddress) -> Result<(), MoveError>;
+    async fn master_is_at(&self, master: Option<MasterAddress>) -> Result<(), MoveError>;
 }
