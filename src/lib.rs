@@ -1,6 +1,7 @@
 //! The worker node of a CloudAI cluster. `actors.md` is the map; the modules below stand in reading order.
 
 pub mod domain;
+pub mod grpc;
 pub mod ports;
 pub mod supervision;
 pub mod actors;

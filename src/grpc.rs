@@ -1,0 +1,18 @@
+//! gRPC at the border: the server that a master calls and the client that calls a master, both over the generated code of
+//! `proto`. `app` starts [`listener::serve`] over a `ports::worker::Worker`, and gives [`client::GrpcMaster`] to the actors as
+//! their `ports::master::Master`.
+//!
+//! Wire types end here: what goes inwards is in domain words. Nothing is decided here about tasks, retries or settle times.
+
+pub mod client;
+pub mod convert;
+pub mod listener;
+mod server;
+mod socket;
+mod status;
+
+/// A message over this many bytes is refused by gRPC's defaults, on the master's side and on ours.
+pub const MESSAGE_LIMIT: usize = 4 * 1024 * 1024;
+
+/// What we send stays under this many bytes, so that no master's limit is ever met.
+pub const SEND_LIMIT: usize = 3 * 1024 * 1024 + 512 * 1024;

@@ -1,0 +1,114 @@
+//! The worker's calls to its master: [`GrpcMaster`] implements `ports::master::Master`. Repeats nothing, remembers nothing:
+//! when to try again is the callers' business.
+//!
+//! Every call has a connection of its own. So a heartbeat never waits behind an upload, a new address takes effect with the
+//! next call, and there is no stale connection to find out about. What it costs (well under a millisecond within a network)
+//! buys exactness too: a connection that was never made is told from a request that may have left.
+
+mod connection;
+mod upload;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+use tonic::{Response, Status};
+
+use self::connection::{Connection, Requests};
+use super::{MESSAGE_LIMIT, convert, status};
+use crate::{
+    ports::master::{
+        Beat, Master, MasterAddress, MasterError, Registration, Report, Upload, Uploaded,
+    },
+    proto::master_worker_client::MasterWorkerClient,
+};
+
+/// A heartbeat that takes longer is worth less than the next one.
+const HEARTBEAT_WITHIN: Duration = Duration::from_secs(4);
+
+/// The master's handler waits for a lock that a cancel may hold for long.
+const REGISTER_WITHIN: Duration = Duration::from_secs(10);
+
+/// The generated client over a connection of ours.
+type Client = MasterWorkerClient<Requests>;
+
+/// Calls a master over gRPC.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct GrpcMaster;
+
+#[async_trait]
+impl Master for GrpcMaster {
+    async fn register(
+        &self,
+        master: &MasterAddress,
+        registration: Registration,
+    ) -> Result<(), MasterError> {
+        let info = convert::worker_info(registration);
+        let ack = call(master, REGISTER_WITHIN, |mut client| async move {
+            client.register_worker(info).await
+        })
+        .await?;
+        accepted(ack.success, ack.message)
+    }
+
+    async fn heartbeat(&self, master: &MasterAddress, beat: Beat) -> Result<(), MasterError> {
+        let beat = convert::heartbeat(beat);
+        let ack = call(master, HEARTBEAT_WITHIN, |mut client| async move {
+            client.send_heartbeat(beat).await
+        })
+        .await?;
+        accepted(ack.success, "success=false".to_owned())
+    }
+
+    async fn upload(
+        &self,
+        master: &MasterAddress,
+        upload: Upload,
+    ) -> Result<Uploaded, MasterError> {
+        upload::send(master, upload).await
+    }
+
+    async fn report(&self, master: &MasterAddress, report: Report) -> Result<(), MasterError> {
+        let timeout = report.timeout;
+        let result = convert::task_result(report);
+        let ack = call(master, timeout, |mut client| async move {
+            client.report_task_completion(result).await
+        })
+        .await?;
+        accepted(ack.success, ack.message)
+    }
+}
+
+/// Connects and makes one call, both within `timeout`. No deadline goes along on the wire: the master's handler would break
+/// off at it, with half its writes done.
+async fn call<R, F>(
+    master: &MasterAddress,
+    timeout: Duration,
+    send: impl FnOnce(Client) -> F,
+) -> Result<R, MasterError>
+where
+    F: Future<Output = Result<Response<R>, Status>>,
+{
+    let deadline = Instant::now() + timeout;
+    let connection = Connection::open(master, timeout).await?;
+    match tokio::time::timeout_at(deadline, send(client(&connection))).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(status::master_error(&status, timeout)),
+        Err(_) => Err(MasterError::Deadline(timeout)),
+    }
+}
+
+fn client(connection: &Connection) -> Client {
+    MasterWorkerClient::with_origin(connection.requests(), connection.origin())
+        .max_decoding_message_size(MESSAGE_LIMIT)
+        .max_encoding_message_size(MESSAGE_LIMIT)
+}
+
+/// A refusal comes with gRPC's OK: both must be looked at.
+fn accepted(success: bool, message: String) -> Result<(), MasterError> {
+    if success {
+        Ok(())
+    } else {
+        Err(status::refusal(message))
+    }
+}

@@ -1,0 +1,241 @@
+//! One connection to a master, for one call. Owns the socket and the tasks that drive it: dropping it closes the socket at
+//! once, whatever is still under way.
+//!
+//! A connection counts as made when the master's first bytes have come (every HTTP/2 server begins with its settings). So a
+//! listener whose program hangs, or a proxy in front of nobody, is still 'never connected', and no request was risked on it.
+//! No pings are sent, and no proxy of the environment is asked.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper::{
+    body::Incoming,
+    client::conn::http2::{self, SendRequest},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use log::debug;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::watch,
+};
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
+use tonic::{
+    body::Body,
+    codegen::{BoxFuture, Service, StdError, http},
+};
+
+use super::super::{socket, status::NeverSent};
+use crate::ports::master::{MasterAddress, MasterError};
+
+/// Nobody answers later than this who answers at all.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+
+/// A connection that was made.
+pub(super) struct Connection {
+    requests: Requests,
+    traffic: watch::Receiver<Traffic>,
+    origin: http::Uri,
+    _cut: DropGuard,
+}
+
+/// What has passed through a socket.
+#[derive(Debug, Clone, Copy, Default)]
+struct Traffic {
+    /// The other side has said something.
+    heard: bool,
+    /// How often the socket took bytes of ours.
+    writes: u64,
+}
+
+impl Connection {
+    /// Connects within `within`, or less.
+    ///
+    /// # Errors
+    /// `Unreachable` always.
+    pub(super) async fn open(
+        master: &MasterAddress,
+        within: Duration,
+    ) -> Result<Self, MasterError> {
+        let within = within.min(CONNECT_WITHIN);
+        match tokio::time::timeout(within, Self::connect(master)).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => Err(MasterError::Unreachable(format!("{master}: {error}"))),
+            Err(_) => Err(MasterError::Unreachable(format!(
+                "{master}: no answer within {within:?}"
+            ))),
+        }
+    }
+
+    async fn connect(master: &MasterAddress) -> Result<Self, StdError> {
+        let stream = TcpStream::connect(&master.0).await?;
+        socket::prepare(&stream)?;
+        let cut = CancellationToken::new();
+        let (traffic, mut seen) = watch::channel(Traffic::default());
+        let socket = Socket {
+            stream,
+            traffic,
+            cut: Box::pin(cut.clone().cancelled_owned()),
+        };
+        let cut = cut.drop_guard();
+        let (requests, driver) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await?;
+        // Ends with the socket, which the guard closes; nobody needs its result, since the request sees it too.
+        tokio::spawn(async move {
+            if let Err(error) = driver.await {
+                debug!(error:%; "a connection to the master ended");
+            }
+        });
+        seen.wait_for(|traffic| traffic.heard)
+            .await
+            .map_err(|_| "it closed the connection without a word")?;
+        Ok(Self {
+            requests: Requests(requests),
+            traffic: seen,
+            origin: origin(master),
+            _cut: cut,
+        })
+    }
+
+    /// Where requests go in.
+    pub(super) fn requests(&self) -> Requests {
+        self.requests.clone()
+    }
+
+    /// The beginning of every request's URI.
+    pub(super) fn origin(&self) -> http::Uri {
+        self.origin.clone()
+    }
+
+    /// Waits until the socket has taken more bytes of ours; for ever once it is closed.
+    pub(super) async fn progress(&mut self) {
+        let before = self.traffic.borrow_and_update().writes;
+        let closed = self
+            .traffic
+            .wait_for(|now| now.writes != before)
+            .await
+            .is_err();
+        if closed {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn origin(master: &MasterAddress) -> http::Uri {
+    // An address with a zone (`[fe80::1%2]`) is no part of a URI; nobody reads it there.
+    format!("http://{master}")
+        .parse()
+        .unwrap_or_else(|_| http::Uri::from_static("http://master"))
+}
+
+/// The way in for requests, as tonic's client wants it.
+#[derive(Clone)]
+pub(super) struct Requests(SendRequest<Body>);
+
+impl Service<http::Request<Body>> for Requests {
+    type Response = http::Response<Incoming>;
+    type Error = StdError;
+    type Future = BoxFuture<Self::Response, Self::Error>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), StdError>> {
+        // HTTP/2 takes a request at any time. That the connection has ended is said by `call`: tonic would turn an error of
+        // this method into a status without a source, as if it were the master's.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let sending = self.0.try_send_request(request);
+        Box::pin(async move {
+            sending.await.map_err(|mut failed| {
+                // The request comes back only where not a byte of it was written.
+                if failed.take_message().is_some() {
+                    NeverSent(failed.into_error().to_string()).into()
+                } else {
+                    failed.into_error().into()
+                }
+            })
+        })
+    }
+}
+
+/// A socket that tells what passes, and closes when its connection is dropped.
+struct Socket {
+    stream: TcpStream,
+    traffic: watch::Sender<Traffic>,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl Socket {
+    fn or_cut<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        poll: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if poll.is_pending() && self.cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        poll
+    }
+
+    fn wrote(&self, poll: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(1..)) = poll {
+            self.traffic.send_modify(|traffic| traffic.writes += 1);
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let poll = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.traffic
+                .send_if_modified(|traffic| !std::mem::replace(&mut traffic.heard, true));
+        }
+        self.or_cut(cx, poll)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let poll = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.wrote(&poll);
+        self.or_cut(cx, poll)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let poll = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.wrote(&poll);
+        self.or_cut(cx, poll)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let poll = Pin::new(&mut self.stream).poll_flush(cx);
+        self.or_cut(cx, poll)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let poll = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.or_cut(cx, poll)
+    }
+}

@@ -1,0 +1,258 @@
+//! Wire types to domain types and back, by hand. Owns what makes two offers the same task (the digest), the text in which a
+//! task travels in a container's label, and the sizes and repairs that the contract wants of outgoing messages.
+//!
+//! Does not judge a task: an impossible one is converted like any other, and fails later under its own id.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use prost::Message;
+use sha2::{Digest, Sha256};
+
+use super::SEND_LIMIT;
+use crate::{
+    domain::{
+        id::{NameError, PayloadDigest, TaskId},
+        spec::{Offer, TaskSpec, Wants},
+        text::{self, HeadAndTail},
+    },
+    ports::{
+        engine::SpecCodec,
+        master::{Beat, Registration, Report, RunningTask},
+        worker::{AssignAnswer, CancelAnswer},
+    },
+    proto,
+};
+
+/// The longest label that carries a whole task, in bytes of base64.
+const LABEL_LIMIT: usize = 64 * 1024;
+
+/// A single field of a label that is too long even without the command is cut at so many bytes.
+const FIELD_LIMIT: usize = 4 * 1024;
+
+/// So many bytes of paths go along with a report at most: the files themselves were uploaded, the list only names them.
+const PATHS_LIMIT: usize = 128 * 1024;
+
+/// Room for the marker of a cut log, and for characters that a cut broke.
+const MARKER_ROOM: usize = 256;
+
+/// Takes an offer in.
+///
+/// # Errors
+/// The id is none: such a task could not even be reported.
+pub(super) fn offer(task: proto::Task) -> Result<Offer, NameError> {
+    let digest = digest(&task);
+    Ok(Offer {
+        spec: spec(task)?,
+        digest,
+    })
+}
+
+/// What tells a repeated offer from another payload under the same id: SHA-256 over the message without the two fields that
+/// the master may change between offers of one task, `target_worker_id` and `sla_multiplier`.
+///
+/// Fields are encoded in the order of their numbers and absent ones not at all. So a field that a later version adds changes
+/// the digest of those tasks alone that use it, and a task that was accepted before an upgrade is known after it.
+fn digest(task: &proto::Task) -> PayloadDigest {
+    let same = proto::Task {
+        target_worker_id: String::new(),
+        sla_multiplier: 0.0,
+        ..task.clone()
+    };
+    PayloadDigest(Sha256::digest(same.encode_to_vec()).into())
+}
+
+/// The digest of the offer that a task came from. A task that was read back from a label without its command has another one.
+#[must_use]
+pub fn digest_of(spec: &TaskSpec) -> PayloadDigest {
+    digest(&task(spec))
+}
+
+fn spec(task: proto::Task) -> Result<TaskSpec, NameError> {
+    Ok(TaskSpec {
+        id: TaskId::new(task.task_id)?,
+        image: task.docker_image,
+        command: task.command,
+        wants: Wants {
+            cpu: task.req_cpu,
+            memory: task.req_memory,
+            storage: task.req_storage,
+            gpu: task.req_gpu,
+        },
+        user_id: task.user_id,
+        task_name: task.task_name,
+        task_type: task.task_type,
+        sla_multiplier: task.sla_multiplier,
+        submitted_at: task.submitted_at,
+    })
+}
+
+fn task(spec: &TaskSpec) -> proto::Task {
+    proto::Task {
+        task_id: spec.id.as_str().to_owned(),
+        docker_image: spec.image.clone(),
+        command: spec.command.clone(),
+        req_cpu: spec.wants.cpu,
+        req_memory: spec.wants.memory,
+        req_storage: spec.wants.storage,
+        req_gpu: spec.wants.gpu,
+        // It says which worker the master chose, which is us.
+        target_worker_id: String::new(),
+        user_id: spec.user_id.clone(),
+        sla_multiplier: spec.sla_multiplier,
+        task_type: spec.task_type.clone(),
+        task_name: spec.task_name.clone(),
+        submitted_at: spec.submitted_at,
+    }
+}
+
+/// Writes a task into a container's label as the Task message in base64, and reads it back.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TaskMessageCodec;
+
+impl SpecCodec for TaskMessageCodec {
+    fn encode(&self, spec: &TaskSpec) -> String {
+        let mut task = task(spec);
+        if label_len(&task) > LABEL_LIMIT {
+            task.command.clear();
+        }
+        if label_len(&task) > LABEL_LIMIT {
+            for field in [
+                &mut task.docker_image,
+                &mut task.user_id,
+                &mut task.task_type,
+                &mut task.task_name,
+            ] {
+                *field = text::truncate(field, FIELD_LIMIT).to_owned();
+            }
+        }
+        BASE64.encode(task.encode_to_vec())
+    }
+
+    fn decode(&self, label: &str) -> Option<TaskSpec> {
+        let bytes = BASE64.decode(label).ok()?;
+        let task = proto::Task::decode(bytes.as_slice()).ok()?;
+        spec(task).ok()
+    }
+}
+
+fn label_len(task: &proto::Task) -> usize {
+    task.encoded_len().div_ceil(3) * 4
+}
+
+/// The answer to an offer.
+pub(super) fn assign_ack(answer: AssignAnswer) -> proto::TaskAck {
+    match answer {
+        AssignAnswer::Accepted => task_ack(true, "accepted"),
+        AssignAnswer::AlreadyAccepted => task_ack(true, "already accepted"),
+        AssignAnswer::Refused(why) => task_ack(false, why),
+    }
+}
+
+/// The answer to a cancel.
+pub(super) fn cancel_ack(task: &TaskId, answer: CancelAnswer) -> proto::TaskAck {
+    match answer {
+        CancelAnswer::Accepted => task_ack(true, "cancelling"),
+        CancelAnswer::NotFound => task_ack(false, format!("task {task} not found")),
+        CancelAnswer::AlreadyFinished(word) => {
+            task_ack(false, format!("already finished: {}", word.in_report()))
+        }
+    }
+}
+
+/// An answer about a task.
+pub(super) fn task_ack(success: bool, message: impl Into<String>) -> proto::TaskAck {
+    proto::TaskAck {
+        success,
+        message: message.into(),
+    }
+}
+
+/// What a registration says on the wire.
+pub(super) fn worker_info(registration: Registration) -> proto::WorkerInfo {
+    proto::WorkerInfo {
+        worker_id: registration.worker.as_str().to_owned(),
+        worker_ip: registration.address,
+        total_cpu: registration.totals.cpu,
+        total_memory: registration.totals.memory,
+        total_storage: registration.totals.storage,
+        total_gpu: registration.totals.gpu,
+    }
+}
+
+/// A sign of life on the wire; percentages are percentages, whatever was sampled.
+pub(super) fn heartbeat(beat: Beat) -> proto::Heartbeat {
+    proto::Heartbeat {
+        worker_id: beat.worker.as_str().to_owned(),
+        cpu_usage: percent(beat.cpu),
+        memory_usage: percent(beat.memory),
+        storage_usage: percent(beat.storage),
+        running_tasks: beat.running.iter().map(running_task).collect(),
+        gpu_usage: percent(beat.gpu),
+    }
+}
+
+fn running_task(task: &RunningTask) -> proto::RunningTask {
+    proto::RunningTask {
+        task_id: task.task.as_str().to_owned(),
+        cpu_allocated: task.cpu,
+        memory_allocated: task.memory,
+        status: task.status.to_owned(),
+        gpu_allocated: task.gpu,
+    }
+}
+
+fn percent(value: f64) -> f64 {
+    // `clamp` leaves a NaN one.
+    if value.is_nan() {
+        0.0
+    } else {
+        value.clamp(0.0, 100.0)
+    }
+}
+
+/// A result on the wire, under [`SEND_LIMIT`] as a whole: a log that is too long loses its middle, with a marker there, and
+/// keeps its trailer.
+pub(super) fn task_result(report: Report) -> proto::TaskResult {
+    let mut room = PATHS_LIMIT;
+    let output_files = report
+        .output_files
+        .into_iter()
+        .take_while(|path| {
+            // A length and a tag go with each.
+            let size = path.len() + 8;
+            let fits = size <= room;
+            room = room.saturating_sub(size);
+            fits
+        })
+        .collect();
+    let mut result = proto::TaskResult {
+        task_id: report.task.as_str().to_owned(),
+        worker_id: report.worker.as_str().to_owned(),
+        status: report.status.in_report().to_owned(),
+        logs: String::new(),
+        result_location: String::new(),
+        output_files,
+        result_id: report.result_id.0,
+    };
+    let room = SEND_LIMIT.saturating_sub(result.encoded_len() + MARKER_ROOM);
+    result.logs = cut(report.logs, room);
+    result
+}
+
+fn cut(logs: String, limit: usize) -> String {
+    if logs.len() <= limit {
+        return logs;
+    }
+    let mut kept = HeadAndTail::new(limit);
+    kept.push(logs.as_bytes());
+    kept.into_text()
+}
+
+/// A time of day as the contract writes it; what no calendar knows becomes the epoch.
+pub(super) fn rfc3339(micros: i64) -> String {
+    jiff::Timestamp::from_microsecond(micros)
+        .unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+        .to_string()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+//! The socket that masters call: accepts, guards, serves, and ends when it is told to. `app` (or the child that owns the
+//! servers) calls [`serve`] with a bound listener.
+//!
+//! Guards against what tonic lets through: a client that says nothing or half a preface holds a connection for ever, and an
+//! accept loop out of descriptors spins. It does not bind, and does not decide what the worker answers.
+//!
+//! Order of the end: no new connections, log streams end, calls in flight are answered, and after [`Limits::drain`] the rest
+//! is cut off.
+
+mod accept;
+mod guarded;
+
+use std::{sync::Arc, time::Duration};
+
+use log::{info, warn};
+use rustix::process::{Resource, getrlimit};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use self::accept::Acceptor;
+pub(super) use self::guarded::OpenStreams;
+use super::{MESSAGE_LIMIT, server::WorkerService};
+use crate::{ports::worker::Worker, proto::master_worker_server::MasterWorkerServer};
+
+/// Streams of one connection at once; a master opens a connection per call.
+const STREAMS_PER_CONNECTION: u32 = 256;
+
+/// Metadata of a call, in bytes.
+const HEADERS_LIMIT: u32 = 16 * 1024;
+
+/// Connections at once, where the process has descriptors enough.
+const CONNECTIONS: usize = 1_024;
+
+/// How much the server lets in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once; one more is closed at once, so that its caller fails fast.
+    pub connections: usize,
+    /// A connection that has not sent the HTTP/2 preface (24 bytes) after this time is closed.
+    pub preface_within: Duration,
+    /// A connection without a log stream that sends nothing for this time is closed.
+    pub idle: Duration,
+    /// Calls of each kind at once; one more is refused.
+    pub calls: usize,
+    /// Log streams at once; one more is refused.
+    pub viewers: usize,
+    /// How long calls in flight may take once the server stops.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: CONNECTIONS,
+            preface_within: Duration::from_secs(5),
+            idle: Duration::from_secs(300),
+            calls: 256,
+            viewers: 512,
+            drain: Duration::from_secs(2),
+        }
+    }
+}
+
+impl Limits {
+    /// The default, with at most a quarter of the process's descriptors for connections.
+    #[must_use]
+    pub fn of_this_process() -> Self {
+        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let quarter = usize::try_from(descriptors / 4).unwrap_or(usize::MAX);
+        Self {
+            connections: CONNECTIONS.min(quarter).max(1),
+            ..Self::default()
+        }
+    }
+}
+
+/// The server ended although nobody had stopped it.
+#[derive(Debug, Error)]
+#[error("the server of the master's calls ended by itself")]
+pub struct ServeError(#[source] Option<tonic::transport::Error>);
+
+/// Serves the master's calls on `listener` until `stop` fires. The listener is shared, so that a restarted server takes over
+/// the same port without a gap.
+///
+/// # Errors
+/// The server ended by itself; it can be started again.
+pub async fn serve(
+    listener: Arc<TcpListener>,
+    worker: Arc<dyn Worker>,
+    limits: Limits,
+    stop: CancellationToken,
+) -> Result<(), ServeError> {
+    // Dropped with this future, and fired then: a server that is thrown away leaves no connection behind.
+    let cut = CancellationToken::new();
+    let _cut_at_the_end = cut.clone().drop_guard();
+    let service = WorkerService::new(worker, &limits, stop.clone());
+    let acceptor = Acceptor::new(listener, &limits, cut.clone());
+    let serving = Server::builder()
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .http2_max_header_list_size(HEADERS_LIMIT)
+        .add_service(
+            MasterWorkerServer::new(service)
+                .max_decoding_message_size(MESSAGE_LIMIT)
+                .max_encoding_message_size(MESSAGE_LIMIT),
+        )
+        .serve_with_incoming_shutdown(acceptor.connections(), stop.clone().cancelled_owned());
+    let cutting = async {
+        stop.cancelled().await;
+        info!("no longer accepting calls");
+        tokio::time::sleep(limits.drain).await;
+        warn!("cutting off calls that did not end in time");
+        cut.cancel();
+    };
+    tokio::pin!(serving, cutting);
+    let ended = tokio::select! {
+        ended = &mut serving => ended,
+        () = &mut cutting => serving.await,
+    };
+    match ended {
+        Ok(()) if stop.is_cancelled() => Ok(()),
+        Ok(()) => Err(ServeError(None)),
+        Err(error) => Err(ServeError(Some(error))),
+    }
+}

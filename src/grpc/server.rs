@@ -1,0 +1,196 @@
+//! The four methods that a worker serves, over the trait `ports::worker::Worker`. `listener` puts it behind a socket.
+//!
+//! Each method converts, asks the worker, converts back. AssignTask, CancelTask and MasterRegister never answer with a gRPC
+//! error: a master takes one for a failed task. So a panic, a hang or a crowd becomes success=false with the reason.
+//! Nothing here is tied to a connection, and nothing is decided about tasks.
+
+mod calls;
+mod log_stream;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use self::{
+    calls::Calls,
+    log_stream::{ChunkStream, Follow, LogStream},
+};
+use super::{
+    convert,
+    listener::{Limits, OpenStreams},
+    status::Denied,
+};
+use crate::{
+    domain::id::TaskId,
+    ports::{
+        master::MasterAddress,
+        worker::{LogsError, Worker},
+    },
+    proto::{self, master_worker_server::MasterWorker},
+};
+
+/// Answers a master's calls.
+pub(super) struct WorkerService {
+    worker: Arc<dyn Worker>,
+    calls: Calls,
+    /// Fires when the worker stops: every log stream ends then, or the server never would.
+    stop: CancellationToken,
+}
+
+impl WorkerService {
+    /// Serves `worker` until `stop` fires.
+    pub(super) fn new(worker: Arc<dyn Worker>, limits: &Limits, stop: CancellationToken) -> Self {
+        Self {
+            worker,
+            calls: Calls::new(limits),
+            stop,
+        }
+    }
+
+    async fn assign(&self, task: proto::Task) -> proto::TaskAck {
+        let offer = match convert::offer(task) {
+            Ok(offer) => offer,
+            Err(error) => return convert::task_ack(false, format!("the task id {error}")),
+        };
+        let worker = Arc::clone(&self.worker);
+        let answer = self
+            .calls
+            .assign(async move { worker.assign(offer).await })
+            .await;
+        match answer {
+            Ok(answer) => convert::assign_ack(answer),
+            Err(unanswered) => convert::task_ack(false, unanswered.to_string()),
+        }
+    }
+
+    async fn cancel(&self, id: String) -> proto::TaskAck {
+        let task = match TaskId::new(id) {
+            Ok(task) => task,
+            Err(error) => return convert::task_ack(false, format!("the task id {error}")),
+        };
+        let (worker, asked) = (Arc::clone(&self.worker), task.clone());
+        let answer = self
+            .calls
+            .cancel(async move { worker.cancel(asked).await })
+            .await;
+        match answer {
+            Ok(answer) => convert::cancel_ack(&task, answer),
+            Err(unanswered) => convert::task_ack(false, unanswered.to_string()),
+        }
+    }
+
+    async fn follow_master(&self, address: &str) -> Result<(), String> {
+        let master = match address {
+            "" => None,
+            address => Some(MasterAddress::parse(address).map_err(|error| error.to_string())?),
+        };
+        let worker = Arc::clone(&self.worker);
+        let answer = self
+            .calls
+            .follow_master(async move { worker.master_is_at(master).await })
+            .await;
+        match answer {
+            Ok(moved) => moved.map_err(|refused| refused.to_string()),
+            Err(unanswered) => Err(unanswered.to_string()),
+        }
+    }
+
+    async fn open_log(
+        &self,
+        request: proto::TaskLogRequest,
+        open: Option<&OpenStreams>,
+    ) -> Result<ChunkStream, Denied> {
+        if self.stop.is_cancelled() {
+            return Err(Denied::Stopping);
+        }
+        let slot = self.calls.viewer()?;
+        let task = TaskId::new(request.task_id).map_err(|_| LogsError::UnknownTask)?;
+        let (worker, asked) = (Arc::clone(&self.worker), task.clone());
+        let cursor = self
+            .calls
+            .open_log(async move { worker.open_log(asked).await })
+            .await??;
+        let follow = if request.follow {
+            Follow::ToTheEnd
+        } else {
+            Follow::No
+        };
+        let held = (slot, open.map(OpenStreams::enter));
+        Ok(LogStream::new(&task, cursor, follow, self.stop.clone()).into_chunks(held))
+    }
+}
+
+#[tonic::async_trait]
+impl MasterWorker for WorkerService {
+    type StreamTaskLogsStream = ChunkStream;
+
+    async fn assign_task(
+        &self,
+        request: Request<proto::Task>,
+    ) -> Result<Response<proto::TaskAck>, Status> {
+        Ok(Response::new(self.assign(request.into_inner()).await))
+    }
+
+    async fn cancel_task(
+        &self,
+        request: Request<proto::TaskId>,
+    ) -> Result<Response<proto::TaskAck>, Status> {
+        let id = request.into_inner().task_id;
+        Ok(Response::new(self.cancel(id).await))
+    }
+
+    async fn master_register(
+        &self,
+        request: Request<proto::MasterInfo>,
+    ) -> Result<Response<proto::RegisterAck>, Status> {
+        let answer = self.follow_master(&request.get_ref().master_address).await;
+        Ok(Response::new(match answer {
+            Ok(()) => proto::RegisterAck {
+                success: true,
+                message: "registering".to_owned(),
+            },
+            Err(message) => proto::RegisterAck {
+                success: false,
+                message,
+            },
+        }))
+    }
+
+    async fn stream_task_logs(
+        &self,
+        request: Request<proto::TaskLogRequest>,
+    ) -> Result<Response<ChunkStream>, Status> {
+        let open = request.extensions().get::<OpenStreams>().cloned();
+        let chunks = self.open_log(request.into_inner(), open.as_ref()).await?;
+        Ok(Response::new(chunks))
+    }
+
+    async fn register_worker(
+        &self,
+        _: Request<proto::WorkerInfo>,
+    ) -> Result<Response<proto::RegisterAck>, Status> {
+        Err(Denied::ServedByMaster("RegisterWorker").into())
+    }
+
+    async fn send_heartbeat(
+        &self,
+        _: Request<proto::Heartbeat>,
+    ) -> Result<Response<proto::HeartbeatAck>, Status> {
+        Err(Denied::ServedByMaster("SendHeartbeat").into())
+    }
+
+    async fn report_task_completion(
+        &self,
+        _: Request<proto::TaskResult>,
+    ) -> Result<Response<proto::Ack>, Status> {
+        Err(Denied::ServedByMaster("ReportTaskCompletion").into())
+    }
+
+    async fn upload_task_files(
+        &self,
+        _: Request<tonic::Streaming<proto::FileChunk>>,
+    ) -> Result<Response<proto::FileUploadAck>, Status> {
+        Err(Denied::ServedByMaster("UploadTaskFiles").into())
+    }
+}

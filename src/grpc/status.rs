@@ -1,0 +1,194 @@
+//! The only place that chooses a gRPC status code, and the only one that reads meaning into a master's. Exhaustive on
+//! purpose: a new kind of failure must visit it.
+#![warn(clippy::wildcard_enum_match_arm)]
+
+use std::{error::Error, time::Duration};
+
+use thiserror::Error;
+use tonic::{Code, Status};
+
+use crate::{
+    domain::text,
+    ports::{master::MasterError, worker::LogsError},
+};
+
+/// Untrusted words are cut at so many bytes before they are passed on.
+const WORDS_LIMIT: usize = 1024;
+
+/// Why a call to this worker is answered with a gRPC error. Offers, cancels and moves never are.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(super) enum Denied {
+    /// No log to read.
+    #[error("{0}")]
+    Logs(#[from] LogsError),
+    /// The log is there, but reading it failed; the system's words.
+    #[error("the log cannot be read: {0}")]
+    Unreadable(String),
+    /// The log's reader panicked.
+    #[error("the log's reader failed, try again")]
+    Panicked,
+    /// Too many viewers at once.
+    #[error("too many log streams are open on this worker")]
+    Busy,
+    /// The worker is stopping.
+    #[error("the worker is stopping")]
+    Stopping,
+    /// One of the methods that the master serves.
+    #[error("{0} is served by the master, not by a worker")]
+    ServedByMaster(&'static str),
+}
+
+impl From<Denied> for Status {
+    fn from(denied: Denied) -> Self {
+        let code = match &denied {
+            Denied::Logs(LogsError::UnknownTask) => Code::NotFound,
+            Denied::Logs(LogsError::Unavailable) | Denied::Stopping => Code::Unavailable,
+            Denied::Unreadable(_) | Denied::Panicked => Code::Internal,
+            Denied::Busy => Code::ResourceExhausted,
+            Denied::ServedByMaster(_) => Code::Unimplemented,
+        };
+        Self::new(code, denied.to_string())
+    }
+}
+
+/// The request was handed back by the connection: not a byte of it has left.
+#[derive(Debug, Error)]
+#[error("the connection ended before the request was sent: {0}")]
+pub(super) struct NeverSent(pub(super) String);
+
+/// Reads a failed call to the master. A status that the master itself sent has no source; whatever the transport made up
+/// has one, and then the request may have arrived.
+pub(super) fn master_error(status: &Status, timeout: Duration) -> MasterError {
+    let words = text::escape(status.message(), WORDS_LIMIT);
+    match transport_error(status) {
+        Some(error) if error.is::<NeverSent>() => {
+            return MasterError::Unreachable(error.to_string());
+        }
+        Some(error) => return MasterError::Lost(chain(error)),
+        None => {}
+    }
+    match status.code() {
+        Code::Unknown => refusal(words),
+        Code::ResourceExhausted | Code::OutOfRange | Code::InvalidArgument => {
+            MasterError::Unacceptable(words)
+        }
+        // Whoever says so (a proxy, a stopping server, a cancelled handler) does not say how far the call has come.
+        Code::Unavailable | Code::Cancelled => MasterError::Lost(words),
+        Code::DeadlineExceeded => MasterError::Deadline(timeout),
+        Code::Ok
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::DataLoss
+        | Code::Unauthenticated => MasterError::Refused(format!("{:?}: {words}", status.code())),
+    }
+}
+
+/// Reads a refusal in the master's words. The text decides, since the master has no code for it.
+pub(super) fn refusal(words: impl AsRef<str>) -> MasterError {
+    let words = text::escape(words.as_ref(), WORDS_LIMIT);
+    if words.contains("not registered") || words.contains("not authorized") {
+        MasterError::NotRegistered(words)
+    } else {
+        MasterError::Refused(words)
+    }
+}
+
+fn transport_error(status: &Status) -> Option<&(dyn Error + 'static)> {
+    status.source()
+}
+
+/// An error with its causes: the outermost one often says 'http2 error' and no more.
+fn chain(error: &dyn Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !words.contains(&more) {
+            words = format!("{words}: {more}");
+        }
+        cause = error.source();
+    }
+    text::escape(&words, WORDS_LIMIT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(4);
+
+    fn read(code: Code, words: &str) -> MasterError {
+        master_error(&Status::new(code, words), TIMEOUT)
+    }
+
+    #[test]
+    fn a_master_that_does_not_know_the_worker_is_understood() {
+        let forgotten = "worker w-1 not registered".to_owned();
+        let refused = "worker w-1 not authorized - must be pre-registered by admin".to_owned();
+
+        assert_eq!(
+            read(Code::Unknown, &forgotten),
+            MasterError::NotRegistered(forgotten)
+        );
+        assert_eq!(
+            read(Code::Unknown, &refused),
+            MasterError::NotRegistered(refused)
+        );
+        assert_eq!(
+            read(Code::Unknown, "database is down"),
+            MasterError::Refused("database is down".into())
+        );
+    }
+
+    #[test]
+    fn a_message_that_can_never_pass_is_told_from_a_refusal() {
+        for code in [
+            Code::ResourceExhausted,
+            Code::OutOfRange,
+            Code::InvalidArgument,
+        ] {
+            assert!(matches!(read(code, "x"), MasterError::Unacceptable(_)));
+        }
+        for code in [Code::Internal, Code::Unimplemented, Code::PermissionDenied] {
+            assert!(matches!(read(code, "x"), MasterError::Refused(_)));
+        }
+    }
+
+    #[test]
+    fn a_status_that_does_not_say_how_far_the_call_came_is_a_doubt() {
+        assert!(matches!(read(Code::Unavailable, "x"), MasterError::Lost(_)));
+        assert!(matches!(read(Code::Cancelled, "x"), MasterError::Lost(_)));
+        assert_eq!(
+            read(Code::DeadlineExceeded, "x"),
+            MasterError::Deadline(TIMEOUT)
+        );
+    }
+
+    #[test]
+    fn a_transport_error_is_a_doubt_whatever_code_it_was_given() {
+        let never_sent = Status::from_error(Box::new(NeverSent("closed".into())));
+        let broken = Status::from_error(Box::new(std::io::Error::other("reset")));
+
+        assert!(matches!(
+            master_error(&never_sent, TIMEOUT),
+            MasterError::Unreachable(_)
+        ));
+        assert_eq!(
+            master_error(&broken, TIMEOUT),
+            MasterError::Lost("reset".into())
+        );
+    }
+
+    #[test]
+    fn the_masters_words_cannot_forge_a_log_line() {
+        assert_eq!(
+            read(Code::Internal, "a\nERROR forged"),
+            MasterError::Refused("Internal: a\\nERROR forged".into())
+        );
+    }
+}
