@@ -2,6 +2,7 @@
 //! library and `thiserror` alone: no clock, randomness, async or logging; `now` and jitter are arguments.
 #![warn(clippy::wildcard_enum_match_arm)]
 
+pub mod address;
 pub mod admission;
 pub mod backoff;
 pub mod restart;

@@ -1,2 +1,40 @@
-//! The `worker-node` program.
-fn main() {}
+//! The `worker-node` program: reads its command line, and becomes what it says.
+
+use std::process::ExitCode;
+
+use worker_node::{
+    cli::{self, Invocation},
+    config::Config,
+    exit::Exit,
+    state_dir::StateDir,
+    telemetry::operator,
+};
+
+fn main() -> ExitCode {
+    cli::run(std::env::args_os(), perform).into()
+}
+
+fn perform(invocation: Invocation) -> Exit {
+    match invocation {
+        Invocation::Run(config) => node(&config),
+        Invocation::Demo | Invocation::DemoSubmit(_) => {
+            eprintln!("error: this build has no demo");
+            Exit::Unexpected
+        }
+    }
+}
+
+/// Becomes the worker.
+fn node(config: &Config) -> Exit {
+    operator::starting(&config.cluster.worker);
+    operator::master_address(&config.cluster.master);
+    let state = match StateDir::open(&config.state.folder) {
+        Ok(state) => state,
+        Err(error) => {
+            log::error!("{error}");
+            return error.exit();
+        }
+    };
+    log::debug!(folder:% = state.path().display(); "state folder opened");
+    Exit::Clean
+}

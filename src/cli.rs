@@ -1,0 +1,169 @@
+//! The command line: from the words to a command that can be performed, or to an answer (help, version, mistakes) and an exit
+//! code. Performing is `main`'s: what a worker is made of is not known here.
+
+mod args;
+mod known_flags;
+
+use std::ffi::OsString;
+
+use clap::Parser;
+
+pub use self::args::DemoTask;
+use self::args::{Command, CommandLine, DemoCommand};
+use crate::{
+    config::{Config, RunArgs, Surroundings},
+    exit::Exit,
+    telemetry,
+};
+
+/// What was asked for, checked.
+#[derive(Debug, PartialEq)]
+pub enum Invocation {
+    /// The worker itself.
+    Run(Box<Config>),
+    /// A master and a worker to try.
+    Demo,
+    /// A task for a demo that runs.
+    DemoSubmit(DemoTask),
+}
+
+/// Why there is nothing to perform.
+#[derive(Debug)]
+enum Answer {
+    /// clap's: help, version, or words that it does not know.
+    Words(clap::Error),
+    /// Values that are wrong.
+    Values(crate::config::Mistakes),
+}
+
+/// Reads the command line and performs it, with the log set up.
+pub fn run(
+    argv: impl IntoIterator<Item = OsString>,
+    perform: impl FnOnce(Invocation) -> Exit,
+) -> Exit {
+    let invocation = match parse(argv, Surroundings::of_this_process()) {
+        Ok(invocation) => invocation,
+        Err(answer) => return answer.give(),
+    };
+    if let Invocation::Run(config) = &invocation {
+        if let Err(error) = telemetry::install(config.process.log_format) {
+            eprintln!("error: {error}");
+            return Exit::Unexpected;
+        }
+        for warning in config.warnings() {
+            log::warn!("{warning}");
+        }
+    }
+    perform(invocation)
+}
+
+fn parse(
+    argv: impl IntoIterator<Item = OsString>,
+    surroundings: Surroundings,
+) -> Result<Invocation, Answer> {
+    let argv = known_flags::rewrite(argv);
+    let line = CommandLine::try_parse_from(argv).map_err(Answer::Words)?;
+    match line.command {
+        None => run_worker(line.run, surroundings),
+        Some(Command::Run(args)) => run_worker(*args, surroundings),
+        Some(Command::Demo(demo)) => Ok(match demo.command {
+            None => Invocation::Demo,
+            Some(DemoCommand::Submit(task)) => Invocation::DemoSubmit(task),
+        }),
+    }
+}
+
+fn run_worker(args: RunArgs, surroundings: Surroundings) -> Result<Invocation, Answer> {
+    Config::try_from((args, surroundings))
+        .map(|config| Invocation::Run(Box::new(config)))
+        .map_err(Answer::Values)
+}
+
+impl Answer {
+    /// Help goes to standard output, mistakes to standard error.
+    fn give(self) -> Exit {
+        match self {
+            Self::Words(error) => {
+                // Nobody is left to tell when the output is closed.
+                let _ = error.print();
+                if error.use_stderr() {
+                    Exit::Usage
+                } else {
+                    Exit::Clean
+                }
+            }
+            Self::Values(mistakes) => {
+                eprint!("{mistakes}");
+                eprintln!("\nFor more information, try 'worker-node --help'.");
+                Exit::Usage
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Invocation, Answer> {
+        let surroundings = Surroundings {
+            home: Some("/home/u".into()),
+            ..Surroundings::default()
+        };
+        parse(line.split_whitespace().map(OsString::from), surroundings)
+    }
+
+    #[track_caller]
+    fn config(line: &str) -> Config {
+        match parsed(line) {
+            Ok(Invocation::Run(config)) => *config,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_words_fit_together() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn running_is_what_happens_without_a_command() {
+        assert_eq!(config("worker-node -id a"), config("worker-node run -id a"));
+    }
+
+    #[test]
+    fn the_existing_workers_flags_work_in_each_of_their_forms() {
+        let expected = config("worker-node --id w2 --ip node-2 --master m:1 --port :2");
+
+        for line in [
+            "worker-node -id w2 -ip node-2 -master m:1 -port :2",
+            "worker-node -id=w2 -ip=node-2 -master=m:1 -port=:2",
+            "worker-node --id=w2 -ip node-2 --master m:1 -port=:2",
+            "worker-node run -id w2 -ip node-2 -master m:1 -port :2",
+        ] {
+            assert_eq!(config(line), expected, "{line}");
+        }
+        assert_eq!(expected.advertised(2), "node-2:2");
+    }
+
+    #[test]
+    fn the_last_of_two_equal_flags_wins() {
+        assert_eq!(
+            config("worker-node -id a -id b"),
+            config("worker-node -id b")
+        );
+    }
+
+    #[test]
+    fn a_demo_is_its_own_command() {
+        assert!(matches!(parsed("worker-node demo"), Ok(Invocation::Demo)));
+        let Ok(Invocation::DemoSubmit(task)) = parsed("worker-node demo submit busybox ls -l")
+        else {
+            panic!("no task");
+        };
+        assert_eq!(task.image, "busybox");
+        assert_eq!(task.command, ["ls", "-l"]);
+    }
+}

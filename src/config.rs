@@ -1,0 +1,304 @@
+//! What the worker was told, checked and typed. Text comes in (`RunArgs`), a `Config` or all mistakes at once come out; nothing
+//! is opened, resolved or started here. `app` takes it apart: no actor gets the whole of it.
+
+mod address;
+mod amount;
+mod args;
+mod check;
+mod choice;
+mod surroundings;
+
+use std::{path::PathBuf, time::Duration};
+
+pub use self::{
+    address::{EngineAddress, ListenAddress, Reach},
+    args::RunArgs,
+    check::{Mistake, Mistakes},
+    choice::{Limits, MasterMoves, OnStop, PullPolicy, WhenAway, WhenSubsystemFails},
+    surroundings::Surroundings,
+};
+use self::{
+    amount::{Range, read_size, read_time},
+    check::Check,
+};
+use crate::{
+    domain::{address::HostPort, id::WorkerId},
+    ports::master::MasterAddress,
+    telemetry::LogFormat,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+const MIB: u64 = 1 << 20;
+const TIB: u64 = 1 << 40;
+
+/// Tasks at once: containers beyond this many bring no engine further.
+const MAX_TASKS_LIMIT: usize = 10_000;
+
+/// Everything that was set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// This worker's place in the cluster.
+    pub cluster: ClusterConfig,
+    /// How tasks are run.
+    pub tasks: TaskConfig,
+    /// What is kept, and where.
+    pub state: StateConfig,
+    /// How the process behaves.
+    pub process: ProcessConfig,
+}
+
+/// A worker's place in the cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClusterConfig {
+    /// Its name.
+    pub worker: WorkerId,
+    /// Where the master reaches it.
+    pub reach: Reach,
+    /// Where it listens.
+    pub listen: ListenAddress,
+    /// Where its master is, until one says that it has moved.
+    pub master: MasterAddress,
+    /// Whether it may say so.
+    pub master_moves: MasterMoves,
+    /// Least time between the answer to an offer and the report; `None`: measured from the heartbeats.
+    pub settle_time: Option<Duration>,
+}
+
+/// How tasks are run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskConfig {
+    /// The engine that runs them.
+    pub engine: EngineAddress,
+    /// How many may be here at once.
+    pub max_tasks: usize,
+    /// What becomes of the amounts they ask for.
+    pub limits: Limits,
+    /// When their images are pulled.
+    pub pull: PullPolicy,
+    /// The engine's name of the network that they get; `None`: the engine's own choice.
+    pub network: Option<String>,
+    /// From asking a task to end to making it end.
+    pub stop_grace: Duration,
+}
+
+/// What is kept, and where.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StateConfig {
+    /// The state folder.
+    pub folder: PathBuf,
+    /// How long a finished task's log and record are kept.
+    pub retention: Duration,
+    /// Bytes of one task's log that are kept.
+    pub spool_cap: u64,
+}
+
+/// How the process behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessConfig {
+    /// After a subsystem's failure.
+    pub when_subsystem_fails: WhenSubsystemFails,
+    /// When engine or master are away at the start.
+    pub when_away: WhenAway,
+    /// With running tasks when it is asked to stop.
+    pub on_stop: OnStop,
+    /// How its log looks.
+    pub log_format: LogFormat,
+}
+
+impl TryFrom<(RunArgs, Surroundings)> for Config {
+    type Error = Mistakes;
+
+    fn try_from((args, surroundings): (RunArgs, Surroundings)) -> Result<Self, Mistakes> {
+        let mut check = Check::default();
+        let parts = (
+            cluster(&args, &mut check),
+            tasks(&args, &surroundings, &mut check),
+            state(&args, &surroundings, &mut check),
+            process(&args, &mut check),
+        );
+        let mistakes = check.into_mistakes();
+        match parts {
+            (Some(cluster), Some(tasks), Some(state), Some(process)) if mistakes.0.is_empty() => {
+                Ok(Self {
+                    cluster,
+                    tasks,
+                    state,
+                    process,
+                })
+            }
+            _ => Err(mistakes),
+        }
+    }
+}
+
+impl Config {
+    /// What the master is told once the listener is bound: always `host:port`.
+    #[must_use]
+    pub fn advertised(&self, bound_port: u16) -> String {
+        self.cluster.reach.advertised(bound_port)
+    }
+
+    /// What is allowed and yet probably not meant, one sentence each.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let cluster = &self.cluster;
+        let mut warnings = Vec::new();
+        if cluster.reach.is_loopback() && !cluster.master_is_here() {
+            warnings.push(format!(
+                "the master at {} is told to call this worker at '{}', which is the master's own machine; \
+                 give --ip the address at which the master reaches this machine",
+                cluster.master.0, cluster.reach.host
+            ));
+        }
+        if cluster.listen.is_loopback() && !cluster.reach.is_loopback() {
+            warnings.push(format!(
+                "the master is told to call '{}', but --port listens on this machine's loopback address alone",
+                cluster.reach.host
+            ));
+        }
+        warnings
+    }
+}
+
+impl ClusterConfig {
+    fn master_is_here(&self) -> bool {
+        self.master
+            .0
+            .parse::<HostPort>()
+            .is_ok_and(|master| crate::domain::address::is_loopback(&master.host))
+    }
+}
+
+fn cluster(args: &RunArgs, check: &mut Check) -> Option<ClusterConfig> {
+    let worker = check.value("--id", &args.id, |id| {
+        WorkerId::new(id).map_err(|error| format!("{error}; give a name such as worker-1"))
+    });
+    let reach = check.value("--ip", &args.ip, Reach::read);
+    let listen = check.value("--port", &args.port, ListenAddress::read);
+    let master = check.value("--master", &args.master, |master| {
+        let read = master
+            .parse::<HostPort>()
+            .map_err(|error| error.to_string())?;
+        Ok(MasterAddress(read.to_string()))
+    });
+    let master_moves = check.switch("--pin-master", &args.pin_master);
+    let settle_time = check.value("--settle-time", &args.settle_time, |text| match text {
+        "auto" => Ok(None),
+        // Longer than a minute, and people would take every task for stuck.
+        text => read_time(text, Range::new(Duration::ZERO, 60 * SECOND))
+            .map(Some)
+            .map_err(|error| format!("{error}, or auto")),
+    });
+    Some(ClusterConfig {
+        worker: worker?,
+        reach: reach?,
+        listen: listen?,
+        master: master?,
+        master_moves: if master_moves? {
+            MasterMoves::Refused
+        } else {
+            MasterMoves::Followed
+        },
+        settle_time: settle_time?,
+    })
+}
+
+fn tasks(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Option<TaskConfig> {
+    let engine = match (&args.engine, surroundings.docker_host()) {
+        (Some(engine), _) => check.value("--engine", engine, EngineAddress::read),
+        (None, Some(host)) => check.value("DOCKER_HOST", host, EngineAddress::read),
+        (None, None) => Some(EngineAddress::default()),
+    };
+    let max_tasks = check.value("--max-tasks", &args.max_tasks, |text| {
+        let number = text.parse::<usize>().ok();
+        number
+            .filter(|number| (1..=MAX_TASKS_LIMIT).contains(number))
+            .ok_or_else(|| format!("is no number from 1 to {MAX_TASKS_LIMIT}"))
+    });
+    let limits = check.value("--limits", &args.limits, Limits::read);
+    let pull = check.value("--pull", &args.pull, PullPolicy::read);
+    let network = match &args.network {
+        Some(network) => check.value("--network", network, read_network).map(Some),
+        None => Some(None),
+    };
+    let stop_grace = check.value("--stop-grace", &args.stop_grace, |text| {
+        read_time(text, Range::new(Duration::ZERO, HOUR))
+    });
+    Some(TaskConfig {
+        engine: engine?,
+        max_tasks: max_tasks?,
+        limits: limits?,
+        pull: pull?,
+        network: network?,
+        stop_grace: stop_grace?,
+    })
+}
+
+fn state(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Option<StateConfig> {
+    let folder = match &args.state_dir {
+        Some(folder) if folder.is_empty() => {
+            check.mistake("--state-dir", "", "is empty; give a folder");
+            None
+        }
+        Some(folder) => Some(folder.into()),
+        None => surroundings.state_folder().or_else(|| {
+            check.missing(
+                "--state-dir",
+                "is needed: neither XDG_STATE_HOME nor HOME names a folder",
+            );
+            None
+        }),
+    };
+    let retention = check.value("--retention", &args.retention, |text| {
+        // Under a minute, a viewer that comes right after the end finds nothing.
+        read_time(text, Range::new(60 * SECOND, 365 * DAY))
+    });
+    let spool_cap = check.value("--spool-cap", &args.spool_cap, |text| {
+        read_size(text, Range::new(MIB, TIB))
+    });
+    Some(StateConfig {
+        folder: folder?,
+        retention: retention?,
+        spool_cap: spool_cap?,
+    })
+}
+
+fn process(args: &RunArgs, check: &mut Check) -> Option<ProcessConfig> {
+    let supervise = check.switch("--supervise", &args.supervise);
+    let fail_fast = check.switch("--fail-fast", &args.fail_fast);
+    let on_stop = check.value("--on-stop", &args.on_stop, OnStop::read);
+    let log_format = check.value("--log-format", &args.log_format, choice::read_log_format);
+    Some(ProcessConfig {
+        when_subsystem_fails: if supervise? {
+            WhenSubsystemFails::Restart
+        } else {
+            WhenSubsystemFails::EndProcess
+        },
+        when_away: if fail_fast? {
+            WhenAway::EndProcess
+        } else {
+            WhenAway::KeepTrying
+        },
+        on_stop: on_stop?,
+        log_format: log_format?,
+    })
+}
+
+/// The engine's own names for networks; it says itself, at the first task, whether there is one of that name.
+fn read_network(text: &str) -> Result<String, String> {
+    let allowed =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-' | b':');
+    if !text.is_empty() && text.bytes().all(allowed) {
+        Ok(text.to_owned())
+    } else {
+        Err(
+            "is no network's name; give one that `docker network ls` shows, or leave it away"
+                .into(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;

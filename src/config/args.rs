@@ -1,0 +1,92 @@
+//! What can be set, as text: clap finds it on the command line or in the environment, and `config` checks what it says.
+//! Nothing is checked here, so that all mistakes can be told at once. A field's comment is its help text.
+
+use std::ffi::OsString;
+
+use clap::Args;
+
+const CLUSTER: &str = "Cluster";
+const TASKS: &str = "Tasks";
+const STATE: &str = "State";
+const PROCESS: &str = "Process";
+const SWITCH: &str = "true|false";
+
+/// What `run` is told, as it was typed.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// Name of this worker in the cluster: letters, digits, '_', '.', '-'.
+    #[arg(long, value_name = "NAME", env = "WORKER_NODE_ID", default_value = "worker-1", help_heading = CLUSTER)]
+    pub id: String,
+
+    /// Where the master reaches this machine: a host, or host:port where the port is not that of --port.
+    #[arg(long, value_name = "HOST[:PORT]", env = "WORKER_NODE_IP", default_value = "localhost", help_heading = CLUSTER)]
+    pub ip: String,
+
+    /// The master.
+    #[arg(long, value_name = "HOST:PORT", env = "WORKER_NODE_MASTER", default_value = "localhost:50051", help_heading = CLUSTER)]
+    pub master: String,
+
+    /// Where to listen: a port, :port or address:port; port 0 takes a free one.
+    #[arg(long, value_name = "[ADDRESS]:PORT", env = "WORKER_NODE_PORT", default_value = ":50052", help_heading = CLUSTER)]
+    pub port: String,
+
+    /// Stay with --master, whatever address a master announces.
+    #[arg(long, value_name = SWITCH, env = "WORKER_NODE_PIN_MASTER", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, help_heading = CLUSTER)]
+    pub pin_master: String,
+
+    /// Least time between accepting a task and reporting its result; auto: 250ms, or more while the master is slow.
+    #[arg(long, value_name = "auto|TIME", env = "WORKER_NODE_SETTLE_TIME", default_value = "auto", help_heading = CLUSTER)]
+    pub settle_time: String,
+
+    /// The container engine: unix:///path or tcp://host:port [default: DOCKER_HOST, else unix:///var/run/docker.sock]
+    #[arg(long, value_name = "ADDRESS", env = "WORKER_NODE_ENGINE", help_heading = TASKS)]
+    pub engine: Option<String>,
+
+    /// How many tasks may be here at once.
+    #[arg(long, value_name = "N", env = "WORKER_NODE_MAX_TASKS", default_value = "256", help_heading = TASKS)]
+    pub max_tasks: String,
+
+    /// Whether what a task asks for is a limit for its container, or only set aside for it.
+    #[arg(long, value_name = "enforce|reserve", env = "WORKER_NODE_LIMITS", default_value = "enforce", help_heading = TASKS)]
+    pub limits: String,
+
+    /// When to pull a task's image.
+    #[arg(long, value_name = "missing|always|never", env = "WORKER_NODE_PULL", default_value = "missing", help_heading = TASKS)]
+    pub pull: String,
+
+    /// The network that tasks get, by the engine's name for it, such as none or host [default: the engine's own]
+    #[arg(long, value_name = "NAME", env = "WORKER_NODE_NETWORK", help_heading = TASKS)]
+    pub network: Option<String>,
+
+    /// How long a task may take to end by itself after SIGTERM.
+    #[arg(long, value_name = "TIME", env = "WORKER_NODE_STOP_GRACE", default_value = "10s", help_heading = TASKS)]
+    pub stop_grace: String,
+
+    /// Where this worker keeps its state [default: /var/lib/worker-node as root, else the user's XDG state folder]
+    #[arg(long, value_name = "FOLDER", env = "WORKER_NODE_STATE_DIR", help_heading = STATE)]
+    pub state_dir: Option<OsString>,
+
+    /// How long the log and the record of a finished task are kept.
+    #[arg(long, value_name = "TIME", env = "WORKER_NODE_RETENTION", default_value = "24h", help_heading = STATE)]
+    pub retention: String,
+
+    /// How much of one task's log is kept: its beginning and its end.
+    #[arg(long, value_name = "SIZE", env = "WORKER_NODE_SPOOL_CAP", default_value = "1GiB", help_heading = STATE)]
+    pub spool_cap: String,
+
+    /// Restart a subsystem that failed; without it the first failure ends the process, and tasks run on for the next start.
+    #[arg(long, value_name = SWITCH, env = "WORKER_NODE_SUPERVISE", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, help_heading = PROCESS)]
+    pub supervise: String,
+
+    /// End at once when the engine or the master is away at the start.
+    #[arg(long, value_name = SWITCH, env = "WORKER_NODE_FAIL_FAST", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, help_heading = PROCESS)]
+    pub fail_fast: String,
+
+    /// What becomes of running tasks when this worker is stopped: leave them for the next start, wait for them, or stop them.
+    #[arg(long, value_name = "leave|drain|stop", env = "WORKER_NODE_ON_STOP", default_value = "leave", help_heading = PROCESS)]
+    pub on_stop: String,
+
+    /// How log lines look; which are shown is said by RUST_LOG.
+    #[arg(long, value_name = "text|json", env = "WORKER_NODE_LOG_FORMAT", default_value = "text", help_heading = PROCESS)]
+    pub log_format: String,
+}

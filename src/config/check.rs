@@ -1,0 +1,91 @@
+//! Collects mistakes, so that people hear of all of them at once, each by the name under which they typed it.
+
+use std::fmt;
+
+use crate::domain::text::escape;
+
+/// How much of a wrong value is shown, in bytes.
+const SHOWN: usize = 100;
+
+/// One thing that was set wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// The flag, or the foreign environment variable.
+    pub name: &'static str,
+    /// A sentence that names the flag and says what to do.
+    pub sentence: String,
+}
+
+/// Everything that was set wrong; not empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistakes(pub Vec<Mistake>);
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0
+            .iter()
+            .try_for_each(|mistake| writeln!(f, "error: {}", mistake.sentence))
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+/// Reads values one by one and remembers what was wrong.
+#[derive(Debug, Default)]
+pub(super) struct Check {
+    mistakes: Vec<Mistake>,
+}
+
+impl Check {
+    /// Reads one value. What the reader complains of is the end of a sentence that starts with the flag and its value.
+    pub(super) fn value<T>(
+        &mut self,
+        name: &'static str,
+        text: &str,
+        read: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        read(text)
+            .map_err(|complaint| self.mistake(name, text, &complaint))
+            .ok()
+    }
+
+    /// Reads something that is on or off.
+    pub(super) fn switch(&mut self, name: &'static str, text: &str) -> Option<bool> {
+        self.value(name, text, |text| {
+            match text.to_ascii_lowercase().as_str() {
+                "true" | "1" | "yes" | "on" => Ok(true),
+                "false" | "0" | "no" | "off" => Ok(false),
+                _ => Err("is neither true nor false".into()),
+            }
+        })
+    }
+
+    /// Remembers a mistake in a value.
+    pub(super) fn mistake(&mut self, name: &'static str, text: &str, complaint: &str) {
+        let variable = variable(name);
+        let sentence = format!("{name} '{}'{variable} {complaint}", escape(text, SHOWN));
+        self.mistakes.push(Mistake { name, sentence });
+    }
+
+    /// Remembers that a value is not there.
+    pub(super) fn missing(&mut self, name: &'static str, complaint: &str) {
+        let sentence = format!("{name}{} {complaint}", variable(name));
+        self.mistakes.push(Mistake { name, sentence });
+    }
+
+    /// What was wrong.
+    pub(super) fn into_mistakes(self) -> Mistakes {
+        Mistakes(self.mistakes)
+    }
+}
+
+/// The environment variable that stands for a flag: the value may have come from there.
+fn variable(name: &str) -> String {
+    match name.strip_prefix("--") {
+        Some(flag) => {
+            let variable = flag.replace('-', "_").to_ascii_uppercase();
+            format!(" (or WORKER_NODE_{variable})")
+        }
+        None => String::new(),
+    }
+}

@@ -1,0 +1,120 @@
+//! What the process finds around it: foreign environment variables and who it runs as. Read once, at the edge, so that
+//! everything behind it is a function of values.
+
+use std::{
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+/// Where the state is kept as root.
+const SYSTEM_STATE: &str = "/var/lib/worker-node";
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Surroundings {
+    /// `DOCKER_HOST`: the engine that the user's other tools talk to.
+    pub docker_host: Option<String>,
+    /// `STATE_DIRECTORY`: made for us by the service manager.
+    pub state_directory: Option<OsString>,
+    /// `XDG_STATE_HOME`.
+    pub xdg_state_home: Option<OsString>,
+    /// `HOME`.
+    pub home: Option<OsString>,
+    /// Runs as root.
+    pub root: bool,
+}
+
+impl Surroundings {
+    /// Those of this very process.
+    #[must_use]
+    pub fn of_this_process() -> Self {
+        Self {
+            // Whatever is no UTF-8 is no address either, and the reader says so.
+            docker_host: env::var_os("DOCKER_HOST").map(|host| host.to_string_lossy().into_owned()),
+            state_directory: env::var_os("STATE_DIRECTORY"),
+            xdg_state_home: env::var_os("XDG_STATE_HOME"),
+            home: env::var_os("HOME"),
+            root: rustix::process::geteuid().is_root(),
+        }
+    }
+
+    /// The engine's address, if one is set; an empty one counts as none, as for the engine's own tools.
+    pub(super) fn docker_host(&self) -> Option<&str> {
+        self.docker_host.as_deref().filter(|host| !host.is_empty())
+    }
+
+    /// Where the state belongs if nobody says otherwise.
+    pub(super) fn state_folder(&self) -> Option<PathBuf> {
+        // The service manager separates several folders by colons; the first is ours.
+        let given = self.state_directory.as_ref().and_then(|folders| {
+            let first = folders.to_str()?.split(':').next()?;
+            absolute(first.as_ref())
+        });
+        given
+            .or_else(|| self.root.then(|| PathBuf::from(SYSTEM_STATE)))
+            .or_else(|| {
+                let folder = absolute(self.xdg_state_home.as_ref()?.as_ref())?;
+                Some(folder.join("worker-node"))
+            })
+            .or_else(|| {
+                let home = absolute(self.home.as_ref()?.as_ref())?;
+                Some(home.join(".local/state/worker-node"))
+            })
+    }
+}
+
+/// Relative paths in these variables are to be ignored, says the XDG specification.
+fn absolute(path: &Path) -> Option<PathBuf> {
+    path.is_absolute().then(|| path.to_path_buf())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(surroundings: &Surroundings) -> Option<String> {
+        let folder = surroundings.state_folder()?;
+        Some(folder.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn the_state_belongs_where_the_system_keeps_state() {
+        let user = Surroundings {
+            xdg_state_home: Some("/home/u/state".into()),
+            home: Some("/home/u".into()),
+            ..Surroundings::default()
+        };
+        let without_xdg = Surroundings {
+            xdg_state_home: Some("state".into()),
+            ..user.clone()
+        };
+        let root = Surroundings {
+            root: true,
+            ..user.clone()
+        };
+        let service = Surroundings {
+            state_directory: Some("/srv/a:/srv/b".into()),
+            ..root.clone()
+        };
+
+        assert_eq!(folder(&user).unwrap(), "/home/u/state/worker-node");
+        assert_eq!(
+            folder(&without_xdg).unwrap(),
+            "/home/u/.local/state/worker-node"
+        );
+        assert_eq!(folder(&root).unwrap(), "/var/lib/worker-node");
+        assert_eq!(folder(&service).unwrap(), "/srv/a");
+        assert_eq!(folder(&Surroundings::default()), None);
+    }
+
+    #[test]
+    fn an_empty_docker_host_is_none() {
+        let empty = Surroundings {
+            docker_host: Some(String::new()),
+            ..Surroundings::default()
+        };
+
+        assert_eq!(empty.docker_host(), None);
+    }
+}

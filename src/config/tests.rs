@@ -1,0 +1,219 @@
+//! The whole of a configuration from the words of a command line, without a process.
+
+use clap::Parser;
+
+use super::*;
+
+/// Only what `run` is told.
+#[derive(Parser)]
+struct Words {
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+fn user() -> Surroundings {
+    Surroundings {
+        home: Some("/home/u".into()),
+        ..Surroundings::default()
+    }
+}
+
+fn config(words: &[&str]) -> Result<Config, Mistakes> {
+    let argv = std::iter::once(&"worker-node").chain(words);
+    let run = Words::try_parse_from(argv).unwrap().run;
+    Config::try_from((run, user()))
+}
+
+#[track_caller]
+fn complaint(words: &[&str]) -> String {
+    let mistakes = config(words).unwrap_err();
+    assert_eq!(mistakes.0.len(), 1, "{mistakes}");
+    mistakes.0[0].sentence.clone()
+}
+
+#[test]
+fn the_defaults_are_those_of_the_existing_worker() {
+    let config = config(&[]).unwrap();
+
+    assert_eq!(config.cluster.worker.as_str(), "worker-1");
+    assert_eq!(config.advertised(50_052), "localhost:50052");
+    assert_eq!(config.cluster.master.0, "localhost:50051");
+    assert_eq!(config.cluster.listen.port, 50_052);
+    assert_eq!(config.cluster.settle_time, None);
+    assert_eq!(
+        config.tasks.engine.to_string(),
+        "unix:///var/run/docker.sock"
+    );
+    assert_eq!(config.tasks.max_tasks, 256);
+    assert_eq!(config.tasks.stop_grace, Duration::from_secs(10));
+    assert_eq!(config.state.retention, DAY);
+    assert_eq!(config.state.spool_cap, 1 << 30);
+    assert_eq!(config.process.on_stop, OnStop::Leave);
+    assert_eq!(
+        config.process.when_subsystem_fails,
+        WhenSubsystemFails::EndProcess
+    );
+    assert_eq!(config.warnings(), Vec::<String>::new());
+}
+
+/// Every flag, none at its default.
+const EVERYTHING: &str = "--id=w --ip=10.0.0.7:1 --master=[::1]:2 --port=[::1]:3 --pin-master --settle-time=2s \
+    --engine=tcp://e:1 --max-tasks=1 --limits=reserve --pull=never --network=none --stop-grace=0s --state-dir=/s \
+    --retention=90m --spool-cap=2m --supervise --fail-fast=true --on-stop=drain --log-format=json";
+
+#[test]
+fn everything_can_be_set() {
+    let words: Vec<_> = EVERYTHING.split_whitespace().collect();
+
+    let config = config(&words).unwrap();
+
+    assert_eq!(
+        config.cluster,
+        ClusterConfig {
+            worker: WorkerId::new("w").unwrap(),
+            reach: Reach {
+                host: "10.0.0.7".into(),
+                port: Some(1)
+            },
+            listen: ListenAddress {
+                address: Some("::1".parse().unwrap()),
+                port: 3
+            },
+            master: MasterAddress("[::1]:2".into()),
+            master_moves: MasterMoves::Refused,
+            settle_time: Some(Duration::from_secs(2)),
+        }
+    );
+    assert_eq!(
+        config.tasks,
+        TaskConfig {
+            engine: EngineAddress::Tcp(HostPort {
+                host: "e".into(),
+                port: 1
+            }),
+            max_tasks: 1,
+            limits: Limits::Reserve,
+            pull: PullPolicy::Never,
+            network: Some("none".into()),
+            stop_grace: Duration::ZERO,
+        }
+    );
+    assert_eq!(
+        config.state,
+        StateConfig {
+            folder: "/s".into(),
+            retention: Duration::from_secs(5_400),
+            spool_cap: 2 << 20,
+        }
+    );
+    assert_eq!(
+        config.process,
+        ProcessConfig {
+            when_subsystem_fails: WhenSubsystemFails::Restart,
+            when_away: WhenAway::EndProcess,
+            on_stop: OnStop::Drain,
+            log_format: LogFormat::Json,
+        }
+    );
+}
+
+#[test]
+fn a_mistake_names_its_flag_its_value_and_the_way_out() {
+    for (flag, value, way_out) in [
+        ("--port", "99999", "write 50052, :50052 or 127.0.0.1:50052"),
+        ("--port", ":abc", "write 50052, :50052 or 127.0.0.1:50052"),
+        ("--id", "", "give a name such as worker-1"),
+        ("--id", "a/b", "letters, digits"),
+        (
+            "--master",
+            "localhost",
+            "add one, such as 'localhost:50051'",
+        ),
+        ("--settle-time", "soon", "such as 250ms, 10s or 1h, or auto"),
+        ("--settle-time", "2h", "give 0s to 1m"),
+        (
+            "--ip",
+            "0.0.0.0",
+            "give the one at which the master reaches",
+        ),
+        ("--max-tasks", "0", "1 to 10000"),
+        ("--limits", "soft", "enforce, reserve"),
+        ("--pull", "sometimes", "missing, always, never"),
+        ("--on-stop", "die", "leave, drain, stop"),
+        ("--log-format", "xml", "text, json"),
+        ("--engine", "ssh://a", "tcp://host:2375"),
+        ("--network", "a b", "docker network ls"),
+        ("--retention", "1s", "give 1m to"),
+        ("--spool-cap", "1MB", "such as 512MiB"),
+        ("--state-dir", "", "give a folder"),
+        ("--supervise", "maybe", "neither true nor false"),
+    ] {
+        let sentence = complaint(&[&format!("{flag}={value}")]);
+
+        let begin = format!("{flag} '{value}' (or WORKER_NODE_");
+        assert!(sentence.starts_with(&begin), "{sentence}");
+        assert!(sentence.contains(way_out), "{sentence}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_together() {
+    let mistakes = config(&[
+        "--id=",
+        "--port=x",
+        "--pull=x",
+        "--retention=x",
+        "--supervise=x",
+    ])
+    .unwrap_err();
+
+    let names: Vec<_> = mistakes.0.iter().map(|mistake| mistake.name).collect();
+    assert_eq!(
+        names,
+        ["--id", "--port", "--pull", "--retention", "--supervise"]
+    );
+    assert_eq!(mistakes.to_string().lines().count(), 5);
+}
+
+#[test]
+fn a_wrong_value_cannot_forge_a_line() {
+    assert!(complaint(&["--pull=a\nb"]).contains("'a\\nb'"));
+}
+
+#[test]
+fn docker_host_counts_where_no_engine_is_named() {
+    let docker = || Surroundings {
+        docker_host: Some("tcp://d:1".into()),
+        ..user()
+    };
+    let read = |words: &[&str], surroundings| {
+        let run = Words::try_parse_from(words).unwrap().run;
+        Config::try_from((run, surroundings)).map(|config| config.tasks.engine.to_string())
+    };
+
+    assert_eq!(read(&["w"], docker()).unwrap(), "tcp://d:1");
+    assert_eq!(read(&["w", "--engine=/e"], docker()).unwrap(), "unix:///e");
+    let wrong = Surroundings {
+        docker_host: Some("ssh://d".into()),
+        ..user()
+    };
+    assert_eq!(read(&["w"], wrong).unwrap_err().0[0].name, "DOCKER_HOST");
+}
+
+#[test]
+fn without_a_place_for_the_state_one_is_asked_for() {
+    let run = Words::try_parse_from(["w"]).unwrap().run;
+    let mistakes = Config::try_from((run, Surroundings::default())).unwrap_err();
+
+    assert_eq!(mistakes.0[0].name, "--state-dir");
+}
+
+#[test]
+fn a_worker_that_cannot_be_reached_is_warned_about() {
+    let warnings = |words: &[&str]| config(words).unwrap().warnings().len();
+
+    assert_eq!(warnings(&["--master=10.0.0.1:1"]), 1);
+    assert_eq!(warnings(&["--master=10.0.0.1:1", "--ip=10.0.0.7"]), 0);
+    assert_eq!(warnings(&["--master=127.0.0.1:1", "--ip=::1"]), 0);
+    assert_eq!(warnings(&["--ip=10.0.0.7", "--port=127.0.0.1:1"]), 1);
+}

@@ -1,0 +1,304 @@
+//! The folder that holds everything which outlives the process, and the locks that keep it, and the name of this worker, for one
+//! process alone. Locks are the kernel's (`flock`): they end with the process, however it ends, and no file is ever stale.
+//! What lies in the folder belongs to those who are given its path.
+
+use std::{
+    env,
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read, Seek, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{Access, FlockOperation, OFlags};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use crate::{domain::id::WorkerId, exit::Exit};
+
+/// Why the state folder is not ours to use.
+#[derive(Debug, Error)]
+pub enum StateDirError {
+    /// Another process holds it.
+    #[error(
+        "the state folder {folder} is in use by another worker{holder}; stop that one, or give this one its own --state-dir"
+    )]
+    InUse {
+        /// Which.
+        folder: PathBuf,
+        /// ` (process 123)`, where it can be told.
+        holder: String,
+    },
+    /// The operating system does not allow it.
+    #[error(
+        "the state folder {folder} cannot be written: {source}; run as its owner, or give another --state-dir"
+    )]
+    Denied {
+        /// Which.
+        folder: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// It cannot be a folder: something else is there.
+    #[error("the state folder {folder} is no folder: {source}; give another --state-dir")]
+    NoFolder {
+        /// Which.
+        folder: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// The disk's.
+    #[error("the state folder {folder} cannot be used: {source}")]
+    Disk {
+        /// Which.
+        folder: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+}
+
+impl StateDirError {
+    /// How the process ends with it.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::InUse { .. } => Exit::TryLater,
+            Self::Denied { .. } => Exit::Permission,
+            Self::NoFolder { .. } => Exit::Configuration,
+            Self::Disk { .. } => Exit::Unexpected,
+        }
+    }
+
+    fn new(folder: &Path, source: io::Error) -> Self {
+        let folder = folder.to_owned();
+        match source.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                Self::Denied { folder, source }
+            }
+            io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+                Self::NoFolder { folder, source }
+            }
+            _ => Self::Disk { folder, source },
+        }
+    }
+}
+
+/// The state folder, ours for as long as this lives.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl StateDir {
+    /// Makes the folder where it is missing (mode 0700), and takes its lock.
+    ///
+    /// # Errors
+    /// It is in use, forbidden, or no folder.
+    pub fn open(folder: &Path) -> Result<Self, StateDirError> {
+        let error = |source: io::Error| StateDirError::new(folder, source);
+        make_folder(folder).map_err(error)?;
+        let path = fs::canonicalize(folder).map_err(error)?;
+        // A lock file from better times can be open to us where the folder is not any more.
+        let access = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+        rustix::fs::access(&path, access).map_err(|errno| error(errno.into()))?;
+        let mut file = lock_file()
+            .create(true)
+            .mode(0o600)
+            .open(path.join("lock"))
+            .map_err(error)?;
+        match lock(&file).map_err(error)? {
+            Lock::Taken => {}
+            Lock::HeldByAnother => {
+                return Err(StateDirError::InUse {
+                    folder: path,
+                    holder: holder(&mut file),
+                });
+            }
+        }
+        sign(&mut file).map_err(error)?;
+        Ok(Self { path, _lock: file })
+    }
+
+    /// Where it is: absolute, without links.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A folder within it, made where it is missing (mode 0700).
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn folder(&self, name: &str) -> Result<PathBuf, StateDirError> {
+        let folder = self.path.join(name);
+        match make_folder(&folder) {
+            Ok(()) => Ok(folder),
+            Err(source) => Err(StateDirError::new(&folder, source)),
+        }
+    }
+}
+
+/// Why this worker may not use this engine.
+#[derive(Debug, Error)]
+pub enum EngineLockError {
+    /// Another process works under the same name on the same engine.
+    #[error(
+        "another worker named {worker} uses this engine{holder}; stop that one, or give this one another --id"
+    )]
+    InUse {
+        /// The name.
+        worker: WorkerId,
+        /// ` (process 123)`, where it can be told.
+        holder: String,
+    },
+    /// No lock could be made in any of the places.
+    #[error("no lock can be made for this worker: {file}: {source}")]
+    NoPlace {
+        /// The last one tried.
+        file: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+}
+
+impl EngineLockError {
+    /// How the process ends with it.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::InUse { .. } => Exit::TryLater,
+            Self::NoPlace { .. } => Exit::Permission,
+        }
+    }
+}
+
+/// Keeps two workers of one name off one engine, whatever their state folders; ours for as long as this lives.
+#[derive(Debug)]
+pub struct EngineLock {
+    _lock: File,
+}
+
+impl EngineLock {
+    /// Takes the lock in `/run/lock`, else in the user's runtime folder.
+    ///
+    /// # Errors
+    /// Another worker has it, or there is no place for it.
+    pub fn take(engine_id: &str, worker: &WorkerId) -> Result<Self, EngineLockError> {
+        let runtime = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        let places = [Some(PathBuf::from("/run/lock")), runtime];
+        let places: Vec<_> = places.into_iter().flatten().collect();
+        Self::take_in(&places, engine_id, worker)
+    }
+
+    fn take_in(
+        places: &[PathBuf],
+        engine_id: &str,
+        worker: &WorkerId,
+    ) -> Result<Self, EngineLockError> {
+        // The engine's id is any text of its own choice: a digest of it is a file's name.
+        let digest = Sha256::digest(engine_id);
+        let engine: String = digest
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let name = format!("worker-node-{worker}-{engine}.lock");
+        let mut last = (PathBuf::from(&name), io::ErrorKind::NotFound.into());
+        for place in places {
+            let path = place.join(&name);
+            match Self::take_at(&path) {
+                Ok((file, Lock::Taken)) => return Ok(Self { _lock: file }),
+                Ok((mut file, Lock::HeldByAnother)) => {
+                    return Err(EngineLockError::InUse {
+                        worker: worker.clone(),
+                        holder: holder(&mut file),
+                    });
+                }
+                Err(error) => last = (path, error),
+            }
+        }
+        let (file, source) = last;
+        Err(EngineLockError::NoPlace { file, source })
+    }
+
+    fn take_at(path: &Path) -> io::Result<(File, Lock)> {
+        let mut file = open_shared(path)?;
+        let lock = lock(&file)?;
+        if lock == Lock::Taken {
+            // Somebody else's file can be locked and not written: then it does not say who has it.
+            let _ = sign(&mut file);
+        }
+        Ok((file, lock))
+    }
+}
+
+/// Opens a file in a folder in which everybody may make files. Such a folder can be sticky, and then the kernel refuses to
+/// open somebody else's file with O_CREAT: so it is opened if it is there, and made only if it is not.
+fn open_shared(path: &Path) -> io::Result<File> {
+    match lock_file().open(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            // A lock needs no more than reading.
+            lock_file().write(false).open(path)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            match lock_file().create_new(true).mode(0o644).open(path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    lock_file().open(path)
+                }
+                made => made,
+            }
+        }
+        opened => opened,
+    }
+}
+
+/// Follows no link, and waits for no pipe.
+fn lock_file() -> OpenOptions {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .write(true)
+        .custom_flags(flags.bits().cast_signed());
+    options
+}
+
+fn make_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Whether we have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lock {
+    Taken,
+    HeldByAnother,
+}
+
+fn lock(file: &File) -> io::Result<Lock> {
+    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Lock::Taken),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(Lock::HeldByAnother),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Writes our process id into a lock file, for those who find it locked.
+fn sign(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", std::process::id())
+}
+
+/// What the holder wrote into its lock file.
+fn holder(file: &mut File) -> String {
+    let mut text = String::new();
+    let read = file.take(20).read_to_string(&mut text);
+    match text.trim().parse::<u32>() {
+        Ok(process) if read.is_ok() => format!(" (process {process})"),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,190 @@
+//! The lines by which operators know the existing worker, each in one place, each one record: the text is theirs, the values
+//! stand behind it for machines. Whoever does a thing says it here; whether it is said loudly is `voice`'s decision.
+
+use std::{fmt::Display, net::SocketAddr};
+
+use log::{Level, debug, error, info, log, warn};
+
+use super::voice::Outage;
+use crate::{
+    domain::{
+        id::{Attempt, ContainerId, TaskId, WorkerId},
+        outcome::Outcome,
+        spec::TaskSpec,
+        text::escape,
+    },
+    ports::master::{MasterAddress, Registration},
+};
+
+/// How much of a text from outside stands within a line, in bytes; the whole of it stands behind.
+const SHOWN: usize = 256;
+
+/// The process begins.
+pub fn starting(worker: &WorkerId) {
+    let version = env!("CARGO_PKG_VERSION");
+    info!(worker:%, version; "Starting worker node: {worker}");
+}
+
+/// Which master is called.
+pub fn master_address(master: &MasterAddress) {
+    info!(master = master.0; "Master address: {}", master.0);
+}
+
+/// The listener is bound.
+pub fn listening(address: SocketAddr) {
+    info!(address:%; "✓ gRPC server listening on {address}");
+}
+
+/// Offers are taken from now on.
+pub fn ready() {
+    info!("✓ Ready to receive tasks");
+}
+
+/// The master knows us.
+pub fn registered(master: &MasterAddress, registration: &Registration) {
+    let Registration {
+        worker,
+        address,
+        totals,
+    } = registration;
+    info!(
+        worker:%, address:?, master = master.0, cpu = totals.cpu, memory_gib = totals.memory,
+        storage_gib = totals.storage, gpu = totals.gpu;
+        "✓ Worker registered: {worker} at {address}"
+    );
+}
+
+/// The master refuses us: said once, with what its administrator has to type.
+pub fn registration_refused(outage: &mut Outage, registration: &Registration, reason: &str) {
+    let Registration {
+        worker, address, ..
+    } = registration;
+    log!(
+        outage.again(), worker:%, address:?, reason;
+        "The master refuses this worker; its administrator must type: register {worker} {address} (tried again until then)"
+    );
+}
+
+/// The master cannot be reached: said once until it is.
+pub fn master_away(outage: &mut Outage, master: &MasterAddress, reason: &dyn Display) {
+    log!(
+        outage.again(), master = master.0, reason:%;
+        "Master away: {} (tried again until it is there)", master.0
+    );
+}
+
+/// The master has another address from now on.
+pub fn master_moved(from: &MasterAddress, to: &MasterAddress) {
+    info!(from = from.0, to = to.0; "Master address: {} (was {})", to.0, from.0);
+}
+
+/// A heartbeat was taken; how loudly it is said is for `voice::HeartbeatVoice` to decide.
+pub fn heartbeat_sent(level: Level, cpu: f64, memory: f64, tasks: usize) {
+    log!(level, cpu, memory, tasks; "Heartbeat sent: CPU={cpu:.1}%, Memory={memory:.1}%, Tasks={tasks}");
+}
+
+/// A heartbeat was not.
+pub fn heartbeat_failed(level: Level, reason: &dyn Display) {
+    log!(level, reason:%; "Heartbeat failed");
+}
+
+/// The engine cannot be reached: said once until it is.
+pub fn engine_away(outage: &mut Outage, reason: &dyn Display) {
+    log!(outage.again(), reason:%; "Docker engine away: running tasks are left alone, new ones wait");
+}
+
+/// The engine answers; said if it did not until now.
+pub fn engine_back(outage: &mut Outage, version: &str) {
+    if outage.over() {
+        info!(version; "✓ Docker engine back");
+    }
+}
+
+/// An offer was taken.
+pub fn task_received(spec: &TaskSpec) {
+    let TaskSpec {
+        id, image, wants, ..
+    } = spec;
+    let shown = escape(image, SHOWN);
+    info!(
+        task:% = id, image = image.as_str(), cpu = wants.cpu, memory_gib = wants.memory,
+        storage_gib = wants.storage, gpu = wants.gpu;
+        "Received task assignment: {id} (Image: {shown})"
+    );
+}
+
+/// An offer was refused for now.
+pub fn task_refused(task: &TaskId, reason: &str) {
+    info!(task:%, reason; "Refused task assignment: {task}");
+}
+
+/// A task is being brought to its end at the master's wish.
+pub fn task_cancelling(task: &TaskId) {
+    info!(task:%; "Cancelling task: {task}");
+}
+
+/// Work on a task begins, or goes on after a restart.
+pub fn task_starting(task: &TaskId, attempt: Attempt) {
+    info!(task:%, attempt; "[Task {task}] Starting execution...");
+}
+
+/// Its image is fetched.
+pub fn task_pulling(task: &TaskId, image: &str) {
+    info!(task:%, image; "[Task {task}] Pulling image: {}", escape(image, SHOWN));
+}
+
+/// Its container is made.
+pub fn task_creating(task: &TaskId) {
+    info!(task:%; "[Task {task}] Creating container...");
+}
+
+/// Its container is started.
+pub fn task_container_starting(task: &TaskId, container: &ContainerId) {
+    info!(task:%, container:%; "[Task {task}] Starting container: {container}");
+}
+
+/// Its container runs.
+pub fn task_running(task: &TaskId) {
+    info!(task:%; "[Task {task}] Waiting for completion...");
+}
+
+/// Its container was found running, after a restart of ours.
+pub fn task_adopted(task: &TaskId, container: &ContainerId) {
+    info!(task:%, container:%; "[Task {task}] Found its container again: {container}");
+}
+
+/// Its outputs are sent.
+pub fn task_uploading(task: &TaskId, files: usize) {
+    info!(task:%, files; "[Task {task}] Uploading {files} output file(s)...");
+}
+
+/// Its end is known.
+pub fn task_ended(task: &TaskId, outcome: &Outcome) {
+    match outcome {
+        Outcome::Succeeded => info!(task:%; "[Task {task}] ✓ Completed successfully"),
+        Outcome::Cancelled => info!(task:%; "[Task {task}] ✓ Cancelled"),
+        Outcome::Failed(failure) => {
+            let shown = escape(&failure.to_string(), SHOWN);
+            warn!(task:%, reason:% = failure; "[Task {task}] ✗ Failed: {shown}");
+        }
+    }
+}
+
+/// The master has its result.
+pub fn task_reported(task: &TaskId) {
+    info!(task:%; "[Task {task}] ✓ Task result reported");
+}
+
+/// The master has not, and it is tried again: the first time is a warning, the next ones are for those who look.
+pub fn task_report_failed(task: &TaskId, attempt: u32, reason: &dyn Display) {
+    if attempt <= 1 {
+        warn!(task:%, attempt, reason:%; "[Task {task}] Task result not reported yet");
+    } else {
+        debug!(task:%, attempt, reason:%; "[Task {task}] Task result not reported yet");
+    }
+}
+
+/// Its delivery is put aside until somebody acts.
+pub fn task_parked(task: &TaskId, reason: &str) {
+    error!(task:%, reason; "[Task {task}] ✗ Task result could not be delivered; kept, and tried again now and then");
+}
