@@ -56,8 +56,9 @@ pub struct EngineOptions {
     pub network: Option<String>,
     /// Capabilities that are left after all were dropped, without `CAP_`.
     pub capabilities: Vec<String>,
-    /// Open files per process, soft and hard.
-    pub open_files: i64,
+    /// Open files per process, soft and hard; `None` for the engine's own figure. An engine that is not all-powerful on its
+    /// machine can start nothing with more than it has itself.
+    pub open_files: Option<i64>,
     /// When the engine's own record of a container's output is rotated, in MiB; two such files are kept.
     pub log_file_mib: u32,
     /// The folder of Docker's `config.json` with the registries' credentials; `None` for `DOCKER_CONFIG`, else `~/.docker`.
@@ -72,8 +73,8 @@ impl Default for EngineOptions {
             network: None,
             capabilities: DEFAULT_CAPABILITIES.map(str::to_owned).into(),
             // The engine's own figure is anything from 1,024 to endless; programs that close every possible descriptor
-            // crawl on the latter. Below the hard limit that systemd gives to unprivileged engines.
-            open_files: 65_536,
+            // crawl on the latter. Enough for servers and data loaders, and below what engines in a sandbox have.
+            open_files: Some(16_384),
             log_file_mib: 64,
             docker_config: None,
         }

@@ -235,13 +235,16 @@ fn host_config(plan: &ContainerPlan, options: &EngineOptions) -> Result<HostConf
 
 /// Set, not inherited: the engine's own figures differ from machine to machine. Core dumps are off: they would fill its disk.
 fn ulimits(options: &EngineOptions) -> Vec<ResourcesUlimits> {
-    [("nofile", options.open_files), ("core", 0)]
+    let files = options.open_files.map(|limit| ("nofile", limit));
+    files
+        .into_iter()
+        .chain([("core", 0)])
         .map(|(name, limit)| ResourcesUlimits {
             name: Some(name.into()),
             soft: Some(limit),
             hard: Some(limit),
         })
-        .into()
+        .collect()
 }
 
 fn log_config(options: &EngineOptions) -> HostConfigLogConfig {

@@ -1,7 +1,7 @@
 //! Streams out of the engine: a container's output, byte for byte, and hints about what changed. The end of any of them says
 //! nothing about the container.
 
-use std::{collections::HashMap, pin::Pin};
+use std::{collections::HashMap, pin::Pin, time::SystemTime};
 
 use bollard::{
     container::LogOutput,
@@ -78,9 +78,10 @@ impl DockerEngine {
         let docker = self.line.docker()?;
         let id = path_part(&container.0)?;
         let inspected = docker.inspect_container(id, None).await;
+        let created = inspected.map_err(failure::of_call)?.created;
         let filter = |name: &str, value: &str| (name.to_owned(), vec![value.to_owned()]);
         let options = EventsOptions {
-            since: inspected.map_err(failure::of_call)?.created,
+            since: created.as_deref().and_then(event_time),
             until: Some(self.engine_time().await?),
             filters: Some(with_type(HashMap::from([
                 filter("container", id),
@@ -97,8 +98,18 @@ impl DockerEngine {
     async fn engine_time(&self) -> Result<String, EngineError> {
         let info = self.line.docker()?.info().await.map_err(failure::of_call)?;
         info.system_time
+            .as_deref()
+            .and_then(event_time)
             .ok_or_else(|| EngineError::Failed("the engine does not tell its time".into()))
     }
+}
+
+/// The engine writes RFC 3339, but reads bounds of events only as seconds and nanoseconds since the epoch.
+fn event_time(told: &str) -> Option<String> {
+    let time = labels::read_time(told)?;
+    let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    let (seconds, nanos) = (since_epoch.as_secs(), since_epoch.subsec_nanos());
+    Some(format!("{seconds}.{nanos:09}"))
 }
 
 fn with_type(mut filters: HashMap<String, Vec<String>>) -> HashMap<String, Vec<String>> {
@@ -176,6 +187,17 @@ mod tests {
         );
         let empty = opened(stream::iter(Vec::<Result<u8, _>>::new())).await;
         assert_eq!(empty.unwrap().count().await, 0);
+    }
+
+    #[test]
+    fn bounds_of_events_are_exact() {
+        let bound = |told| event_time(told);
+
+        assert_eq!(
+            bound("2023-11-14T22:13:20.000000017Z").as_deref(),
+            Some("1700000000.000000017")
+        );
+        assert_eq!(bound("0001-01-01T00:00:00Z"), None);
     }
 
     #[test]
