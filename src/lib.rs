@@ -5,6 +5,7 @@ pub mod config;
 pub mod domain;
 pub mod grpc;
 pub mod exit;
+pub mod engine;
 pub mod ports;
 pub mod supervision;
 pub mod actors;

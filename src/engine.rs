@@ -1,0 +1,222 @@
+//! The Docker engine behind the port [`ContainerEngine`]: the only place that knows bollard and the engine's HTTP interface.
+//!
+//! Owns how a plan becomes a container, which deadline each call has, and what the engine's answers mean. Actors talk to it
+//! through the port. It holds no state but its address: every call opens its own connection, so that an engine that went away
+//! and came back is met again without anybody's help. It deliberately retries nothing, limits no concurrency and
+//! decides nothing about tasks: what a call that was cut off has done is its caller's question.
+
+mod address;
+mod call;
+mod container;
+mod credentials;
+mod facts;
+mod failure;
+mod image;
+mod labels;
+mod outputs;
+mod progress;
+mod reference;
+mod streams;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+pub use address::{AddressError, EngineAddress};
+
+use crate::{
+    domain::id::{ContainerId, WorkerId},
+    ports::engine::{
+        ContainerEngine, ContainerFacts, ContainerPlan, EngineError, EngineInfo, Events, Force,
+        Frames, Image, ImageRef, Listed, Signal, SpecCodec, TarStream,
+    },
+};
+use call::Line;
+
+/// Deadline of questions about what there is.
+const LOOK: Duration = Duration::from_secs(5);
+/// Deadline of create, the empty output folder included.
+const CREATE: Duration = Duration::from_secs(60);
+/// Deadline of start, which takes seconds on a loaded machine.
+const START: Duration = Duration::from_secs(120);
+/// Deadline of a signal.
+const KILL: Duration = Duration::from_secs(10);
+/// Deadline of remove, which deletes the container's files.
+const REMOVE: Duration = Duration::from_secs(60);
+/// Deadline until a stream is open.
+const OPEN: Duration = Duration::from_secs(10);
+
+/// What every container of this worker gets, whatever its task says.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// At most that many processes and threads in a container.
+    pub pids_limit: i64,
+    /// The network mode, such as `none`, `host` or a network's name; `None` for the engine's default.
+    pub network: Option<String>,
+    /// Capabilities that are left after all were dropped, without `CAP_`.
+    pub capabilities: Vec<String>,
+    /// Open files per process, soft and hard; `None` for the engine's own figure. An engine that is not all-powerful on its
+    /// machine can start nothing with more than it has itself.
+    pub open_files: Option<i64>,
+    /// When the engine's own record of a container's output is rotated, in MiB; two such files are kept.
+    pub log_file_mib: u32,
+    /// The folder of Docker's `config.json` with the registries' credentials; `None` for `DOCKER_CONFIG`, else `~/.docker`.
+    pub docker_config: Option<PathBuf>,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            // Room for a wide build or a pool of threads, not for a fork bomb.
+            pids_limit: 4_096,
+            network: None,
+            capabilities: DEFAULT_CAPABILITIES.map(str::to_owned).into(),
+            // The engine's own figure is anything from 1,024 to endless; programs that close every possible descriptor
+            // crawl on the latter. Enough for servers and data loaders, and below what engines in a sandbox have.
+            open_files: Some(16_384),
+            log_file_mib: 64,
+            docker_config: None,
+        }
+    }
+}
+
+/// What package managers, `su`-like entrypoints and small servers need; Docker's own list without raw sockets, device nodes
+/// and file capabilities.
+const DEFAULT_CAPABILITIES: [&str; 11] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "NET_BIND_SERVICE",
+    "SYS_CHROOT",
+    "AUDIT_WRITE",
+];
+
+/// A Docker engine at an address.
+pub struct DockerEngine {
+    line: Line,
+    codec: Arc<dyn SpecCodec>,
+    options: EngineOptions,
+}
+
+impl DockerEngine {
+    /// Takes an address. Connects to nothing: an engine that is away shows at the first call, as `Away`.
+    #[must_use]
+    pub fn connect(
+        address: &EngineAddress,
+        codec: Arc<dyn SpecCodec>,
+        options: EngineOptions,
+    ) -> Self {
+        Self {
+            line: Line::to(address.clone()),
+            codec,
+            options,
+        }
+    }
+}
+
+#[async_trait]
+impl ContainerEngine for DockerEngine {
+    async fn info(&self) -> Result<EngineInfo, EngineError> {
+        self.line.within(LOOK, "info", self.read_info()).await
+    }
+
+    fn parse_image(&self, name: &str) -> Result<ImageRef, String> {
+        reference::parse(name)
+    }
+
+    async fn find_image(&self, image: &ImageRef) -> Result<Option<Image>, EngineError> {
+        self.line
+            .within(LOOK, "image inspect", self.look_for_image(image))
+            .await
+    }
+
+    async fn pull(
+        &self,
+        image: &ImageRef,
+        progress: mpsc::Sender<Option<String>>,
+    ) -> Result<Image, EngineError> {
+        self.pull_image(image, &progress).await
+    }
+
+    async fn create(&self, plan: &ContainerPlan) -> Result<ContainerId, EngineError> {
+        self.line
+            .within(CREATE, "create", self.create_container(plan))
+            .await
+    }
+
+    async fn attach(&self, container: &ContainerId) -> Result<Frames, EngineError> {
+        self.line
+            .within(OPEN, "attach", self.open_attach(container))
+            .await
+    }
+
+    async fn logs(&self, container: &ContainerId) -> Result<Frames, EngineError> {
+        self.line
+            .within(OPEN, "logs", self.open_logs(container))
+            .await
+    }
+
+    async fn start(&self, container: &ContainerId) -> Result<(), EngineError> {
+        self.line
+            .within(START, "start", self.start_container(container))
+            .await
+    }
+
+    async fn wait(&self, container: &ContainerId) -> Result<i64, EngineError> {
+        self.wait_for_end(container).await
+    }
+
+    async fn inspect(&self, id_or_name: &str) -> Result<ContainerFacts, EngineError> {
+        self.line
+            .within(LOOK, "inspect", self.inspect_container(id_or_name))
+            .await
+    }
+
+    async fn was_started(&self, container: &ContainerId) -> Result<bool, EngineError> {
+        self.line
+            .within(LOOK, "events", self.remembers_start(container))
+            .await
+    }
+
+    async fn kill(&self, container: &ContainerId, signal: Signal) -> Result<(), EngineError> {
+        self.line
+            .within(KILL, "kill", self.send_signal(container, signal))
+            .await
+    }
+
+    async fn remove(&self, container: &ContainerId, force: Force) -> Result<(), EngineError> {
+        self.line
+            .within(REMOVE, "remove", self.remove_container(container, force))
+            .await
+    }
+
+    async fn peak_memory(&self, container: &ContainerId) -> Result<Option<u64>, EngineError> {
+        self.line
+            .within(LOOK, "stats", self.read_peak_memory(container))
+            .await
+    }
+
+    async fn download_output(&self, container: &ContainerId) -> Result<TarStream, EngineError> {
+        self.line
+            .within(CREATE, "archive", self.open_output(container))
+            .await
+    }
+
+    async fn list(&self, worker: &WorkerId) -> Result<Vec<Listed>, EngineError> {
+        self.line
+            .within(LOOK, "list", self.list_containers(worker))
+            .await
+    }
+
+    async fn events(&self, worker: &WorkerId) -> Result<Events, EngineError> {
+        self.line
+            .within(OPEN, "events", self.open_events(worker))
+            .await
+    }
+}

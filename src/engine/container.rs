@@ -1,0 +1,359 @@
+//! How a plan becomes a container, and the commands of its life: create, start, wait, kill, remove.
+
+use std::collections::HashMap;
+
+use bollard::{
+    errors::Error,
+    models::{
+        ContainerCreateBody, DeviceRequest, HealthConfig, HostConfig, HostConfigLogConfig, Mount,
+        MountType, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    },
+    query_parameters::{
+        CreateContainerOptions, KillContainerOptions, RemoveContainerOptions,
+        StartContainerOptions, WaitContainerOptions,
+    },
+};
+use futures_util::StreamExt;
+
+use super::{
+    DockerEngine, EngineOptions,
+    call::path_part,
+    failure::{self, has_any},
+    labels::{self, Labels},
+    outputs::OUTPUT,
+};
+use crate::{
+    domain::{id::ContainerId, spec::TaskSpec},
+    ports::engine::{ContainerPlan, ContainerState, EngineError, Force, Signal},
+};
+
+impl DockerEngine {
+    /// One call, and a second one for the output folder where it lies inside. Creates nothing without that folder: what
+    /// is half made is removed, or completed by the next create under that name.
+    pub(super) async fn create_container(
+        &self,
+        plan: &ContainerPlan,
+    ) -> Result<ContainerId, EngineError> {
+        let options = CreateContainerOptions {
+            name: Some(path_part(&plan.name.0)?.to_owned()),
+            ..CreateContainerOptions::default()
+        };
+        let labels = labels::of_plan(plan, &*self.codec);
+        let body = body(plan, labels, &self.options)?;
+        let docker = self.line.docker()?;
+        let created = docker.create_container(Some(options), body).await;
+        match created.map_err(failure::of_call) {
+            Ok(made) if plan.output_folder.is_none() => {
+                self.with_output(ContainerId(made.id)).await
+            }
+            Ok(made) => Ok(ContainerId(made.id)),
+            Err(EngineError::Conflict(said)) => {
+                if plan.output_folder.is_none() {
+                    self.complete(plan).await?;
+                }
+                Err(EngineError::Conflict(said))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn with_output(&self, id: ContainerId) -> Result<ContainerId, EngineError> {
+        let Err(error) = self.make_output(&id).await else {
+            return Ok(id);
+        };
+        // Where this fails too, the next create meets the name and completes it.
+        let _ = self.remove_container(&id, Force::Yes).await;
+        Err(error)
+    }
+
+    /// A create that was cut off between its two calls left a container without its folder under the plan's name.
+    async fn complete(&self, plan: &ContainerPlan) -> Result<(), EngineError> {
+        let facts = self.inspect_container(&plan.name.0).await?;
+        let ours = facts
+            .ours
+            .is_some_and(|ours| labels::is_of_plan(&ours, plan));
+        if ours && facts.state == ContainerState::Created {
+            self.make_output(&facts.id).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn start_container(&self, container: &ContainerId) -> Result<(), EngineError> {
+        let id = path_part(&container.0)?;
+        self.line
+            .docker()?
+            .start_container(id, None::<StartContainerOptions>)
+            .await
+            .map_err(failure::of_start)
+    }
+
+    pub(super) async fn wait_for_end(&self, container: &ContainerId) -> Result<i64, EngineError> {
+        let options = WaitContainerOptions {
+            condition: "not-running".into(),
+        };
+        let id = path_part(&container.0)?;
+        let mut answers = self.line.docker()?.wait_container(id, Some(options));
+        match answers.next().await {
+            Some(Ok(ended)) => Ok(ended.status_code),
+            // The client takes an exit code other than 0 for an error.
+            Some(Err(Error::DockerContainerWaitError { code, .. })) => Ok(code),
+            Some(Err(error)) => Err(failure::of_call(error)),
+            None => Err(EngineError::Away(
+                "it closed a wait without an answer".into(),
+            )),
+        }
+    }
+
+    pub(super) async fn send_signal(
+        &self,
+        container: &ContainerId,
+        signal: Signal,
+    ) -> Result<(), EngineError> {
+        let name = match signal {
+            Signal::Term => "SIGTERM",
+            Signal::Kill => "SIGKILL",
+        };
+        let options = KillContainerOptions {
+            signal: name.into(),
+        };
+        let id = path_part(&container.0)?;
+        self.line
+            .docker()?
+            .kill_container(id, Some(options))
+            .await
+            .map_err(failure::of_call)
+    }
+
+    pub(super) async fn remove_container(
+        &self,
+        container: &ContainerId,
+        force: Force,
+    ) -> Result<(), EngineError> {
+        let options = RemoveContainerOptions {
+            v: true,
+            force: force == Force::Yes,
+            link: false,
+        };
+        let id = path_part(&container.0)?;
+        let removed = self
+            .line
+            .docker()?
+            .remove_container(id, Some(options))
+            .await;
+        match removed.map_err(failure::of_call) {
+            Err(EngineError::NotFound(_)) => Ok(()),
+            Err(EngineError::Conflict(said)) if has_any(&said, &["already in progress"]) => {
+                self.wait_for_removal(id).await
+            }
+            other => other,
+        }
+    }
+
+    /// Somebody else removes it at this moment: it is gone when they are done.
+    async fn wait_for_removal(&self, id: &str) -> Result<(), EngineError> {
+        let options = WaitContainerOptions {
+            condition: "removed".into(),
+        };
+        let mut answers = self.line.docker()?.wait_container(id, Some(options));
+        match answers.next().await {
+            Some(Ok(_) | Err(Error::DockerContainerWaitError { .. })) => Ok(()),
+            Some(Err(error)) => match failure::of_call(error) {
+                EngineError::NotFound(_) => Ok(()),
+                other => Err(other),
+            },
+            None => Err(EngineError::Away(
+                "it closed a wait without an answer".into(),
+            )),
+        }
+    }
+}
+
+/// What the engine is asked to make.
+fn body(
+    plan: &ContainerPlan,
+    labels: Labels,
+    options: &EngineOptions,
+) -> Result<ContainerCreateBody, EngineError> {
+    let shell = |parts: &[&str]| Some(parts.iter().map(|part| (*part).to_owned()).collect());
+    let command = plan.spec.command.as_str();
+    let (entrypoint, cmd) = if command.is_empty() {
+        (None, None)
+    } else {
+        (shell(&["/bin/sh", "-c"]), shell(&[command]))
+    };
+    Ok(ContainerCreateBody {
+        image: Some(plan.image.id.clone()),
+        entrypoint,
+        cmd,
+        // Or its output would come in blocks of 4 KiB, or not before its end.
+        env: Some(vec!["PYTHONUNBUFFERED=1".into()]),
+        labels: Some(labels),
+        // A tty mixes the two streams into one, and this client's reader of tty streams loses bytes.
+        tty: Some(false),
+        open_stdin: Some(false),
+        attach_stdin: Some(false),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        // A health check would run the image's own programs beside the task, against its limits.
+        healthcheck: Some(HealthConfig {
+            test: Some(vec!["NONE".into()]),
+            ..HealthConfig::default()
+        }),
+        host_config: Some(host_config(plan, options)?),
+        ..ContainerCreateBody::default()
+    })
+}
+
+fn host_config(plan: &ContainerPlan, options: &EngineOptions) -> Result<HostConfig, EngineError> {
+    let wants = &plan.spec.wants;
+    let memory = wants.memory_bytes().filter(|_| plan.enforce_limits);
+    let memory = memory.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
+    Ok(HostConfig {
+        // Reaps zombies and passes SIGTERM on: a shell as process 1 would ignore it.
+        init: Some(true),
+        auto_remove: Some(false),
+        restart_policy: Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::NO),
+            maximum_retry_count: None,
+        }),
+        nano_cpus: wants.nano_cpus().filter(|_| plan.enforce_limits),
+        memory,
+        // Equal to the memory: no swap.
+        memory_swap: memory,
+        pids_limit: Some(options.pids_limit),
+        ulimits: Some(ulimits(options)),
+        security_opt: Some(vec!["no-new-privileges".into()]),
+        cap_drop: Some(vec!["ALL".into()]),
+        cap_add: Some(options.capabilities.clone()),
+        log_config: Some(log_config(options)),
+        network_mode: options.network.clone(),
+        device_requests: gpus(&plan.spec),
+        mounts: output_mount(plan)?.map(|mount| vec![mount]),
+        ..HostConfig::default()
+    })
+}
+
+/// Set, not inherited: the engine's own figures differ from machine to machine. Core dumps are off: they would fill its disk.
+fn ulimits(options: &EngineOptions) -> Vec<ResourcesUlimits> {
+    let files = options.open_files.map(|limit| ("nofile", limit));
+    files
+        .into_iter()
+        .chain([("core", 0)])
+        .map(|(name, limit)| ResourcesUlimits {
+            name: Some(name.into()),
+            soft: Some(limit),
+            hard: Some(limit),
+        })
+        .collect()
+}
+
+fn log_config(options: &EngineOptions) -> HostConfigLogConfig {
+    let max_size = format!("{}m", options.log_file_mib);
+    HostConfigLogConfig {
+        typ: Some("json-file".into()),
+        config: Some(HashMap::from([
+            ("max-size".into(), max_size),
+            ("max-file".into(), "2".into()),
+        ])),
+    }
+}
+
+fn gpus(spec: &TaskSpec) -> Option<Vec<DeviceRequest>> {
+    let wanted = spec.wants.gpu;
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "checked at the door: a positive amount below the machine's; saturates otherwise"
+    )]
+    let count = wanted.ceil() as i64;
+    (wanted > 0.0).then(|| {
+        vec![DeviceRequest {
+            count: Some(count),
+            capabilities: Some(vec![vec!["gpu".into()]]),
+            ..DeviceRequest::default()
+        }]
+    })
+}
+
+/// A mount, not a bind by text: a folder that is missing is an error and not made by the engine, and a `:` in it means nothing.
+fn output_mount(plan: &ContainerPlan) -> Result<Option<Mount>, EngineError> {
+    let Some(folder) = &plan.output_folder else {
+        return Ok(None);
+    };
+    let source = folder.to_str().ok_or_else(|| {
+        EngineError::Invalid(format!("the path {} is no UTF-8", folder.display()))
+    })?;
+    Ok(Some(Mount {
+        typ: Some(MountType::BIND),
+        source: Some(source.to_owned()),
+        target: Some(OUTPUT.into()),
+        ..Mount::default()
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::labels::tests::plan, *};
+
+    fn made(plan: &ContainerPlan) -> ContainerCreateBody {
+        body(plan, Labels::new(), &EngineOptions::default()).unwrap()
+    }
+
+    #[test]
+    fn a_command_runs_in_a_shell_whatever_the_images_entrypoint_is() {
+        let body = made(&plan());
+
+        assert_eq!(body.entrypoint.unwrap(), ["/bin/sh", "-c"]);
+        assert_eq!(body.cmd.unwrap(), ["true"]);
+    }
+
+    #[test]
+    fn without_a_command_the_image_decides() {
+        let mut plan = plan();
+        plan.spec.command.clear();
+
+        let body = made(&plan);
+
+        assert_eq!((body.entrypoint, body.cmd), (None, None));
+    }
+
+    #[test]
+    fn limits_are_set_only_where_they_are_enforced() {
+        let mut plan = plan();
+        plan.spec.wants.cpu = 0.5;
+        plan.spec.wants.memory = 1.0;
+        let enforced = made(&plan).host_config.unwrap();
+        plan.enforce_limits = false;
+        let reserved = made(&plan).host_config.unwrap();
+
+        assert_eq!(enforced.nano_cpus, Some(500_000_000));
+        assert_eq!(enforced.memory, Some(1 << 30));
+        assert_eq!(enforced.memory_swap, enforced.memory);
+        assert_eq!(
+            (reserved.nano_cpus, reserved.memory, reserved.memory_swap),
+            (None, None, None)
+        );
+        assert_eq!(reserved.pids_limit, Some(4_096), "never without this one");
+    }
+
+    #[test]
+    fn a_part_of_a_gpu_is_a_whole_one() {
+        let mut plan = plan();
+        assert_eq!(gpus(&plan.spec), None);
+
+        plan.spec.wants.gpu = 1.5;
+
+        assert_eq!(gpus(&plan.spec).unwrap()[0].count, Some(2));
+    }
+
+    #[test]
+    fn an_output_folder_with_a_colon_is_one_path() {
+        let mut plan = plan();
+        plan.output_folder = Some("/state/a:/etc".into());
+
+        let mounts = made(&plan).host_config.unwrap().mounts.unwrap();
+
+        assert_eq!(mounts.len(), 1);
+        assert_eq!(mounts[0].source.as_deref(), Some("/state/a:/etc"));
+        assert_eq!(mounts[0].target.as_deref(), Some("/output"));
+    }
+}

@@ -1,0 +1,262 @@
+//! What the engine tells about itself and about containers, in the port's words. What is unclear is an error: it is
+//! never taken for 'exited'.
+
+use bollard::{
+    models::{
+        ContainerInspectResponse, ContainerState as State, ContainerStateStatusEnum as Status,
+        ContainerStatsResponse, ContainerSummary, ContainerSummaryStateEnum as Listing, SystemInfo,
+    },
+    query_parameters::{ListContainersOptions, StatsOptions},
+};
+use futures_util::{StreamExt, future::try_join};
+
+use super::{
+    DockerEngine,
+    call::path_part,
+    failure,
+    labels::{self, read_time},
+};
+use crate::{
+    domain::id::{ContainerId, ContainerName, WorkerId},
+    ports::engine::{
+        ContainerFacts, ContainerState, EngineError, EngineInfo, ExitFacts, Listed, SpecCodec,
+    },
+};
+
+impl DockerEngine {
+    pub(super) async fn read_info(&self) -> Result<EngineInfo, EngineError> {
+        let docker = self.line.docker()?;
+        let (info, version) = try_join(docker.info(), docker.version())
+            .await
+            .map_err(failure::of_call)?;
+        let local = self.line.is_socket() && is_this_machine(&info).await;
+        Ok(EngineInfo {
+            id: info.id.unwrap_or_default(),
+            version: info.server_version.unwrap_or_default(),
+            api_version: version.api_version.unwrap_or_default(),
+            local,
+        })
+    }
+
+    pub(super) async fn inspect_container(
+        &self,
+        id_or_name: &str,
+    ) -> Result<ContainerFacts, EngineError> {
+        let found = self
+            .line
+            .docker()?
+            .inspect_container(path_part(id_or_name)?, None)
+            .await
+            .map_err(failure::of_call)?;
+        facts(found)
+    }
+
+    pub(super) async fn list_containers(
+        &self,
+        worker: &WorkerId,
+    ) -> Result<Vec<Listed>, EngineError> {
+        let options = ListContainersOptions {
+            all: true,
+            filters: Some(labels::filter_of(worker)),
+            ..ListContainersOptions::default()
+        };
+        let found = self
+            .line
+            .docker()?
+            .list_containers(Some(options))
+            .await
+            .map_err(failure::of_call)?;
+        let listed = |summary| listed(summary, &*self.codec);
+        Ok(found.into_iter().filter_map(listed).collect())
+    }
+
+    pub(super) async fn read_peak_memory(
+        &self,
+        container: &ContainerId,
+    ) -> Result<Option<u64>, EngineError> {
+        let options = StatsOptions {
+            stream: false,
+            one_shot: true,
+        };
+        let id = path_part(&container.0)?;
+        let mut answers = self.line.docker()?.stats(id, Some(options));
+        match answers.next().await {
+            Some(Ok(stats)) => Ok(peak_memory(stats)),
+            Some(Err(error)) => Err(failure::of_call(error)),
+            None => Err(EngineError::Away(
+                "it closed the stats without an answer".into(),
+            )),
+        }
+    }
+}
+
+/// A socket may lead into another machine, or this process may sit in a container of its own with other files: then the
+/// engine's name for its machine is not our host name.
+async fn is_this_machine(info: &SystemInfo) -> bool {
+    let same = async |told: &Option<String>, file: &str| {
+        let ours = tokio::fs::read_to_string(file).await;
+        matches!((told, ours), (Some(told), Ok(ours)) if told == ours.trim())
+    };
+    same(&info.kernel_version, "/proc/sys/kernel/osrelease").await
+        && same(&info.name, "/proc/sys/kernel/hostname").await
+}
+
+fn facts(found: ContainerInspectResponse) -> Result<ContainerFacts, EngineError> {
+    let unclear = |what: &str| EngineError::Failed(format!("the engine does not tell {what}"));
+    let told = found
+        .state
+        .ok_or_else(|| unclear("the container's state"))?;
+    let state = state(&told).ok_or_else(|| unclear("a state that is known"))?;
+    let labels = found.config.and_then(|config| config.labels);
+    Ok(ContainerFacts {
+        id: ContainerId(found.id.ok_or_else(|| unclear("the container's id"))?),
+        state,
+        ours: labels.and_then(|labels| labels::owner(&labels)),
+        error: told.error.unwrap_or_default(),
+    })
+}
+
+fn state(told: &State) -> Option<ContainerState> {
+    let started_at = told.started_at.as_deref().and_then(read_time);
+    let exited = || {
+        Some(ContainerState::Exited(ExitFacts {
+            code: told.exit_code?,
+            oom_killed: told.oom_killed.unwrap_or_default(),
+            started_at,
+            finished_at: told.finished_at.as_deref().and_then(read_time),
+        }))
+    };
+    match told.status? {
+        Status::CREATED if started_at.is_none() => Some(ContainerState::Created),
+        Status::RUNNING | Status::PAUSED | Status::RESTARTING | Status::STOPPING => {
+            Some(ContainerState::Running)
+        }
+        // One that is being removed is at its end too, whether it ever ran or not.
+        Status::EXITED | Status::DEAD | Status::REMOVING => exited(),
+        Status::CREATED | Status::EMPTY => None,
+    }
+}
+
+fn listed(summary: ContainerSummary, codec: &dyn SpecCodec) -> Option<Listed> {
+    let labels = summary.labels.unwrap_or_default();
+    let ours = labels::owner(&labels)?;
+    let id = ContainerId(summary.id?);
+    let names = summary.names.unwrap_or_default();
+    let name = names.iter().find_map(|name| name.strip_prefix('/'));
+    let record = name.and_then(|name| {
+        let name = ContainerName(name.to_owned());
+        labels::record(&labels, &id, &name, codec).map(Box::new)
+    });
+    let running = matches!(
+        summary.state,
+        Some(Listing::RUNNING | Listing::PAUSED | Listing::RESTARTING | Listing::STOPPING)
+    );
+    Some(Listed {
+        id,
+        ours,
+        record,
+        running,
+    })
+}
+
+/// The kernel's high-water mark where it keeps one (control groups of version 1), else what is used right now. A container
+/// that does not run uses nothing, which is no figure.
+fn peak_memory(stats: ContainerStatsResponse) -> Option<u64> {
+    let memory = stats.memory_stats?;
+    memory.max_usage.or(memory.usage).filter(|bytes| *bytes > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::labels::tests::{IdCodec, plan};
+
+    fn told(status: Status, started_at: &str) -> State {
+        State {
+            status: Some(status),
+            exit_code: Some(137),
+            oom_killed: Some(true),
+            started_at: Some(started_at.into()),
+            finished_at: Some("2024-01-01T00:00:02Z".into()),
+            ..State::default()
+        }
+    }
+
+    const NEVER: &str = "0001-01-01T00:00:00Z";
+    const ONCE: &str = "2024-01-01T00:00:01Z";
+
+    #[test]
+    fn every_state_of_the_engine_is_told_or_unclear() {
+        let exited = |started: &str| {
+            ContainerState::Exited(ExitFacts {
+                code: 137,
+                oom_killed: true,
+                started_at: read_time(started),
+                finished_at: read_time("2024-01-01T00:00:02Z"),
+            })
+        };
+        for (status, started, expected) in [
+            (Status::CREATED, NEVER, Some(ContainerState::Created)),
+            (Status::CREATED, ONCE, None),
+            (Status::EMPTY, ONCE, None),
+            (Status::RUNNING, ONCE, Some(ContainerState::Running)),
+            (Status::PAUSED, ONCE, Some(ContainerState::Running)),
+            (Status::RESTARTING, ONCE, Some(ContainerState::Running)),
+            (Status::STOPPING, ONCE, Some(ContainerState::Running)),
+            (Status::EXITED, ONCE, Some(exited(ONCE))),
+            (Status::DEAD, ONCE, Some(exited(ONCE))),
+            (Status::REMOVING, NEVER, Some(exited(NEVER))),
+        ] {
+            assert_eq!(state(&told(status, started)), expected, "{status:?}");
+        }
+        let without_code = State {
+            exit_code: None,
+            ..told(Status::EXITED, ONCE)
+        };
+        assert_eq!(state(&without_code), None, "no code is no exit");
+        assert!(facts(ContainerInspectResponse::default()).is_err());
+    }
+
+    #[test]
+    fn a_listing_keeps_ours_and_leaves_out_others() {
+        let ours = ContainerSummary {
+            id: Some("ab".into()),
+            names: Some(vec!["/wn-w-1".into()]),
+            labels: Some(labels::of_plan(&plan(), &IdCodec)),
+            state: Some(Listing::PAUSED),
+            ..ContainerSummary::default()
+        };
+        let foreign = ContainerSummary {
+            labels: None,
+            ..ours.clone()
+        };
+        let nameless = ContainerSummary {
+            names: None,
+            ..ours.clone()
+        };
+
+        let line = listed(ours, &IdCodec).unwrap();
+
+        assert!(line.running);
+        assert_eq!(line.record.unwrap().container_name, plan().name);
+        assert_eq!(listed(foreign, &IdCodec), None);
+        assert_eq!(listed(nameless, &IdCodec).unwrap().record, None);
+    }
+
+    #[test]
+    fn peak_memory_prefers_the_kernels_own_mark() {
+        let stats = |max_usage, usage| ContainerStatsResponse {
+            memory_stats: Some(bollard::models::ContainerMemoryStats {
+                max_usage,
+                usage,
+                ..Default::default()
+            }),
+            ..ContainerStatsResponse::default()
+        };
+
+        assert_eq!(peak_memory(stats(Some(9), Some(5))), Some(9));
+        assert_eq!(peak_memory(stats(None, Some(5))), Some(5));
+        assert_eq!(peak_memory(stats(None, Some(0))), None);
+        assert_eq!(peak_memory(ContainerStatsResponse::default()), None);
+    }
+}

@@ -1,0 +1,85 @@
+//! Looking for images and pulling them.
+
+use bollard::query_parameters::CreateImageOptions;
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
+
+use super::{
+    DockerEngine, LOOK, credentials, failure,
+    progress::{Narrator, Sign},
+    reference,
+};
+use crate::ports::engine::{EngineError, Image, ImageRef};
+
+impl DockerEngine {
+    pub(super) async fn look_for_image(
+        &self,
+        image: &ImageRef,
+    ) -> Result<Option<Image>, EngineError> {
+        // It came out of `parse_image`, but its field is open: what is no reference must not become a path.
+        let checked = reference::parse(&image.0).map_err(EngineError::Invalid)?;
+        let found = self.line.docker()?.inspect_image(&checked.0).await;
+        match found.map_err(failure::of_call) {
+            Ok(found) => {
+                let id = found.id.ok_or_else(|| no_id(image))?;
+                let digests = found.repo_digests.unwrap_or_default();
+                let repo_digest = reference::repo_digest(&checked, &digests);
+                Ok(Some(Image { id, repo_digest }))
+            }
+            Err(EngineError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) async fn pull_image(
+        &self,
+        image: &ImageRef,
+        progress: &mpsc::Sender<Option<String>>,
+    ) -> Result<Image, EngineError> {
+        let checked = reference::parse(&image.0).map_err(EngineError::Invalid)?;
+        let parts = reference::pullable(&checked).ok_or_else(|| no_such_id(&checked))?;
+        let folder = self.options.docker_config.clone();
+        let credentials = credentials::find(parts.registry, folder).await?;
+        let options = CreateImageOptions {
+            from_image: Some(parts.name.to_owned()),
+            tag: Some(parts.version.to_owned()),
+            ..CreateImageOptions::default()
+        };
+        let docker = self.line.docker()?;
+        let mut items = docker.create_image(Some(options), None, credentials);
+        let mut narrator = Narrator::default();
+        while let Some(item) = items.next().await {
+            let sign = narrator.tell(&item.map_err(failure::of_pull)?);
+            pass_on(sign, progress).await;
+        }
+        let found = self.look_for_image(&checked);
+        let found = self.line.within(LOOK, "image inspect", found).await?;
+        found.ok_or_else(|| {
+            EngineError::Failed(format!("{} was pulled, but is not there", checked.0))
+        })
+    }
+}
+
+/// A line waits for its reader; a bare sign of life does not, since a full channel is full of them. A reader that went away
+/// ends nothing: the pull ends with its own future.
+async fn pass_on(sign: Sign, progress: &mpsc::Sender<Option<String>>) {
+    match sign {
+        Sign::Line(line) => {
+            let _ = progress.send(Some(line)).await;
+        }
+        Sign::Life => {
+            let _ = progress.try_send(None);
+        }
+    }
+}
+
+fn no_id(image: &ImageRef) -> EngineError {
+    EngineError::Failed(format!("the engine does not tell the id of {}", image.0))
+}
+
+fn no_such_id(image: &ImageRef) -> EngineError {
+    EngineError::NotFound(format!(
+        "no image here has the id {}, and no registry can be asked for an id",
+        image.0
+    ))
+}
