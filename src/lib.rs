@@ -1,5 +1,6 @@
 //! The worker node of a CloudAI cluster. `actors.md` is the map; the modules below stand in reading order.
 
 pub mod domain;
+pub mod journal;
 pub mod ports;
 pub mod proto;

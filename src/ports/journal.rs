@@ -44,6 +44,9 @@ pub enum Refused {
     /// The record has gone past that step; a late writer tried to take it back.
     #[error("the task has gone past that step")]
     Past,
+    /// Retire: what the master is told is not even fixed, and a tombstone would have nothing to tell a late repeat.
+    #[error("the task has not come to that step yet")]
+    Early,
 }
 
 /// The store does not do its work.
