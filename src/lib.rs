@@ -6,6 +6,7 @@ pub mod domain;
 pub mod grpc;
 pub mod exit;
 pub mod engine;
+pub mod journal;
 pub mod ports;
 pub mod supervision;
 pub mod actors;

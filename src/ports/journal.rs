@@ -56,6 +56,9 @@ pub enum Refused {
     /// Sealed: a cancel is durable, and the verdict does not say so.
     #[error("the task is cancelled")]
     CancelPending,
+    /// Retire: what the master is told is not even fixed, and a tombstone would have nothing to tell a late repeat.
+    #[error("the task has not come to that step yet")]
+    Early,
 }
 
 /// The store does not do its work.

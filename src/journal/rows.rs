@@ -1,0 +1,262 @@
+//! Records as rows and back.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rusqlite::{
+    Connection, Row, named_params,
+    types::{FromSqlError, Type},
+};
+
+use super::json;
+use crate::domain::{
+    id::{ContainerId, ContainerName, PayloadDigest, ResultId, TaskId},
+    record::{Phase, Snapshot, TaskRecord, Tombstone},
+    spec::{TaskSpec, Wants},
+};
+
+const SELECT_TASKS: &str = "
+SELECT id, image, command, req_cpu, req_memory, req_storage, req_gpu, user_id, task_name, task_type, sla_multiplier,
+       submitted_at, digest, attempt, result_id, phase, answered, cancel_requested, container_name, container, ending,
+       verdict, accepted_at, done_at, coalesce(uploaded, 0) AS uploaded, upload_note,
+       coalesce(upload_attempts, 0) AS upload_attempts, coalesce(report_attempts, 0) AS report_attempts, parked
+FROM tasks LEFT JOIN outbox ON outbox.task = tasks.id";
+
+const INSERT_TASK: &str = "
+INSERT INTO tasks (id, image, command, req_cpu, req_memory, req_storage, req_gpu, user_id, task_name, task_type,
+                   sla_multiplier, submitted_at, digest, attempt, result_id, phase, answered, cancel_requested,
+                   container_name, container, ending, verdict, accepted_at, done_at)
+VALUES (:id, :image, :command, :req_cpu, :req_memory, :req_storage, :req_gpu, :user_id, :task_name, :task_type,
+        :sla_multiplier, :submitted_at, :digest, :attempt, :result_id, :phase, :answered, :cancel_requested,
+        :container_name, :container, :ending, :verdict, :accepted_at, :done_at)";
+
+const INSERT_OUTBOX: &str = "
+INSERT INTO outbox (task, uploaded, upload_attempts, report_attempts, parked)
+VALUES (:task, :uploaded, :upload_attempts, :report_attempts, :parked)";
+
+/// Everything in the file.
+pub(super) fn snapshot(connection: &Connection) -> rusqlite::Result<Snapshot> {
+    Ok(Snapshot {
+        tasks: all(
+            connection,
+            &format!("{SELECT_TASKS} ORDER BY seq"),
+            read_task,
+        )?,
+        tombstones: all(
+            connection,
+            "SELECT task, digest, result_id, verdict FROM tombstones ORDER BY seq",
+            read_tombstone,
+        )?,
+        early_cancels: all(
+            connection,
+            "SELECT task FROM early_cancels ORDER BY seq",
+            |row| task_id(row, "task"),
+        )?,
+        settings: all(
+            connection,
+            "SELECT key, value FROM settings ORDER BY key",
+            |row| Ok((row.get("key")?, row.get("value")?)),
+        )?,
+    })
+}
+
+/// One task; `QueryReturnedNoRows` where it is not there.
+pub(super) fn task(connection: &Connection, task: &TaskId) -> rusqlite::Result<TaskRecord> {
+    connection
+        .prepare_cached(&format!("{SELECT_TASKS} WHERE id = ?1"))?
+        .query_row([task.as_str()], read_task)
+}
+
+/// Writes a whole record down; its id must not be there yet.
+pub(super) fn insert(connection: &Connection, record: &TaskRecord) -> rusqlite::Result<()> {
+    let spec = &record.spec;
+    connection
+        .prepare_cached(INSERT_TASK)?
+        .execute(named_params! {
+            ":id": spec.id.as_str(),
+            ":image": spec.image,
+            ":command": spec.command,
+            ":req_cpu": spec.wants.cpu,
+            ":req_memory": spec.wants.memory,
+            ":req_storage": spec.wants.storage,
+            ":req_gpu": spec.wants.gpu,
+            ":user_id": spec.user_id,
+            ":task_name": spec.task_name,
+            ":task_type": spec.task_type,
+            ":sla_multiplier": spec.sla_multiplier,
+            ":submitted_at": spec.submitted_at,
+            ":digest": record.digest.0,
+            ":attempt": record.attempt,
+            ":result_id": record.result_id.0,
+            ":phase": phase_word(record.phase),
+            ":answered": record.answered,
+            ":cancel_requested": record.cancel_requested,
+            ":container_name": record.container_name.0,
+            ":container": record.container.as_ref().map(|container| &container.0),
+            ":ending": record.ending.as_ref().map(json::ending_to_text),
+            ":verdict": record.verdict.as_ref().map(json::verdict_to_text),
+            ":accepted_at": nanos(record.accepted_at),
+            ":done_at": record.done_at.map(nanos),
+        })?;
+    insert_outbox(connection, record)
+}
+
+/// A record that was rebuilt from a container may have been on its way out already.
+fn insert_outbox(connection: &Connection, record: &TaskRecord) -> rusqlite::Result<()> {
+    let attempts = record.upload_attempts > 0 || record.report_attempts > 0;
+    if record.phase < Phase::Ended && !record.uploaded && !attempts && record.parked.is_none() {
+        return Ok(());
+    }
+    connection
+        .prepare_cached(INSERT_OUTBOX)?
+        .execute(named_params! {
+            ":task": record.spec.id.as_str(),
+            ":uploaded": record.uploaded,
+            ":upload_attempts": record.upload_attempts,
+            ":report_attempts": record.report_attempts,
+            ":parked": record.parked,
+        })?;
+    Ok(())
+}
+
+fn read_task(row: &Row<'_>) -> rusqlite::Result<TaskRecord> {
+    let mut ending = parsed(row, "ending", json::ending_from_text)?;
+    if let (Some(ending), Some(note)) = (&mut ending, row.get("upload_note")?) {
+        ending.notes.push(note);
+    }
+    Ok(TaskRecord {
+        spec: read_spec(row)?,
+        digest: PayloadDigest(row.get("digest")?),
+        attempt: row.get("attempt")?,
+        result_id: ResultId(row.get("result_id")?),
+        phase: read_phase(row)?,
+        answered: row.get("answered")?,
+        cancel_requested: row.get("cancel_requested")?,
+        container_name: ContainerName(row.get("container_name")?),
+        container: row.get::<_, Option<_>>("container")?.map(ContainerId),
+        ending,
+        verdict: parsed(row, "verdict", json::verdict_from_text)?,
+        uploaded: row.get("uploaded")?,
+        upload_attempts: row.get("upload_attempts")?,
+        report_attempts: row.get("report_attempts")?,
+        parked: row.get("parked")?,
+        accepted_at: time(row.get("accepted_at")?),
+        done_at: row.get::<_, Option<_>>("done_at")?.map(time),
+    })
+}
+
+fn read_spec(row: &Row<'_>) -> rusqlite::Result<TaskSpec> {
+    Ok(TaskSpec {
+        id: task_id(row, "id")?,
+        image: row.get("image")?,
+        command: row.get("command")?,
+        wants: Wants {
+            cpu: amount(row, "req_cpu")?,
+            memory: amount(row, "req_memory")?,
+            storage: amount(row, "req_storage")?,
+            gpu: amount(row, "req_gpu")?,
+        },
+        user_id: row.get("user_id")?,
+        task_name: row.get("task_name")?,
+        task_type: row.get("task_type")?,
+        sla_multiplier: amount(row, "sla_multiplier")?,
+        submitted_at: row.get("submitted_at")?,
+    })
+}
+
+fn read_tombstone(row: &Row<'_>) -> rusqlite::Result<Tombstone> {
+    let verdict = parsed(row, "verdict", json::verdict_from_text)?;
+    Ok(Tombstone {
+        task: task_id(row, "task")?,
+        digest: PayloadDigest(row.get("digest")?),
+        result_id: ResultId(row.get("result_id")?),
+        verdict: verdict.ok_or_else(|| unreadable("a tombstone without a verdict"))?,
+    })
+}
+
+fn all<T>(
+    connection: &Connection,
+    query: &str,
+    read: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Vec<T>> {
+    connection
+        .prepare_cached(query)?
+        .query_map([], |row| read(row))?
+        .collect()
+}
+
+fn task_id(row: &Row<'_>, column: &str) -> rusqlite::Result<TaskId> {
+    TaskId::new(row.get::<_, String>(column)?).map_err(unreadable)
+}
+
+/// SQLite stores what is not a number as NULL.
+fn amount(row: &Row<'_>, column: &str) -> rusqlite::Result<f64> {
+    Ok(row.get::<_, Option<f64>>(column)?.unwrap_or(f64::NAN))
+}
+
+fn parsed<T>(
+    row: &Row<'_>,
+    column: &str,
+    parse: impl Fn(&str) -> Result<T, json::Garbled>,
+) -> rusqlite::Result<Option<T>> {
+    let text: Option<String> = row.get(column)?;
+    text.map(|text| parse(&text))
+        .transpose()
+        .map_err(unreadable)
+}
+
+pub(super) fn read_phase(row: &Row<'_>) -> rusqlite::Result<Phase> {
+    let word: String = row.get("phase")?;
+    PHASES
+        .into_iter()
+        .find_map(|(phase, its_word)| (its_word == word).then_some(phase))
+        .ok_or_else(|| unreadable("a phase that there is not"))
+}
+
+const PHASES: [(Phase, &str); 7] = [
+    (Phase::Accepted, phase_word(Phase::Accepted)),
+    (Phase::Starting, phase_word(Phase::Starting)),
+    (Phase::Running, phase_word(Phase::Running)),
+    (Phase::Ended, phase_word(Phase::Ended)),
+    (Phase::Sealed, phase_word(Phase::Sealed)),
+    (Phase::Delivered, phase_word(Phase::Delivered)),
+    (Phase::Done, phase_word(Phase::Done)),
+];
+
+pub(super) const fn phase_word(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Accepted => "accepted",
+        Phase::Starting => "starting",
+        Phase::Running => "running",
+        Phase::Ended => "ended",
+        Phase::Sealed => "sealed",
+        Phase::Delivered => "delivered",
+        Phase::Done => "done",
+    }
+}
+
+fn unreadable(
+    why: impl Into<Box<dyn std::error::Error + Send + Sync + 'static>>,
+) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(
+        0,
+        Type::Text,
+        Box::new(FromSqlError::Other(why.into())),
+    )
+}
+
+/// Nanoseconds since the Unix epoch, good for the years 1677 to 2262.
+pub(super) fn nanos(time: SystemTime) -> i64 {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |n| -n),
+    }
+}
+
+fn time(nanos: i64) -> SystemTime {
+    let distance = Duration::from_nanos(nanos.unsigned_abs());
+    if nanos < 0 {
+        UNIX_EPOCH - distance
+    } else {
+        UNIX_EPOCH + distance
+    }
+}
