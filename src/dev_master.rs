@@ -182,6 +182,13 @@ impl DevMaster {
         self.core.offer(worker, task).await
     }
 
+    /// Takes over a task that another master has given to this worker.
+    pub fn inherit(&self, task: Task, worker: &str) {
+        self.core
+            .ledger
+            .write(|record| record.inherited(task, worker));
+    }
+
     fn enter(&self, mut task: Task) -> Task {
         if task.submitted_at == 0 {
             // An offer of a known task is the same offer, with the same time.

@@ -57,8 +57,11 @@ impl Cluster {
     }
 
     async fn wait_registered(&self) {
-        if let Err(missed) = self.master.wait_registered(self.worker.id()).await {
-            panic!("{missed}");
+        tokio::select! {
+            registered = self.master.wait_registered(self.worker.id()) => {
+                registered.expect("a worker registers");
+            }
+            status = self.worker.process().wait_exit() => panic!("the worker ended as {status} before it registered"),
         }
     }
 
@@ -78,9 +81,10 @@ impl Cluster {
     pub(crate) async fn submit(&self, task: Task) -> String {
         let id = task.task_id.clone();
         self.master.submit(task);
-        if let Err(missed) = self.master.wait_accepted(&id).await {
-            panic!("{missed}");
-        }
+        self.master
+            .wait_accepted(&id)
+            .await
+            .expect("a task is accepted");
         id
     }
 
@@ -93,21 +97,22 @@ impl Cluster {
 
     /// The first report of a task.
     pub(crate) async fn report(&self, task: &str) -> ReportCopy {
-        match self.master.wait_report(task).await {
-            Ok(report) => report,
-            Err(missed) => panic!("{missed}"),
-        }
+        self.master
+            .wait_report(task)
+            .await
+            .expect("a task is reported")
     }
 
     /// Waits until nothing is left of any task, then stops the worker: it must end with 0, and the judge must have found
-    /// no broken rule and no task without a report.
-    pub(crate) async fn finish(self) {
+    /// no broken rule and no task without a report. Returns the master, for what only the end can show.
+    pub(crate) async fn finish(self) -> DevMaster {
         self.engine.wait_nothing_left(self.worker.id()).await;
         self.wait_no_outputs().await;
         let verdict = self.master.verdict();
         assert!(verdict.is_complete(), "{verdict}");
         self.master.doubt("the test is over");
         assert_eq!(self.worker.stop().await, Some(0), "the worker's exit code");
+        self.master.clone()
     }
 
     /// A file system rings no bell, so this looks again and again.

@@ -15,7 +15,7 @@ mod process;
 mod registry;
 mod worker;
 
-pub(crate) use cluster::Cluster;
+pub(crate) use cluster::{Cluster, master_options};
 pub(crate) use engine::{Engine, remove_all_of};
 pub(crate) use gate::Gate;
 pub(crate) use image::{TestImage, remove_image};

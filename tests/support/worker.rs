@@ -108,9 +108,14 @@ impl WorkerProcess {
         self.process.wait_line(text).await
     }
 
+    /// Asks it to stop.
+    pub(crate) fn signal_stop(&self) {
+        self.process.signal(Signal::TERM);
+    }
+
     /// Asks it to stop, and returns its exit code.
     pub(crate) async fn stop(&self) -> Option<i32> {
-        self.process.signal(Signal::TERM);
+        self.signal_stop();
         self.process.wait_exit().await.code()
     }
 

@@ -29,6 +29,19 @@ impl Record {
         self.tasks.entry(task.task_id).or_insert(record);
     }
 
+    /// A task that another master, or this one before a restart, gave to a worker.
+    pub(in crate::dev_master) fn inherited(&mut self, task: Task, worker: &str) {
+        let (id, at) = (task.task_id.clone(), Instant::now());
+        self.submitted(task);
+        let Some(task) = self.tasks.get_mut(&id) else {
+            return;
+        };
+        task.task.target_worker_id = worker.to_owned();
+        task.status = "running".to_owned();
+        task.accepted_at = Some(at);
+        task.written_at = Some(at);
+    }
+
     pub(in crate::dev_master) fn offered(&mut self, id: &str, offer: Offer, within: Duration) {
         match &offer.answer {
             CallAnswer::Error(status) if !self.marked_since(offer.at) => {
