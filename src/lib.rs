@@ -12,5 +12,6 @@ pub mod supervision;
 pub mod actors;
 pub mod handle;
 pub mod telemetry;
+pub mod dev_master;
 pub mod proto;
 pub mod state_dir;

@@ -1,0 +1,255 @@
+//! The verdict on a run: which rules of the wire contract the worker broke, in sentences. Most are found as they happen
+//! (`record` notes them); those that only the end can show are found here. It judges the worker alone: what the master was
+//! told to do wrong (faults, a shut door, a worker that a test killed) excuses what follows from it.
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::record::{Mark, Record, ReportCopy, TaskRecord};
+
+/// An answer that was handed over this long before a worker was killed or its connection cut has arrived.
+const DOUBTFUL_FOR: Duration = Duration::from_secs(2);
+
+/// A rule of the wire contract that a worker can break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Rule {
+    /// A report came before the master had written its ack down, and was overwritten by `running`.
+    ReportBeforeSettle,
+    /// The same result was delivered again although nothing was in doubt.
+    SecondReport,
+    /// A second result, with another id or another status, for a task that had one.
+    SecondOutcome,
+    /// A report without `result_id`.
+    NoResultId,
+    /// A report that the master has no word for.
+    StatusWord,
+    /// A report for a task that was never given to this worker.
+    UnknownTask,
+    /// Logs or a message over the limit.
+    MessageSize,
+    /// Logs without the trailer line at their end.
+    NoTrailer,
+    /// A cancel that was acknowledged and did not become the outcome, or acknowledged although the result was out.
+    CancelIgnored,
+    /// CancelTask took too long, or ended as a gRPC error.
+    CancelAnswer,
+    /// The master was called for a task whose cancel was not answered yet.
+    CallBeforeCancelAck,
+    /// AssignTask ended as a gRPC error.
+    OfferError,
+    /// AssignTask took too long.
+    SlowOffer,
+    /// Too long between two heartbeats.
+    HeartbeatGap,
+    /// A percentage or a total that cannot be.
+    Figures,
+    /// `worker_ip` is not host:port.
+    WorkerAddress,
+    /// A status word in a log chunk that the contract does not know.
+    LogStatusWord,
+    /// The final log status and the report tell different stories.
+    LogDisagrees,
+    /// A log stream that was not ended by a final chunk.
+    LogNotEnded,
+    /// An upload stream without a chunk.
+    EmptyUpload,
+    /// Chunks of one file between those of another.
+    Interleaved,
+    /// A chunk for a file that was complete.
+    ChunkAfterLast,
+    /// is_last_file before the last chunk of the last file.
+    EarlyLastFile,
+    /// An upload that ended in the middle.
+    UnfinishedUpload,
+    /// A path that could leave the folder, or no task named.
+    UncleanPath,
+    /// A `/` in the task name of an upload.
+    SlashInTaskName,
+    /// A file that differs from its announced digest.
+    WrongDigest,
+    /// An upload after the report.
+    UploadAfterReport,
+    /// HTTP/2 pings, which a Go server answers with GOAWAY.
+    Pings,
+}
+
+/// One broken rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which rule.
+    pub rule: Rule,
+    /// When, from the start of the master.
+    pub at: Duration,
+    /// What happened, for people.
+    pub sentence: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rule, at, sentence } = self;
+        write!(f, "{:.3} s {rule:?}: {sentence}", at.as_secs_f64())
+    }
+}
+
+/// What the judge says about everything up to now.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// Broken rules, in the order of time.
+    pub violations: Vec<Violation>,
+    /// Second copies of a result that were right to come: delivery was in doubt, or the task was offered again.
+    pub repeats: Vec<String>,
+    /// Tasks that were accepted and have no report yet.
+    pub unreported: Vec<String>,
+    /// Heartbeats over the whole run.
+    pub heartbeats: usize,
+    /// The longest time between two of them that was not excused.
+    pub longest_gap: Duration,
+}
+
+impl Verdict {
+    /// No rule was broken; tasks may still be under way.
+    pub fn is_clean(&self) -> bool {
+        self.violations.is_empty()
+    }
+
+    /// No rule was broken, and every accepted task has its report.
+    pub fn is_complete(&self) -> bool {
+        self.is_clean() && self.unreported.is_empty()
+    }
+
+    /// Whether this rule was broken.
+    pub fn broke(&self, rule: Rule) -> bool {
+        self.violations.iter().any(|found| found.rule == rule)
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} violations, {} repeats in doubt, {} tasks without a report, {} heartbeats with at most {:.1} s between them",
+            self.violations.len(),
+            self.repeats.len(),
+            self.unreported.len(),
+            self.heartbeats,
+            self.longest_gap.as_secs_f64()
+        )?;
+        for violation in &self.violations {
+            writeln!(f, "  broken: {violation}")?;
+        }
+        for repeat in &self.repeats {
+            writeln!(f, "  repeat: {repeat}")?;
+        }
+        for task in &self.unreported {
+            writeln!(f, "  no report: {task}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Judges a record. `pings` is what the listener has counted.
+pub(super) fn judge(record: &Record, pings: u64, gap_limit: Duration, now: Instant) -> Verdict {
+    let mut violations = record.violations.clone();
+    let at = now.duration_since(record.started);
+    let mut add = |rule, sentence| violations.push(Violation { rule, at, sentence });
+    if pings > 0 {
+        add(Rule::Pings, format!("the worker sent {pings} HTTP/2 pings"));
+    }
+    for (worker, silence) in record.silent_workers(gap_limit, now) {
+        let seconds = silence.as_secs_f64();
+        add(
+            Rule::HeartbeatGap,
+            format!("{worker} has been silent for {seconds:.1} s"),
+        );
+    }
+    for (id, task) in &record.tasks {
+        if let Some(sentence) = log_disagrees(id, task) {
+            add(Rule::LogDisagrees, sentence);
+        }
+    }
+    let tasks = || record.tasks.iter();
+    Verdict {
+        violations,
+        repeats: tasks()
+            .flat_map(|(id, task)| repeats(id, task, &record.marks).allowed)
+            .collect(),
+        unreported: tasks()
+            .filter(|(_, task)| task.accepted_at.is_some() && task.reports.is_empty())
+            .map(|(id, _)| id.clone())
+            .collect(),
+        heartbeats: record
+            .workers
+            .values()
+            .map(|worker| worker.beat_count)
+            .sum(),
+        longest_gap: record.longest_gap,
+    }
+}
+
+/// The word of the final log chunk that goes with a status of the report.
+pub(super) fn log_word(report_status: &str) -> &'static str {
+    match report_status {
+        "success" => "completed",
+        "cancelled" => "cancelled",
+        _ => "failed",
+    }
+}
+
+fn log_disagrees(id: &str, task: &TaskRecord) -> Option<String> {
+    let report = task.reports.first()?;
+    let expected = log_word(&report.status);
+    let other = task.log_words.iter().find(|word| *word != expected)?;
+    Some(format!(
+        "{id}: reported as {:?}, but its log ended as {other:?}",
+        report.status
+    ))
+}
+
+/// Second copies of one task's reports.
+pub(super) struct Repeats {
+    /// Sentences on copies that were right to come.
+    pub(super) allowed: Vec<String>,
+    /// Sentences on copies that were not.
+    pub(super) wrong: Vec<String>,
+}
+
+/// Sorts every copy after the first by whether something had put the ones before it in doubt.
+pub(super) fn repeats(id: &str, task: &TaskRecord, marks: &[Mark]) -> Repeats {
+    let mut repeats = Repeats {
+        allowed: Vec::new(),
+        wrong: Vec::new(),
+    };
+    for pair in task.reports.windows(2) {
+        let [earlier, later] = pair else { continue };
+        match excuse(earlier, later, task, marks) {
+            Some(why) => repeats
+                .allowed
+                .push(format!("{id}: {} again, since {why}", later.result_id)),
+            None => repeats.wrong.push(format!(
+                "{id}: {} came again, and nothing was in doubt",
+                later.result_id
+            )),
+        }
+    }
+    repeats
+}
+
+fn excuse(
+    earlier: &ReportCopy,
+    later: &ReportCopy,
+    task: &TaskRecord,
+    marks: &[Mark],
+) -> Option<String> {
+    let between = |at: Instant| at >= earlier.at && at <= later.at;
+    let soon = |at: Instant| between(at) && at < earlier.at + DOUBTFUL_FOR;
+    if !earlier.answered {
+        return Some("its answer never left".to_owned());
+    }
+    if task.offers.iter().any(|offer| between(offer.at)) {
+        return Some("the task was offered again".to_owned());
+    }
+    let mark = marks.iter().find(|mark| soon(mark.at))?;
+    Some(mark.why.clone())
+}

@@ -1,0 +1,48 @@
+//! What the end-to-end tests stand on: the real binary as a process, the real engine, a registry on loopback, and the
+//! recording master, put together by `Cluster`. A test file takes it in with `#[path = "support/harness.rs"] mod harness;`.
+//! Everything a test starts ends with it, whether it passes or not; nothing here sleeps to let things happen.
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "every test binary uses a part of it"
+)]
+
+mod cluster;
+mod engine;
+mod gate;
+mod image;
+mod process;
+mod registry;
+mod worker;
+
+pub(crate) use cluster::{Cluster, master_options};
+pub(crate) use engine::{Engine, remove_all_of};
+pub(crate) use gate::Gate;
+pub(crate) use image::{TestImage, remove_image};
+pub(crate) use process::Process;
+pub(crate) use registry::Registry;
+pub(crate) use worker::{WorkerProcess, WorkerSetup};
+
+use std::time::Duration;
+
+/// How long a test waits for a fact before it fails: far more than anything takes on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A name that no other test has, of `prefix` and some random letters.
+pub(crate) fn unique(prefix: &str) -> String {
+    let letters: String = (0..10).map(|_| fastrand::lowercase()).collect();
+    format!("{prefix}-{letters}")
+}
+
+/// Runs `work` to its end from a `Drop`, whatever runtime the test has.
+pub(crate) fn run_to_end(work: impl Future<Output = ()> + Send + 'static) {
+    let thread = std::thread::spawn(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.expect("a runtime for the cleaning").block_on(work);
+    });
+    if thread.join().is_err() {
+        eprintln!("the cleaning after a test panicked");
+    }
+}

@@ -1,0 +1,134 @@
+//! A child process whose standard error is read line by line, and whose end is a fact to wait for. It is killed when it is
+//! dropped.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::sync::watch;
+
+use super::PATIENCE;
+
+/// A running or ended child.
+#[derive(Debug)]
+pub(crate) struct Process {
+    name: String,
+    pid: Pid,
+    lines: Arc<Mutex<Vec<String>>>,
+    /// Rings at every line.
+    written: watch::Receiver<usize>,
+    exit: watch::Receiver<Option<ExitStatus>>,
+}
+
+impl Process {
+    /// Starts it with no input and its standard output thrown away.
+    pub(crate) fn start(name: &str, command: &mut Command) -> Self {
+        let command = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        let (ring, written) = watch::channel(0);
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        read_lines(&mut child, Arc::clone(&lines), ring);
+        Self {
+            name: name.to_owned(),
+            pid: Pid::from_child(&child),
+            lines,
+            written,
+            exit: watch_exit(child),
+        }
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// What it has written to its standard error so far.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.lines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Waits for a line that holds `text`.
+    pub(crate) async fn wait_line(&self, text: &str) -> String {
+        let mut written = self.written.clone();
+        let search = async {
+            loop {
+                if let Some(line) = self.lines().into_iter().find(|line| line.contains(text)) {
+                    return Some(line);
+                }
+                // The reader ends with the pipe: then the last look was the last chance.
+                if written.changed().await.is_err() {
+                    return self.lines().into_iter().find(|line| line.contains(text));
+                }
+            }
+        };
+        let found = tokio::time::timeout(PATIENCE, search).await.ok().flatten();
+        found.unwrap_or_else(|| panic!("{} never wrote {text:?}, but:\n{}", self.name, self.tail()))
+    }
+
+    /// Sends a signal; nothing happens when it has ended.
+    pub(crate) fn signal(&self, signal: Signal) {
+        if self.exit.borrow().is_none() {
+            // It may end between the look and the signal; then there is nobody to tell.
+            let _gone = kill_process(self.pid, signal);
+        }
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn wait_exit(&self) -> ExitStatus {
+        let mut exit = self.exit.clone();
+        let ended = exit.wait_for(Option::is_some);
+        match tokio::time::timeout(PATIENCE, ended).await {
+            Ok(Ok(status)) => status.expect("it was waited for"),
+            Ok(Err(_)) | Err(_) => panic!("{} does not end:\n{}", self.name, self.tail()),
+        }
+    }
+
+    /// Its last lines.
+    pub(crate) fn tail(&self) -> String {
+        let lines = self.lines();
+        let from = lines.len().saturating_sub(80);
+        lines[from..].join("\n")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+        let mut exit = self.exit.clone();
+        super::run_to_end(async move {
+            // A killed process ends; if it should not, the test is over all the same.
+            let _ended = tokio::time::timeout(PATIENCE, exit.wait_for(Option::is_some)).await;
+        });
+    }
+}
+
+fn read_lines(child: &mut Child, lines: Arc<Mutex<Vec<String>>>, ring: watch::Sender<usize>) {
+    let pipe = BufReader::new(child.stderr.take().expect("it was asked for"));
+    std::thread::spawn(move || {
+        for line in pipe.split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line).into_owned();
+            lines
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(line);
+            ring.send_modify(|count| *count += 1);
+        }
+    });
+}
+
+fn watch_exit(mut child: Child) -> watch::Receiver<Option<ExitStatus>> {
+    let (sender, receiver) = watch::channel(None);
+    std::thread::spawn(move || {
+        let status = child.wait().expect("a child can be waited for");
+        sender.send_replace(Some(status));
+    });
+    receiver
+}

@@ -1,0 +1,161 @@
+//! The real binary as a process: with an id and a state folder of its own, its log collected, signals, and its end. What it
+//! leaves in the engine is removed when it is dropped.
+
+use std::path::Path;
+use std::process::Command;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+use worker_node::dev_master::DevMaster;
+
+use super::process::Process;
+use super::{engine, unique};
+
+/// How a worker is started.
+#[derive(Clone, Debug)]
+pub(crate) struct WorkerSetup {
+    id: String,
+    master: String,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+}
+
+impl WorkerSetup {
+    /// A worker of this master, under a new id.
+    pub(crate) fn new(master: &DevMaster) -> Self {
+        Self::at(&master.address().to_string())
+    }
+
+    /// A worker of whoever is at this address.
+    pub(crate) fn at(master: &str) -> Self {
+        Self {
+            id: unique("test-worker"),
+            master: master.to_owned(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+        }
+    }
+
+    /// More arguments.
+    pub(crate) fn arguments<const N: usize>(mut self, more: [&str; N]) -> Self {
+        self.arguments.extend(more.map(str::to_owned));
+        self
+    }
+
+    /// One more variable.
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Starts it on a new state folder.
+    pub(crate) fn start(self) -> WorkerProcess {
+        let state = tempfile::tempdir().expect("a folder for the state");
+        let process = Process::start(&self.id, &mut self.command(state.path()));
+        WorkerProcess {
+            process,
+            setup: self,
+            state,
+        }
+    }
+
+    fn command(&self, state: &Path) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_worker-node"));
+        command.args([
+            "-id",
+            &self.id,
+            "-ip",
+            "127.0.0.1",
+            "-master",
+            &self.master,
+            "-port",
+            ":0",
+        ]);
+        command.arg("--state-dir").arg(state);
+        command.args(&self.arguments);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+}
+
+/// A started worker.
+#[derive(Debug)]
+pub(crate) struct WorkerProcess {
+    process: Process,
+    setup: WorkerSetup,
+    state: TempDir,
+}
+
+impl WorkerProcess {
+    pub(crate) fn id(&self) -> &str {
+        &self.setup.id
+    }
+
+    pub(crate) fn process(&self) -> &Process {
+        &self.process
+    }
+
+    pub(crate) fn state_dir(&self) -> &Path {
+        self.state.path()
+    }
+
+    /// Waits for a line of its log that holds `text`.
+    pub(crate) async fn wait_log_line(&self, text: &str) -> String {
+        self.process.wait_line(text).await
+    }
+
+    /// Asks it to stop.
+    pub(crate) fn signal_stop(&self) {
+        self.process.signal(Signal::TERM);
+    }
+
+    /// Asks it to stop, and returns its exit code.
+    pub(crate) async fn stop(&self) -> Option<i32> {
+        self.signal_stop();
+        self.process.wait_exit().await.code()
+    }
+
+    /// Ends it at once, and returns when it is gone.
+    pub(crate) async fn kill(&self) {
+        self.process.signal(Signal::KILL);
+        self.process.wait_exit().await;
+    }
+
+    /// Starts it again on the same state, after its end.
+    pub(crate) async fn restart(&mut self) {
+        self.process.wait_exit().await;
+        self.process = Process::start(&self.setup.id, &mut self.setup.command(self.state.path()));
+    }
+
+    /// Output folders that are still there.
+    pub(crate) fn outputs_left(&self) -> Vec<String> {
+        let folder = std::fs::read_dir(self.state.path().join("outputs"));
+        let names = folder
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.file_name());
+        names
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect()
+    }
+}
+
+impl Drop for WorkerProcess {
+    fn drop(&mut self) {
+        self.process.signal(Signal::KILL);
+        if std::thread::panicking() {
+            eprintln!(
+                "--- the log of {} ends with:\n{}",
+                self.setup.id,
+                self.process.tail()
+            );
+        }
+        let id = self.setup.id.clone();
+        super::run_to_end(engine::remove_all_of(id));
+    }
+}
