@@ -23,11 +23,11 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior};
 use crate::{
     domain::{
         id::TaskId,
-        record::{Change, Snapshot, TaskRecord},
+        record::{Change, Snapshot},
     },
     ports::{
         clock::Clock,
-        journal::{JournalError, JournalStore, Refused},
+        journal::{JournalError, JournalStore, Known, Refused},
     },
 };
 use steps::Stop;
@@ -67,10 +67,8 @@ impl JournalStore for SqliteJournal {
         rows::snapshot(&reading).map_err(|e| failure(&e))
     }
 
-    fn task(&mut self, task: &TaskId) -> Result<Option<TaskRecord>, JournalError> {
-        rows::task(&self.connection, task)
-            .optional()
-            .map_err(|e| failure(&e))
+    fn find(&mut self, task: &TaskId) -> Result<Option<Known>, JournalError> {
+        find(&self.connection, task).map_err(|e| failure(&e))
     }
 
     fn commit(
@@ -83,6 +81,14 @@ impl JournalStore for SqliteJournal {
         let now = rows::nanos(self.clock.now());
         commit(&mut self.connection, requests, now).map_err(|e| failure(&e))
     }
+}
+
+fn find(connection: &Connection, task: &TaskId) -> rusqlite::Result<Option<Known>> {
+    if let Some(record) = rows::task(connection, task).optional()? {
+        return Ok(Some(Known::Record(Box::new(record))));
+    }
+    let stone = rows::tombstone(connection, task).optional()?;
+    Ok(stone.map(Known::Retired))
 }
 
 fn commit(

@@ -33,6 +33,8 @@ const INSERT_OUTBOX: &str = "
 INSERT INTO outbox (task, uploaded, upload_attempts, report_attempts, parked)
 VALUES (:task, :uploaded, :upload_attempts, :report_attempts, :parked)";
 
+const SELECT_TOMBSTONES: &str = "SELECT task, digest, result_id, verdict FROM tombstones";
+
 /// Everything in the file.
 pub(super) fn snapshot(connection: &Connection) -> rusqlite::Result<Snapshot> {
     Ok(Snapshot {
@@ -43,7 +45,7 @@ pub(super) fn snapshot(connection: &Connection) -> rusqlite::Result<Snapshot> {
         )?,
         tombstones: all(
             connection,
-            "SELECT task, digest, result_id, verdict FROM tombstones ORDER BY seq",
+            &format!("{SELECT_TOMBSTONES} ORDER BY seq"),
             read_tombstone,
         )?,
         early_cancels: all(
@@ -64,6 +66,13 @@ pub(super) fn task(connection: &Connection, task: &TaskId) -> rusqlite::Result<T
     connection
         .prepare_cached(&format!("{SELECT_TASKS} WHERE id = ?1"))?
         .query_row([task.as_str()], read_task)
+}
+
+/// What is left of a retired task; `QueryReturnedNoRows` where there is nothing.
+pub(super) fn tombstone(connection: &Connection, task: &TaskId) -> rusqlite::Result<Tombstone> {
+    connection
+        .prepare_cached(&format!("{SELECT_TOMBSTONES} WHERE task = ?1"))?
+        .query_row([task.as_str()], read_tombstone)
 }
 
 /// Writes a whole record down; its id must not be there yet.

@@ -8,6 +8,7 @@ use super::{json, rows};
 use crate::{
     domain::{
         id::{Attempt, ContainerId, ContainerName, TaskId},
+        outcome::Outcome,
         record::{Change, Ending, Phase, TaskRecord, Verdict},
     },
     ports::journal::Refused,
@@ -214,8 +215,15 @@ impl Steps<'_> {
     }
 
     fn sealed(&self, task: &TaskId, verdict: &Verdict) -> Result<(), Stop> {
-        let verdict = json::verdict_to_text(verdict);
         let standing = self.standing(task)?;
+        if standing.phase < Phase::Sealed
+            && standing.cancel_requested
+            && verdict.outcome != Outcome::Cancelled
+        {
+            // Of a cancel and a verdict that cross each other, the cancel that is durable first wins.
+            return Err(Refused::CancelPending.into());
+        }
+        let verdict = json::verdict_to_text(verdict);
         let repeated = standing.verdict.as_ref() == Some(&verdict);
         if !standing.reaches(Phase::Sealed, repeated)? {
             return Ok(());

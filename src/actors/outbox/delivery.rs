@@ -166,7 +166,7 @@ impl Delivery {
                     return;
                 }
                 // Sealed before: what is there is the truth.
-                Err(Refused::Past | Refused::UnknownTask | Refused::Duplicate) => {
+                Err(Refused::Past | Refused::UnknownTask | Refused::Duplicate | Refused::Early) => {
                     self.record.verdict = Some(verdict);
                     return;
                 }
