@@ -184,6 +184,7 @@ fn what_the_table_allows_is_fine() {
             "src/actors/task.rs",
             "use actix::Actor; use super::registry; crate::answers_pings!(Task);",
         ),
+        ("src/supervision.rs", "pub use crate::answers_pings;"),
         (
             "src/engine/pull.rs",
             "use bollard::Docker; use super::convert; use crate::engine::labels;",

@@ -133,8 +133,7 @@ impl Reader<'_> {
     }
 
     fn note(&mut self, line: usize, path: Vec<String>, alone: Alone) {
-        let is_macro = self.sign_at(self.at, '!');
-        let Some(target) = resolve(path, &self.module, alone, is_macro) else {
+        let Some(target) = resolve(path, &self.module, alone) else {
             return;
         };
         let test = self.tokens[self.at.saturating_sub(1)].test;
@@ -159,7 +158,7 @@ enum Alone {
     IsName,
 }
 
-fn resolve(path: Vec<String>, module: &[String], alone: Alone, is_macro: bool) -> Option<Target> {
+fn resolve(path: Vec<String>, module: &[String], alone: Alone) -> Option<Target> {
     if path.len() < 2 && alone == Alone::IsName {
         return None;
     }
@@ -175,9 +174,7 @@ fn resolve(path: Vec<String>, module: &[String], alone: Alone, is_macro: bool) -
     }
     // `{self, ..}` names what stands before it.
     base.extend(parts.filter(|part| *part != "self").map(ToOwned::to_owned));
-    // An exported macro stands at the crate's root, whatever room it is from.
-    let root_macro = is_macro && base.len() == 1;
-    (!root_macro).then_some(Target::Own(base))
+    Some(Target::Own(base))
 }
 
 fn parent(module: &[String]) -> Vec<String> {
