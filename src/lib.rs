@@ -2,16 +2,19 @@
 
 pub mod cli;
 pub mod config;
-pub mod domain;
-pub mod grpc;
 pub mod exit;
-pub mod engine;
-pub mod journal;
+pub mod app;
+pub mod handle;
+pub mod domain;
 pub mod ports;
 pub mod supervision;
 pub mod actors;
-pub mod handle;
+pub mod engine;
+pub mod grpc;
+pub mod journal;
+pub mod spool;
+pub mod outputs;
+pub mod state_dir;
 pub mod telemetry;
 pub mod dev_master;
 pub mod proto;
-pub mod state_dir;

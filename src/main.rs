@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use worker_node::{
+    app,
     cli::{self, Invocation},
     config::Config,
     exit::Exit,
@@ -35,6 +36,5 @@ fn node(config: &Config) -> Exit {
             return error.exit();
         }
     };
-    log::debug!(folder:% = state.path().display(); "state folder opened");
-    Exit::Clean
+    app::run(config, state)
 }

@@ -36,9 +36,11 @@ use crate::{
         record::{Change, Ending, Outputs, Phase, Snapshot},
         settle::SettleTime,
         spec::MachineTotals,
+        task::StopReason,
     },
     ports::{clock::Clock, journal::Known, master::RunningTask},
     supervision::{Slot, SupervisorHandle},
+    telemetry::operator,
 };
 
 /// How long a task's actor may take to hear something.
@@ -66,6 +68,11 @@ pub enum Sealing {
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct Drain(pub String);
+
+/// Every task shall end: the worker's operator stops it, and its tasks with it. Idempotent.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct StopAll;
 
 /// What the registry decides by.
 #[derive(Debug, Clone, Copy)]
@@ -114,6 +121,8 @@ pub struct RegistryActor {
     desk: NewsDesk<TaskNews>,
     ledger: Ledger,
     tasks: HashMap<TaskId, Entry>,
+    /// Cancels of ids that were not known when they came.
+    early_cancels: HashSet<TaskId>,
     readiness: Readiness,
 }
 
@@ -135,7 +144,7 @@ impl RegistryActor {
     #[must_use]
     pub fn new(peers: RegistryPeers, rules: AdmissionRules, board: Board, desk: NewsDesk<TaskNews>) -> Self {
         let ledger = Ledger::new(rules.totals, rules.max_tasks);
-        Self { peers, rules, board, desk, ledger, tasks: HashMap::new(), readiness: Readiness::Loading }
+        Self { peers, rules, board, desk, ledger, tasks: HashMap::new(), early_cancels: HashSet::new(), readiness: Readiness::Loading }
     }
 
     fn load(&mut self, ctx: &mut Context<Self>) {
@@ -146,6 +155,7 @@ impl RegistryActor {
     }
 
     fn loaded(&mut self, snapshot: Snapshot, ctx: &mut Context<Self>) {
+        self.early_cancels.extend(snapshot.early_cancels);
         let known = snapshot.tasks.iter().map(|record| record.spec.id.clone());
         let known: HashSet<_> = known.chain(snapshot.tombstones.into_iter().map(|stone| stone.task)).collect();
         for record in snapshot.tasks.into_iter().filter(|record| record.phase != Phase::Done) {
@@ -183,6 +193,7 @@ impl RegistryActor {
             }
             if actor.readiness == Readiness::Reconciling {
                 actor.readiness = Readiness::Ready;
+                operator::ready();
             }
             actor.show();
         }));
@@ -289,6 +300,16 @@ impl Handler<GetSealing> for RegistryActor {
             Some(entry) => Sealing::Now { cancelled: entry.cancelled },
             None => Sealing::Now { cancelled: false },
         })
+    }
+}
+
+impl Handler<StopAll> for RegistryActor {
+    type Result = ();
+
+    fn handle(&mut self, _: StopAll, ctx: &mut Self::Context) {
+        for task in self.tasks.keys() {
+            self.stop(task, StopReason::WorkerStopped, ctx);
+        }
     }
 }
 

@@ -6,10 +6,7 @@ mod ending;
 mod image;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -31,7 +28,7 @@ use crate::{
         id::{Attempt, ContainerName, TaskId, WorkerId},
         record::{Phase, TaskRecord},
         spec::MachineTotals,
-        task::{Effect, Event, Found, State},
+        task::{Effect, Event, Found, State, StopReason},
     },
     ports::{
         clock::Clock,
@@ -105,10 +102,10 @@ pub enum Beginning {
     Again,
 }
 
-/// The master asks for the end. Idempotent.
+/// The task shall end, for that reason. Idempotent.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
-pub struct StopTask;
+pub struct StopTask(pub StopReason);
 
 /// The master has the result. Idempotent.
 #[derive(Debug, Clone, Copy, Message)]
@@ -276,9 +273,6 @@ impl TaskActor {
         })
     }
 
-    fn seen_peak(&self) -> Option<u64> {
-        Some(self.peak_memory.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
-    }
 }
 
 impl Actor for TaskActor {
@@ -294,9 +288,16 @@ crate::answers_pings!(TaskActor);
 impl Handler<StopTask> for TaskActor {
     type Result = ();
 
-    fn handle(&mut self, _: StopTask, ctx: &mut Self::Context) {
-        self.record.cancel_requested = true;
-        self.advance(Event::CancelRequested, ctx);
+    fn handle(&mut self, StopTask(reason): StopTask, ctx: &mut Self::Context) {
+        let event = match reason {
+            StopReason::Cancelled => {
+                self.record.cancel_requested = true;
+                Event::CancelRequested
+            }
+            StopReason::TimedOut => Event::TimeElapsed,
+            StopReason::WorkerStopped => Event::WorkerStopped,
+        };
+        self.advance(event, ctx);
         // One that waits for its turn to be created need not wait any more.
         if matches!(self.state, Some(State::Creating { stop: Some(_) })) && self.waiting.is_some() {
             self.take_back(ctx);

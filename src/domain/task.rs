@@ -80,6 +80,8 @@ pub enum StopReason {
     Cancelled,
     /// It ran over its time.
     TimedOut,
+    /// The worker's operator stops the worker and its tasks with it.
+    WorkerStopped,
 }
 
 /// What happened. Each is the result of an effect, or came from outside.
@@ -113,6 +115,8 @@ pub enum Event {
     CancelRequested,
     /// Its time is over.
     TimeElapsed,
+    /// The worker is stopped, and its tasks with it.
+    WorkerStopped,
     /// It did not end within its grace period.
     GraceElapsed,
     /// Log drained, outputs listed; remarks for the trailer.
@@ -248,6 +252,7 @@ impl State {
         match event {
             Event::CancelRequested => self.stop(StopReason::Cancelled),
             Event::TimeElapsed => self.stop(StopReason::TimedOut),
+            Event::WorkerStopped => self.stop(StopReason::WorkerStopped),
             Event::Begin | Event::FoundImpossible(_) | Event::ImageReady | Event::PullFailed(_) => {
                 self.on_image(event)
             }
@@ -571,14 +576,15 @@ impl StopReason {
         match self {
             Self::Cancelled => Outcome::Cancelled,
             Self::TimedOut => Outcome::Failed(Failure::TimedOut),
+            Self::WorkerStopped => Outcome::Failed(Failure::StoppedByOther("the worker was stopped".into())),
         }
     }
 
-    /// A cancel outranks a timeout: the master never takes its cancel back.
+    /// A cancel outranks every other reason: the master never takes its cancel back. Of the others the first one counts.
     fn over(self, earlier: Option<Self>) -> Option<Self> {
         match (earlier, self) {
-            (Some(Self::Cancelled), _) | (_, Self::Cancelled) => Some(Self::Cancelled),
-            (Some(Self::TimedOut) | None, Self::TimedOut) => Some(Self::TimedOut),
+            (_, Self::Cancelled) | (None, _) => Some(self),
+            (Some(earlier), Self::TimedOut | Self::WorkerStopped) => Some(earlier),
         }
     }
 }

@@ -98,14 +98,18 @@ impl RegistryActor {
     }
 
     fn accept(&mut self, offer: Offer, deadline: Instant) -> Answer {
-        self.hold(Entry::of_offer(&offer));
-        let record = TaskRecord::accepted(
+        let mut entry = Entry::of_offer(&offer);
+        entry.cancelled = self.early_cancels.remove(&entry.task);
+        let cancelled = entry.cancelled;
+        self.hold(entry);
+        let mut record = TaskRecord::accepted(
             offer.spec.clone(),
             offer.digest,
             ResultId(Uuid::now_v7().to_string()),
             container_name(&self.peers.worker, &offer.spec.id, 1),
             self.peers.clock.now(),
         );
+        record.cancel_requested = cancelled;
         let records = self.peers.records.clone();
         let change = Change::Accept(Box::new(record.clone()));
         let commit = async move { timeout_at(deadline, records.commit(vec![change], deadline)).await };

@@ -13,6 +13,7 @@ use crate::{
         id::TaskId,
         outcome::StatusWord,
         record::{Change, TaskRecord},
+        task::StopReason,
     },
     ports::{
         journal::{Known, Refused},
@@ -39,12 +40,15 @@ impl Handler<CancelTask> for RegistryActor {
         if let Some(entry) = self.tasks.get_mut(&task) {
             // From here on an outcome that is being sealed is 'cancelled', whatever the disk does.
             entry.cancelled = true;
-            self.stop(&task, ctx);
+            self.stop(&task, StopReason::Cancelled, ctx);
             return self.record_cancel(task);
         }
         match self.readiness {
             // It may turn up.
-            Readiness::Loading | Readiness::Reconciling => self.record_cancel(task),
+            Readiness::Loading | Readiness::Reconciling => {
+                self.early_cancels.insert(task.clone());
+                self.record_cancel(task)
+            }
             Readiness::Ready | Readiness::Draining(_) => self.answer_finished(task),
         }
     }
@@ -87,10 +91,10 @@ impl RegistryActor {
     }
 
     /// Tells the task's actor; one that is being restarted reads the same in the journal or is told by the next ask.
-    fn stop(&self, task: &TaskId, ctx: &mut Context<Self>) {
+    pub(super) fn stop(&self, task: &TaskId, reason: StopReason, ctx: &mut Context<Self>) {
         let Some(slot) = self.tasks.get(task).and_then(|entry| entry.slot.clone()) else { return };
         let task = task.clone();
-        let tell = async move { slot.ask_idempotent(StopTask, Instant::now() + TELL).await };
+        let tell = async move { slot.ask_idempotent(StopTask(reason), Instant::now() + TELL).await };
         ctx.spawn(tell.into_actor(self).map(move |told, _, _| {
             if let Err(error) = told {
                 warn!(task:%, error:%; "a task's actor did not hear of its cancel");

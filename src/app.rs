@@ -1,0 +1,143 @@
+//! The composition root: the only place that knows everything. Build (everything opened and bound, nothing running), then
+//! run (the supervisor and its children), then stop before a deadline.
+
+mod build;
+mod lifecycle;
+mod tree;
+
+use std::{
+    process,
+    sync::Arc,
+    time::Duration,
+};
+
+use actix_rt::System;
+use log::{error, info, warn};
+use tokio::{
+    runtime::{Builder, Runtime},
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+    time::Instant,
+};
+
+use self::{
+    build::{Built, StartError},
+    tree::Tree,
+};
+use crate::{
+    config::{Config, OnStop},
+    exit::Exit,
+    state_dir::StateDir,
+    supervision::{self, Ended},
+};
+
+/// Enough for the last commits and for answers in flight; then the process ends all the same.
+const STOP: Duration = Duration::from_secs(10);
+
+/// What ends the process from inside, with what it is to say.
+#[derive(Debug)]
+pub(crate) struct Fatal {
+    /// The exit code.
+    pub(crate) exit: Exit,
+    /// For the operator.
+    pub(crate) message: String,
+}
+
+/// Becomes the worker, until it is told to stop or cannot go on. Ends the process.
+pub fn run(config: &Config, state: StateDir) -> Exit {
+    supervision::install_panic_hook();
+    let runtime = match Builder::new_multi_thread().enable_all().thread_name("runtime").build() {
+        Ok(runtime) => runtime,
+        Err(error) => return refuse(&StartError::from(error)),
+    };
+    // Never dropped: dropping it would wait for blocking calls that may hang.
+    let runtime: &'static Runtime = Box::leak(Box::new(runtime));
+    let system = System::with_tokio_rt(|| runtime);
+    let exit = system.block_on(async { serve(config, state, runtime).await });
+    // Arbiters and blocking threads that hang are not waited for.
+    process::exit(i32::from(exit.code()))
+}
+
+fn refuse(error: &StartError) -> Exit {
+    error!("{error}");
+    error.exit()
+}
+
+async fn serve(config: &Config, state: StateDir, runtime: &'static Runtime) -> Exit {
+    let (mut terminate, mut interrupt) = match signals() {
+        Ok(signals) => signals,
+        Err(error) => return refuse(&StartError::from(error)),
+    };
+    let (fatal, mut fatals) = mpsc::unbounded_channel();
+    let built = match Built::new(config, state, fatal).await {
+        Ok(built) => built,
+        Err(error) => return refuse(&error),
+    };
+    let tree = Tree::start(built, runtime);
+    tokio::select! {
+        _ = terminate.recv() => stop(&tree, config, "SIGTERM", terminate, interrupt).await,
+        _ = interrupt.recv() => stop(&tree, config, "SIGINT", terminate, interrupt).await,
+        ended = tree.supervisor.ended() => gave_up(&ended),
+        Some(Fatal { exit, message }) = fatals.recv() => {
+            error!("{message}");
+            hurry_at(STOP);
+            tree.stop(Instant::now() + STOP).await;
+            exit
+        }
+    }
+}
+
+fn signals() -> std::io::Result<(Signal, Signal)> {
+    Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+}
+
+fn gave_up(ended: &Ended) -> Exit {
+    error!(ended:?; "a subsystem failed and was given up; containers are left running for the next start");
+    Exit::TryLater
+}
+
+/// In order: no more offers, then what `--on-stop` says, then the children in reverse order. A second signal ends it at once.
+async fn stop(tree: &Tree, config: &Config, name: &str, mut terminate: Signal, mut interrupt: Signal) -> Exit {
+    info!(signal = name; "stopping: no new tasks are taken");
+    let orderly = async {
+        tree.drain(config.process.on_stop).await;
+        if config.process.on_stop == OnStop::Leave {
+            hurry_at(STOP + Duration::from_secs(2));
+        }
+        tree.stop(Instant::now() + STOP).await
+    };
+    tokio::select! {
+        report = orderly => {
+            if report.abandoned.is_empty() {
+                info!("stopped; running containers are left to the next start");
+                Exit::Clean
+            } else {
+                warn!(abandoned:? = report.abandoned; "stopped, but not everybody in time");
+                Exit::StopOverdue
+            }
+        }
+        _ = terminate.recv() => hurried(),
+        _ = interrupt.recv() => hurried(),
+    }
+}
+
+fn hurried() -> Exit {
+    warn!("stopping at once: a second signal came");
+    Exit::StopOverdue
+}
+
+/// A last resort beside everything that could hang: ends the process after `time`.
+fn hurry_at(time: Duration) {
+    std::thread::spawn(move || {
+        #[expect(clippy::disallowed_methods, reason = "a thread of its own, which waits for nothing else")]
+        std::thread::sleep(time);
+        error!("the stop took longer than {time:?}; ending now");
+        process::exit(i32::from(Exit::StopOverdue.code()));
+    });
+}
+
+/// Shared by the rooms of the composition root.
+pub(crate) type FatalSender = mpsc::UnboundedSender<Fatal>;
+
+/// Shorthand for what many hold.
+pub(crate) type Shared<T> = Arc<T>;

@@ -1,0 +1,255 @@
+//! Everything opened, bound and checked; nothing runs yet. What fails here ends the start with a sentence and a code.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use log::{info, warn};
+use thiserror::Error;
+use tokio::net::TcpListener;
+
+use super::{Fatal, FatalSender, lifecycle::Lifecycle};
+use crate::{
+    actors::{
+        engine_watch::ClaimEngine,
+        heartbeat::{Load, SampleLoad},
+        janitor::FreeSpace,
+        journal::OpenJournal,
+        session::{LEARNT_ADDRESS, LEARNT_UNDER},
+    },
+    config::{Config, ListenAddress, MasterMoves},
+    domain::{record::Snapshot, spec::MachineTotals},
+    engine::{DockerEngine, EngineOptions},
+    exit::Exit,
+    grpc::{client::GrpcMaster, convert::TaskMessageCodec},
+    journal::SqliteJournal,
+    outputs::OutputFolders,
+    ports::{
+        clock::{Clock, SystemClock},
+        engine::ContainerEngine,
+        journal::{JournalError, JournalStore},
+        master::{Master, MasterAddress},
+        outputs::OutputStore,
+        spool::SpoolStore,
+    },
+    spool::{self, FileSpools},
+    state_dir::{EngineLock, EngineLockError, StateDir, StateDirError},
+    telemetry::{machine::MachineSampler, operator},
+};
+
+/// Why the worker cannot start.
+#[derive(Debug, Error)]
+pub(super) enum StartError {
+    /// The state folder.
+    #[error(transparent)]
+    State(#[from] StateDirError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// Nobody can listen there.
+    #[error("cannot listen on {address} (-port): {source}")]
+    Listen {
+        /// As configured.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The engine's address.
+    #[error("the engine address (--engine) {0}")]
+    Engine(String),
+    /// Anything else.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl StartError {
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            Self::State(error) => error.exit(),
+            Self::Journal(JournalError::Newer { .. }) => Exit::Configuration,
+            Self::Listen { source, .. } => match source.kind() {
+                io::ErrorKind::AddrInUse => Exit::TryLater,
+                io::ErrorKind::PermissionDenied => Exit::Permission,
+                _ => Exit::Usage,
+            },
+            Self::Engine(_) => Exit::Usage,
+            Self::Journal(JournalError::Full(_) | JournalError::Broken(_)) | Self::Io(_) => Exit::Unexpected,
+        }
+    }
+}
+
+/// The parts, ready to run.
+pub(super) struct Built {
+    pub(super) config: Config,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) listener: Arc<TcpListener>,
+    /// What the master is told.
+    pub(super) advertised: String,
+    pub(super) open_journal: OpenJournal,
+    pub(super) master: Arc<dyn Master>,
+    pub(super) master_address: MasterAddress,
+    pub(super) engine: Arc<dyn ContainerEngine>,
+    pub(super) claim: ClaimEngine,
+    pub(super) spools: Arc<dyn SpoolStore>,
+    pub(super) outputs: Arc<dyn OutputStore>,
+    pub(super) totals: MachineTotals,
+    pub(super) load: SampleLoad,
+    pub(super) free_space: FreeSpace,
+    pub(super) lifecycle: Lifecycle,
+    /// Held until the process ends.
+    pub(super) _state: StateDir,
+}
+
+impl Built {
+    pub(super) async fn new(config: &Config, state: StateDir, fatal: FatalSender) -> Result<Self, StartError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let (open_journal, snapshot) = journal(&state, &clock)?;
+        let listener = listen(&config.cluster.listen).await?;
+        let bound = listener.local_addr()?;
+        operator::listening(bound);
+        let sampler = MachineSampler::new(state.path())?;
+        let totals = sampler.totals()?;
+        let limits = spool::Limits { cap: config.state.spool_cap, ..spool::Limits::default() };
+        let spools = FileSpools::open(&state.folder("logs")?, limits, Arc::clone(&clock))?;
+        let folder = state.path().to_owned();
+        Ok(Self {
+            advertised: config.advertised(bound.port()),
+            master_address: master_address(config, &snapshot),
+            engine: engine(config)?,
+            claim: claim(config, fatal),
+            outputs: Arc::new(OutputFolders::open(&output_root(config, &state)?)?),
+            lifecycle: Lifecycle::open(state.path(), Arc::clone(&clock))?,
+            config: config.clone(),
+            clock,
+            listener: Arc::new(listener),
+            open_journal,
+            master: Arc::new(GrpcMaster),
+            spools: Arc::new(spools),
+            totals,
+            load: sample(sampler),
+            free_space: Arc::new(move || crate::telemetry::machine::free_space(&folder)),
+            _state: state,
+        })
+    }
+}
+
+fn output_root(_: &Config, state: &StateDir) -> Result<PathBuf, StartError> {
+    Ok(state.path().join("outputs"))
+}
+
+/// Opens the journal once to see that it can be used, and reads what the start depends on. The actor's first incarnation takes
+/// this very one over; later ones open it anew.
+fn journal(state: &StateDir, clock: &Arc<dyn Clock>) -> Result<(OpenJournal, Snapshot), StartError> {
+    let path = state.path().join("journal.db");
+    let opened = SqliteJournal::open(&path, Arc::clone(clock))?;
+    if let Some(aside) = &opened.set_aside {
+        warn!(
+            set_aside:% = aside.display();
+            "the journal was damaged and has been set aside; tasks are rebuilt from their containers' labels"
+        );
+    }
+    let mut journal = opened.journal;
+    let snapshot = journal.snapshot()?;
+    info!(tasks = snapshot.tasks.len(); "journal opened");
+    let first = Mutex::new(Some(journal));
+    let clock = Arc::clone(clock);
+    let open: OpenJournal = Arc::new(move || {
+        let taken = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let journal = match taken {
+            Some(journal) => journal,
+            None => SqliteJournal::open(&path, Arc::clone(&clock))?.journal,
+        };
+        Ok(Box::new(journal) as Box<dyn JournalStore>)
+    });
+    Ok((open, snapshot))
+}
+
+/// The first address of the configured ones that can be bound.
+async fn listen(address: &ListenAddress) -> Result<TcpListener, StartError> {
+    let mut last = io::Error::other("no address");
+    for candidate in address.candidates() {
+        match TcpListener::bind(candidate).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = explain(candidate, error),
+        }
+        if last.kind() == io::ErrorKind::AddrInUse {
+            break;
+        }
+    }
+    Err(StartError::Listen { address: address.to_string(), source: last })
+}
+
+fn explain(address: SocketAddr, error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::AddrInUse {
+        let text = format!("port {} is in use by another process; stop that one, or give another -port", address.port());
+        return io::Error::new(io::ErrorKind::AddrInUse, text);
+    }
+    error
+}
+
+/// The address that a master taught us wins while the `-master` value under which it did is the same.
+fn master_address(config: &Config, snapshot: &Snapshot) -> MasterAddress {
+    let setting = |name: &str| snapshot.settings.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let configured = &config.cluster.master;
+    match (setting(LEARNT_ADDRESS), setting(LEARNT_UNDER)) {
+        (Some(learnt), Some(under))
+            if under == configured.0 && config.cluster.master_moves == MasterMoves::Followed =>
+        {
+            match MasterAddress::parse(learnt) {
+                Ok(address) => {
+                    if address != *configured {
+                        operator::master_moved(configured, &address);
+                    }
+                    address
+                }
+                Err(_) => configured.clone(),
+            }
+        }
+        _ => configured.clone(),
+    }
+}
+
+fn engine(config: &Config) -> Result<Arc<dyn ContainerEngine>, StartError> {
+    let address = config.tasks.engine.to_string().parse().map_err(|error| StartError::Engine(format!("{error}")))?;
+    let options = EngineOptions { network: config.tasks.network.clone(), ..EngineOptions::default() };
+    Ok(Arc::new(DockerEngine::connect(&address, Arc::new(TaskMessageCodec), options)))
+}
+
+/// One worker of a name on an engine: the lock is taken at the first connection and kept. Another engine behind the same
+/// address needs its own.
+fn claim(config: &Config, fatal: FatalSender) -> ClaimEngine {
+    let worker = config.cluster.worker.clone();
+    let held: Mutex<Vec<(String, EngineLock)>> = Mutex::default();
+    Arc::new(move |info| {
+        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.iter().any(|(engine, _)| *engine == info.id) {
+            return Ok(());
+        }
+        match EngineLock::take(&info.id, &worker) {
+            Ok(lock) => {
+                held.push((info.id.clone(), lock));
+                Ok(())
+            }
+            Err(error) => {
+                let message = error.to_string();
+                tell(&fatal, &error);
+                Err(message)
+            }
+        }
+    })
+}
+
+fn tell(fatal: &FatalSender, error: &EngineLockError) {
+    let _ = fatal.send(Fatal { exit: error.exit(), message: error.to_string() });
+}
+
+fn sample(sampler: MachineSampler) -> SampleLoad {
+    let sampler = Mutex::new(sampler);
+    Arc::new(move || {
+        let sample = sampler.lock().unwrap_or_else(PoisonError::into_inner).sample();
+        Load { cpu: sample.cpu, memory: sample.memory, storage: sample.storage, gpu: sample.gpu }
+    })
+}

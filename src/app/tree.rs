@@ -1,0 +1,380 @@
+//! The supervision tree: who starts before whom, with whom each works, and how all of it stops.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use actix_rt::Arbiter;
+use futures_util::FutureExt;
+use log::{info, warn};
+use rustix::process::geteuid;
+use tokio::{
+    runtime::Runtime,
+    sync::{Semaphore, mpsc::UnboundedSender, watch},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::build::Built;
+use crate::{
+    actors::{
+        engine_watch::{EngineView, EngineWatchActor},
+        heartbeat::{BeatSources, HeartbeatActor},
+        images::{self, ImagesActor},
+        janitor::{JanitorActor, Retention, Tools},
+        journal::{JournalActor, Records},
+        log_router::{LogRouterActor, Readers},
+        news::{NewsDesk, news},
+        outbox::{Correspondents, OutboxActor, Patience},
+        registry::{
+            AdmissionRules, Board, Drain, RegistryActor, RegistryPeers, StopAll, TaskDirectory, TaskNews,
+        },
+        servers::{Serve, ServersActor},
+        session::{MasterView, Pin, SessionActor},
+        task::{TaskEnv, TaskRules},
+    },
+    config::{Limits, MasterMoves, OnStop, PullPolicy, WhenSubsystemFails},
+    domain::settle::SettleTime,
+    grpc::listener,
+    handle::WorkerHandle,
+    ports::master::Registration,
+    supervision::{
+        ChildSpec, Restarts, Seat, Slot, StartError, StopReport, SupervisorActor, SupervisorHandle,
+        SupervisorOptions, slot,
+    },
+};
+
+/// Longer than a blip of the engine: until then offers are taken, and their tasks wait.
+const ENGINE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// With less free space than this new tasks are refused.
+const DISK_LOW: u64 = 256 * 1024 * 1024;
+
+/// All logs together.
+const SPOOL_TOTAL: u64 = 20 * 1024 * 1024 * 1024;
+
+/// How long a request at the stop may take.
+const ASK: Duration = Duration::from_secs(2);
+
+/// What runs.
+pub(super) struct Tree {
+    pub(super) supervisor: SupervisorHandle,
+    registry: Slot<RegistryActor>,
+    board: Board,
+    stop_serving: CancellationToken,
+}
+
+/// A slot for callers and the seat for the child spec of every subsystem.
+struct Places {
+    journal: (Slot<JournalActor>, Seat<JournalActor>),
+    engine_watch: (Slot<EngineWatchActor>, Seat<EngineWatchActor>),
+    images: (Slot<ImagesActor>, Seat<ImagesActor>),
+    log_router: (Slot<LogRouterActor>, Seat<LogRouterActor>),
+    registry: (Slot<RegistryActor>, Seat<RegistryActor>),
+    session: (Slot<SessionActor>, Seat<SessionActor>),
+    heartbeat: (Slot<HeartbeatActor>, Seat<HeartbeatActor>),
+    outbox: (Slot<OutboxActor>, Seat<OutboxActor>),
+    janitor: (Slot<JanitorActor>, Seat<JanitorActor>),
+    servers: (Slot<ServersActor>, Seat<ServersActor>),
+}
+
+impl Places {
+    fn new() -> Self {
+        Self {
+            journal: slot("journal"),
+            engine_watch: slot("engine_watch"),
+            images: slot("images"),
+            log_router: slot("log_router"),
+            registry: slot("registry"),
+            session: slot("session"),
+            heartbeat: slot("heartbeat"),
+            outbox: slot("outbox"),
+            janitor: slot("janitor"),
+            servers: slot("servers"),
+        }
+    }
+}
+
+/// What lives beside the actors, so that their restarts change nothing about it.
+struct Beside {
+    view: Arc<EngineView>,
+    master_view: Arc<MasterView>,
+    readers: Arc<Readers>,
+    board: Board,
+    settle: Arc<Mutex<SettleTime>>,
+    directory: Arc<TaskDirectory>,
+    pressure: Arc<watch::Sender<Option<String>>>,
+    supervisor: watch::Sender<Option<SupervisorHandle>>,
+    news: UnboundedSender<TaskNews>,
+    desk: NewsDesk<TaskNews>,
+}
+
+impl Beside {
+    fn new(built: &Built) -> Self {
+        let (news, desk) = news();
+        Self {
+            view: Arc::default(),
+            master_view: Arc::new(MasterView::new(built.master_address.clone())),
+            readers: Arc::default(),
+            board: Arc::new(watch::Sender::new(Arc::default())),
+            settle: Arc::new(Mutex::new(SettleTime::new(built.config.cluster.settle_time))),
+            directory: Arc::default(),
+            pressure: Arc::new(watch::Sender::new(None)),
+            supervisor: watch::Sender::new(None),
+            news,
+            desk,
+        }
+    }
+}
+
+impl Tree {
+    /// Starts everything, in order. Returns at once: what is not there yet is waited for by those who need it.
+    pub(super) fn start(built: Built, runtime: &'static Runtime) -> Self {
+        let places = Places::new();
+        let beside = Beside::new(&built);
+        let stop_serving = CancellationToken::new();
+        let (registry, board) = (places.registry.0.clone(), Arc::clone(&beside.board));
+        let announce = beside.supervisor.clone();
+        let specs = Wiring { built: &built, beside: &beside }.specs(places, &stop_serving);
+        let mut builder = SupervisorActor::builder(options(&built, runtime)).events(built.lifecycle.listener());
+        for spec in specs {
+            builder = builder.child(spec);
+        }
+        let supervisor = builder.start();
+        announce.send_replace(Some(supervisor.clone()));
+        // The state folder's lock is held until the process ends.
+        std::mem::forget(built);
+        Self { supervisor, registry, board, stop_serving }
+    }
+
+    /// Refuses offers, and lets or makes the tasks end as `--on-stop` says.
+    pub(super) async fn drain(&self, on_stop: OnStop) {
+        let drain = Drain("the worker is stopping".into());
+        if let Err(error) = self.registry.ask_idempotent(drain, Instant::now() + ASK).await {
+            warn!(error:%; "the registry could not be told to refuse new tasks");
+        }
+        match on_stop {
+            OnStop::Leave => return,
+            OnStop::Drain => info!("waiting for running tasks (--on-stop drain)"),
+            OnStop::Stop => {
+                if let Err(error) = self.registry.ask_idempotent(StopAll, Instant::now() + ASK).await {
+                    warn!(error:%; "the running tasks could not be told to stop");
+                }
+            }
+        }
+        // The sender lives as long as the board.
+        let _ = self.board.subscribe().wait_for(|running| running.is_empty()).await;
+    }
+
+    /// Streams first, then the children in reverse order.
+    pub(super) async fn stop(&self, deadline: Instant) -> StopReport {
+        self.stop_serving.cancel();
+        self.supervisor.stop(deadline).await
+    }
+}
+
+fn options(built: &Built, runtime: &'static Runtime) -> SupervisorOptions {
+    SupervisorOptions {
+        restarts: match built.config.process.when_subsystem_fails {
+            WhenSubsystemFails::Restart => Restarts::Automatic,
+            WhenSubsystemFails::End => Restarts::Never,
+        },
+        arbiters: Arc::new(move || Arbiter::try_with_tokio_rt(move || Ok(runtime))),
+        ..SupervisorOptions::default()
+    }
+}
+
+/// Who is given what.
+struct Wiring<'a> {
+    built: &'a Built,
+    beside: &'a Beside,
+}
+
+impl Wiring<'_> {
+    /// All children in start order.
+    fn specs(&self, places: Places, stop_serving: &CancellationToken) -> Vec<ChildSpec> {
+        let records = Records(places.journal.0.clone());
+        let handle =
+            WorkerHandle::new(places.registry.0.clone(), places.log_router.0.clone(), places.session.0.clone());
+        let env = self.task_env(&places, &records);
+        let peers = self.registry_peers(&places, &records, &env);
+        let correspondents = self.correspondents(&places, &records);
+        vec![
+            self.journal(places.journal.1),
+            self.engine_watch(places.engine_watch.1),
+            self.images(places.images.1),
+            self.log_router(places.log_router.1),
+            self.registry(places.registry.1, peers),
+            self.session(places.session.1, records.clone()),
+            self.heartbeat(places.heartbeat.1, places.session.0),
+            spec(places.outbox.1, move || OutboxActor::new(correspondents.clone())),
+            self.janitor(places.janitor.1, records),
+            self.servers(places.servers.1, handle, stop_serving),
+        ]
+    }
+
+    fn journal(&self, seat: Seat<JournalActor>) -> ChildSpec {
+        let open = Arc::clone(&self.built.open_journal);
+        ChildSpec::new(seat, move |_| JournalActor::new(Arc::clone(&open)).map_err(StartError::new))
+    }
+
+    fn engine_watch(&self, seat: Seat<EngineWatchActor>) -> ChildSpec {
+        let engine = Arc::clone(&self.built.engine);
+        let worker = self.built.config.cluster.worker.clone();
+        let (view, claim) = (Arc::clone(&self.beside.view), Arc::clone(&self.built.claim));
+        spec(seat, move || {
+            EngineWatchActor::new(Arc::clone(&engine), worker.clone(), Arc::clone(&view), Arc::clone(&claim))
+        })
+    }
+
+    fn images(&self, seat: Seat<ImagesActor>) -> ChildSpec {
+        let (engine, view) = (Arc::clone(&self.built.engine), Arc::clone(&self.beside.view));
+        let policy = match self.built.config.tasks.pull {
+            PullPolicy::Missing => images::PullPolicy::Missing,
+            PullPolicy::Always => images::PullPolicy::Always,
+            PullPolicy::Never => images::PullPolicy::Never,
+        };
+        spec(seat, move || ImagesActor::new(Arc::clone(&engine), Arc::clone(&view), policy))
+    }
+
+    fn log_router(&self, seat: Seat<LogRouterActor>) -> ChildSpec {
+        let (spools, engine) = (Arc::clone(&self.built.spools), Arc::clone(&self.built.engine));
+        let readers = Arc::clone(&self.beside.readers);
+        spec(seat, move || LogRouterActor::new(Arc::clone(&spools), Arc::clone(&engine), Arc::clone(&readers)))
+    }
+
+    fn registry(&self, seat: Seat<RegistryActor>, peers: RegistryPeers) -> ChildSpec {
+        let rules = AdmissionRules {
+            totals: self.built.totals,
+            max_tasks: self.built.config.tasks.max_tasks,
+            engine_patience: ENGINE_PATIENCE,
+        };
+        let (board, desk) = (Arc::clone(&self.beside.board), self.beside.desk.clone());
+        spec(seat, move || RegistryActor::new(peers.clone(), rules, Arc::clone(&board), desk.clone()))
+    }
+
+    fn session(&self, seat: Seat<SessionActor>, records: Records) -> ChildSpec {
+        let (master, view) = (Arc::clone(&self.built.master), Arc::clone(&self.beside.master_view));
+        let cluster = &self.built.config.cluster;
+        let registration = Registration {
+            worker: cluster.worker.clone(),
+            address: self.built.advertised.clone(),
+            totals: self.built.totals,
+        };
+        let pin = match cluster.master_moves {
+            MasterMoves::Followed => Pin::Free,
+            MasterMoves::Pinned => Pin::Pinned,
+        };
+        let configured = cluster.master.clone();
+        spec(seat, move || {
+            let (master, view) = (Arc::clone(&master), Arc::clone(&view));
+            SessionActor::new(master, view, registration.clone(), records.clone(), (configured.clone(), pin))
+        })
+    }
+
+    fn heartbeat(&self, seat: Seat<HeartbeatActor>, session: Slot<SessionActor>) -> ChildSpec {
+        let master = Arc::clone(&self.built.master);
+        let sources = BeatSources {
+            worker: self.built.config.cluster.worker.clone(),
+            load: Arc::clone(&self.built.load),
+            running: self.beside.board.subscribe(),
+            master_view: Arc::clone(&self.beside.master_view),
+            settle: Arc::clone(&self.beside.settle),
+        };
+        spec(seat, move || HeartbeatActor::new(Arc::clone(&master), sources.clone(), session.clone()))
+    }
+
+    fn janitor(&self, seat: Seat<JanitorActor>, records: Records) -> ChildSpec {
+        let tools = Tools {
+            records,
+            spools: Arc::clone(&self.built.spools),
+            outputs: Arc::clone(&self.built.outputs),
+            engine: Arc::clone(&self.built.engine),
+            view: Arc::clone(&self.beside.view),
+            clock: Arc::clone(&self.built.clock),
+            free_space: Arc::clone(&self.built.free_space),
+            pressure: Arc::clone(&self.beside.pressure),
+            retention: Retention {
+                keep: self.built.config.state.retention,
+                spool_total: SPOOL_TOTAL,
+                disk_low: DISK_LOW,
+            },
+        };
+        spec(seat, move || JanitorActor::new(tools.clone()))
+    }
+
+    fn servers(&self, seat: Seat<ServersActor>, handle: WorkerHandle, stop: &CancellationToken) -> ChildSpec {
+        let listener = Arc::clone(&self.built.listener);
+        let serve: Serve = Arc::new(move |stop| {
+            let limits = listener::Limits::of_this_process();
+            let serving = listener::serve(Arc::clone(&listener), Arc::new(handle.clone()), limits, stop);
+            async move { serving.await.map_err(std::io::Error::other) }.boxed()
+        });
+        let stop = stop.clone();
+        spec(seat, move || ServersActor::new(Arc::clone(&serve), &stop))
+    }
+
+    fn task_env(&self, places: &Places, records: &Records) -> Arc<TaskEnv> {
+        let tasks = &self.built.config.tasks;
+        let cores = std::thread::available_parallelism().map_or(1, Into::into);
+        Arc::new(TaskEnv {
+            worker: self.built.config.cluster.worker.clone(),
+            engine: Arc::clone(&self.built.engine),
+            view: Arc::clone(&self.beside.view),
+            outputs: Arc::clone(&self.built.outputs),
+            records: records.clone(),
+            images: places.images.0.clone(),
+            logs: places.log_router.0.clone(),
+            outbox: places.outbox.0.clone(),
+            news: self.beside.news.clone(),
+            starts: Arc::new(Semaphore::new(2 * cores)),
+            totals: self.built.totals,
+            rules: TaskRules {
+                stop_grace: tasks.stop_grace,
+                enforce_limits: tasks.limits == Limits::Enforce,
+                // Any user of a container must be able to write there, and we to remove what they wrote.
+                bind_outputs: geteuid().is_root(),
+            },
+            clock: Arc::clone(&self.built.clock),
+        })
+    }
+
+    fn registry_peers(&self, places: &Places, records: &Records, env: &Arc<TaskEnv>) -> RegistryPeers {
+        RegistryPeers {
+            worker: self.built.config.cluster.worker.clone(),
+            records: records.clone(),
+            outbox: places.outbox.0.clone(),
+            engine: Arc::clone(&self.beside.view),
+            supervisor: self.beside.supervisor.subscribe(),
+            directory: Arc::clone(&self.beside.directory),
+            env: Arc::clone(env),
+            settle: Arc::clone(&self.beside.settle),
+            clock: Arc::clone(&self.built.clock),
+            pressure: self.beside.pressure.subscribe(),
+        }
+    }
+
+    fn correspondents(&self, places: &Places, records: &Records) -> Correspondents {
+        Correspondents {
+            worker: self.built.config.cluster.worker.clone(),
+            master: Arc::clone(&self.built.master),
+            master_view: Arc::clone(&self.beside.master_view),
+            records: records.clone(),
+            logs: places.log_router.0.clone(),
+            registry: places.registry.0.clone(),
+            news: self.beside.news.clone(),
+            outputs: Arc::clone(&self.built.outputs),
+            clock: Arc::clone(&self.built.clock),
+            patience: Patience::default(),
+        }
+    }
+}
+
+/// A subsystem that its factory cannot fail to make.
+fn spec<A>(seat: Seat<A>, make: impl Fn() -> A + Send + Sync + 'static) -> ChildSpec
+where
+    A: actix::Actor<Context = actix::Context<A>> + actix::Handler<crate::supervision::Ping>,
+{
+    ChildSpec::new(seat, move |_| Ok(make()))
+}
