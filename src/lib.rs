@@ -4,3 +4,4 @@ pub mod domain;
 pub mod journal;
 pub mod ports;
 pub mod proto;
+pub mod spool;
