@@ -18,3 +18,4 @@ pub mod state_dir;
 pub mod telemetry;
 pub mod dev_master;
 pub mod proto;
+pub mod spool;

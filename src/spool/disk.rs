@@ -1,0 +1,35 @@
+//! What a spool asks of the file system beyond reading and writing: free space, and holes.
+
+use std::{fs::File, io, ops::Range, path::Path};
+
+use rustix::{
+    fs::{FallocateFlags, fallocate, statvfs},
+    io::retry_on_intr,
+};
+
+/// A file system. A trait, since no test can fill a disk or choose one that makes no holes.
+pub(super) trait Disk: Send + Sync {
+    /// Bytes that this user can still write.
+    fn free(&self, folder: &Path) -> io::Result<u64>;
+
+    /// Gives the space of a part of a file back; it reads as zeros then. The file's length stays.
+    fn punch(&self, file: &File, range: Range<u64>) -> io::Result<()>;
+}
+
+/// The machine's own.
+pub(super) struct LinuxDisk;
+
+impl Disk for LinuxDisk {
+    fn free(&self, folder: &Path) -> io::Result<u64> {
+        let disk = statvfs(folder)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
+    fn punch(&self, file: &File, range: Range<u64>) -> io::Result<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let length = range.end - range.start;
+        Ok(retry_on_intr(|| {
+            fallocate(file, flags, range.start, length)
+        })?)
+    }
+}

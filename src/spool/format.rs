@@ -1,0 +1,368 @@
+//! The bytes of a log file: header, records, footer. Pure: knows nothing of files but offsets. All numbers are little-endian.
+//!
+//! ```text
+//! header  magic 8 | slot 64 | slot 64
+//! slot    generation 8 | start 8 | end 8 | before 8 | stdout 8 | stderr 8 | crc32 4 | zeros 12
+//! record  length 4 | kind 1 | zeros 3 | microseconds 8 | crc32 of content 4 | crc32 of all before and the offset 4 | content
+//! end     word 1 | stdout 8 | stderr 8 | trailer
+//! footer  magic 8 | offset of the end record 8 | crc32 4 | zeros 4
+//! ```
+
+use crate::{
+    domain::{log_line::Source, outcome::StatusWord},
+    ports::spool::LogEnd,
+};
+
+/// Where the first record lies.
+pub(super) const HEADER: u64 = 8 + 2 * SLOT as u64;
+/// Bytes of a footer.
+pub(super) const FOOTER: usize = 24;
+/// Content of one record: a chunk of a reader holds several. Longer pieces are split.
+pub(super) const RECORD_LIMIT: usize = 64 * 1024;
+/// No record is longer; a length over it is damage.
+const CONTENT_LIMIT: usize = 1024 * 1024;
+/// The longest trailer that an end record takes.
+pub(super) const TRAILER_LIMIT: usize = CONTENT_LIMIT - 17;
+
+const MAGIC: [u8; 8] = *b"WNSPOOL1";
+const FOOTER_MAGIC: [u8; 8] = *b"WNSPLEND";
+const SLOT: usize = 64;
+const SLOT_VALUES: usize = 48;
+/// Bytes of a record before its content.
+pub(super) const HEAD: usize = 24;
+
+/// What a record holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The task's id; the first record.
+    Id,
+    /// What a container wrote, or a line of the worker's.
+    Output(Source),
+    /// How many bytes (stdout, stderr) were not taken in here, since there was no room.
+    Gap,
+    /// How the log ended; the last record.
+    End,
+}
+
+impl Kind {
+    fn byte(self) -> u8 {
+        match self {
+            Self::Id => 1,
+            Self::Output(Source::Stdout) => 2,
+            Self::Output(Source::Stderr) => 3,
+            Self::Output(Source::Worker) => 4,
+            Self::Gap => 5,
+            Self::End => 6,
+        }
+    }
+
+    fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            1 => Self::Id,
+            2 => Self::Output(Source::Stdout),
+            3 => Self::Output(Source::Stderr),
+            4 => Self::Output(Source::Worker),
+            5 => Self::Gap,
+            6 => Self::End,
+            _ => return None,
+        })
+    }
+}
+
+/// The part of a log that was dropped: from the end of its first quarter to where it goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Hole {
+    /// Offset of the first byte dropped.
+    pub(super) start: u64,
+    /// Offset of the first record after it.
+    pub(super) end: u64,
+    /// Bytes of containers before it.
+    pub(super) before: u64,
+    /// Bytes of it.
+    pub(super) stdout: u64,
+    /// Bytes of it.
+    pub(super) stderr: u64,
+}
+
+impl Hole {
+    /// Bytes of the file that it takes up.
+    pub(super) fn len(&self) -> u64 {
+        self.end - self.start
+    }
+
+    /// The offset lies in it.
+    pub(super) fn holds(&self, at: u64) -> bool {
+        (self.start..self.end).contains(&at)
+    }
+
+    /// Bytes of containers up to its end.
+    pub(super) fn behind(&self) -> u64 {
+        self.before + self.stdout + self.stderr
+    }
+}
+
+/// A new file's header.
+pub(super) fn new_header() -> Vec<u8> {
+    let mut header = MAGIC.to_vec();
+    header.extend(slot(0, &Hole::default()));
+    header.resize(MAGIC.len() + 2 * SLOT, 0);
+    header
+}
+
+/// Where the slot of a generation lies: they take turns, so that one torn by a power cut leaves the other.
+pub(super) fn slot_offset(generation: u64) -> u64 {
+    (MAGIC.len() + SLOT * usize::from(generation % 2 == 1)) as u64
+}
+
+/// A slot's bytes.
+pub(super) fn slot(generation: u64, hole: &Hole) -> [u8; SLOT] {
+    let mut bytes = [0; SLOT];
+    let values = [
+        generation,
+        hole.start,
+        hole.end,
+        hole.before,
+        hole.stdout,
+        hole.stderr,
+    ];
+    for (place, value) in bytes.chunks_exact_mut(8).zip(values) {
+        place.copy_from_slice(&value.to_le_bytes());
+    }
+    let sum = crc32fast::hash(&bytes[..SLOT_VALUES]);
+    bytes[SLOT_VALUES..SLOT_VALUES + 4].copy_from_slice(&sum.to_le_bytes());
+    bytes
+}
+
+/// The newest whole slot of a header; `None` where this is no header of ours.
+pub(super) fn read_header(header: &[u8]) -> Option<(u64, Hole)> {
+    let slots = header.strip_prefix(&MAGIC)?.get(..2 * SLOT)?;
+    let whole = slots.chunks_exact(SLOT).filter_map(read_slot);
+    whole.max_by_key(|(generation, _)| *generation)
+}
+
+fn read_slot(bytes: &[u8]) -> Option<(u64, Hole)> {
+    if crc32fast::hash(&bytes[..SLOT_VALUES]) != number32(bytes, SLOT_VALUES) {
+        return None;
+    }
+    let hole = Hole {
+        start: number64(bytes, 8),
+        end: number64(bytes, 16),
+        before: number64(bytes, 24),
+        stdout: number64(bytes, 32),
+        stderr: number64(bytes, 40),
+    };
+    (hole.start <= hole.end).then(|| (number64(bytes, 0), hole))
+}
+
+/// Records on their way to the file, in one buffer for one write.
+pub(super) struct Batch {
+    bytes: Vec<u8>,
+    at: u64,
+    micros: i64,
+    open: Option<(usize, Kind)>,
+}
+
+impl Batch {
+    /// A batch that will be written at an offset; all of it arrived at one time.
+    pub(super) fn new(at: u64, micros: i64, capacity: usize) -> Self {
+        Self {
+            bytes: Vec::with_capacity(capacity),
+            at,
+            micros,
+            open: None,
+        }
+    }
+
+    /// Adds output; pieces of one source that follow each other share records.
+    pub(super) fn output(&mut self, source: Source, mut bytes: &[u8]) {
+        let kind = Kind::Output(source);
+        while !bytes.is_empty() {
+            let start = match self.open {
+                Some((start, open)) if open == kind && self.content(start) < RECORD_LIMIT => start,
+                _ => self.begin(kind),
+            };
+            let room = RECORD_LIMIT - self.content(start);
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.bytes.extend_from_slice(now);
+            bytes = later;
+        }
+    }
+
+    /// Adds a record of its own.
+    pub(super) fn record(&mut self, kind: Kind, content: &[u8]) {
+        self.begin(kind);
+        self.bytes.extend_from_slice(content);
+        self.finish();
+    }
+
+    /// Adds how many bytes were not taken in.
+    pub(super) fn gap(&mut self, stdout: u64, stderr: u64) {
+        let content = [stdout.to_le_bytes(), stderr.to_le_bytes()].concat();
+        self.record(Kind::Gap, &content);
+    }
+
+    /// The end record and the footer that leads to it.
+    pub(super) fn end(&mut self, end: &LogEnd, stdout: u64, stderr: u64) {
+        let word = match end.word {
+            StatusWord::Success => 1,
+            StatusWord::Failed => 2,
+            StatusWord::Cancelled => 3,
+        };
+        let counts = [stdout.to_le_bytes(), stderr.to_le_bytes()].concat();
+        let content = [&[word], counts.as_slice(), end.trailer.as_bytes()].concat();
+        self.finish();
+        let at = self.at + self.bytes.len() as u64;
+        self.record(Kind::End, &content);
+        let mut footer = FOOTER_MAGIC.to_vec();
+        footer.extend(at.to_le_bytes());
+        footer.extend(crc32fast::hash(&footer).to_le_bytes());
+        footer.resize(FOOTER, 0);
+        self.bytes.extend(footer);
+    }
+
+    /// Where the next record would begin.
+    pub(super) fn next(&mut self) -> u64 {
+        self.finish();
+        self.at + self.bytes.len() as u64
+    }
+
+    /// The bytes for the file.
+    pub(super) fn into_bytes(mut self) -> Vec<u8> {
+        self.finish();
+        self.bytes
+    }
+
+    fn content(&self, start: usize) -> usize {
+        self.bytes.len() - start - HEAD
+    }
+
+    fn begin(&mut self, kind: Kind) -> usize {
+        self.finish();
+        let start = self.bytes.len();
+        self.open = Some((start, kind));
+        self.bytes.resize(start + HEAD, 0);
+        start
+    }
+
+    fn finish(&mut self) {
+        let Some((start, kind)) = self.open.take() else {
+            return;
+        };
+        let (head, content) = self.bytes[start..].split_at_mut(HEAD);
+        let length = u32::try_from(content.len()).expect("a record has a limit");
+        head[0..4].copy_from_slice(&length.to_le_bytes());
+        head[4] = kind.byte();
+        head[8..16].copy_from_slice(&self.micros.to_le_bytes());
+        head[16..20].copy_from_slice(&crc32fast::hash(content).to_le_bytes());
+        let sum = head_sum(head, self.at + start as u64);
+        head[20..24].copy_from_slice(&sum.to_le_bytes());
+    }
+}
+
+/// The offset goes into the sum, so that an old record's bytes are never taken for one at another place.
+fn head_sum(head: &[u8], at: u64) -> u32 {
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(&head[..20]);
+    sum.update(&at.to_le_bytes());
+    sum.finalize()
+}
+
+/// A record as read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Record<'a> {
+    /// Where it lies.
+    pub(super) at: u64,
+    /// Where the next one lies.
+    pub(super) next: u64,
+    /// What it holds.
+    pub(super) kind: Kind,
+    /// When it arrived.
+    pub(super) micros: i64,
+    /// What it holds, byte for byte, if `is_whole`.
+    pub(super) content: &'a [u8],
+    sum: u32,
+}
+
+impl Record<'_> {
+    /// Its content is what was written.
+    pub(super) fn is_whole(&self) -> bool {
+        crc32fast::hash(self.content) == self.sum
+    }
+
+    /// Bytes of containers (stdout, stderr) that it stands for.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let length = self.content.len() as u64;
+        match self.kind {
+            Kind::Output(Source::Stdout) => (length, 0),
+            Kind::Output(Source::Stderr) => (0, length),
+            Kind::Gap if length == 16 => (number64(self.content, 0), number64(self.content, 8)),
+            Kind::Gap | Kind::Id | Kind::End | Kind::Output(Source::Worker) => (0, 0),
+        }
+    }
+}
+
+/// The head of no record stood where one should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Damaged;
+
+/// The record at the beginning of `bytes`, which lie at an offset of the file; `None` where it is not whole yet.
+pub(super) fn read_record(bytes: &[u8], at: u64) -> Result<Option<Record<'_>>, Damaged> {
+    let Some(length) = record_length(bytes, at)? else {
+        return Ok(None);
+    };
+    let Some(content) = bytes.get(HEAD..length) else {
+        return Ok(None);
+    };
+    Ok(Some(Record {
+        at,
+        next: at + length as u64,
+        kind: Kind::from_byte(bytes[4]).ok_or(Damaged)?,
+        micros: number64(bytes, 8).cast_signed(),
+        content,
+        sum: number32(bytes, 16),
+    }))
+}
+
+/// How long the record at the beginning of `bytes` is, head included; `None` where not even its head is whole.
+pub(super) fn record_length(bytes: &[u8], at: u64) -> Result<Option<usize>, Damaged> {
+    let Some(head) = bytes.get(..HEAD) else {
+        return Ok(None);
+    };
+    let length = number32(head, 0) as usize;
+    if length > CONTENT_LIMIT || head_sum(head, at) != number32(head, 20) {
+        return Err(Damaged);
+    }
+    Ok(Some(HEAD + length))
+}
+
+/// Where the end record of a finished log lies, from the last bytes of its file.
+pub(super) fn read_footer(footer: &[u8; FOOTER]) -> Option<u64> {
+    let whole =
+        footer.starts_with(&FOOTER_MAGIC) && crc32fast::hash(&footer[..16]) == number32(footer, 16);
+    whole.then(|| number64(footer, 8))
+}
+
+/// How a log ended, with the counts of bytes appended.
+pub(super) fn read_end(content: &[u8]) -> Option<(LogEnd, u64, u64)> {
+    let word = match content.first()? {
+        1 => StatusWord::Success,
+        2 => StatusWord::Failed,
+        3 => StatusWord::Cancelled,
+        _ => return None,
+    };
+    let trailer = String::from_utf8(content.get(17..)?.to_vec()).ok()?;
+    let end = LogEnd { word, trailer };
+    Some((end, number64(content, 1), number64(content, 9)))
+}
+
+fn number32(bytes: &[u8], at: usize) -> u32 {
+    let mut number = [0; 4];
+    number.copy_from_slice(&bytes[at..at + 4]);
+    u32::from_le_bytes(number)
+}
+
+fn number64(bytes: &[u8], at: usize) -> u64 {
+    let mut number = [0; 8];
+    number.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(number)
+}

@@ -1,0 +1,272 @@
+//! Making a log file and taking one up again: where its whole records end, what was dropped, how it ended.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    ops::ControlFlow,
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::Path,
+};
+
+use super::{
+    House, State,
+    format::{self, Batch, FOOTER, HEADER, Hole, Kind, Record},
+    writer::Writer,
+};
+use crate::domain::id::TaskId;
+
+/// How much is read at once.
+pub(super) const CHUNK: usize = 256 * 1024;
+
+/// A log file, ready for its one handle.
+pub(super) struct Opened {
+    pub(super) file: File,
+    pub(super) state: State,
+    pub(super) writer: Writer,
+}
+
+/// Makes a new log.
+pub(super) fn create(path: &Path, task: &TaskId) -> io::Result<Opened> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    let mut header = format::new_header();
+    let mut first = Batch::new(HEADER, 0, 0);
+    first.record(Kind::Id, task.as_str().as_bytes());
+    header.extend(first.into_bytes());
+    file.write_all_at(&header, 0)?;
+    let state = State {
+        len: header.len() as u64,
+        ..State::default()
+    };
+    let writer = Writer::default();
+    Ok(Opened {
+        file,
+        state,
+        writer,
+    })
+}
+
+/// Opens the log that is there. One that is not the task's, or has no beginning, is set aside and counts as none.
+pub(super) fn find(path: &Path, task: &TaskId, house: &House) -> io::Result<Option<Opened>> {
+    let file = match OpenOptions::new().read(true).write(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let size = file.metadata()?.len();
+    let Some((generation, hole)) = begins_well(&file, size, task)? else {
+        let aside = path.with_extension("log.damaged");
+        log::warn!(task:%, bytes = size, aside:?; "the log of a task cannot be read; it was set aside");
+        fs::rename(path, aside)?;
+        return Ok(None);
+    };
+    let ended = match finished(&file, size, hole)? {
+        Some(state) => (state, Writer::default()),
+        None => taken_up(&file, size, generation, hole, task, house)?,
+    };
+    let (state, writer) = ended;
+    Ok(Some(Opened {
+        file,
+        state,
+        writer,
+    }))
+}
+
+fn begins_well(file: &File, size: u64, task: &TaskId) -> io::Result<Option<(u64, Hole)>> {
+    let id = task.as_str().as_bytes();
+    let mut beginning = vec![0; format::new_header().len() + format::HEAD + id.len()];
+    if size < beginning.len() as u64 {
+        return Ok(None);
+    }
+    file.read_exact_at(&mut beginning, 0)?;
+    let first = &beginning[format::new_header().len()..];
+    let is_the_tasks = matches!(
+        format::read_record(first, HEADER),
+        Ok(Some(record)) if record.kind == Kind::Id && record.is_whole() && record.content == id
+    );
+    let header = format::read_header(&beginning);
+    Ok(header.filter(|(_, hole)| is_the_tasks && hole.end <= size))
+}
+
+/// The cheap way: the footer of a log that was closed leads to all there is to know.
+fn finished(file: &File, size: u64, hole: Hole) -> io::Result<Option<State>> {
+    let mut footer = [0; FOOTER];
+    let Some(footer_at) = size.checked_sub(FOOTER as u64) else {
+        return Ok(None);
+    };
+    file.read_exact_at(&mut footer, footer_at)?;
+    let Some(at) = format::read_footer(&footer).filter(|at| (HEADER..footer_at).contains(at))
+    else {
+        return Ok(None);
+    };
+    let mut bytes = vec![0; usize::try_from(footer_at - at).map_err(io::Error::other)?];
+    file.read_exact_at(&mut bytes, at)?;
+    let Ok(Some(record)) = format::read_record(&bytes, at) else {
+        return Ok(None);
+    };
+    let whole = record.kind == Kind::End && record.is_whole();
+    let end = whole.then(|| format::read_end(record.content)).flatten();
+    Ok(end.map(|(end, stdout, stderr)| State {
+        len: at,
+        hole,
+        stdout,
+        stderr,
+        end: Some(end),
+    }))
+}
+
+/// The long way: from record to record, and what does not end well is cut off.
+fn taken_up(
+    file: &File,
+    size: u64,
+    generation: u64,
+    hole: Hole,
+    task: &TaskId,
+    house: &House,
+) -> io::Result<(State, Writer)> {
+    let mut scan = Scan::new(house.cap / 4);
+    let first = if hole.len() > 0 { hole.start } else { size };
+    walk(file, HEADER, first, |record| scan.see(record))?;
+    if hole.len() > 0 {
+        scan.skip(&hole);
+        walk(file, hole.end, size, |record| scan.see(record))?;
+    }
+    if scan.good.at < size {
+        let bytes = size - scan.good.at;
+        log::warn!(task:%, bytes; "the log of a task has an unfinished end; it was cut off");
+        file.set_len(scan.good.at)?;
+    }
+    if hole.len() > 0 {
+        // Whoever made it may have died before the space was given back.
+        if let Err(error) = house.disk.punch(file, hole.start..hole.end) {
+            log::warn!(task:%, error:%; "a log's dropped part still takes up space");
+        }
+    }
+    Ok(scan.result(generation, hole))
+}
+
+/// What a scan has counted up to a record.
+#[derive(Clone, Copy, Default)]
+struct Counted {
+    at: u64,
+    stdout: u64,
+    stderr: u64,
+}
+
+struct Scan {
+    head_limit: u64,
+    /// The end of the first quarter.
+    head: Option<(u64, u64)>,
+    seen: Counted,
+    /// Up to the last record that was whole. One in the middle that is not (its reader will say so) does not cost those
+    /// behind it; at the end it was never finished.
+    good: Counted,
+}
+
+impl Scan {
+    fn new(head_limit: u64) -> Self {
+        Self {
+            head_limit,
+            head: None,
+            seen: Counted::default(),
+            good: Counted::default(),
+        }
+    }
+
+    fn see(&mut self, record: &Record<'_>) -> ControlFlow<()> {
+        if record.kind == Kind::End {
+            // Its footer is missing: the end was not durable, so nobody was told of it.
+            return ControlFlow::Break(());
+        }
+        if self.head.is_none() && record.at >= self.head_limit {
+            self.head = Some((record.at, self.seen.stdout + self.seen.stderr));
+        }
+        let (stdout, stderr) = record.counts();
+        self.seen.at = record.next;
+        self.seen.stdout += stdout;
+        self.seen.stderr += stderr;
+        if record.is_whole() {
+            self.good = self.seen;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn skip(&mut self, hole: &Hole) {
+        self.head = Some((hole.start, hole.before));
+        self.seen.at = hole.end;
+        self.seen.stdout += hole.stdout;
+        self.seen.stderr += hole.stderr;
+        self.good = self.seen;
+    }
+
+    fn result(self, generation: u64, hole: Hole) -> (State, Writer) {
+        let Counted { at, stdout, stderr } = self.good;
+        let state = State {
+            len: at,
+            hole,
+            stdout,
+            stderr,
+            end: None,
+        };
+        let head = self.head.filter(|(head, _)| *head <= at);
+        (state, Writer::taken_up(generation, stdout + stderr, head))
+    }
+}
+
+/// Shows the records between two offsets one after another, until one has enough, or none follows.
+pub(super) fn walk(
+    file: &File,
+    from: u64,
+    until: u64,
+    mut see: impl FnMut(&Record<'_>) -> ControlFlow<()>,
+) -> io::Result<()> {
+    let mut at = from;
+    let mut chunk = Vec::new();
+    loop {
+        let began = at;
+        read_chunk(file, at, until, &mut chunk)?;
+        let mut rest = chunk.as_slice();
+        while let Ok(Some(record)) = format::read_record(rest, at) {
+            if see(&record).is_break() {
+                return Ok(());
+            }
+            let length = record.content.len() + format::HEAD;
+            at = record.next;
+            rest = &rest[length..];
+        }
+        if at == began {
+            return Ok(());
+        }
+    }
+}
+
+/// Reads what lies between two offsets, at most a chunk of it, or one record that is longer.
+pub(super) fn read_chunk(file: &File, at: u64, until: u64, chunk: &mut Vec<u8>) -> io::Result<()> {
+    let left = usize::try_from(until.saturating_sub(at)).unwrap_or(usize::MAX);
+    read_up_to(file, at, left.min(CHUNK), chunk)?;
+    match format::record_length(chunk, at) {
+        Ok(Some(length)) if length > chunk.len() && length <= left => {
+            read_up_to(file, at, length, chunk)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn read_up_to(file: &File, at: u64, wanted: usize, chunk: &mut Vec<u8>) -> io::Result<()> {
+    chunk.resize(wanted, 0);
+    let mut filled = 0;
+    while filled < wanted {
+        match file.read_at(&mut chunk[filled..], at + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    chunk.truncate(filled);
+    Ok(())
+}

@@ -1,0 +1,282 @@
+//! The one writer of a log: takes output in, keeps the log within its cap, and ends it. Runs on blocking threads, one piece of
+//! work at a time.
+
+use std::{fs::File, io, ops::ControlFlow, os::unix::fs::FileExt};
+
+use bytes::Bytes;
+
+use super::{
+    FileSpool, State,
+    format::{self, Batch, HEAD, Hole, Kind},
+    open,
+};
+use crate::{
+    domain::{log_line::Source, text},
+    ports::spool::LogEnd,
+};
+
+const NO_SPACE: &str =
+    "[worker-node] the disk is almost full: output is left out until there is room again";
+const NO_HOLES: &str = "[worker-node] this log is as long as it may be: further output is left out";
+
+/// What the writer knows beyond what readers see.
+#[derive(Default)]
+pub(super) struct Writer {
+    /// Of the slot that was written last.
+    generation: u64,
+    /// Bytes of containers that the records stand for, gaps included.
+    position: u64,
+    /// Where the first quarter of the cap ends, and the position there.
+    head: Option<(u64, u64)>,
+    /// Set while output is left out.
+    refusing: Option<Refusing>,
+    holes: Holes,
+}
+
+/// What was left out so far, and not yet written down.
+#[derive(Default, Clone, Copy)]
+struct Refusing {
+    stdout: u64,
+    stderr: u64,
+    /// A marker tells of it.
+    is_marked: bool,
+}
+
+/// Whether the file system gives space back in the middle of a file.
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Holes {
+    #[default]
+    Untried,
+    Work,
+    Fail,
+}
+
+impl Writer {
+    /// The writer of a log that was there.
+    pub(super) fn taken_up(generation: u64, position: u64, head: Option<(u64, u64)>) -> Self {
+        Self {
+            generation,
+            position,
+            head,
+            ..Self::default()
+        }
+    }
+
+    /// Appends what a container wrote.
+    pub(super) fn append(
+        &mut self,
+        spool: &FileSpool,
+        frames: &[(Source, Bytes)],
+        micros: i64,
+    ) -> io::Result<()> {
+        let state = still_open(spool)?;
+        if let Some(marker) = self.why_not(spool, &state) {
+            self.refuse(spool, frames, marker, micros);
+            return Ok(());
+        }
+        let size = frames.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+        let mut batch = Batch::new(state.len, micros, size + HEAD * (frames.len() + 1));
+        self.end_gap(&mut batch);
+        for (source, bytes) in frames {
+            batch.output(*source, bytes);
+        }
+        match write(spool, batch, count(frames)) {
+            Err(error) if is_full(&error) => {
+                self.refuse(spool, frames, NO_SPACE, micros);
+                return Ok(());
+            }
+            written => written?,
+        }
+        self.move_on(spool, &state, count(frames));
+        self.trim(spool)
+    }
+
+    /// Appends a line of the worker's own, whether there is room or not: it is small.
+    pub(super) fn note(&mut self, spool: &FileSpool, line: &str, micros: i64) -> io::Result<()> {
+        let state = still_open(spool)?;
+        let mut batch = Batch::new(state.len, micros, line.len() + HEAD);
+        // A text of several lines must not pass for one.
+        for line in line.trim_end_matches('\n').split('\n') {
+            let line = text::truncate(line, format::RECORD_LIMIT);
+            batch.record(Kind::Output(Source::Worker), line.as_bytes());
+        }
+        write(spool, batch, (0, 0))?;
+        self.trim(spool)
+    }
+
+    /// Ends the log, durably.
+    pub(super) fn close(&mut self, spool: &FileSpool, end: LogEnd, micros: i64) -> io::Result<()> {
+        let state = spool.state.borrow().clone();
+        if state.end.is_some() {
+            return Ok(());
+        }
+        let end = LogEnd {
+            trailer: text::truncate(&end.trailer, format::TRAILER_LIMIT).to_owned(),
+            ..end
+        };
+        let mut batch = Batch::new(state.len, micros, 0);
+        self.end_gap(&mut batch);
+        let len = batch.next();
+        batch.end(&end, state.stdout, state.stderr);
+        write_at(spool, state.len, &batch.into_bytes())?;
+        spool.file.sync_all()?;
+        File::open(&spool.house.folder)?.sync_all()?;
+        self.refusing = None;
+        spool.state.send_modify(|state| {
+            state.len = len;
+            state.end = Some(end);
+        });
+        Ok(())
+    }
+
+    /// Why no output can be taken in, as the marker says it.
+    fn why_not(&self, spool: &FileSpool, state: &State) -> Option<&'static str> {
+        if !spool.house.space.is_there() {
+            Some(NO_SPACE)
+        } else if self.holes == Holes::Fail && state.len >= spool.house.cap {
+            Some(NO_HOLES)
+        } else {
+            None
+        }
+    }
+
+    /// Leaves output out, but counts it, and says so once.
+    fn refuse(&mut self, spool: &FileSpool, frames: &[(Source, Bytes)], marker: &str, micros: i64) {
+        let (stdout, stderr) = count(frames);
+        let mut refusing = self.refusing.unwrap_or_default();
+        refusing.stdout += stdout;
+        refusing.stderr += stderr;
+        spool.state.send_if_modified(|state| {
+            state.stdout += stdout;
+            state.stderr += stderr;
+            false
+        });
+        if !refusing.is_marked {
+            // With no byte left on the disk not even the marker fits. It is tried again, and the count comes later anyway.
+            refusing.is_marked = self.note(spool, marker, micros).is_ok();
+        }
+        self.refusing = Some(refusing);
+    }
+
+    fn end_gap(&self, batch: &mut Batch) {
+        if let Some(refusing) = self.refusing {
+            batch.gap(refusing.stdout, refusing.stderr);
+        }
+    }
+
+    fn move_on(&mut self, spool: &FileSpool, before: &State, (stdout, stderr): (u64, u64)) {
+        if self.head.is_none() && before.len >= spool.house.cap / 4 {
+            self.head = Some((before.len, self.position));
+        }
+        let gap = self.refusing.take().unwrap_or_default();
+        self.position += gap.stdout + gap.stderr + stdout + stderr;
+    }
+
+    /// Over the cap, drops the oldest records behind the first quarter, a good deal at once.
+    fn trim(&mut self, spool: &FileSpool) -> io::Result<()> {
+        let cap = spool.house.cap;
+        let state = spool.state.borrow().clone();
+        let kept = state.len - state.hole.len();
+        let Some(head) = self.head.filter(|_| kept > cap) else {
+            return Ok(());
+        };
+        if !self.can_make_holes(spool, state.len) {
+            return Ok(());
+        }
+        let wanted = kept - cap + cap / 16;
+        let hole = grown(spool, &state, head, wanted)?;
+        self.generation += 1;
+        let slot = format::slot(self.generation, &hole);
+        let slot_at = format::slot_offset(self.generation);
+        spool.file.write_all_at(&slot, slot_at)?;
+        // Before the bytes go: after a power cut nobody must take the zeros for records.
+        spool.file.sync_data()?;
+        // And readers know before it happens, so that one who finds zeros finds the reason too.
+        spool.state.send_modify(|state| state.hole = hole);
+        // From its beginning each time: the pages at its former end were only in part in it.
+        spool.house.disk.punch(&spool.file, hole.start..hole.end)
+    }
+
+    fn can_make_holes(&mut self, spool: &FileSpool, len: u64) -> bool {
+        if self.holes == Holes::Untried {
+            // Behind the end there is nothing to lose.
+            let trial = spool.house.disk.punch(&spool.file, len..len + 1);
+            self.holes = if trial.is_ok() {
+                Holes::Work
+            } else {
+                Holes::Fail
+            };
+        }
+        self.holes == Holes::Work
+    }
+}
+
+/// The hole after as many whole records behind it were added as make up `wanted` bytes.
+fn grown(spool: &FileSpool, state: &State, head: (u64, u64), wanted: u64) -> io::Result<Hole> {
+    let mut hole = state.hole;
+    if hole.len() == 0 {
+        let (start, before) = head;
+        hole = Hole {
+            start,
+            end: start,
+            before,
+            ..Hole::default()
+        };
+    }
+    let goal = hole.end + wanted;
+    open::walk(&spool.file, hole.end, state.len, |record| {
+        let (stdout, stderr) = record.counts();
+        hole.end = record.next;
+        hole.stdout += stdout;
+        hole.stderr += stderr;
+        if hole.end < goal {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    })?;
+    Ok(hole)
+}
+
+fn still_open(spool: &FileSpool) -> io::Result<State> {
+    let state = spool.state.borrow().clone();
+    if state.end.is_some() {
+        return Err(io::Error::other("the log is closed"));
+    }
+    Ok(state)
+}
+
+/// Writes a batch at the end of the log and tells readers of it.
+fn write(spool: &FileSpool, batch: Batch, (stdout, stderr): (u64, u64)) -> io::Result<()> {
+    let at = spool.state.borrow().len;
+    let bytes = batch.into_bytes();
+    write_at(spool, at, &bytes)?;
+    spool.state.send_modify(|state| {
+        state.len = at + bytes.len() as u64;
+        state.stdout += stdout;
+        state.stderr += stderr;
+    });
+    Ok(())
+}
+
+/// What was written in part only is taken away again: it could look like a record once others are written over its beginning.
+fn write_at(spool: &FileSpool, at: u64, bytes: &[u8]) -> io::Result<()> {
+    spool.file.write_all_at(bytes, at).inspect_err(|_| {
+        if let Err(error) = spool.file.set_len(at) {
+            log::warn!(error:%; "a part of a log that was not written well stays behind its end");
+        }
+    })
+}
+
+fn count(frames: &[(Source, Bytes)]) -> (u64, u64) {
+    let of = |wanted: Source| {
+        let bytes = frames.iter().filter(|(source, _)| *source == wanted);
+        bytes.map(|(_, bytes)| bytes.len() as u64).sum()
+    };
+    (of(Source::Stdout), of(Source::Stderr))
+}
+
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
+}
