@@ -210,8 +210,9 @@ pub trait ContainerEngine: Send + Sync {
     /// The engine's.
     async fn find_image(&self, image: &ImageRef) -> Result<Option<Image>, EngineError>;
 
-    /// Pulls an image once; progress as lines for people. Dropping the future ends the pull. No deadline: the caller watches
-    /// the progress, each line or silent step (`None`) of which counts as a sign of life.
+    /// Pulls an image once; progress as lines for people. Dropping the future hangs up, which ends the pull, though an engine
+    /// that still waits for the registry's first answer may do so to its end. No deadline: the caller watches the progress,
+    /// each line or silent step (`None`) of which counts as a sign of life.
     ///
     /// # Errors
     /// `NotFound`, `Unauthorized`, `Invalid` are permanent.

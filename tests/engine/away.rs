@@ -196,6 +196,24 @@ async fn a_silent_engine_ends_every_call_at_its_deadline() {
 }
 
 #[tokio::test]
+async fn a_pull_that_is_dropped_hangs_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("engine.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let engine = engine_at(&socket(&path));
+    let image = engine.parse_image("busybox").unwrap();
+    let (progress, _receiver) = mpsc::channel(10);
+
+    let mut asked = tokio::select! {
+        outcome = engine.pull(&image, progress) => panic!("{outcome:?}"),
+        asked = in_time(listener.accept()) => asked.unwrap().0,
+    };
+
+    let mut request = Vec::new();
+    in_time(asked.read_to_end(&mut request)).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_engine_over_tcp_does_all_but_is_not_local() {
     let EngineAddress::Unix(real) = address() else {
         panic!("these tests need an engine at a socket");
