@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use bollard::{
     errors::Error,
     models::{
-        ContainerCreateBody, DeviceRequest, HealthConfig, HostConfig, HostConfigLogConfig, Mount,
-        MountType, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+        ContainerCreateBody, ContainerWaitResponse, DeviceRequest, HealthConfig, HostConfig,
+        HostConfigLogConfig, Mount, MountType, ResourcesUlimits, RestartPolicy,
+        RestartPolicyNameEnum,
     },
     query_parameters::{
         CreateContainerOptions, KillContainerOptions, RemoveContainerOptions,
@@ -93,15 +94,7 @@ impl DockerEngine {
         };
         let id = path_part(&container.0)?;
         let mut answers = self.line.docker()?.wait_container(id, Some(options));
-        match answers.next().await {
-            Some(Ok(ended)) => Ok(ended.status_code),
-            // The client takes an exit code other than 0 for an error.
-            Some(Err(Error::DockerContainerWaitError { code, .. })) => Ok(code),
-            Some(Err(error)) => Err(failure::of_call(error)),
-            None => Err(EngineError::Away(
-                "it closed a wait without an answer".into(),
-            )),
-        }
+        exit_code(answers.next().await)
     }
 
     pub(super) async fn send_signal(
@@ -166,6 +159,28 @@ impl DockerEngine {
             )),
         }
     }
+}
+
+/// What a wait's answer says. An engine that stops waiting itself answers too, with a code below zero: that is no exit.
+fn exit_code(answer: Option<Result<ContainerWaitResponse, Error>>) -> Result<i64, EngineError> {
+    let ended = match answer {
+        Some(Ok(ended)) => ended,
+        // The client takes an exit code other than 0 for an error.
+        Some(Err(Error::DockerContainerWaitError { code, .. })) => return Ok(code),
+        Some(Err(error)) => return Err(failure::of_call(error)),
+        None => {
+            return Err(EngineError::Away(
+                "it closed a wait without an answer".into(),
+            ));
+        }
+    };
+    if ended.status_code >= 0 {
+        return Ok(ended.status_code);
+    }
+    let said = ended.error.and_then(|error| error.message);
+    Err(EngineError::Failed(said.unwrap_or_else(|| {
+        "the engine ended a wait without an exit code".into()
+    })))
 }
 
 /// What the engine is asked to make.
@@ -333,6 +348,29 @@ mod tests {
             (None, None, None)
         );
         assert_eq!(reserved.pids_limit, Some(4_096), "never without this one");
+    }
+
+    #[test]
+    fn only_an_exit_code_is_an_exit() {
+        let answer = |status_code, message: Option<&str>| {
+            let error = message.map(|message| bollard::models::ContainerWaitExitError {
+                message: Some(message.into()),
+            });
+            exit_code(Some(Ok(ContainerWaitResponse { status_code, error })))
+        };
+        let failed = Error::DockerContainerWaitError {
+            error: String::new(),
+            code: 137,
+        };
+
+        assert_eq!(answer(0, None), Ok(0));
+        assert_eq!(exit_code(Some(Err(failed))), Ok(137));
+        assert_eq!(
+            answer(-1, Some("context canceled")),
+            Err(EngineError::Failed("context canceled".into()))
+        );
+        assert!(matches!(answer(-1, None), Err(EngineError::Failed(_))));
+        assert!(matches!(exit_code(None), Err(EngineError::Away(_))));
     }
 
     #[test]

@@ -84,7 +84,7 @@ pub struct ExitFacts {
     pub oom_killed: bool,
     /// By the engine's clock; `None` where it never started.
     pub started_at: Option<SystemTime>,
-    /// By the engine's clock.
+    /// By the engine's clock. May lie before `started_at`, by less than a millisecond, for one that ended at once.
     pub finished_at: Option<SystemTime>,
 }
 
@@ -210,8 +210,9 @@ pub trait ContainerEngine: Send + Sync {
     /// The engine's.
     async fn find_image(&self, image: &ImageRef) -> Result<Option<Image>, EngineError>;
 
-    /// Pulls an image once; progress as lines for people. Dropping the future ends the pull. No deadline: the caller watches
-    /// the progress, each line or silent step (`None`) of which counts as a sign of life.
+    /// Pulls an image once; progress as lines for people. Dropping the future hangs up, which ends the pull, though an engine
+    /// that still waits for the registry's first answer may do so to its end. No deadline: the caller watches the progress,
+    /// each line or silent step (`None`) of which counts as a sign of life.
     ///
     /// # Errors
     /// `NotFound`, `Unauthorized`, `Invalid` are permanent.
@@ -281,7 +282,8 @@ pub trait ContainerEngine: Send + Sync {
     /// The engine's.
     async fn peak_memory(&self, container: &ContainerId) -> Result<Option<u64>, EngineError>;
 
-    /// Everything below `/output` of a container as a tar archive.
+    /// Everything below `/output` of a container as a tar archive. Its paths begin with `output/`; links are entries and are
+    /// not followed, `/output` itself included.
     ///
     /// # Errors
     /// `NotFound`: there is no such folder.

@@ -89,47 +89,64 @@ async fn an_engine_that_comes_is_met_without_a_new_adapter() {
     assert!(engine.info().await.is_ok());
 }
 
-#[tokio::test]
-async fn an_engine_that_breaks_off_is_away() {
-    for answer in [
-        "",
-        "HTTP/1.1 200 OK\r\nContent-Le",
-        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"Id\":",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n40\r\n{\"Id\":",
-        "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 100\r\n\r\n{\"mess",
-    ] {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("engine.sock");
-        let listener = UnixListener::bind(&path).unwrap();
-        let serving = tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut request = [0; 16 * 1024];
-                let _ = stream.read(&mut request).await;
-                let _ = stream.write_all(answer.as_bytes()).await;
-            }
-        });
-        let engine = engine_at(&socket(&path));
+/// An engine that gives this answer to everything, and closes.
+fn answering(path: &Path, answer: &'static str) -> DockerEngine {
+    let listener = UnixListener::bind(path).unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 16 * 1024];
+            let _ = stream.read(&mut request).await;
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    engine_at(&socket(path))
+}
 
-        for (call, outcome) in [
+#[tokio::test]
+async fn an_engine_that_breaks_off_within_its_answer_is_away() {
+    const CUT_HEADS: [&str; 3] = [
+        "",
+        "HTTP/1.1 204 No Con",
+        "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 100\r\n\r\n{\"mess",
+    ];
+    const CUT_BODIES: [&str; 2] = [
+        "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"Id\":",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n40\r\n{\"Id\":",
+    ];
+    let id = ContainerId("ab".into());
+
+    for answer in CUT_HEADS.into_iter().chain(CUT_BODIES) {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = answering(&folder.path().join("engine.sock"), answer);
+        let mut outcomes = vec![
             ("info", in_time(engine.info()).await.err()),
             ("inspect", in_time(engine.inspect("ab")).await.err()),
-            (
-                "start",
-                in_time(engine.start(&ContainerId("ab".into()))).await.err(),
-            ),
-            (
-                "wait",
-                in_time(engine.wait(&ContainerId("ab".into()))).await.err(),
-            ),
-        ] {
-            // A start has no body to be cut off.
-            let complete = call == "start" && answer.starts_with("HTTP/1.1 200 OK\r\nT");
-            let complete = complete || call == "start" && answer.contains("200 OK\r\nContent-Type");
-            let away = matches!(outcome, Some(EngineError::Away(_)));
-            assert!(away || complete, "{answer:?} {call}: {outcome:?}");
+            ("wait", in_time(engine.wait(&id)).await.err()),
+        ];
+        // A start whose success was told has no body to be cut off.
+        if CUT_HEADS.contains(&answer) {
+            outcomes.push(("start", in_time(engine.start(&id)).await.err()));
         }
-        serving.abort();
+
+        for (call, error) in outcomes {
+            let away = matches!(error, Some(EngineError::Away(_)));
+            assert!(away, "{answer:?} {call}: {error:?}");
+        }
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_makes_no_sense_is_a_failure_and_not_an_absence() {
+    let folder = tempfile::tempdir().unwrap();
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+    let engine = answering(&folder.path().join("engine.sock"), answer);
+
+    let outcome = in_time(engine.inspect("ab")).await;
+
+    assert!(
+        matches!(outcome, Err(EngineError::Failed(_))),
+        "{outcome:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -176,6 +193,24 @@ async fn a_silent_engine_ends_every_call_at_its_deadline() {
     assert_deadline!(60, engine.download_output(&id));
     assert_deadline!(120, engine.start(&id));
     holding.abort();
+}
+
+#[tokio::test]
+async fn a_pull_that_is_dropped_hangs_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("engine.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let engine = engine_at(&socket(&path));
+    let image = engine.parse_image("busybox").unwrap();
+    let (progress, _receiver) = mpsc::channel(10);
+
+    let mut asked = tokio::select! {
+        outcome = engine.pull(&image, progress) => panic!("{outcome:?}"),
+        asked = in_time(listener.accept()) => asked.unwrap().0,
+    };
+
+    let mut request = Vec::new();
+    in_time(asked.read_to_end(&mut request)).await.unwrap();
 }
 
 #[tokio::test]
