@@ -3,15 +3,15 @@
 //! They know no tonic, no bollard, no SQL and no files. They hold slots of each other, never addresses, and everything that
 //! must outlive them is in the journal, the spool or the engine.
 
-pub mod journal;
 pub mod engine_watch;
-pub mod images;
-pub mod log_router;
-pub mod registry;
-pub mod session;
 pub mod heartbeat;
-pub mod outbox;
+pub mod images;
 pub mod janitor;
-pub mod servers;
-pub mod task;
+pub mod journal;
+pub mod log_router;
 pub mod news;
+pub mod outbox;
+pub mod registry;
+pub mod servers;
+pub mod session;
+pub mod task;

@@ -5,11 +5,7 @@ mod build;
 mod lifecycle;
 mod tree;
 
-use std::{
-    process,
-    sync::Arc,
-    time::Duration,
-};
+use std::{process, time::Duration};
 
 use actix_rt::System;
 use log::{error, info, warn};
@@ -46,7 +42,11 @@ pub(crate) struct Fatal {
 /// Becomes the worker, until it is told to stop or cannot go on. Ends the process.
 pub fn run(config: &Config, state: StateDir) -> Exit {
     supervision::install_panic_hook();
-    let runtime = match Builder::new_multi_thread().enable_all().thread_name("runtime").build() {
+    let runtime = match Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("runtime")
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return refuse(&StartError::from(error)),
     };
@@ -88,7 +88,10 @@ async fn serve(config: &Config, state: StateDir, runtime: &'static Runtime) -> E
 }
 
 fn signals() -> std::io::Result<(Signal, Signal)> {
-    Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+    Ok((
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    ))
 }
 
 fn gave_up(ended: &Ended) -> Exit {
@@ -97,7 +100,13 @@ fn gave_up(ended: &Ended) -> Exit {
 }
 
 /// In order: no more offers, then what `--on-stop` says, then the children in reverse order. A second signal ends it at once.
-async fn stop(tree: &Tree, config: &Config, name: &str, mut terminate: Signal, mut interrupt: Signal) -> Exit {
+async fn stop(
+    tree: &Tree,
+    config: &Config,
+    name: &str,
+    mut terminate: Signal,
+    mut interrupt: Signal,
+) -> Exit {
     info!(signal = name; "stopping: no new tasks are taken");
     let orderly = async {
         tree.drain(config.process.on_stop).await;
@@ -108,11 +117,11 @@ async fn stop(tree: &Tree, config: &Config, name: &str, mut terminate: Signal, m
     };
     tokio::select! {
         report = orderly => {
-            if report.abandoned.is_empty() {
+            if report.killed.is_empty() {
                 info!("stopped; running containers are left to the next start");
                 Exit::Clean
             } else {
-                warn!(abandoned:? = report.abandoned; "stopped, but not everybody in time");
+                warn!(killed:? = report.killed; "stopped, but not everybody in time");
                 Exit::StopOverdue
             }
         }
@@ -129,7 +138,10 @@ fn hurried() -> Exit {
 /// A last resort beside everything that could hang: ends the process after `time`.
 fn hurry_at(time: Duration) {
     std::thread::spawn(move || {
-        #[expect(clippy::disallowed_methods, reason = "a thread of its own, which waits for nothing else")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a thread of its own, which waits for nothing else"
+        )]
         std::thread::sleep(time);
         error!("the stop took longer than {time:?}; ending now");
         process::exit(i32::from(Exit::StopOverdue.code()));
@@ -138,6 +150,3 @@ fn hurry_at(time: Duration) {
 
 /// Shared by the rooms of the composition root.
 pub(crate) type FatalSender = mpsc::UnboundedSender<Fatal>;
-
-/// Shorthand for what many hold.
-pub(crate) type Shared<T> = Arc<T>;

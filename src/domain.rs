@@ -5,11 +5,11 @@
 pub mod address;
 pub mod admission;
 pub mod backoff;
-pub mod restart;
 pub mod id;
 pub mod log_line;
 pub mod outcome;
 pub mod record;
+pub mod restart;
 pub mod settle;
 pub mod spec;
 pub mod task;

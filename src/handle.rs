@@ -48,8 +48,16 @@ pub struct WorkerHandle {
 impl WorkerHandle {
     /// A door to these.
     #[must_use]
-    pub fn new(registry: Slot<RegistryActor>, logs: Slot<LogRouterActor>, session: Slot<SessionActor>) -> Self {
-        Self { registry, logs, session }
+    pub fn new(
+        registry: Slot<RegistryActor>,
+        logs: Slot<LogRouterActor>,
+        session: Slot<SessionActor>,
+    ) -> Self {
+        Self {
+            registry,
+            logs,
+            session,
+        }
     }
 }
 
@@ -58,12 +66,17 @@ impl Worker for WorkerHandle {
     async fn assign(&self, offer: Offer) -> AssignAnswer {
         let deadline = Instant::now() + ASSIGN;
         let task = offer.spec.id.clone();
-        let assign = AssignTask { offer, deadline: deadline - MARGIN };
+        let assign = AssignTask {
+            offer,
+            deadline: deadline - MARGIN,
+        };
         match self.registry.ask_idempotent(assign, deadline).await {
             Ok(answer) => answer,
             Err(error) => {
                 warn!(task:%, error:%; "an offer could not be judged; it is refused for now");
-                AssignAnswer::Refused("the worker is busy or restarting a part of itself; offer again".into())
+                AssignAnswer::Refused(
+                    "the worker is busy or restarting a part of itself; offer again".into(),
+                )
             }
         }
     }
@@ -71,7 +84,11 @@ impl Worker for WorkerHandle {
     async fn cancel(&self, task: TaskId) -> CancelAnswer {
         let mut tries = 0;
         loop {
-            match self.registry.ask_idempotent(CancelTask(task.clone()), Instant::now() + CANCEL).await {
+            match self
+                .registry
+                .ask_idempotent(CancelTask(task.clone()), Instant::now() + CANCEL)
+                .await
+            {
                 Ok(answer) => return answer,
                 // The registry is being replaced: a cancel is worth a second wait.
                 Err(AskError::Unavailable) if tries == 0 => tries += 1,
@@ -84,14 +101,22 @@ impl Worker for WorkerHandle {
     }
 
     async fn open_log(&self, task: TaskId) -> Result<Box<dyn LogCursor>, LogsError> {
-        match self.logs.ask_idempotent(OpenLog(task), Instant::now() + OPEN_LOG).await {
+        match self
+            .logs
+            .ask_idempotent(OpenLog(task), Instant::now() + OPEN_LOG)
+            .await
+        {
             Ok(answer) => answer,
             Err(_) => Err(LogsError::Unavailable),
         }
     }
 
     async fn master_is_at(&self, master: Option<MasterAddress>) -> Result<(), MoveError> {
-        match self.session.ask_idempotent(MasterIsAt(master), Instant::now() + MOVE).await {
+        match self
+            .session
+            .ask_idempotent(MasterIsAt(master), Instant::now() + MOVE)
+            .await
+        {
             Ok(answer) => answer,
             Err(error) => {
                 warn!(error:%; "a master's call to register could not be handed over; it is tried at the next one");

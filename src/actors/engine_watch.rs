@@ -139,8 +139,18 @@ pub struct EngineWatchActor {
 impl EngineWatchActor {
     /// Watches `engine` for this worker's containers and shows what it sees in `view`.
     #[must_use]
-    pub fn new(engine: Arc<dyn ContainerEngine>, worker: WorkerId, view: Arc<EngineView>, claim: ClaimEngine) -> Self {
-        Self { engine, worker, view, claim }
+    pub fn new(
+        engine: Arc<dyn ContainerEngine>,
+        worker: WorkerId,
+        view: Arc<EngineView>,
+        claim: ClaimEngine,
+    ) -> Self {
+        Self {
+            engine,
+            worker,
+            view,
+            claim,
+        }
     }
 }
 
@@ -184,7 +194,11 @@ impl Watcher {
     }
 
     async fn connect(&self) -> Result<EngineInfo, String> {
-        let info = self.engine.info().await.map_err(|error| error.to_string())?;
+        let info = self
+            .engine
+            .info()
+            .await
+            .map_err(|error| error.to_string())?;
         (self.claim)(&info)?;
         Ok(info)
     }
@@ -248,7 +262,10 @@ impl Watcher {
             }
             EngineStatus::Unknown | EngineStatus::Here(_) => {
                 operator::engine_away(&mut self.outage(), &why);
-                *status = EngineStatus::Away { since: Instant::now(), why };
+                *status = EngineStatus::Away {
+                    since: Instant::now(),
+                    why,
+                };
                 true
             }
         });

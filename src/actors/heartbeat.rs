@@ -68,7 +68,13 @@ impl HeartbeatActor {
     /// Beats towards the master that `sources` show.
     #[must_use]
     pub fn new(master: Arc<dyn Master>, sources: BeatSources, session: Slot<SessionActor>) -> Self {
-        Self { master, sources, session, voice: HeartbeatVoice::default(), failing: false }
+        Self {
+            master,
+            sources,
+            session,
+            voice: HeartbeatVoice::default(),
+            failing: false,
+        }
     }
 
     fn beat(&mut self, ctx: &mut Context<Self>) {
@@ -87,9 +93,12 @@ impl HeartbeatActor {
             let begun = Instant::now();
             (master.heartbeat(&address, beat).await, begun.elapsed())
         };
-        ctx.spawn(sent.into_actor(self).map(move |(result, took), actor, ctx| {
-            actor.beaten(result, took, (load, running.len()), ctx);
-        }));
+        ctx.spawn(
+            sent.into_actor(self)
+                .map(move |(result, took), actor, ctx| {
+                    actor.beaten(result, took, (load, running.len()), ctx);
+                }),
+        );
     }
 
     fn beaten(
@@ -101,10 +110,19 @@ impl HeartbeatActor {
     ) {
         match result {
             Ok(()) => {
-                let mut settle = self.sources.settle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let mut settle = self
+                    .sources
+                    .settle
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner);
                 settle.answered_after(took);
                 drop(settle);
-                operator::heartbeat_sent(self.voice.sent(Instant::now()), load.cpu, load.memory, tasks);
+                operator::heartbeat_sent(
+                    self.voice.sent(Instant::now()),
+                    load.cpu,
+                    load.memory,
+                    tasks,
+                );
                 // A master that was away may have forgotten us, or be another one.
                 if std::mem::take(&mut self.failing) {
                     self.register_again(ctx);
@@ -124,7 +142,10 @@ impl HeartbeatActor {
     fn register_again(&self, ctx: &mut Context<Self>) {
         let session = self.session.clone();
         let ask = async move {
-            if let Err(error) = session.ask_idempotent(RegisterAgain, Instant::now() + ASK).await {
+            if let Err(error) = session
+                .ask_idempotent(RegisterAgain, Instant::now() + ASK)
+                .await
+            {
                 debug!(error:%; "the session did not take the request; the next beat asks again");
             }
         };

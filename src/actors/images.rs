@@ -33,7 +33,11 @@ const PULL_TOTAL: Duration = Duration::from_secs(3_600);
 const PULL_TRIES: u32 = 4;
 
 /// Between two tries.
-const RETRY: Backoff = Backoff { first: Duration::from_millis(500), cap: Duration::from_secs(10), jitter: 0.3 };
+const RETRY: Backoff = Backoff {
+    first: Duration::from_millis(500),
+    cap: Duration::from_secs(10),
+    jitter: 0.3,
+};
 
 /// Progress lines that a slow listener may lag behind before it misses some.
 const PROGRESS_LINES: usize = 256;
@@ -90,21 +94,45 @@ struct Puller {
 impl ImagesActor {
     /// Pulls through `engine`.
     #[must_use]
-    pub fn new(engine: Arc<dyn ContainerEngine>, view: Arc<EngineView>, policy: PullPolicy) -> Self {
+    pub fn new(
+        engine: Arc<dyn ContainerEngine>,
+        view: Arc<EngineView>,
+        policy: PullPolicy,
+    ) -> Self {
         let places = Semaphore::new(PARALLEL_PULLS);
-        Self { puller: Arc::new(Puller { engine, view, policy, places }), pulls: HashMap::new() }
+        Self {
+            puller: Arc::new(Puller {
+                engine,
+                view,
+                policy,
+                places,
+            }),
+            pulls: HashMap::new(),
+        }
     }
 
     fn begin(&mut self, image: ImageRef) -> PullTicket {
-        self.pulls.retain(|_, pull| pull.running.upgrade().is_some());
+        self.pulls
+            .retain(|_, pull| pull.running.upgrade().is_some());
         let (progress, listener) = broadcast::channel(PROGRESS_LINES);
         let puller = Arc::clone(&self.puller);
         let (name, lines) = (image.clone(), progress.clone());
-        let running = async move { puller.get(&name, &lines).await }.boxed().shared();
+        let running = async move { puller.get(&name, &lines).await }
+            .boxed()
+            .shared();
         if let Some(weak) = running.downgrade() {
-            self.pulls.insert(image, Pull { running: weak, progress });
+            self.pulls.insert(
+                image,
+                Pull {
+                    running: weak,
+                    progress,
+                },
+            );
         }
-        PullTicket { image: running, progress: listener }
+        PullTicket {
+            image: running,
+            progress: listener,
+        }
     }
 }
 
@@ -118,10 +146,16 @@ impl Handler<GetImage> for ImagesActor {
     type Result = MessageResult<GetImage>;
 
     fn handle(&mut self, GetImage(image): GetImage, _: &mut Self::Context) -> Self::Result {
-        let running = self.pulls.get(&image).and_then(|pull| Some((pull.running.upgrade()?, pull.progress.subscribe())));
+        let running = self
+            .pulls
+            .get(&image)
+            .and_then(|pull| Some((pull.running.upgrade()?, pull.progress.subscribe())));
         MessageResult(match running {
             // One that is over answers for the moment it was asked in, not for now.
-            Some((running, progress)) if running.peek().is_none() => PullTicket { image: running, progress },
+            Some((running, progress)) if running.peek().is_none() => PullTicket {
+                image: running,
+                progress,
+            },
             Some(_) | None => self.begin(image),
         })
     }
@@ -135,9 +169,16 @@ impl Puller {
             return Ok(found);
         }
         if self.policy == PullPolicy::Never {
-            return Err(format!("{} is not on this machine, and --pull is never", image.0));
+            return Err(format!(
+                "{} is not on this machine, and --pull is never",
+                image.0
+            ));
         }
-        let _place = self.places.acquire().await.map_err(|error| error.to_string())?;
+        let _place = self
+            .places
+            .acquire()
+            .await
+            .map_err(|error| error.to_string())?;
         self.pull(image, lines).await
     }
 
@@ -145,7 +186,9 @@ impl Puller {
         loop {
             match self.engine.find_image(image).await {
                 Ok(found) => return Ok(found),
-                Err(error @ (EngineError::Away(_) | EngineError::Deadline(_))) => ride_out(&self.view, &error).await,
+                Err(error @ (EngineError::Away(_) | EngineError::Deadline(_))) => {
+                    ride_out(&self.view, &error).await
+                }
                 Err(error) => return Err(error.to_string()),
             }
         }
@@ -162,7 +205,9 @@ impl Puller {
             };
             match &error {
                 EngineError::Away(_) => ride_out(&self.view, &error).await,
-                EngineError::NotFound(_) | EngineError::Unauthorized(_) | EngineError::Invalid(_) => {
+                EngineError::NotFound(_)
+                | EngineError::Unauthorized(_)
+                | EngineError::Invalid(_) => {
                     return Err(error.to_string());
                 }
                 EngineError::Deadline(_) | EngineError::Conflict(_) | EngineError::Failed(_) => {}
@@ -172,12 +217,18 @@ impl Puller {
                 return Err(format!("{error} (tried {tries} times)"));
             }
             let delay = RETRY.delay(tries - 1, fastrand::f64());
-            let _ = lines.send(format!("[worker-node] the pull failed: {error}; again in {delay:.1?}"));
+            let _ = lines.send(format!(
+                "[worker-node] the pull failed: {error}; again in {delay:.1?}"
+            ));
             sleep(delay).await;
         }
     }
 
-    async fn pull_once(&self, image: &ImageRef, lines: &broadcast::Sender<String>) -> Result<Image, EngineError> {
+    async fn pull_once(
+        &self,
+        image: &ImageRef,
+        lines: &broadcast::Sender<String>,
+    ) -> Result<Image, EngineError> {
         let (progress, mut steps) = mpsc::channel(16);
         let pull = self.engine.pull(image, progress);
         tokio::pin!(pull);

@@ -78,7 +78,11 @@ impl JanitorActor {
     /// Cleans with `tools`.
     #[must_use]
     pub fn new(tools: Tools) -> Self {
-        Self { tools, strangers: HashMap::new(), cleaning: false }
+        Self {
+            tools,
+            strangers: HashMap::new(),
+            cleaning: false,
+        }
     }
 
     fn round(&mut self, ctx: &mut Context<Self>) {
@@ -92,11 +96,16 @@ impl JanitorActor {
             tools.retire(&snapshot).await;
             snapshot
         };
-        ctx.spawn(retire.into_actor(self).then(|snapshot, actor, _| {
-            let orphans = actor.orphans(&snapshot);
-            let tools = actor.tools.clone();
-            async move { tools.remove_orphans(orphans).await }.into_actor(actor)
-        }).map(|(), actor, _| actor.cleaning = false));
+        ctx.spawn(
+            retire
+                .into_actor(self)
+                .then(|snapshot, actor, _| {
+                    let orphans = actor.orphans(&snapshot);
+                    let tools = actor.tools.clone();
+                    async move { tools.remove_orphans(orphans).await }.into_actor(actor)
+                })
+                .map(|(), actor, _| actor.cleaning = false),
+        );
     }
 
     /// Containers of ours that no unfinished task knows, seen for longer than the grace.
@@ -108,12 +117,19 @@ impl JanitorActor {
             .map(|record| record.spec.id.as_str())
             .collect();
         let listing = self.tools.view.listing().borrow().clone();
-        let strangers: Vec<&Listed> =
-            listing.containers.iter().filter(|listed| !active.contains(listed.ours.task.as_str())).collect();
-        self.strangers.retain(|id, _| strangers.iter().any(|listed| listed.id == *id));
+        let strangers: Vec<&Listed> = listing
+            .containers
+            .iter()
+            .filter(|listed| !active.contains(listed.ours.task.as_str()))
+            .collect();
+        self.strangers
+            .retain(|id, _| strangers.iter().any(|listed| listed.id == *id));
         let mut orphans = Vec::new();
         for listed in strangers {
-            let seen = *self.strangers.entry(listed.id.clone()).or_insert_with(Instant::now);
+            let seen = *self
+                .strangers
+                .entry(listed.id.clone())
+                .or_insert_with(Instant::now);
             if seen.elapsed() >= ORPHAN_GRACE {
                 orphans.push(listed.clone());
             }
@@ -142,9 +158,15 @@ crate::answers_pings!(JanitorActor);
 impl Tools {
     async fn retire(&self, snapshot: &Snapshot) {
         let now = self.clock.now();
-        let done: Vec<&TaskRecord> = snapshot.tasks.iter().filter(|record| record.phase == Phase::Done).collect();
+        let done: Vec<&TaskRecord> = snapshot
+            .tasks
+            .iter()
+            .filter(|record| record.phase == Phase::Done)
+            .collect();
         let old = |record: &TaskRecord| {
-            let age = record.done_at.and_then(|done| now.duration_since(done).ok());
+            let age = record
+                .done_at
+                .and_then(|done| now.duration_since(done).ok());
             age.is_some_and(|age| age >= self.retention.keep)
         };
         for record in done {
@@ -160,11 +182,20 @@ impl Tools {
             warn!(task:%, refused:%; "a finished task could not be retired");
             return;
         }
-        let (spools, outputs, name) = (Arc::clone(&self.spools), Arc::clone(&self.outputs), task.clone());
-        let removed = spawn_blocking(move || spools.remove(&name).and_then(|()| outputs.remove(&name))).await;
+        let (spools, outputs, name) = (
+            Arc::clone(&self.spools),
+            Arc::clone(&self.outputs),
+            task.clone(),
+        );
+        let removed =
+            spawn_blocking(move || spools.remove(&name).and_then(|()| outputs.remove(&name))).await;
         match removed {
-            Ok(Ok(())) => info!(task:%; "the log of a finished task was removed; its retention is over"),
-            Ok(Err(error)) => warn!(task:%, error:%; "the log of a finished task could not be removed"),
+            Ok(Ok(())) => {
+                info!(task:%; "the log of a finished task was removed; its retention is over")
+            }
+            Ok(Err(error)) => {
+                warn!(task:%, error:%; "the log of a finished task could not be removed")
+            }
             Err(error) => warn!(task:%, error:%; "the log of a finished task could not be removed"),
         }
     }
@@ -173,18 +204,28 @@ impl Tools {
         for orphan in orphans {
             let task = orphan.ours.task.escape_debug().to_string();
             match self.engine.remove(&orphan.id, Force::Yes).await {
-                Ok(()) => warn!(container:% = orphan.id, task; "a container of ours that no task knows was removed"),
-                Err(error) => warn!(container:% = orphan.id, task, error:%; "an orphan could not be removed"),
+                Ok(()) => {
+                    warn!(container:% = orphan.id, task; "a container of ours that no task knows was removed")
+                }
+                Err(error) => {
+                    warn!(container:% = orphan.id, task, error:%; "an orphan could not be removed")
+                }
             }
         }
     }
 
     async fn look_at_disk(&self) {
         let free_space = Arc::clone(&self.free_space);
-        let Ok(Ok(free)) = spawn_blocking(move || free_space()).await else { return };
+        let Ok(Ok(free)) = spawn_blocking(move || free_space()).await else {
+            return;
+        };
         let low = self.retention.disk_low;
         let why = (free < low).then(|| {
-            format!("the disk is full: {} MiB are free, {} MiB are needed", free / 1_048_576, low / 1_048_576)
+            format!(
+                "the disk is full: {} MiB are free, {} MiB are needed",
+                free / 1_048_576,
+                low / 1_048_576
+            )
         });
         self.pressure.send_if_modified(|pressure| {
             let changed = pressure.is_some() != why.is_some();

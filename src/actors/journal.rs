@@ -119,7 +119,9 @@ impl Handler<GetSnapshot> for JournalActor {
     fn handle(&mut self, _: GetSnapshot, _: &mut Self::Context) -> Self::Result {
         let (reply, answer) = oneshot::channel();
         let _ = self.jobs.send(Job::Snapshot(reply));
-        Box::pin(async move { answer.await.unwrap_or_else(|_| Err(thread_ended())) }.into_actor(self))
+        Box::pin(
+            async move { answer.await.unwrap_or_else(|_| Err(thread_ended())) }.into_actor(self),
+        )
     }
 }
 
@@ -129,7 +131,9 @@ impl Handler<GetTask> for JournalActor {
     fn handle(&mut self, GetTask(task): GetTask, _: &mut Self::Context) -> Self::Result {
         let (reply, answer) = oneshot::channel();
         let _ = self.jobs.send(Job::Task(task, reply));
-        Box::pin(async move { answer.await.unwrap_or_else(|_| Err(thread_ended())) }.into_actor(self))
+        Box::pin(
+            async move { answer.await.unwrap_or_else(|_| Err(thread_ended())) }.into_actor(self),
+        )
     }
 }
 
@@ -173,7 +177,10 @@ fn with<T>(
     }
 }
 
-fn commit(store: &mut Store, group: &mut Vec<(Vec<Change>, oneshot::Sender<Result<(), CommitError>>)>) {
+fn commit(
+    store: &mut Store,
+    group: &mut Vec<(Vec<Change>, oneshot::Sender<Result<(), CommitError>>)>,
+) {
     if group.is_empty() {
         return;
     }
@@ -214,7 +221,9 @@ impl Records {
     pub async fn commit(&self, changes: Vec<Change>, deadline: Instant) -> Result<(), CommitError> {
         match self.0.ask_idempotent(Commit(changes), deadline).await {
             Ok(answer) => answer,
-            Err(AskError::Unavailable | AskError::Deadline | AskError::Poisoned) => Err(CommitError::Unavailable),
+            Err(AskError::Unavailable | AskError::Deadline | AskError::Poisoned) => {
+                Err(CommitError::Unavailable)
+            }
         }
     }
 
@@ -225,10 +234,15 @@ impl Records {
     pub async fn keep(&self, changes: Vec<Change>) -> Result<(), Refused> {
         let mut attempt = 0;
         loop {
-            match self.commit(changes.clone(), Instant::now() + PATIENCE).await {
+            match self
+                .commit(changes.clone(), Instant::now() + PATIENCE)
+                .await
+            {
                 Ok(()) => return Ok(()),
                 Err(CommitError::Refused(refused)) => return Err(refused),
-                Err(error @ (CommitError::Journal(_) | CommitError::Unavailable)) => pause(&mut attempt, &error).await,
+                Err(error @ (CommitError::Journal(_) | CommitError::Unavailable)) => {
+                    pause(&mut attempt, &error).await
+                }
             }
         }
     }
@@ -237,7 +251,11 @@ impl Records {
     pub async fn snapshot(&self) -> Snapshot {
         let mut attempt = 0;
         loop {
-            match self.0.ask_idempotent(GetSnapshot, Instant::now() + PATIENCE).await {
+            match self
+                .0
+                .ask_idempotent(GetSnapshot, Instant::now() + PATIENCE)
+                .await
+            {
                 Ok(Ok(snapshot)) => return snapshot,
                 Ok(Err(error)) => pause(&mut attempt, &error.into()).await,
                 Err(_) => pause(&mut attempt, &CommitError::Unavailable).await,
@@ -249,10 +267,16 @@ impl Records {
     ///
     /// # Errors
     /// The journal cannot be read before `deadline`.
-    pub async fn find(&self, task: &TaskId, deadline: Instant) -> Result<Option<Known>, CommitError> {
+    pub async fn find(
+        &self,
+        task: &TaskId,
+        deadline: Instant,
+    ) -> Result<Option<Known>, CommitError> {
         match self.0.ask_idempotent(GetTask(task.clone()), deadline).await {
             Ok(answer) => Ok(answer?),
-            Err(AskError::Unavailable | AskError::Deadline | AskError::Poisoned) => Err(CommitError::Unavailable),
+            Err(AskError::Unavailable | AskError::Deadline | AskError::Poisoned) => {
+                Err(CommitError::Unavailable)
+            }
         }
     }
 }

@@ -91,7 +91,9 @@ impl Readers {
     }
 
     fn is_reading(&self, task: &TaskId, container: &ContainerId) -> bool {
-        self.lock().get(task).is_some_and(|reader| reader.container == *container && reader.end.borrow().is_none())
+        self.lock()
+            .get(task)
+            .is_some_and(|reader| reader.container == *container && reader.end.borrow().is_none())
     }
 
     fn end_of(&self, task: &TaskId) -> Option<watch::Receiver<Option<ReadEnd>>> {
@@ -109,8 +111,16 @@ pub struct LogRouterActor {
 impl LogRouterActor {
     /// Keeps logs in `spools`.
     #[must_use]
-    pub fn new(spools: Arc<dyn SpoolStore>, engine: Arc<dyn ContainerEngine>, readers: Arc<Readers>) -> Self {
-        Self { spools, engine, readers }
+    pub fn new(
+        spools: Arc<dyn SpoolStore>,
+        engine: Arc<dyn ContainerEngine>,
+        readers: Arc<Readers>,
+    ) -> Self {
+        Self {
+            spools,
+            engine,
+            readers,
+        }
     }
 }
 
@@ -155,7 +165,11 @@ fn cursor(
 impl Handler<ReadContainer> for LogRouterActor {
     type Result = ResponseActFuture<Self, Result<(), EngineError>>;
 
-    fn handle(&mut self, ReadContainer { task, container }: ReadContainer, _: &mut Self::Context) -> Self::Result {
+    fn handle(
+        &mut self,
+        ReadContainer { task, container }: ReadContainer,
+        _: &mut Self::Context,
+    ) -> Self::Result {
         if self.readers.is_reading(&task, &container) {
             return Box::pin(async { Ok(()) }.into_actor(self));
         }
@@ -178,7 +192,10 @@ impl Handler<ReadContainer> for LogRouterActor {
 impl LogRouterActor {
     fn read(&self, task: TaskId, container: ContainerId, frames: Frames, spool: Arc<dyn Spool>) {
         let mut readers = self.readers.lock();
-        if readers.get(&task).is_some_and(|reader| reader.container == container && reader.end.borrow().is_none()) {
+        if readers
+            .get(&task)
+            .is_some_and(|reader| reader.container == container && reader.end.borrow().is_none())
+        {
             // Two asks met; the first one reads.
             return;
         }
@@ -187,7 +204,14 @@ impl LogRouterActor {
             let how = pump(frames, spool).await;
             ended.send_replace(Some(how));
         });
-        readers.insert(task, Reader { container, end, pump });
+        readers.insert(
+            task,
+            Reader {
+                container,
+                end,
+                pump,
+            },
+        );
     }
 }
 
@@ -221,10 +245,16 @@ async fn pump(frames: Frames, spool: Arc<dyn Spool>) -> ReadEnd {
 impl Handler<FinishReading> for LogRouterActor {
     type Result = ResponseActFuture<Self, ReadEnd>;
 
-    fn handle(&mut self, FinishReading(task): FinishReading, _: &mut Self::Context) -> Self::Result {
+    fn handle(
+        &mut self,
+        FinishReading(task): FinishReading,
+        _: &mut Self::Context,
+    ) -> Self::Result {
         let end = self.readers.end_of(&task);
         let finish = async move {
-            let Some(mut end) = end else { return ReadEnd::NoReader };
+            let Some(mut end) = end else {
+                return ReadEnd::NoReader;
+            };
             match timeout(DRAIN, end.wait_for(Option::is_some)).await {
                 Ok(Ok(how)) => how.unwrap_or(ReadEnd::Broken),
                 Ok(Err(_)) | Err(_) => ReadEnd::Broken,

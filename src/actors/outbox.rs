@@ -5,7 +5,9 @@ mod delivery;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle, WrapFuture};
+use actix::{
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle, WrapFuture,
+};
 use tokio::{
     sync::{Notify, Semaphore, mpsc::UnboundedSender},
     time::Instant,
@@ -105,7 +107,11 @@ impl Default for Patience {
             doubt: Duration::from_secs(300),
             refusals: 8,
             parked: Duration::from_secs(600),
-            backoff: Backoff { first: Duration::from_millis(500), cap: Duration::from_secs(30), jitter: 0.2 },
+            backoff: Backoff {
+                first: Duration::from_millis(500),
+                cap: Duration::from_secs(30),
+                jitter: 0.2,
+            },
         }
     }
 }
@@ -147,11 +153,20 @@ impl OutboxActor {
         if self.under_way.contains_key(&task) {
             return;
         }
-        let delivery = Delivery::new(self.correspondents.clone(), Arc::clone(&self.gates), *record);
+        let delivery = Delivery::new(
+            self.correspondents.clone(),
+            Arc::clone(&self.gates),
+            *record,
+        );
         self.spawn(task, async move { delivery.run().await }, ctx);
     }
 
-    fn spawn(&mut self, task: TaskId, work: impl Future<Output = ()> + 'static, ctx: &mut Context<Self>) {
+    fn spawn(
+        &mut self,
+        task: TaskId,
+        work: impl Future<Output = ()> + 'static,
+        ctx: &mut Context<Self>,
+    ) {
         let name = task.clone();
         let handle = ctx.spawn(work.into_actor(self).map(move |(), actor, ctx| {
             actor.under_way.remove(&name);
@@ -164,21 +179,33 @@ impl OutboxActor {
     fn deliver_next(&mut self, task: &TaskId, ctx: &mut Context<Self>) {
         let waiting = self.again.remove(task);
         if let Some((record, not_before)) = waiting {
-            let delivery = Delivery::new(self.correspondents.clone(), Arc::clone(&self.gates), *record);
-            self.spawn(task.clone(), async move { delivery.again(not_before).await }, ctx);
+            let delivery = Delivery::new(
+                self.correspondents.clone(),
+                Arc::clone(&self.gates),
+                *record,
+            );
+            self.spawn(
+                task.clone(),
+                async move { delivery.again(not_before).await },
+                ctx,
+            );
         }
     }
 
     /// Takes up what the last incarnation, or the last process, left. All of it is due at once.
     fn take_up(&mut self, ctx: &mut Context<Self>) {
         let records = self.correspondents.records.clone();
-        ctx.spawn(async move { records.snapshot().await }.into_actor(self).map(|snapshot, actor, ctx| {
-            for record in snapshot.tasks {
-                if matches!(record.phase, Phase::Ended | Phase::Sealed) {
-                    actor.deliver(Box::new(record), ctx);
-                }
-            }
-        }));
+        ctx.spawn(
+            async move { records.snapshot().await }
+                .into_actor(self)
+                .map(|snapshot, actor, ctx| {
+                    for record in snapshot.tasks {
+                        if matches!(record.phase, Phase::Ended | Phase::Sealed) {
+                            actor.deliver(Box::new(record), ctx);
+                        }
+                    }
+                }),
+        );
     }
 
     /// A master that has just registered us may take what it refused before.
@@ -218,7 +245,11 @@ impl Handler<Deliver> for OutboxActor {
 impl Handler<DeliverAgain> for OutboxActor {
     type Result = ();
 
-    fn handle(&mut self, DeliverAgain { record, not_before }: DeliverAgain, ctx: &mut Self::Context) {
+    fn handle(
+        &mut self,
+        DeliverAgain { record, not_before }: DeliverAgain,
+        ctx: &mut Self::Context,
+    ) {
         let task = record.spec.id.clone();
         self.again.insert(task.clone(), (record, not_before));
         if !self.under_way.contains_key(&task) {

@@ -14,13 +14,14 @@ use std::{
 };
 
 use actix::{
-    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult, StreamHandler, WrapFuture,
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult, StreamHandler,
+    WrapFuture,
 };
 use log::warn;
 use tokio::{sync::watch, time::Instant};
 
-pub use self::{admit::AssignTask, cancel::CancelTask, entry::TaskNews, launch::TaskDirectory};
 use self::entry::{Entry, Standing};
+pub use self::{admit::AssignTask, cancel::CancelTask, entry::TaskNews, launch::TaskDirectory};
 use super::{
     engine_watch::EngineView,
     journal::Records,
@@ -142,23 +143,47 @@ enum Readiness {
 impl RegistryActor {
     /// Registers the tasks of one worker. `desk` brings news of them, `board` shows them to the heartbeat.
     #[must_use]
-    pub fn new(peers: RegistryPeers, rules: AdmissionRules, board: Board, desk: NewsDesk<TaskNews>) -> Self {
+    pub fn new(
+        peers: RegistryPeers,
+        rules: AdmissionRules,
+        board: Board,
+        desk: NewsDesk<TaskNews>,
+    ) -> Self {
         let ledger = Ledger::new(rules.totals, rules.max_tasks);
-        Self { peers, rules, board, desk, ledger, tasks: HashMap::new(), early_cancels: HashSet::new(), readiness: Readiness::Loading }
+        Self {
+            peers,
+            rules,
+            board,
+            desk,
+            ledger,
+            tasks: HashMap::new(),
+            early_cancels: HashSet::new(),
+            readiness: Readiness::Loading,
+        }
     }
 
     fn load(&mut self, ctx: &mut Context<Self>) {
         let records = self.peers.records.clone();
-        ctx.spawn(async move { records.snapshot().await }.into_actor(self).map(|snapshot, actor, ctx| {
-            actor.loaded(snapshot, ctx);
-        }));
+        ctx.spawn(
+            async move { records.snapshot().await }
+                .into_actor(self)
+                .map(|snapshot, actor, ctx| {
+                    actor.loaded(snapshot, ctx);
+                }),
+        );
     }
 
     fn loaded(&mut self, snapshot: Snapshot, ctx: &mut Context<Self>) {
         self.early_cancels.extend(snapshot.early_cancels);
         let known = snapshot.tasks.iter().map(|record| record.spec.id.clone());
-        let known: HashSet<_> = known.chain(snapshot.tombstones.into_iter().map(|stone| stone.task)).collect();
-        for record in snapshot.tasks.into_iter().filter(|record| record.phase != Phase::Done) {
+        let known: HashSet<_> = known
+            .chain(snapshot.tombstones.into_iter().map(|stone| stone.task))
+            .collect();
+        for record in snapshot
+            .tasks
+            .into_iter()
+            .filter(|record| record.phase != Phase::Done)
+        {
             self.hold(Entry::of_record(&record));
             self.launch_again(&record, ctx);
         }
@@ -177,11 +202,18 @@ impl RegistryActor {
                 Ok(listing) => Arc::clone(&listing.containers),
                 Err(_) => Arc::default(),
             };
-            let labelled = containers.iter().filter_map(|listed| listed.record.as_deref());
-            let unknown: Vec<_> = labelled.filter(|record| !known.contains(&record.spec.id)).cloned().collect();
+            let labelled = containers
+                .iter()
+                .filter_map(|listed| listed.record.as_deref());
+            let unknown: Vec<_> = labelled
+                .filter(|record| !known.contains(&record.spec.id))
+                .cloned()
+                .collect();
             for record in &unknown {
                 // A duplicate is two containers of one task: the journal keeps the first.
-                let _ = records.keep(vec![Change::Accept(Box::new(record.clone()))]).await;
+                let _ = records
+                    .keep(vec![Change::Accept(Box::new(record.clone()))])
+                    .await;
             }
             unknown
         };
@@ -214,12 +246,20 @@ impl RegistryActor {
 
     /// Puts the present state on the heartbeat's board.
     fn show(&self) {
-        let running = self.tasks.values().filter(|entry| entry.standing != Standing::Accepting);
-        self.board.send_replace(Arc::new(running.map(Entry::as_running).collect()));
+        let running = self
+            .tasks
+            .values()
+            .filter(|entry| entry.standing != Standing::Accepting);
+        self.board
+            .send_replace(Arc::new(running.map(Entry::as_running).collect()));
     }
 
     fn settle_time(&self) -> Duration {
-        self.peers.settle.lock().unwrap_or_else(PoisonError::into_inner).now()
+        self.peers
+            .settle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .now()
     }
 }
 
@@ -256,10 +296,14 @@ impl RegistryActor {
 
     /// Tells the task, which cleans up after itself.
     fn delivered(&mut self, task: &TaskId, ctx: &mut Context<Self>) {
-        let Some(slot) = self.tasks.get(task).and_then(|entry| entry.slot.clone()) else { return };
+        let Some(slot) = self.tasks.get(task).and_then(|entry| entry.slot.clone()) else {
+            return;
+        };
         let tell = async move {
             // A task that is being restarted reads the same in the journal.
-            let _ = slot.ask_idempotent(ResultDelivered, Instant::now() + TELL).await;
+            let _ = slot
+                .ask_idempotent(ResultDelivered, Instant::now() + TELL)
+                .await;
         };
         ctx.spawn(tell.into_actor(self));
     }
@@ -274,7 +318,10 @@ impl RegistryActor {
             outputs: Outputs::default(),
             notes: Vec::new(),
         };
-        let change = Change::Ended { task: task.clone(), ending: Box::new(ending) };
+        let change = Change::Ended {
+            task: task.clone(),
+            ending: Box::new(ending),
+        };
         let read = async move {
             // Refused: it had ended before, and that end stands.
             let _ = records.keep(vec![change]).await;
@@ -283,7 +330,9 @@ impl RegistryActor {
         ctx.spawn(read.into_actor(self).map(|known, actor, ctx| match known {
             Ok(Some(Known::Record(record))) => actor.launch_again(&record, ctx),
             Ok(Some(Known::Retired(_)) | None) => {}
-            Err(error) => warn!(error:%; "a task that failed internally cannot be read from the journal"),
+            Err(error) => {
+                warn!(error:%; "a task that failed internally cannot be read from the journal")
+            }
         }));
     }
 }
@@ -297,7 +346,9 @@ impl Handler<GetSealing> for RegistryActor {
             Some(entry) if Instant::now() < entry.acknowledged + settle => {
                 Sealing::NotBefore(entry.acknowledged + settle)
             }
-            Some(entry) => Sealing::Now { cancelled: entry.cancelled },
+            Some(entry) => Sealing::Now {
+                cancelled: entry.cancelled,
+            },
             None => Sealing::Now { cancelled: false },
         })
     }

@@ -22,7 +22,10 @@ impl ServersActor {
     /// Serves by `serve`, anew in every incarnation, until `stop` or the actor's own end.
     #[must_use]
     pub fn new(serve: Serve, stop: &CancellationToken) -> Self {
-        Self { serve, stop: stop.child_token() }
+        Self {
+            serve,
+            stop: stop.child_token(),
+        }
     }
 }
 
@@ -44,7 +47,10 @@ impl Actor for ServersActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         // On the shared runtime, not on this arbiter: calls must not wait for each other.
-        let mut running = Running { stop: self.stop.clone(), task: tokio::spawn((self.serve)(self.stop.clone())) };
+        let mut running = Running {
+            stop: self.stop.clone(),
+            task: tokio::spawn((self.serve)(self.stop.clone())),
+        };
         let served = async move { (&mut running.task).await };
         ctx.spawn(served.into_actor(self).map(|served, actor, ctx| {
             if actor.stop.is_cancelled() {

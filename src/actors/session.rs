@@ -3,7 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseActFuture, SpawnHandle, WrapFuture};
+use actix::{
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseActFuture, SpawnHandle,
+    WrapFuture,
+};
 use log::warn;
 use tokio::{sync::watch, time::sleep};
 
@@ -18,7 +21,11 @@ use crate::{
 };
 
 /// Between two tries to register. A master that comes back calls us itself, so the cap can be long.
-const RETRY: Backoff = Backoff { first: Duration::from_millis(500), cap: Duration::from_secs(15), jitter: 0.2 };
+const RETRY: Backoff = Backoff {
+    first: Duration::from_millis(500),
+    cap: Duration::from_secs(15),
+    jitter: 0.2,
+};
 
 /// The setting that holds the address learnt from a master.
 pub const LEARNT_ADDRESS: &str = "master.address";
@@ -57,7 +64,10 @@ impl MasterView {
     /// Begins at an address.
     #[must_use]
     pub fn new(address: MasterAddress) -> Self {
-        Self { address: watch::Sender::new(address), registered: watch::Sender::new(false) }
+        Self {
+            address: watch::Sender::new(address),
+            registered: watch::Sender::new(false),
+        }
     }
 
     /// Where the master is now.
@@ -94,7 +104,15 @@ impl SessionActor {
         records: Records,
         (configured, pin): (MasterAddress, Pin),
     ) -> Self {
-        Self { master, view, registration, records, configured, pin, registering: None }
+        Self {
+            master,
+            view,
+            registration,
+            records,
+            configured,
+            pin,
+            registering: None,
+        }
     }
 
     /// Begins anew: an attempt that is waiting or under way is for an older wish.
@@ -107,9 +125,11 @@ impl SessionActor {
             view: Arc::clone(&self.view),
             registration: self.registration.clone(),
         };
-        let handle = ctx.spawn(async move { attempts.run().await }.into_actor(self).map(|(), actor, _| {
-            actor.registering = None;
-        }));
+        let handle = ctx.spawn(async move { attempts.run().await }.into_actor(self).map(
+            |(), actor, _| {
+                actor.registering = None;
+            },
+        ));
         self.registering = Some(handle);
     }
 }
@@ -161,8 +181,14 @@ impl SessionActor {
     fn remember(&self, address: MasterAddress, ctx: &mut Context<Self>) {
         let records = self.records.clone();
         let settings = vec![
-            Change::Set { key: LEARNT_ADDRESS.into(), value: address.0 },
-            Change::Set { key: LEARNT_UNDER.into(), value: self.configured.0.clone() },
+            Change::Set {
+                key: LEARNT_ADDRESS.into(),
+                value: address.0,
+            },
+            Change::Set {
+                key: LEARNT_UNDER.into(),
+                value: self.configured.0.clone(),
+            },
         ];
         let keep = async move {
             if let Err(refused) = records.keep(settings).await {
@@ -187,7 +213,11 @@ impl Attempts {
         let (mut refused, mut away) = (Outage::default(), Outage::default());
         loop {
             let address = self.view.address();
-            match self.master.register(&address, self.registration.clone()).await {
+            match self
+                .master
+                .register(&address, self.registration.clone())
+                .await
+            {
                 Ok(()) => {
                     operator::registered(&address, &self.registration);
                     self.view.registered.send_replace(true);

@@ -10,18 +10,17 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle, WrapFuture};
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle,
+    WrapFuture,
+};
 use log::debug;
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc::UnboundedSender};
 
 use super::{
-    engine_watch::EngineView,
-    images::ImagesActor,
-    journal::Records,
-    log_router::LogRouterActor,
-    outbox::OutboxActor,
-    registry::TaskNews,
+    engine_watch::EngineView, images::ImagesActor, journal::Records, log_router::LogRouterActor,
+    outbox::OutboxActor, registry::TaskNews,
 };
 use crate::{
     domain::{
@@ -48,7 +47,11 @@ pub fn container_name(worker: &WorkerId, task: &TaskId, attempt: Attempt) -> Con
     hash.update(task.as_str().as_bytes());
     hash.update(attempt.to_be_bytes());
     let digest = hash.finalize();
-    let short: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let short: String = digest
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     ContainerName(format!("wn-{worker}-{short}"))
 }
 
@@ -161,9 +164,18 @@ impl TaskActor {
         self.enter(state, effects, Some(before), ctx);
     }
 
-    fn enter(&mut self, state: State, effects: Vec<Effect>, before: Option<&'static str>, ctx: &mut Context<Self>) {
+    fn enter(
+        &mut self,
+        state: State,
+        effects: Vec<Effect>,
+        before: Option<&'static str>,
+        ctx: &mut Context<Self>,
+    ) {
         if before != Some(state.word()) {
-            let _ = self.env.news.send(TaskNews::Moved(self.id().clone(), state.word()));
+            let _ = self
+                .env
+                .news
+                .send(TaskNews::Moved(self.id().clone(), state.word()));
             self.say(&state);
         }
         self.state = Some(state);
@@ -177,7 +189,9 @@ impl TaskActor {
             State::Accepted => {}
             State::Pulling => operator::task_starting(self.id(), self.record.attempt),
             State::Creating { .. } => operator::task_creating(self.id()),
-            State::Starting { container, .. } => operator::task_container_starting(self.id(), container),
+            State::Starting { container, .. } => {
+                operator::task_container_starting(self.id(), container)
+            }
             State::Running { .. } => operator::task_running(self.id()),
             State::Stopping { .. }
             | State::Collecting { .. }
@@ -208,8 +222,15 @@ impl TaskActor {
     }
 
     /// Runs work on the context; its result comes back as an event. It dies with the actor.
-    fn run(&self, work: impl Future<Output = Event> + 'static, ctx: &mut Context<Self>) -> SpawnHandle {
-        ctx.spawn(work.into_actor(self).map(|event, actor, ctx| actor.advance(event, ctx)))
+    fn run(
+        &self,
+        work: impl Future<Output = Event> + 'static,
+        ctx: &mut Context<Self>,
+    ) -> SpawnHandle {
+        ctx.spawn(
+            work.into_actor(self)
+                .map(|event, actor, ctx| actor.advance(event, ctx)),
+        )
     }
 
     fn take_back(&mut self, ctx: &mut Context<Self>) {
@@ -241,11 +262,14 @@ impl TaskActor {
             let found = env.look_at(&record).await;
             (spool, record, found)
         };
-        ctx.spawn(look.into_actor(self).map(|(spool, record, found), actor, ctx| {
-            actor.spool = Some(spool);
-            actor.record = record;
-            actor.resume(found, ctx);
-        }));
+        ctx.spawn(
+            look.into_actor(self)
+                .map(|(spool, record, found), actor, ctx| {
+                    actor.spool = Some(spool);
+                    actor.record = record;
+                    actor.resume(found, ctx);
+                }),
+        );
     }
 
     fn resume(&mut self, found: Found, ctx: &mut Context<Self>) {
@@ -267,12 +291,15 @@ impl TaskActor {
 
     fn impossible(&self) -> Option<String> {
         let spec = &self.record.spec;
-        spec.check(&self.env.totals).err().map(|impossible| impossible.to_string()).or_else(|| {
-            let name = self.env.engine.parse_image(&spec.image);
-            name.err().map(|reason| format!("the image name {:?} is not valid: {reason}", spec.image))
-        })
+        spec.check(&self.env.totals)
+            .err()
+            .map(|impossible| impossible.to_string())
+            .or_else(|| {
+                let name = self.env.engine.parse_image(&spec.image);
+                name.err()
+                    .map(|reason| format!("the image name {:?} is not valid: {reason}", spec.image))
+            })
     }
-
 }
 
 impl Actor for TaskActor {

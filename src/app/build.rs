@@ -3,7 +3,6 @@
 use std::{
     io,
     net::SocketAddr,
-    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -26,7 +25,7 @@ use crate::{
     exit::Exit,
     grpc::{client::GrpcMaster, convert::TaskMessageCodec},
     journal::SqliteJournal,
-    outputs::OutputFolders,
+    outputs::{OutputFolders, Quotas},
     ports::{
         clock::{Clock, SystemClock},
         engine::ContainerEngine,
@@ -76,7 +75,9 @@ impl StartError {
                 _ => Exit::Usage,
             },
             Self::Engine(_) => Exit::Usage,
-            Self::Journal(JournalError::Full(_) | JournalError::Broken(_)) | Self::Io(_) => Exit::Unexpected,
+            Self::Journal(JournalError::Full(_) | JournalError::Broken(_)) | Self::Io(_) => {
+                Exit::Unexpected
+            }
         }
     }
 }
@@ -104,7 +105,11 @@ pub(super) struct Built {
 }
 
 impl Built {
-    pub(super) async fn new(config: &Config, state: StateDir, fatal: FatalSender) -> Result<Self, StartError> {
+    pub(super) async fn new(
+        config: &Config,
+        state: StateDir,
+        fatal: FatalSender,
+    ) -> Result<Self, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (open_journal, snapshot) = journal(&state, &clock)?;
         let listener = listen(&config.cluster.listen).await?;
@@ -112,7 +117,10 @@ impl Built {
         operator::listening(bound);
         let sampler = MachineSampler::new(state.path())?;
         let totals = sampler.totals()?;
-        let limits = spool::Limits { cap: config.state.spool_cap, ..spool::Limits::default() };
+        let limits = spool::Limits {
+            cap: config.state.spool_cap,
+            ..spool::Limits::default()
+        };
         let spools = FileSpools::open(&state.folder("logs")?, limits, Arc::clone(&clock))?;
         let folder = state.path().to_owned();
         Ok(Self {
@@ -120,7 +128,10 @@ impl Built {
             master_address: master_address(config, &snapshot),
             engine: engine(config)?,
             claim: claim(config, fatal),
-            outputs: Arc::new(OutputFolders::open(&output_root(config, &state)?)?),
+            outputs: Arc::new(OutputFolders::open(
+                &state.path().join("outputs"),
+                Quotas::default(),
+            )?),
             lifecycle: Lifecycle::open(state.path(), Arc::clone(&clock))?,
             config: config.clone(),
             clock,
@@ -136,13 +147,12 @@ impl Built {
     }
 }
 
-fn output_root(_: &Config, state: &StateDir) -> Result<PathBuf, StartError> {
-    Ok(state.path().join("outputs"))
-}
-
 /// Opens the journal once to see that it can be used, and reads what the start depends on. The actor's first incarnation takes
 /// this very one over; later ones open it anew.
-fn journal(state: &StateDir, clock: &Arc<dyn Clock>) -> Result<(OpenJournal, Snapshot), StartError> {
+fn journal(
+    state: &StateDir,
+    clock: &Arc<dyn Clock>,
+) -> Result<(OpenJournal, Snapshot), StartError> {
     let path = state.path().join("journal.db");
     let opened = SqliteJournal::open(&path, Arc::clone(clock))?;
     if let Some(aside) = &opened.set_aside {
@@ -179,12 +189,18 @@ async fn listen(address: &ListenAddress) -> Result<TcpListener, StartError> {
             break;
         }
     }
-    Err(StartError::Listen { address: address.to_string(), source: last })
+    Err(StartError::Listen {
+        address: address.to_string(),
+        source: last,
+    })
 }
 
 fn explain(address: SocketAddr, error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::AddrInUse {
-        let text = format!("port {} is in use by another process; stop that one, or give another -port", address.port());
+        let text = format!(
+            "port {} is in use by another process; stop that one, or give another -port",
+            address.port()
+        );
         return io::Error::new(io::ErrorKind::AddrInUse, text);
     }
     error
@@ -192,7 +208,13 @@ fn explain(address: SocketAddr, error: io::Error) -> io::Error {
 
 /// The address that a master taught us wins while the `-master` value under which it did is the same.
 fn master_address(config: &Config, snapshot: &Snapshot) -> MasterAddress {
-    let setting = |name: &str| snapshot.settings.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let setting = |name: &str| {
+        snapshot
+            .settings
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    };
     let configured = &config.cluster.master;
     match (setting(LEARNT_ADDRESS), setting(LEARNT_UNDER)) {
         (Some(learnt), Some(under))
@@ -213,9 +235,21 @@ fn master_address(config: &Config, snapshot: &Snapshot) -> MasterAddress {
 }
 
 fn engine(config: &Config) -> Result<Arc<dyn ContainerEngine>, StartError> {
-    let address = config.tasks.engine.to_string().parse().map_err(|error| StartError::Engine(format!("{error}")))?;
-    let options = EngineOptions { network: config.tasks.network.clone(), ..EngineOptions::default() };
-    Ok(Arc::new(DockerEngine::connect(&address, Arc::new(TaskMessageCodec), options)))
+    let address = config
+        .tasks
+        .engine
+        .to_string()
+        .parse()
+        .map_err(|error| StartError::Engine(format!("{error}")))?;
+    let options = EngineOptions {
+        network: config.tasks.network.clone(),
+        ..EngineOptions::default()
+    };
+    Ok(Arc::new(DockerEngine::connect(
+        &address,
+        Arc::new(TaskMessageCodec),
+        options,
+    )))
 }
 
 /// One worker of a name on an engine: the lock is taken at the first connection and kept. Another engine behind the same
@@ -243,13 +277,24 @@ fn claim(config: &Config, fatal: FatalSender) -> ClaimEngine {
 }
 
 fn tell(fatal: &FatalSender, error: &EngineLockError) {
-    let _ = fatal.send(Fatal { exit: error.exit(), message: error.to_string() });
+    let _ = fatal.send(Fatal {
+        exit: error.exit(),
+        message: error.to_string(),
+    });
 }
 
 fn sample(sampler: MachineSampler) -> SampleLoad {
     let sampler = Mutex::new(sampler);
     Arc::new(move || {
-        let sample = sampler.lock().unwrap_or_else(PoisonError::into_inner).sample();
-        Load { cpu: sample.cpu, memory: sample.memory, storage: sample.storage, gpu: sample.gpu }
+        let sample = sampler
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .sample();
+        Load {
+            cpu: sample.cpu,
+            memory: sample.memory,
+            storage: sample.storage,
+            gpu: sample.gpu,
+        }
     })
 }

@@ -27,13 +27,15 @@ impl Lifecycle {
     pub(super) fn open(folder: &Path, clock: Arc<dyn Clock>) -> io::Result<Self> {
         let history = History::open(folder)?;
         let (events, queue) = mpsc::channel::<HistoryEvent>();
-        thread::Builder::new().name("history".into()).spawn(move || {
-            for event in queue {
-                if let Err(error) = history.append(&event) {
-                    warn!(error:%; "a lifecycle event is not in the history");
+        thread::Builder::new()
+            .name("history".into())
+            .spawn(move || {
+                for event in queue {
+                    if let Err(error) = history.append(&event) {
+                        warn!(error:%; "a lifecycle event is not in the history");
+                    }
                 }
-            }
-        })?;
+            })?;
         Ok(Self { events, clock })
     }
 

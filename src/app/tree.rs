@@ -28,7 +28,8 @@ use crate::{
         news::{NewsDesk, news},
         outbox::{Correspondents, OutboxActor, Patience},
         registry::{
-            AdmissionRules, Board, Drain, RegistryActor, RegistryPeers, StopAll, TaskDirectory, TaskNews,
+            AdmissionRules, Board, Drain, RegistryActor, RegistryPeers, StopAll, TaskDirectory,
+            TaskNews,
         },
         servers::{Serve, ServersActor},
         session::{MasterView, Pin, SessionActor},
@@ -118,7 +119,9 @@ impl Beside {
             master_view: Arc::new(MasterView::new(built.master_address.clone())),
             readers: Arc::default(),
             board: Arc::new(watch::Sender::new(Arc::default())),
-            settle: Arc::new(Mutex::new(SettleTime::new(built.config.cluster.settle_time))),
+            settle: Arc::new(Mutex::new(SettleTime::new(
+                built.config.cluster.settle_time,
+            ))),
             directory: Arc::default(),
             pressure: Arc::new(watch::Sender::new(None)),
             supervisor: watch::Sender::new(None),
@@ -136,8 +139,13 @@ impl Tree {
         let stop_serving = CancellationToken::new();
         let (registry, board) = (places.registry.0.clone(), Arc::clone(&beside.board));
         let announce = beside.supervisor.clone();
-        let specs = Wiring { built: &built, beside: &beside }.specs(places, &stop_serving);
-        let mut builder = SupervisorActor::builder(options(&built, runtime)).events(built.lifecycle.listener());
+        let specs = Wiring {
+            built: &built,
+            beside: &beside,
+        }
+        .specs(places, &stop_serving);
+        let mut builder =
+            SupervisorActor::builder(options(&built, runtime)).events(built.lifecycle.listener());
         for spec in specs {
             builder = builder.child(spec);
         }
@@ -145,26 +153,43 @@ impl Tree {
         announce.send_replace(Some(supervisor.clone()));
         // The state folder's lock is held until the process ends.
         std::mem::forget(built);
-        Self { supervisor, registry, board, stop_serving }
+        Self {
+            supervisor,
+            registry,
+            board,
+            stop_serving,
+        }
     }
 
     /// Refuses offers, and lets or makes the tasks end as `--on-stop` says.
     pub(super) async fn drain(&self, on_stop: OnStop) {
         let drain = Drain("the worker is stopping".into());
-        if let Err(error) = self.registry.ask_idempotent(drain, Instant::now() + ASK).await {
+        if let Err(error) = self
+            .registry
+            .ask_idempotent(drain, Instant::now() + ASK)
+            .await
+        {
             warn!(error:%; "the registry could not be told to refuse new tasks");
         }
         match on_stop {
             OnStop::Leave => return,
             OnStop::Drain => info!("waiting for running tasks (--on-stop drain)"),
             OnStop::Stop => {
-                if let Err(error) = self.registry.ask_idempotent(StopAll, Instant::now() + ASK).await {
+                if let Err(error) = self
+                    .registry
+                    .ask_idempotent(StopAll, Instant::now() + ASK)
+                    .await
+                {
                     warn!(error:%; "the running tasks could not be told to stop");
                 }
             }
         }
         // The sender lives as long as the board.
-        let _ = self.board.subscribe().wait_for(|running| running.is_empty()).await;
+        let _ = self
+            .board
+            .subscribe()
+            .wait_for(|running| running.is_empty())
+            .await;
     }
 
     /// Streams first, then the children in reverse order.
@@ -178,7 +203,7 @@ fn options(built: &Built, runtime: &'static Runtime) -> SupervisorOptions {
     SupervisorOptions {
         restarts: match built.config.process.when_subsystem_fails {
             WhenSubsystemFails::Restart => Restarts::Automatic,
-            WhenSubsystemFails::End => Restarts::Never,
+            WhenSubsystemFails::EndProcess => Restarts::Never,
         },
         arbiters: Arc::new(move || Arbiter::try_with_tokio_rt(move || Ok(runtime))),
         ..SupervisorOptions::default()
@@ -195,8 +220,11 @@ impl Wiring<'_> {
     /// All children in start order.
     fn specs(&self, places: Places, stop_serving: &CancellationToken) -> Vec<ChildSpec> {
         let records = Records(places.journal.0.clone());
-        let handle =
-            WorkerHandle::new(places.registry.0.clone(), places.log_router.0.clone(), places.session.0.clone());
+        let handle = WorkerHandle::new(
+            places.registry.0.clone(),
+            places.log_router.0.clone(),
+            places.session.0.clone(),
+        );
         let env = self.task_env(&places, &records);
         let peers = self.registry_peers(&places, &records, &env);
         let correspondents = self.correspondents(&places, &records);
@@ -208,7 +236,9 @@ impl Wiring<'_> {
             self.registry(places.registry.1, peers),
             self.session(places.session.1, records.clone()),
             self.heartbeat(places.heartbeat.1, places.session.0),
-            spec(places.outbox.1, move || OutboxActor::new(correspondents.clone())),
+            spec(places.outbox.1, move || {
+                OutboxActor::new(correspondents.clone())
+            }),
             self.janitor(places.janitor.1, records),
             self.servers(places.servers.1, handle, stop_serving),
         ]
@@ -216,7 +246,9 @@ impl Wiring<'_> {
 
     fn journal(&self, seat: Seat<JournalActor>) -> ChildSpec {
         let open = Arc::clone(&self.built.open_journal);
-        ChildSpec::new(seat, move |_| JournalActor::new(Arc::clone(&open)).map_err(StartError::new))
+        ChildSpec::new(seat, move |_| {
+            JournalActor::new(Arc::clone(&open)).map_err(StartError::new)
+        })
     }
 
     fn engine_watch(&self, seat: Seat<EngineWatchActor>) -> ChildSpec {
@@ -224,24 +256,43 @@ impl Wiring<'_> {
         let worker = self.built.config.cluster.worker.clone();
         let (view, claim) = (Arc::clone(&self.beside.view), Arc::clone(&self.built.claim));
         spec(seat, move || {
-            EngineWatchActor::new(Arc::clone(&engine), worker.clone(), Arc::clone(&view), Arc::clone(&claim))
+            EngineWatchActor::new(
+                Arc::clone(&engine),
+                worker.clone(),
+                Arc::clone(&view),
+                Arc::clone(&claim),
+            )
         })
     }
 
     fn images(&self, seat: Seat<ImagesActor>) -> ChildSpec {
-        let (engine, view) = (Arc::clone(&self.built.engine), Arc::clone(&self.beside.view));
+        let (engine, view) = (
+            Arc::clone(&self.built.engine),
+            Arc::clone(&self.beside.view),
+        );
         let policy = match self.built.config.tasks.pull {
             PullPolicy::Missing => images::PullPolicy::Missing,
             PullPolicy::Always => images::PullPolicy::Always,
             PullPolicy::Never => images::PullPolicy::Never,
         };
-        spec(seat, move || ImagesActor::new(Arc::clone(&engine), Arc::clone(&view), policy))
+        spec(seat, move || {
+            ImagesActor::new(Arc::clone(&engine), Arc::clone(&view), policy)
+        })
     }
 
     fn log_router(&self, seat: Seat<LogRouterActor>) -> ChildSpec {
-        let (spools, engine) = (Arc::clone(&self.built.spools), Arc::clone(&self.built.engine));
+        let (spools, engine) = (
+            Arc::clone(&self.built.spools),
+            Arc::clone(&self.built.engine),
+        );
         let readers = Arc::clone(&self.beside.readers);
-        spec(seat, move || LogRouterActor::new(Arc::clone(&spools), Arc::clone(&engine), Arc::clone(&readers)))
+        spec(seat, move || {
+            LogRouterActor::new(
+                Arc::clone(&spools),
+                Arc::clone(&engine),
+                Arc::clone(&readers),
+            )
+        })
     }
 
     fn registry(&self, seat: Seat<RegistryActor>, peers: RegistryPeers) -> ChildSpec {
@@ -251,11 +302,16 @@ impl Wiring<'_> {
             engine_patience: ENGINE_PATIENCE,
         };
         let (board, desk) = (Arc::clone(&self.beside.board), self.beside.desk.clone());
-        spec(seat, move || RegistryActor::new(peers.clone(), rules, Arc::clone(&board), desk.clone()))
+        spec(seat, move || {
+            RegistryActor::new(peers.clone(), rules, Arc::clone(&board), desk.clone())
+        })
     }
 
     fn session(&self, seat: Seat<SessionActor>, records: Records) -> ChildSpec {
-        let (master, view) = (Arc::clone(&self.built.master), Arc::clone(&self.beside.master_view));
+        let (master, view) = (
+            Arc::clone(&self.built.master),
+            Arc::clone(&self.beside.master_view),
+        );
         let cluster = &self.built.config.cluster;
         let registration = Registration {
             worker: cluster.worker.clone(),
@@ -264,12 +320,18 @@ impl Wiring<'_> {
         };
         let pin = match cluster.master_moves {
             MasterMoves::Followed => Pin::Free,
-            MasterMoves::Pinned => Pin::Pinned,
+            MasterMoves::Refused => Pin::Pinned,
         };
         let configured = cluster.master.clone();
         spec(seat, move || {
             let (master, view) = (Arc::clone(&master), Arc::clone(&view));
-            SessionActor::new(master, view, registration.clone(), records.clone(), (configured.clone(), pin))
+            SessionActor::new(
+                master,
+                view,
+                registration.clone(),
+                records.clone(),
+                (configured.clone(), pin),
+            )
         })
     }
 
@@ -282,7 +344,9 @@ impl Wiring<'_> {
             master_view: Arc::clone(&self.beside.master_view),
             settle: Arc::clone(&self.beside.settle),
         };
-        spec(seat, move || HeartbeatActor::new(Arc::clone(&master), sources.clone(), session.clone()))
+        spec(seat, move || {
+            HeartbeatActor::new(Arc::clone(&master), sources.clone(), session.clone())
+        })
     }
 
     fn janitor(&self, seat: Seat<JanitorActor>, records: Records) -> ChildSpec {
@@ -304,11 +368,21 @@ impl Wiring<'_> {
         spec(seat, move || JanitorActor::new(tools.clone()))
     }
 
-    fn servers(&self, seat: Seat<ServersActor>, handle: WorkerHandle, stop: &CancellationToken) -> ChildSpec {
+    fn servers(
+        &self,
+        seat: Seat<ServersActor>,
+        handle: WorkerHandle,
+        stop: &CancellationToken,
+    ) -> ChildSpec {
         let listener = Arc::clone(&self.built.listener);
         let serve: Serve = Arc::new(move |stop| {
             let limits = listener::Limits::of_this_process();
-            let serving = listener::serve(Arc::clone(&listener), Arc::new(handle.clone()), limits, stop);
+            let serving = listener::serve(
+                Arc::clone(&listener),
+                Arc::new(handle.clone()),
+                limits,
+                stop,
+            );
             async move { serving.await.map_err(std::io::Error::other) }.boxed()
         });
         let stop = stop.clone();
@@ -340,7 +414,12 @@ impl Wiring<'_> {
         })
     }
 
-    fn registry_peers(&self, places: &Places, records: &Records, env: &Arc<TaskEnv>) -> RegistryPeers {
+    fn registry_peers(
+        &self,
+        places: &Places,
+        records: &Records,
+        env: &Arc<TaskEnv>,
+    ) -> RegistryPeers {
         RegistryPeers {
             worker: self.built.config.cluster.worker.clone(),
             records: records.clone(),

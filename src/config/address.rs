@@ -60,6 +60,15 @@ pub struct ListenAddress {
     pub port: u16,
 }
 
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Some(address) => SocketAddr::new(address, self.port).fmt(f),
+            None => write!(f, ":{}", self.port),
+        }
+    }
+}
+
 impl ListenAddress {
     pub(super) fn read(text: &str) -> Result<Self, String> {
         let complaint = |what: &str| format!("{what}; write 50052, :50052 or 127.0.0.1:50052");

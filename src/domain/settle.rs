@@ -24,7 +24,10 @@ impl SettleTime {
     /// `fixed` is `--settle-time`.
     #[must_use]
     pub fn new(fixed: Option<Duration>) -> Self {
-        Self { fixed, answers: VecDeque::with_capacity(REMEMBERED) }
+        Self {
+            fixed,
+            answers: VecDeque::with_capacity(REMEMBERED),
+        }
     }
 
     /// A heartbeat was answered after that long.

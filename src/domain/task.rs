@@ -576,7 +576,9 @@ impl StopReason {
         match self {
             Self::Cancelled => Outcome::Cancelled,
             Self::TimedOut => Outcome::Failed(Failure::TimedOut),
-            Self::WorkerStopped => Outcome::Failed(Failure::StoppedByOther("the worker was stopped".into())),
+            Self::WorkerStopped => {
+                Outcome::Failed(Failure::StoppedByOther("the worker was stopped".into()))
+            }
         }
     }
 

@@ -115,6 +115,14 @@ impl MachineSampler {
     }
 }
 
+/// Bytes that can still be written to the file system of a folder.
+///
+/// # Errors
+/// The file system does not answer.
+pub fn free_space(folder: &Path) -> io::Result<u64> {
+    Ok(Space::of(folder)?.available)
+}
+
 /// Number of GPUs that can be given to tasks.
 fn gpus() -> f64 {
     0.0

@@ -49,7 +49,11 @@ pub(super) struct Delivery {
 
 impl Delivery {
     pub(super) fn new(with: Correspondents, gates: Arc<Gates>, record: TaskRecord) -> Self {
-        Self { with, gates, record }
+        Self {
+            with,
+            gates,
+            record,
+        }
     }
 
     /// From whatever is durable to 'delivered'.
@@ -71,7 +75,9 @@ impl Delivery {
 
     fn ending(&self) -> Ending {
         let lost = || Ending {
-            outcome: Outcome::Failed(crate::domain::outcome::Failure::Internal("its end was not recorded".into())),
+            outcome: Outcome::Failed(crate::domain::outcome::Failure::Internal(
+                "its end was not recorded".into(),
+            )),
             exit: None,
             outputs: crate::domain::record::Outputs::default(),
             notes: Vec::new(),
@@ -84,11 +90,19 @@ impl Delivery {
             return;
         }
         let files = self.ending().outputs.files;
-        let note = if files.is_empty() { None } else { self.upload_files().await };
+        let note = if files.is_empty() {
+            None
+        } else {
+            self.upload_files().await
+        };
         self.note(note.clone());
         if files_were_there(&self.record) {
             // Without files there is nothing that a repeat would send.
-            self.keep(Change::Uploaded { task: self.record.spec.id.clone(), note }).await;
+            self.keep(Change::Uploaded {
+                task: self.record.spec.id.clone(),
+                note,
+            })
+            .await;
         }
         self.record.uploaded = true;
     }
@@ -110,23 +124,37 @@ impl Delivery {
                 Err(error) => error,
             };
             if matches!(error, MasterError::Unreachable(_)) {
-                sleep(self.with.patience.backoff.delay(unreachable, fastrand::f64())).await;
+                sleep(
+                    self.with
+                        .patience
+                        .backoff
+                        .delay(unreachable, fastrand::f64()),
+                )
+                .await;
                 unreachable += 1;
                 continue;
             }
             self.record.upload_attempts += 1;
-            self.keep(Change::UploadFailed(self.record.spec.id.clone())).await;
+            self.keep(Change::UploadFailed(self.record.spec.id.clone()))
+                .await;
             let tries = self.record.upload_attempts;
             warn!(task:% = self.record.spec.id, tries, error:%; "the upload of the output files failed");
             if tries >= self.with.patience.upload_tries {
-                return Some(format!("the upload of the output files failed: {error} (tried {tries} times)"));
+                return Some(format!(
+                    "the upload of the output files failed: {error} (tried {tries} times)"
+                ));
             }
             sleep(self.with.patience.backoff.delay(tries - 1, fastrand::f64())).await;
         }
     }
 
     async fn upload_once(&self) -> Result<Vec<String>, MasterError> {
-        let _place = self.gates.uploads.acquire().await.map_err(|error| MasterError::Lost(error.to_string()))?;
+        let _place = self
+            .gates
+            .uploads
+            .acquire()
+            .await
+            .map_err(|error| MasterError::Lost(error.to_string()))?;
         let spec = &self.record.spec;
         let upload = Upload {
             task: spec.id.clone(),
@@ -140,7 +168,11 @@ impl Delivery {
         };
         operator::task_uploading(&spec.id, upload.files.len());
         let _ = self.with.news.send(TaskNews::Uploading(spec.id.clone()));
-        let uploaded = self.with.master.upload(&self.with.master_view.address(), upload).await?;
+        let uploaded = self
+            .with
+            .master
+            .upload(&self.with.master_view.address(), upload)
+            .await?;
         info!(task:% = spec.id, files = uploaded.received; "output files uploaded");
         Ok(uploaded.skipped)
     }
@@ -150,7 +182,12 @@ impl Delivery {
     async fn seal(&mut self) {
         let mut cancelled = loop {
             let task = self.record.spec.id.clone();
-            match self.with.registry.ask_idempotent(GetSealing(task), Instant::now() + ASK).await {
+            match self
+                .with
+                .registry
+                .ask_idempotent(GetSealing(task), Instant::now() + ASK)
+                .await
+            {
                 Ok(Sealing::NotBefore(instant)) => sleep_until(instant).await,
                 Ok(Sealing::Now { cancelled }) => break cancelled,
                 Err(_) => sleep(self.with.patience.backoff.delay(0, fastrand::f64())).await,
@@ -158,7 +195,10 @@ impl Delivery {
         };
         loop {
             let verdict = self.verdict(cancelled);
-            let change = Change::Sealed { task: self.record.spec.id.clone(), verdict: verdict.clone() };
+            let change = Change::Sealed {
+                task: self.record.spec.id.clone(),
+                verdict: verdict.clone(),
+            };
             match self.with.records.keep(vec![change]).await {
                 Err(Refused::CancelPending) => cancelled = true,
                 Ok(()) => {
@@ -177,31 +217,60 @@ impl Delivery {
     fn verdict(&self, cancelled: bool) -> Verdict {
         let mut ending = self.ending();
         if cancelled && ending.outcome != Outcome::Cancelled {
-            ending.notes.insert(0, format!("cancelled after it had ended: {}", ending.outcome));
+            ending.notes.insert(
+                0,
+                format!("cancelled after it had ended: {}", ending.outcome),
+            );
             ending.outcome = Outcome::Cancelled;
         }
-        ending.notes.extend(ending.outputs.skipped.iter().map(|skipped| format!("not uploaded: {skipped}")));
-        let trailer =
-            Trailer { outcome: &ending.outcome, exit: ending.exit.as_ref(), notes: &ending.notes }.to_string();
-        Verdict { outcome: ending.outcome, trailer }
+        ending.notes.extend(
+            ending
+                .outputs
+                .skipped
+                .iter()
+                .map(|skipped| format!("not uploaded: {skipped}")),
+        );
+        let trailer = Trailer {
+            outcome: &ending.outcome,
+            exit: ending.exit.as_ref(),
+            notes: &ending.notes,
+        }
+        .to_string();
+        Verdict {
+            outcome: ending.outcome,
+            trailer,
+        }
     }
 
     fn sealed(&self) -> Verdict {
-        self.record.verdict.clone().unwrap_or_else(|| self.verdict(self.record.cancel_requested))
+        self.record
+            .verdict
+            .clone()
+            .unwrap_or_else(|| self.verdict(self.record.cancel_requested))
     }
 
     /// Ends the log for its viewers: from here on the outcome can no longer change.
     async fn close_log(&self) {
         let verdict = self.sealed();
-        let end = LogEnd { word: verdict.outcome.word(), trailer: verdict.trailer };
+        let end = LogEnd {
+            word: verdict.outcome.word(),
+            trailer: verdict.trailer,
+        };
         let task = self.record.spec.id.clone();
-        match self.with.logs.ask_idempotent(OpenSpool(task), Instant::now() + ASK).await {
+        match self
+            .with
+            .logs
+            .ask_idempotent(OpenSpool(task), Instant::now() + ASK)
+            .await
+        {
             Ok(Ok(spool)) => {
                 if let Err(error) = spool.close(end).await {
                     warn!(task:% = self.record.spec.id, error:%; "the end of a log could not be written");
                 }
             }
-            Ok(Err(error)) => warn!(task:% = self.record.spec.id, error; "a log could not be ended"),
+            Ok(Err(error)) => {
+                warn!(task:% = self.record.spec.id, error; "a log could not be ended")
+            }
             Err(error) => warn!(task:% = self.record.spec.id, error:%; "a log could not be ended"),
         }
     }
@@ -221,7 +290,10 @@ impl Delivery {
                     doubts += 1;
                     sleep(self.with.patience.doubt).await;
                 }
-                Next::AfterDoubt => self.park("in doubt: the master did not answer in time").await,
+                Next::AfterDoubt => {
+                    self.park("in doubt: the master did not answer in time")
+                        .await
+                }
                 Next::Refused if refusals < self.with.patience.refusals => {
                     sleep(self.with.patience.backoff.delay(refusals, fastrand::f64())).await;
                     refusals += 1;
@@ -233,7 +305,9 @@ impl Delivery {
     }
 
     async fn report_once(&self, report: &Report) -> Result<(), Next> {
-        let Ok(_place) = self.gates.reports.acquire().await else { return Err(Next::Soon) };
+        let Ok(_place) = self.gates.reports.acquire().await else {
+            return Err(Next::Soon);
+        };
         let address = self.with.master_view.address();
         let error = match self.with.master.report(&address, report.clone()).await {
             Ok(()) => {
@@ -267,8 +341,16 @@ impl Delivery {
     async fn park(&self, reason: &str) {
         let task = self.record.spec.id.clone();
         operator::task_parked(&task, reason);
-        self.keep(Change::Parked { task, reason: Some(reason.into()) }).await;
-        let _ = timeout(self.with.patience.parked, self.gates.retry_parked.notified()).await;
+        self.keep(Change::Parked {
+            task,
+            reason: Some(reason.into()),
+        })
+        .await;
+        let _ = timeout(
+            self.with.patience.parked,
+            self.gates.retry_parked.notified(),
+        )
+        .await;
     }
 
     async fn note_delivered(&self) {
@@ -309,7 +391,12 @@ impl Delivery {
     async fn log_text(&self) -> (String, u64) {
         let mut kept = HeadAndTail::new(LOG_LIMIT);
         let task = self.record.spec.id.clone();
-        let Ok(Ok(mut cursor)) = self.with.logs.ask_idempotent(OpenLog(task), Instant::now() + ASK).await else {
+        let Ok(Ok(mut cursor)) = self
+            .with
+            .logs
+            .ask_idempotent(OpenLog(task), Instant::now() + ASK)
+            .await
+        else {
             return ("[worker-node] the log could not be read\n".into(), 0);
         };
         loop {
@@ -318,7 +405,9 @@ impl Delivery {
                 Ok(LogItem::CaughtUp) => cursor.take_unfinished(),
                 Ok(LogItem::End(_)) => break,
                 Err(error) => {
-                    kept.push(format!("[worker-node] the log could not be read on: {error}\n").as_bytes());
+                    kept.push(
+                        format!("[worker-node] the log could not be read on: {error}\n").as_bytes(),
+                    );
                     break;
                 }
             };
@@ -338,5 +427,8 @@ impl Delivery {
 }
 
 fn files_were_there(record: &TaskRecord) -> bool {
-    record.ending.as_ref().is_some_and(|ending| !ending.outputs.files.is_empty())
+    record
+        .ending
+        .as_ref()
+        .is_some_and(|ending| !ending.outputs.files.is_empty())
 }

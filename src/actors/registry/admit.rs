@@ -1,6 +1,8 @@
 //! Offers: accepted durably, recognised as repeats, or refused for now. The answer is there before the message's deadline.
 
-use actix::{ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseActFuture, WrapFuture};
+use actix::{
+    ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseActFuture, WrapFuture,
+};
 use log::warn;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
@@ -10,7 +12,10 @@ use super::{
     entry::{Entry, Standing},
 };
 use crate::{
-    actors::{engine_watch::EngineStatus, journal::CommitError, outbox::DeliverAgain, task::container_name},
+    actors::{
+        engine_watch::EngineStatus, journal::CommitError, outbox::DeliverAgain,
+        task::container_name,
+    },
     domain::{
         id::{PayloadDigest, ResultId, TaskId},
         record::{Change, Phase, TaskRecord},
@@ -42,7 +47,11 @@ fn refused(why: impl Into<String>) -> AssignAnswer {
 impl Handler<AssignTask> for RegistryActor {
     type Result = Answer;
 
-    fn handle(&mut self, AssignTask { offer, deadline }: AssignTask, _: &mut Self::Context) -> Self::Result {
+    fn handle(
+        &mut self,
+        AssignTask { offer, deadline }: AssignTask,
+        _: &mut Self::Context,
+    ) -> Self::Result {
         operator::task_received(&offer.spec);
         match self.known_answer(&offer).or_else(|| self.refusal(&offer)) {
             Some(answer) => Box::pin(async { answer }.into_actor(self)),
@@ -69,7 +78,9 @@ impl RegistryActor {
     /// Why no new task is taken now, if so. A task that can never run here is taken, and fails at once.
     fn refusal(&self, offer: &Offer) -> Option<AssignAnswer> {
         match &self.readiness {
-            Readiness::Loading => return Some(refused("the worker is starting: its journal is being read")),
+            Readiness::Loading => {
+                return Some(refused("the worker is starting: its journal is being read"));
+            }
             Readiness::Reconciling => return Some(refused(self.not_reconciled())),
             Readiness::Draining(why) => return Some(refused(why.clone())),
             Readiness::Ready => {}
@@ -85,7 +96,10 @@ impl RegistryActor {
         if offer.spec.check(&self.rules.totals).is_err() {
             return None;
         }
-        self.ledger.admit(&offer.spec.wants).err().map(|no_room| refused(no_room.to_string()))
+        self.ledger
+            .admit(&offer.spec.wants)
+            .err()
+            .map(|no_room| refused(no_room.to_string()))
     }
 
     fn not_reconciled(&self) -> String {
@@ -112,9 +126,15 @@ impl RegistryActor {
         record.cancel_requested = cancelled;
         let records = self.peers.records.clone();
         let change = Change::Accept(Box::new(record.clone()));
-        let commit = async move { timeout_at(deadline, records.commit(vec![change], deadline)).await };
+        let commit =
+            async move { timeout_at(deadline, records.commit(vec![change], deadline)).await };
         Box::pin(commit.into_actor(self).then(move |committed, actor, ctx| {
-            actor.committed(committed.unwrap_or(Err(CommitError::Unavailable)), record, deadline, ctx)
+            actor.committed(
+                committed.unwrap_or(Err(CommitError::Unavailable)),
+                record,
+                deadline,
+                ctx,
+            )
         }))
     }
 
@@ -173,19 +193,29 @@ impl RegistryActor {
     }
 
     /// An offer of a task that has ended: its result is sent once more. One that somebody else's payload carries is refused.
-    fn answer_from_journal(&self, task: TaskId, digest: PayloadDigest, deadline: Instant) -> Answer {
+    fn answer_from_journal(
+        &self,
+        task: TaskId,
+        digest: PayloadDigest,
+        deadline: Instant,
+    ) -> Answer {
         let records = self.peers.records.clone();
         let find = async move { records.find(&task, deadline).await };
-        Box::pin(find.into_actor(self).map(move |known, actor, ctx| match known {
-            Ok(Some(Known::Record(record))) if record.digest == digest => {
-                actor.deliver_again(record, ctx);
-                AssignAnswer::AlreadyAccepted
-            }
-            Ok(Some(Known::Retired(stone))) if stone.digest == digest => AssignAnswer::AlreadyAccepted,
-            Ok(Some(_)) => refused(OTHER_PAYLOAD),
-            Ok(None) => refused("the worker's journal does not know the task any more"),
-            Err(error) => refused(error.to_string()),
-        }))
+        Box::pin(
+            find.into_actor(self)
+                .map(move |known, actor, ctx| match known {
+                    Ok(Some(Known::Record(record))) if record.digest == digest => {
+                        actor.deliver_again(record, ctx);
+                        AssignAnswer::AlreadyAccepted
+                    }
+                    Ok(Some(Known::Retired(stone))) if stone.digest == digest => {
+                        AssignAnswer::AlreadyAccepted
+                    }
+                    Ok(Some(_)) => refused(OTHER_PAYLOAD),
+                    Ok(None) => refused("the worker's journal does not know the task any more"),
+                    Err(error) => refused(error.to_string()),
+                }),
+        )
     }
 
     fn deliver_again(&self, record: Box<TaskRecord>, ctx: &mut Context<Self>) {
@@ -196,7 +226,10 @@ impl RegistryActor {
         let outbox = self.peers.outbox.clone();
         let again = DeliverAgain { record, not_before };
         let ask = async move {
-            if let Err(error) = outbox.ask_idempotent(again, Instant::now() + super::TELL).await {
+            if let Err(error) = outbox
+                .ask_idempotent(again, Instant::now() + super::TELL)
+                .await
+            {
                 warn!(error:%; "a result that is wanted again could not be handed to the outbox");
             }
         };

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use actix::{ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseActFuture, WrapFuture};
+use actix::{
+    ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseActFuture, WrapFuture,
+};
 use log::warn;
 use tokio::time::Instant;
 
@@ -59,12 +61,17 @@ impl RegistryActor {
         let records = self.peers.records.clone();
         let deadline = Instant::now() + PATIENCE;
         let commit = async move {
-            match records.commit(vec![Change::CancelRequested(task.clone())], deadline).await {
+            match records
+                .commit(vec![Change::CancelRequested(task.clone())], deadline)
+                .await
+            {
                 Ok(()) => CancelAnswer::Accepted,
-                Err(CommitError::Refused(Refused::Past)) => match records.find(&task, deadline).await {
-                    Ok(Some(known)) => answer_for(&known).unwrap_or(CancelAnswer::Accepted),
-                    Ok(None) | Err(_) => CancelAnswer::Accepted,
-                },
+                Err(CommitError::Refused(Refused::Past)) => {
+                    match records.find(&task, deadline).await {
+                        Ok(Some(known)) => answer_for(&known).unwrap_or(CancelAnswer::Accepted),
+                        Ok(None) | Err(_) => CancelAnswer::Accepted,
+                    }
+                }
                 // Not durable, but it is carried out and so acknowledged all the same.
                 Err(error) => {
                     warn!(task:%, error:%; "a cancel is carried out, but could not be made durable");
@@ -92,9 +99,14 @@ impl RegistryActor {
 
     /// Tells the task's actor; one that is being restarted reads the same in the journal or is told by the next ask.
     pub(super) fn stop(&self, task: &TaskId, reason: StopReason, ctx: &mut Context<Self>) {
-        let Some(slot) = self.tasks.get(task).and_then(|entry| entry.slot.clone()) else { return };
+        let Some(slot) = self.tasks.get(task).and_then(|entry| entry.slot.clone()) else {
+            return;
+        };
         let task = task.clone();
-        let tell = async move { slot.ask_idempotent(StopTask(reason), Instant::now() + TELL).await };
+        let tell = async move {
+            slot.ask_idempotent(StopTask(reason), Instant::now() + TELL)
+                .await
+        };
         ctx.spawn(tell.into_actor(self).map(move |told, _, _| {
             if let Err(error) = told {
                 warn!(task:%, error:%; "a task's actor did not hear of its cancel");
@@ -113,5 +125,8 @@ fn answer_for(known: &Known) -> Option<CancelAnswer> {
 }
 
 fn sealed_word(record: &TaskRecord) -> Option<StatusWord> {
-    record.verdict.as_ref().map(|verdict| verdict.outcome.word())
+    record
+        .verdict
+        .as_ref()
+        .map(|verdict| verdict.outcome.word())
 }

@@ -37,14 +37,23 @@ impl RegistryActor {
         self.peers.directory.put(task.clone(), slot.clone());
         self.set_slot(&task, slot);
         let (env, record) = (Arc::clone(&self.peers.env), record.clone());
-        let spec = ChildSpec::new(seat, move |_| Ok(TaskActor::new(record.clone(), beginning, Arc::clone(&env))));
+        let spec = ChildSpec::new(seat, move |_| {
+            Ok(TaskActor::new(record.clone(), beginning, Arc::clone(&env)))
+        });
         let news = self.peers.env.news.clone();
         let spec = spec.on_gave_up(move |end| {
-            let _ = news.send(TaskNews::GaveUp(task, format!("its actor failed too often, last: {}", end.exit)));
+            let _ = news.send(TaskNews::GaveUp(
+                task,
+                format!("its actor failed too often, last: {}", end.exit),
+            ));
         });
         let mut supervisor = self.peers.supervisor.clone();
         let start = async move {
-            let handle = supervisor.wait_for(Option::is_some).await.ok().and_then(|handle| handle.clone());
+            let handle = supervisor
+                .wait_for(Option::is_some)
+                .await
+                .ok()
+                .and_then(|handle| handle.clone());
             if let Some(handle) = handle
                 && let Err(refused) = handle.start_child(spec).await
             {
@@ -71,7 +80,10 @@ impl TaskDirectory {
     }
 
     fn find(&self, task: &TaskId) -> Option<Slot<TaskActor>> {
-        self.lock().get(task).filter(|slot| !slot.is_closed()).cloned()
+        self.lock()
+            .get(task)
+            .filter(|slot| !slot.is_closed())
+            .cloned()
     }
 
     fn put(&self, task: TaskId, slot: Slot<TaskActor>) {

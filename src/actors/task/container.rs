@@ -75,7 +75,8 @@ impl TaskActor {
             self.advance(Event::CreateFailed("its image was forgotten".into()), ctx);
             return;
         };
-        self.record.container_name = container_name(&self.env.worker, self.id(), self.record.attempt);
+        self.record.container_name =
+            container_name(&self.env.worker, self.id(), self.record.attempt);
         self.record.phase = self.record.phase.max(Phase::Starting);
         let (env, record) = (Arc::clone(&self.env), self.record.clone());
         let work = async move {
@@ -84,7 +85,10 @@ impl TaskActor {
                 attempt: record.attempt,
                 container_name: record.container_name.clone(),
             };
-            let (recorded, created) = tokio::join!(env.records.keep(vec![starting]), env.create_container(&record, image));
+            let (recorded, created) = tokio::join!(
+                env.records.keep(vec![starting]),
+                env.create_container(&record, image)
+            );
             if let Err(refused) = recorded {
                 warn!(task:% = record.spec.id, refused:%; "the journal has gone past the start of a task");
             }
@@ -125,7 +129,11 @@ impl TaskActor {
         self.record.attempt += 1;
         let env = Arc::clone(&self.env);
         let remove = async move { env.remove(&container, Force::No).await };
-        ctx.spawn(remove.into_actor(self).map(|(), actor, ctx| actor.pull(ctx)));
+        ctx.spawn(
+            remove
+                .into_actor(self)
+                .map(|(), actor, ctx| actor.pull(ctx)),
+        );
     }
 
     /// Reads its output (unless somebody does), and waits for its end.
@@ -134,7 +142,11 @@ impl TaskActor {
         self.permit = None;
         self.record_running(container.clone(), ctx);
         self.sample_memory(container.clone(), ctx);
-        let (env, record, spool) = (Arc::clone(&self.env), self.record.clone(), self.spool.clone());
+        let (env, record, spool) = (
+            Arc::clone(&self.env),
+            self.record.clone(),
+            self.spool.clone(),
+        );
         let read = {
             let (env, container) = (Arc::clone(&env), container.clone());
             async move { env.read_on(&record, &container, spool.as_deref()).await }
@@ -153,7 +165,9 @@ impl TaskActor {
         let record = async move {
             sleep(RECORD_RUNNING).await;
             // Refused: it has ended meanwhile.
-            let _ = records.keep(vec![Change::Running { task, container }]).await;
+            let _ = records
+                .keep(vec![Change::Running { task, container }])
+                .await;
         };
         ctx.spawn(record.into_actor(self));
     }
@@ -173,13 +187,17 @@ impl TaskActor {
     /// TERM now, KILL when the grace period is over.
     pub(super) fn terminate(&mut self, container: ContainerId, ctx: &mut Context<Self>) {
         self.signal(container, Signal::Term, ctx);
-        ctx.run_later(self.env.rules.stop_grace, |actor, ctx| actor.advance(Event::GraceElapsed, ctx));
+        ctx.run_later(self.env.rules.stop_grace, |actor, ctx| {
+            actor.advance(Event::GraceElapsed, ctx)
+        });
     }
 
     /// KILL, and again until it is seen to have ended.
     pub(super) fn kill(&mut self, container: ContainerId, ctx: &mut Context<Self>) {
         self.signal(container, Signal::Kill, ctx);
-        ctx.run_later(self.env.rules.stop_grace, |actor, ctx| actor.advance(Event::GraceElapsed, ctx));
+        ctx.run_later(self.env.rules.stop_grace, |actor, ctx| {
+            actor.advance(Event::GraceElapsed, ctx)
+        });
     }
 
     fn signal(&self, container: ContainerId, signal: Signal, ctx: &mut Context<Self>) {
@@ -225,14 +243,18 @@ impl TaskEnv {
     }
 
     fn is_ours(&self, labels: Option<&Ours>, record: &TaskRecord) -> bool {
-        labels.is_some_and(|ours| ours.worker == self.worker.as_str() && ours.task == record.spec.id.as_str())
+        labels.is_some_and(|ours| {
+            ours.worker == self.worker.as_str() && ours.task == record.spec.id.as_str()
+        })
     }
 
     /// Creates under the fixed name. Idempotent: one that is there already with the same digest and attempt is the one.
     async fn create_container(&self, record: &TaskRecord, image: Image) -> Creation {
         let plan = match self.plan(record, image).await {
             Ok(plan) => plan,
-            Err(error) => return Creation::Failed(format!("its output folder could not be made: {error}")),
+            Err(error) => {
+                return Creation::Failed(format!("its output folder could not be made: {error}"));
+            }
         };
         let mut tries = 0;
         loop {
@@ -278,7 +300,11 @@ impl TaskEnv {
             ride_out(&self.view, error).await;
         }
         let facts = self.inspect(&record.container_name.0).await?;
-        let Some(ours) = facts.ours.as_ref().filter(|ours| self.is_ours(Some(ours), record)) else {
+        let Some(ours) = facts
+            .ours
+            .as_ref()
+            .filter(|ours| self.is_ours(Some(ours), record))
+        else {
             return Some(Creation::Failed(format!(
                 "a container that is not ours has the name {}; remove or rename it",
                 record.container_name
@@ -299,28 +325,49 @@ impl TaskEnv {
             debug!(task:% = record.spec.id, error:%; "could not attach before the start");
             return Event::StartFailed(format!("its output could not be attached to: {error}"));
         }
-        let Err(error) = self.engine.start(container).await else { return Event::Started };
+        let Err(error) = self.engine.start(container).await else {
+            return Event::Started;
+        };
         match error {
             EngineError::Away(_) | EngineError::Deadline(_) => self.prove_start(container).await,
             EngineError::NotFound(_)
             | EngineError::Conflict(_)
             | EngineError::Unauthorized(_)
             | EngineError::Invalid(_)
-            | EngineError::Failed(_) => match self.inspect(&container.0).await.map(|facts| facts.state) {
-                Some(ContainerState::Running) => Event::Started,
-                Some(ContainerState::Exited(facts)) if facts.started_at.is_some() => Event::Exited(exit_of(&facts)),
-                Some(ContainerState::Created | ContainerState::Exited(_)) => Event::StartFailed(error.to_string()),
-                None => Event::Lost("it was removed before it could be started".into()),
-            },
+            | EngineError::Failed(_) => {
+                match self.inspect(&container.0).await.map(|facts| facts.state) {
+                    Some(ContainerState::Running) => Event::Started,
+                    Some(ContainerState::Exited(facts)) if facts.started_at.is_some() => {
+                        Event::Exited(exit_of(&facts))
+                    }
+                    Some(ContainerState::Created | ContainerState::Exited(_)) => {
+                        Event::StartFailed(error.to_string())
+                    }
+                    None => Event::Lost("it was removed before it could be started".into()),
+                }
+            }
         }
     }
 
-    async fn attach(&self, record: &TaskRecord, container: &ContainerId) -> Result<(), EngineError> {
-        let read = ReadContainer { task: record.spec.id.clone(), container: container.clone() };
+    async fn attach(
+        &self,
+        record: &TaskRecord,
+        container: &ContainerId,
+    ) -> Result<(), EngineError> {
+        let read = ReadContainer {
+            task: record.spec.id.clone(),
+            container: container.clone(),
+        };
         loop {
-            match self.logs.ask_idempotent(read.clone(), Instant::now() + ATTACH).await {
+            match self
+                .logs
+                .ask_idempotent(read.clone(), Instant::now() + ATTACH)
+                .await
+            {
                 Ok(Ok(())) => return Ok(()),
-                Ok(Err(error @ (EngineError::Away(_) | EngineError::Deadline(_)))) => ride_out(&self.view, &error).await,
+                Ok(Err(error @ (EngineError::Away(_) | EngineError::Deadline(_)))) => {
+                    ride_out(&self.view, &error).await
+                }
                 Ok(Err(error)) => return Err(error),
                 Err(_) => sleep(RETRY).await,
             }
@@ -338,7 +385,8 @@ impl TaskEnv {
             match facts.state {
                 ContainerState::Running => return Event::Started,
                 ContainerState::Exited(facts) => return Event::Exited(exit_of(&facts)),
-                ContainerState::Created if waited => match self.engine.was_started(container).await {
+                ContainerState::Created if waited => match self.engine.was_started(container).await
+                {
                     Ok(false) => return Event::NeverStarted,
                     Ok(true) => sleep(RETRY).await,
                     Err(error) => ride_out(&self.view, &error).await,
@@ -352,9 +400,18 @@ impl TaskEnv {
         }
     }
 
-    async fn read_on(&self, record: &TaskRecord, container: &ContainerId, spool: Option<&dyn Spool>) {
+    async fn read_on(
+        &self,
+        record: &TaskRecord,
+        container: &ContainerId,
+        spool: Option<&dyn Spool>,
+    ) {
         if let Err(error) = self.attach(record, container).await {
-            note(spool, format!("[worker-node] the output cannot be read: {error}")).await;
+            note(
+                spool,
+                format!("[worker-node] the output cannot be read: {error}"),
+            )
+            .await;
         }
     }
 
@@ -363,7 +420,9 @@ impl TaskEnv {
         loop {
             match self.engine.wait(container).await {
                 Ok(code) => return self.exit_facts(container, code).await,
-                Err(EngineError::NotFound(_)) => return Event::Lost("its container was removed by somebody else".into()),
+                Err(EngineError::NotFound(_)) => {
+                    return Event::Lost("its container was removed by somebody else".into());
+                }
                 Err(error) => ride_out(&self.view, &error).await,
             }
         }
@@ -372,11 +431,16 @@ impl TaskEnv {
     async fn exit_facts(&self, container: &ContainerId, code: i64) -> Event {
         let exit = match self.inspect(&container.0).await.map(|facts| facts.state) {
             Some(ContainerState::Exited(facts)) => exit_of(&facts),
-            Some(ContainerState::Created | ContainerState::Running) | None => Exit { code, ..Exit::default() },
+            Some(ContainerState::Created | ContainerState::Running) | None => Exit {
+                code,
+                ..Exit::default()
+            },
         };
         match self.view.signal_seen(container) {
             // Our own signals are told apart by the machine: it is stopping then.
-            Some(_) if !exit.oom_killed => Event::StoppedByOther(exit, format!("exit code {}", exit.code)),
+            Some(_) if !exit.oom_killed => {
+                Event::StoppedByOther(exit, format!("exit code {}", exit.code))
+            }
             Some(_) | None => Event::Exited(exit),
         }
     }
@@ -415,6 +479,14 @@ fn found(facts: ContainerFacts) -> Found {
 }
 
 fn exit_of(facts: &ExitFacts) -> Exit {
-    let duration = facts.started_at.zip(facts.finished_at).and_then(|(from, to)| to.duration_since(from).ok());
-    Exit { code: facts.code, oom_killed: facts.oom_killed, duration: duration.unwrap_or_default(), peak_memory: None }
+    let duration = facts
+        .started_at
+        .zip(facts.finished_at)
+        .and_then(|(from, to)| to.duration_since(from).ok());
+    Exit {
+        code: facts.code,
+        oom_killed: facts.oom_killed,
+        duration: duration.unwrap_or_default(),
+        peak_memory: None,
+    }
 }

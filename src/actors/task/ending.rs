@@ -37,7 +37,8 @@ impl TaskActor {
     pub(super) fn collect(&mut self, container: Option<ContainerId>, ctx: &mut Context<Self>) {
         let (env, task) = (Arc::clone(&self.env), self.id().clone());
         let work = async move {
-            let (log, outputs) = tokio::join!(env.drain_log(&task), env.list_outputs(&task, container));
+            let (log, outputs) =
+                tokio::join!(env.drain_log(&task), env.list_outputs(&task, container));
             let mut notes: Vec<String> = log.into_iter().collect();
             let outputs = outputs.unwrap_or_else(|error| {
                 notes.push(format!("the output files could not be read: {error}"));
@@ -54,7 +55,10 @@ impl TaskActor {
         self.record.ending = Some(ending.clone());
         self.record.phase = Phase::Ended;
         let work = async move {
-            let change = Change::Ended { task: task.clone(), ending: Box::new(ending) };
+            let change = Change::Ended {
+                task: task.clone(),
+                ending: Box::new(ending),
+            };
             if let Err(refused) = records.keep(vec![change]).await {
                 warn!(task:%, refused:%; "the end of a task was recorded before; that one stands");
             }
@@ -65,9 +69,16 @@ impl TaskActor {
 
     /// Hands the result to the outbox, until it has taken it. What comes of it arrives as `ResultDelivered`.
     pub(super) fn deliver(&mut self, ctx: &mut Context<Self>) {
-        let (outbox, deliver) = (self.env.outbox.clone(), Deliver(Box::new(self.record.clone())));
+        let (outbox, deliver) = (
+            self.env.outbox.clone(),
+            Deliver(Box::new(self.record.clone())),
+        );
         let work = async move {
-            while outbox.ask_idempotent(deliver.clone(), Instant::now() + ASK).await.is_err() {
+            while outbox
+                .ask_idempotent(deliver.clone(), Instant::now() + ASK)
+                .await
+                .is_err()
+            {
                 sleep(RETRY).await;
             }
         };
@@ -82,7 +93,10 @@ impl TaskActor {
                 env.remove(&container, Force::Yes).await;
             }
             env.remove_outputs(&task).await;
-            let done = Change::Done { task: task.clone(), at: env.clock.now() };
+            let done = Change::Done {
+                task: task.clone(),
+                at: env.clock.now(),
+            };
             if let Err(refused) = env.records.keep(vec![done]).await {
                 warn!(task:%, refused:%; "a task was done before");
             }
@@ -96,31 +110,46 @@ impl TaskEnv {
     /// Waits for the last bytes of the log; a remark where some may be missing.
     async fn drain_log(&self, task: &TaskId) -> Option<String> {
         loop {
-            match self.logs.ask_idempotent(FinishReading(task.clone()), Instant::now() + ASK).await {
+            match self
+                .logs
+                .ask_idempotent(FinishReading(task.clone()), Instant::now() + ASK)
+                .await
+            {
                 Ok(ReadEnd::Whole | ReadEnd::NoReader) => return None,
-                Ok(ReadEnd::Broken) => return Some("the log may lack an unknown number of bytes at its end".into()),
+                Ok(ReadEnd::Broken) => {
+                    return Some("the log may lack an unknown number of bytes at its end".into());
+                }
                 Err(_) => sleep(RETRY).await,
             }
         }
     }
 
-    async fn list_outputs(&self, task: &TaskId, container: Option<ContainerId>) -> io::Result<Outputs> {
+    async fn list_outputs(
+        &self,
+        task: &TaskId,
+        container: Option<ContainerId>,
+    ) -> io::Result<Outputs> {
+        let mut left_out = Vec::new();
         if let Some(container) = container
             && !self.rules.bind_outputs
         {
-            self.download(task, &container).await?;
+            left_out = self.download(task, &container).await?;
         }
         let (outputs, task) = (Arc::clone(&self.outputs), task.clone());
-        spawn_blocking(move || outputs.list(&task)).await?
+        let mut listed = spawn_blocking(move || outputs.list(&task)).await??;
+        listed.skipped.splice(..0, left_out);
+        Ok(listed)
     }
 
     /// Fetches `/output` out of the container by the engine's archive call.
-    async fn download(&self, task: &TaskId, container: &ContainerId) -> io::Result<()> {
+    async fn download(&self, task: &TaskId, container: &ContainerId) -> io::Result<Vec<String>> {
         let archive = loop {
             match self.engine.download_output(container).await {
                 Ok(archive) => break archive,
-                Err(EngineError::NotFound(_)) => return Ok(()),
-                Err(error @ (EngineError::Away(_) | EngineError::Deadline(_))) => ride_out(&self.view, &error).await,
+                Err(EngineError::NotFound(_)) => return Ok(Vec::new()),
+                Err(error @ (EngineError::Away(_) | EngineError::Deadline(_))) => {
+                    ride_out(&self.view, &error).await
+                }
                 Err(error) => return Err(io::Error::other(error)),
             }
         };

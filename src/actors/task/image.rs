@@ -26,21 +26,28 @@ const RETRY: Duration = Duration::from_millis(200);
 
 impl TaskActor {
     pub(super) fn pull(&mut self, ctx: &mut Context<Self>) {
-        let (env, spool, name) = (Arc::clone(&self.env), self.spool.clone(), self.record.spec.image.clone());
+        let (env, spool, name) = (
+            Arc::clone(&self.env),
+            self.spool.clone(),
+            self.record.spec.image.clone(),
+        );
         let work = async move { env.get_image(&name, spool).await };
         let handle = actix::AsyncContext::spawn(
             ctx,
-            actix::ActorFutureExt::map(actix::WrapFuture::into_actor(work, self), |result: PullResult, actor, ctx| {
-                actor.waiting = None;
-                let event = match result {
-                    Ok(image) => {
-                        actor.image = Some(image);
-                        Event::ImageReady
-                    }
-                    Err(why) => Event::PullFailed(why),
-                };
-                actor.advance(event, ctx);
-            }),
+            actix::ActorFutureExt::map(
+                actix::WrapFuture::into_actor(work, self),
+                |result: PullResult, actor, ctx| {
+                    actor.waiting = None;
+                    let event = match result {
+                        Ok(image) => {
+                            actor.image = Some(image);
+                            Event::ImageReady
+                        }
+                        Err(why) => Event::PullFailed(why),
+                    };
+                    actor.advance(event, ctx);
+                },
+            ),
         );
         self.waiting = Some(handle);
     }
@@ -50,7 +57,11 @@ impl TaskEnv {
     async fn get_image(&self, name: &str, spool: Option<Arc<dyn Spool>>) -> PullResult {
         let image = self.engine.parse_image(name)?;
         let ticket = loop {
-            match self.images.ask_idempotent(GetImage(image.clone()), Instant::now() + ASK).await {
+            match self
+                .images
+                .ask_idempotent(GetImage(image.clone()), Instant::now() + ASK)
+                .await
+            {
                 Ok(ticket) => break ticket,
                 Err(_) => sleep(RETRY).await,
             }
@@ -62,7 +73,11 @@ impl TaskEnv {
     pub(super) async fn open_spool(&self, task: &TaskId) -> Arc<dyn Spool> {
         let mut said = false;
         loop {
-            match self.logs.ask_idempotent(OpenSpool(task.clone()), Instant::now() + ASK).await {
+            match self
+                .logs
+                .ask_idempotent(OpenSpool(task.clone()), Instant::now() + ASK)
+                .await
+            {
                 Ok(Ok(spool)) => return spool,
                 Ok(Err(error)) if !std::mem::replace(&mut said, true) => {
                     log::error!(task:%, error; "the task's log cannot be opened; it waits");
@@ -86,7 +101,10 @@ impl TaskEnv {
 
 /// Drives the pull, and passes its progress into the task's log.
 async fn wait_for_pull(ticket: PullTicket, spool: Option<Arc<dyn Spool>>) -> PullResult {
-    let PullTicket { image, mut progress } = ticket;
+    let PullTicket {
+        image,
+        mut progress,
+    } = ticket;
     tokio::pin!(image);
     loop {
         tokio::select! {
