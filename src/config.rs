@@ -64,6 +64,17 @@ pub struct ClusterConfig {
     pub master_moves: MasterMoves,
     /// Least time between the answer to an offer and the report; `None`: measured from the heartbeats.
     pub settle_time: Option<Duration>,
+    /// How long an upload may take.
+    pub upload: UploadPatience,
+}
+
+/// How long an upload of output files may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UploadPatience {
+    /// Without progress.
+    pub inactivity: Duration,
+    /// In all.
+    pub total: Duration,
 }
 
 /// How tasks are run.
@@ -191,6 +202,13 @@ fn cluster(args: &RunArgs, check: &mut Check) -> Option<ClusterConfig> {
             .map(Some)
             .map_err(|error| format!("{error}, or auto")),
     });
+    let patience = Range::new(SECOND / 10, DAY);
+    let inactivity = check.value("--upload-inactivity", &args.upload_inactivity, |text| {
+        read_time(text, patience)
+    });
+    let total = check.value("--upload-total", &args.upload_total, |text| {
+        read_time(text, patience)
+    });
     Some(ClusterConfig {
         worker: worker?,
         reach: reach?,
@@ -202,6 +220,10 @@ fn cluster(args: &RunArgs, check: &mut Check) -> Option<ClusterConfig> {
             MasterMoves::Followed
         },
         settle_time: settle_time?,
+        upload: UploadPatience {
+            inactivity: inactivity?,
+            total: total?,
+        },
     })
 }
 

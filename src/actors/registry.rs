@@ -342,13 +342,16 @@ impl Handler<GetSealing> for RegistryActor {
 
     fn handle(&mut self, GetSealing(task): GetSealing, _: &mut Self::Context) -> Self::Result {
         let settle = self.settle_time();
-        MessageResult(match self.tasks.get(&task) {
+        MessageResult(match self.tasks.get_mut(&task) {
             Some(entry) if Instant::now() < entry.acknowledged + settle => {
                 Sealing::NotBefore(entry.acknowledged + settle)
             }
-            Some(entry) => Sealing::Now {
-                cancelled: entry.cancelled,
-            },
+            Some(entry) => {
+                entry.sealed = true;
+                Sealing::Now {
+                    cancelled: entry.cancelled,
+                }
+            }
             None => Sealing::Now { cancelled: false },
         })
     }

@@ -435,6 +435,7 @@ impl Wiring<'_> {
     }
 
     fn correspondents(&self, places: &Places, records: &Records) -> Correspondents {
+        let upload = self.built.config.cluster.upload;
         Correspondents {
             worker: self.built.config.cluster.worker.clone(),
             master: Arc::clone(&self.built.master),
@@ -445,7 +446,11 @@ impl Wiring<'_> {
             news: self.beside.news.clone(),
             outputs: Arc::clone(&self.built.outputs),
             clock: Arc::clone(&self.built.clock),
-            patience: Patience::default(),
+            patience: Patience {
+                upload_inactivity: upload.inactivity,
+                upload_total: upload.total,
+                ..Patience::default()
+            },
         }
     }
 }

@@ -38,6 +38,14 @@ pub struct RunArgs {
     #[arg(long, value_name = "auto|TIME", env = "WORKER_NODE_SETTLE_TIME", default_value = "auto", help_heading = CLUSTER)]
     pub settle_time: String,
 
+    /// An upload of output files that makes no progress for this long has failed, and is tried again.
+    #[arg(long, value_name = "TIME", env = "WORKER_NODE_UPLOAD_INACTIVITY", default_value = "1m", help_heading = CLUSTER)]
+    pub upload_inactivity: String,
+
+    /// An upload takes no longer than this in all; after three failures the result is reported without the files.
+    #[arg(long, value_name = "TIME", env = "WORKER_NODE_UPLOAD_TOTAL", default_value = "30m", help_heading = CLUSTER)]
+    pub upload_total: String,
+
     /// The container engine: unix:///path or tcp://host:port [default: DOCKER_HOST, else unix:///var/run/docker.sock]
     #[arg(long, value_name = "ADDRESS", env = "WORKER_NODE_ENGINE", help_heading = TASKS)]
     pub engine: Option<String>,

@@ -57,7 +57,7 @@ fn the_defaults_are_those_of_the_existing_worker() {
 }
 
 /// Every flag, none at its default.
-const EVERYTHING: &str = "--id=w --ip=10.0.0.7:1 --master=[::1]:2 --port=[::1]:3 --pin-master --settle-time=2s \
+const EVERYTHING: &str = "--id=w --ip=10.0.0.7:1 --master=[::1]:2 --port=[::1]:3 --pin-master --settle-time=2s --upload-inactivity=3s --upload-total=1m \
     --engine=tcp://e:1 --max-tasks=1 --limits=reserve --pull=never --network=none --stop-grace=0s --state-dir=/s \
     --retention=90m --spool-cap=2m --supervise --fail-fast=true --on-stop=drain --log-format=json";
 
@@ -82,6 +82,10 @@ fn everything_can_be_set() {
             master: MasterAddress("[::1]:2".into()),
             master_moves: MasterMoves::Refused,
             settle_time: Some(Duration::from_secs(2)),
+            upload: UploadPatience {
+                inactivity: Duration::from_secs(3),
+                total: Duration::from_secs(60),
+            },
         }
     );
     assert_eq!(

@@ -50,10 +50,13 @@ impl Handler<AssignTask> for RegistryActor {
     fn handle(
         &mut self,
         AssignTask { offer, deadline }: AssignTask,
-        _: &mut Self::Context,
+        ctx: &mut Self::Context,
     ) -> Self::Result {
         operator::task_received(&offer.spec);
-        match self.known_answer(&offer).or_else(|| self.refusal(&offer)) {
+        match self
+            .known_answer(&offer, ctx)
+            .or_else(|| self.refusal(&offer))
+        {
             Some(answer) => Box::pin(async { answer }.into_actor(self)),
             None => self.accept(offer, deadline),
         }
@@ -62,17 +65,31 @@ impl Handler<AssignTask> for RegistryActor {
 
 impl RegistryActor {
     /// The answer to an offer of a task that is active.
-    fn known_answer(&mut self, offer: &Offer) -> Option<AssignAnswer> {
+    fn known_answer(&mut self, offer: &Offer, ctx: &mut Context<Self>) -> Option<AssignAnswer> {
         let entry = self.tasks.get_mut(&offer.spec.id)?;
-        Some(match entry.standing {
-            _ if entry.digest != offer.digest => refused(OTHER_PAYLOAD),
-            Standing::Accepting => refused("the same offer is being accepted at this moment"),
-            Standing::Active => {
-                // The settle time counts from the last acknowledgement: the master writes 'running' after each.
-                entry.acknowledged = Instant::now();
-                AssignAnswer::AlreadyAccepted
+        if entry.digest != offer.digest {
+            return Some(refused(OTHER_PAYLOAD));
+        }
+        if entry.standing == Standing::Accepting {
+            return Some(refused("the same offer is being accepted at this moment"));
+        }
+        // The settle time counts from the last acknowledgement: the master writes 'running' after each.
+        entry.acknowledged = Instant::now();
+        if entry.sealed {
+            self.find_and_deliver_again(offer.spec.id.clone(), ctx);
+        }
+        Some(AssignAnswer::AlreadyAccepted)
+    }
+
+    /// Its result may have left before this acknowledgement, and be overwritten by what the master writes after it.
+    fn find_and_deliver_again(&self, task: TaskId, ctx: &mut Context<Self>) {
+        let records = self.peers.records.clone();
+        let find = async move { records.find(&task, Instant::now() + super::TELL).await };
+        ctx.spawn(find.into_actor(self).map(|known, actor, ctx| {
+            if let Ok(Some(Known::Record(record))) = known {
+                actor.deliver_again(record, ctx);
             }
-        })
+        }));
     }
 
     /// Why no new task is taken now, if so. A task that can never run here is taken, and fails at once.

@@ -47,6 +47,8 @@ pub(super) struct Entry {
     pub(super) word: &'static str,
     /// A cancel was asked for.
     pub(super) cancelled: bool,
+    /// Its outcome can no longer change: its result may have left.
+    pub(super) sealed: bool,
     /// When its offer was last acknowledged. A task from before this process: now, which delays its report by one settle time.
     pub(super) acknowledged: Instant,
     /// Its actor.
@@ -62,6 +64,7 @@ impl Entry {
             standing: Standing::Accepting,
             word: "accepted",
             cancelled: false,
+            sealed: false,
             acknowledged: Instant::now(),
             slot: None,
         }
@@ -75,6 +78,7 @@ impl Entry {
             standing: Standing::Active,
             word: word(record.phase),
             cancelled: record.cancel_requested,
+            sealed: record.phase >= Phase::Sealed,
             acknowledged: Instant::now(),
             slot: None,
         }
