@@ -2,6 +2,7 @@
 
 pub mod domain;
 pub mod journal;
+pub mod outputs;
 pub mod ports;
 pub mod proto;
 pub mod spool;

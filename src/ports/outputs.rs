@@ -33,11 +33,12 @@ pub trait OutputStore: Send + Sync {
     fn open(&self, task: &TaskId, file: &OutputFile) -> io::Result<Box<dyn Read + Send>>;
 
     /// Unpacks a tar stream as the engine's archive call sends it (first component `output/` stripped) into the task's
-    /// folder: regular files and folders only, nothing outside the folder.
+    /// folder, made if it is missing: regular files and folders only, nothing outside the folder. Says what was left out and
+    /// why, as `skipped` does: it will not be there to be listed. The same stream again gives the same files.
     ///
     /// # Errors
     /// The stream is damaged or the disk is full.
-    fn unpack(&self, task: &TaskId, tar: &mut dyn Read) -> io::Result<()>;
+    fn unpack(&self, task: &TaskId, tar: &mut dyn Read) -> io::Result<Vec<String>>;
 
     /// Removes the task's folder with all in it. A missing one is fine.
     ///
