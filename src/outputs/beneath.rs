@@ -20,7 +20,8 @@ pub(super) fn hold_folder(parent: impl AsFd, name: &[u8]) -> io::Result<OwnedFd>
 
 /// Opens a regular file for reading. Anything else is refused, and does not hold us up: a FIFO's writer may never come.
 pub(super) fn open_file(parent: impl AsFd, name: &[u8]) -> io::Result<File> {
-    regular(open(parent, name, OFlags::RDONLY | OFlags::NONBLOCK)?)
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    regular(open(parent, name, flags)?)
 }
 
 /// Makes a regular file for writing, or empties the one that is there.
@@ -39,7 +40,7 @@ fn open(parent: impl AsFd, name: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
         | ResolveFlags::NO_SYMLINKS
         | ResolveFlags::NO_MAGICLINKS
         | ResolveFlags::NO_XDEV;
-    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mode = if flags.contains(OFlags::CREATE) {
         Mode::RUSR | Mode::WUSR
     } else {

@@ -76,12 +76,18 @@ impl Removal<'_> {
     }
 
     fn move_up(&mut self, folder: &OwnedFd, child: &[u8]) -> io::Result<()> {
+        let mut is_allowed = false;
         loop {
             self.moved += 1;
             let free = moved_name(self.moved);
             let flags = RenameFlags::NOREPLACE;
             match renameat_with(folder, child, self.top, free, flags) {
                 Err(Errno::EXIST) => {}
+                // A folder can be moved by those alone who may write to it.
+                Err(Errno::ACCESS) if !is_allowed => {
+                    is_allowed = true;
+                    allow(&beneath::hold_folder(folder, child)?)?;
+                }
                 moved => return Ok(moved?),
             }
         }
@@ -110,13 +116,17 @@ fn gone(folder: &OwnedFd, name: &[u8]) -> io::Result<bool> {
 fn readable(parent: &OwnedFd, name: &[u8]) -> io::Result<OwnedFd> {
     match beneath::open_folder(parent, name) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            let held = beneath::hold_folder(parent, name)?;
-            // By what is held, not by name: somebody may put a link there meanwhile.
-            chmod(format!("/proc/self/fd/{}", held.as_raw_fd()), Mode::RWXU)?;
+            allow(&beneath::hold_folder(parent, name)?)?;
             beneath::open_folder(parent, name)
         }
         opened => opened,
     }
+}
+
+/// Lets ourselves into a folder of ours. By what is held, not by name: somebody may put a link there meanwhile.
+fn allow(held: &OwnedFd) -> io::Result<()> {
+    let held = format!("/proc/self/fd/{}", held.as_raw_fd());
+    Ok(chmod(held, Mode::RWXU)?)
 }
 
 fn entries(folder: &OwnedFd) -> io::Result<impl Iterator<Item = io::Result<Vec<u8>>> + use<>> {

@@ -534,7 +534,7 @@ fn any_tree() -> impl Strategy<Value = Vec<(Vec<u8>, Thing)>> {
     ];
     let name = prop_oneof![
         3 => "[a-c]{1,2}".prop_map(String::into_bytes),
-        1 => prop::collection::vec((1..=255_u8).prop_filter("one name", |byte| *byte != b'/'), 1..4),
+        1 => prop::collection::vec((1..=255_u8).prop_filter("one name", |byte| !b"/.".contains(byte)), 1..4),
     ];
     let path = prop::collection::vec(name, 1..5).prop_map(|names| names.join(&b'/'));
     prop::collection::vec((path, thing), 0..40)
