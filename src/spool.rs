@@ -208,10 +208,14 @@ impl SpoolStore for FileSpools {
         let slot = self.slot(task);
         let mut known = lock(&slot.0);
         *known = Weak::new();
-        match fs::remove_file(self.file_of(task)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+        let path = self.file_of(task);
+        for file in [open::set_aside_name(&path), path] {
+            match fs::remove_file(file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
+        Ok(())
     }
 
     fn total_bytes(&self) -> u64 {

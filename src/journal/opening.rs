@@ -48,14 +48,14 @@ impl From<rusqlite::Error> for Fault {
 pub(super) fn open(path: &Path) -> Result<(Connection, Option<PathBuf>), JournalError> {
     let damage = match open_whole(path) {
         Ok(connection) => return Ok((connection, None)),
-        Err(Fault::Other(error)) => return Err(error),
+        Err(Fault::Other(error)) => return Err(at(path, error)),
         Err(Fault::Damaged(damage)) => damage,
     };
-    let set_aside = set_aside(path).map_err(|error| unusable(path, "set aside", &error))?;
+    let set_aside = set_aside(path).map_err(|error| at(path, unusable("set aside", &error)))?;
     log::warn!(damage, set_aside:? = set_aside; "the journal is damaged; it was set aside");
     match open_whole(path) {
         Ok(connection) => Ok((connection, Some(set_aside))),
-        Err(Fault::Other(error)) => Err(error),
+        Err(Fault::Other(error)) => Err(at(path, error)),
         Err(Fault::Damaged(damage)) => Err(JournalError::Broken(format!(
             "a new file at {} is damaged at once: {damage}",
             path.display()
@@ -64,7 +64,7 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Option<PathBuf>), Journal
 }
 
 fn open_whole(path: &Path) -> Result<Connection, Fault> {
-    make_private(path).map_err(|error| Fault::Other(unusable(path, "opened", &error)))?;
+    make_private(path).map_err(|error| Fault::Other(unusable("opened", &error)))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -159,10 +159,18 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-fn unusable(path: &Path, what: &str, error: &io::Error) -> JournalError {
+/// SQLite's own words do not tell which file they are about.
+fn at(path: &Path, error: JournalError) -> JournalError {
+    match error {
+        JournalError::Broken(text) => JournalError::Broken(format!("{}: {text}", path.display())),
+        JournalError::Full(text) => JournalError::Full(format!("{}: {text}", path.display())),
+        newer @ JournalError::Newer { .. } => newer,
+    }
+}
+
+fn unusable(what: &str, error: &io::Error) -> JournalError {
     let text = format!(
-        "{} cannot be {what}: {error}; the folder must exist and this user must be able to write to it",
-        path.display()
+        "it cannot be {what}: {error}; its folder must exist and this user must be able to write to it"
     );
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => JournalError::Full(text),

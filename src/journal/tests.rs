@@ -350,7 +350,8 @@ fn a_missing_folder_is_told_in_words() {
     let Some(JournalError::Broken(text)) = refused else {
         panic!("{refused:?}");
     };
-    assert!(text.contains("the folder must exist"), "{text}");
+    assert!(text.contains("its folder must exist"), "{text}");
+    assert!(text.contains("no/journal.db: "), "{text}");
 }
 
 #[test]

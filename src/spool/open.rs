@@ -5,7 +5,7 @@ use std::{
     io,
     ops::ControlFlow,
     os::unix::fs::{FileExt, OpenOptionsExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::{
@@ -59,7 +59,7 @@ pub(super) fn find(path: &Path, task: &TaskId, house: &House) -> io::Result<Opti
     };
     let size = file.metadata()?.len();
     let Some((generation, hole)) = begins_well(&file, size, task)? else {
-        let aside = path.with_extension("log.damaged");
+        let aside = set_aside_name(path);
         log::warn!(task:%, bytes = size, aside:?; "the log of a task cannot be read; it was set aside");
         fs::rename(path, aside)?;
         return Ok(None);
@@ -74,6 +74,11 @@ pub(super) fn find(path: &Path, task: &TaskId, house: &House) -> io::Result<Opti
         state,
         writer,
     }))
+}
+
+/// Where a file goes that stood in a log's place.
+pub(super) fn set_aside_name(path: &Path) -> PathBuf {
+    path.with_extension("log.damaged")
 }
 
 fn begins_well(file: &File, size: u64, task: &TaskId) -> io::Result<Option<(u64, Hole)>> {

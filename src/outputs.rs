@@ -1,0 +1,153 @@
+//! The folders on this machine in which tasks leave their output files. The task actors have them made, listed, unpacked and
+//! removed on blocking threads; the upload reads the files.
+//!
+//! What lies in such a folder was put there by a stranger's program, which may still be at it. So nothing is ever reached by
+//! a path as a whole: each step goes from an open folder to a name in it, by `openat2`, which follows no link and leaves
+//! neither the folder nor its file system. Only regular files are read.
+
+mod beneath;
+mod listing;
+mod names;
+mod removing;
+mod skipped;
+#[cfg(test)]
+mod tests;
+mod unpacking;
+
+use std::{
+    fs::{self, DirBuilder, File, Permissions},
+    io::{self, Read},
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fd::OwnedFd,
+    fs::{Mode, fchmod, mkdirat},
+    io::Errno,
+};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    domain::{
+        id::TaskId,
+        record::{OutputFile, Outputs},
+    },
+    ports::outputs::OutputStore,
+};
+
+/// How much of a task's output is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quotas {
+    /// Number of files.
+    pub files: usize,
+    /// Bytes of all files together.
+    pub bytes: u64,
+    /// Folders within folders, the task's own counted.
+    pub depth: usize,
+}
+
+impl Default for Quotas {
+    /// 10,000 files, 10 GiB, 64 levels.
+    fn default() -> Self {
+        Self {
+            files: 10_000,
+            bytes: 10 << 30,
+            depth: 64,
+        }
+    }
+}
+
+/// All output folders of a worker, below one root.
+#[derive(Debug)]
+pub struct OutputFolders {
+    root: PathBuf,
+    quotas: Quotas,
+}
+
+impl OutputFolders {
+    /// Opens the root, made where there is none. Its mode is 0711: the users of containers must get through it, and need not
+    /// see whose folders are there.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn open(root: &Path, quotas: Quotas) -> io::Result<Self> {
+        let root = std::path::absolute(root)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(&root)?;
+        fs::set_permissions(&root, Permissions::from_mode(0o711))?;
+        Ok(Self { root, quotas })
+    }
+
+    fn root(&self) -> io::Result<OwnedFd> {
+        Ok(File::open(&self.root)?.into())
+    }
+
+    /// Opens the task's folder, made with a mode if it is missing.
+    fn make(&self, task: &TaskId, mode: Mode) -> io::Result<OwnedFd> {
+        let root = self.root()?;
+        let name = name_of(task);
+        match mkdirat(&root, &name, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let folder = beneath::open_folder(&root, name.as_bytes())?;
+        // Not at its making, where the process's mask would take bits away.
+        fchmod(&folder, mode)?;
+        Ok(folder)
+    }
+
+    /// Opens the task's folder, if there is one.
+    fn find(&self, task: &TaskId) -> io::Result<Option<OwnedFd>> {
+        match beneath::open_folder(&self.root()?, name_of(task).as_bytes()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+}
+
+impl OutputStore for OutputFolders {
+    fn prepare(&self, task: &TaskId) -> io::Result<PathBuf> {
+        let everybody = Mode::SVTX | Mode::RWXU | Mode::RWXG | Mode::RWXO;
+        self.make(task, everybody)?;
+        Ok(self.root.join(name_of(task)))
+    }
+
+    fn list(&self, task: &TaskId) -> io::Result<Outputs> {
+        match self.find(task)? {
+            Some(folder) => listing::list(folder, &self.quotas),
+            None => Ok(Outputs::default()),
+        }
+    }
+
+    fn open(&self, task: &TaskId, file: &OutputFile) -> io::Result<Box<dyn Read + Send>> {
+        let folder = self.find(task)?.ok_or(io::ErrorKind::NotFound)?;
+        let (folders, name) = names::split(&file.source)?;
+        let mut parent = folder;
+        for folder in folders {
+            parent = beneath::open_folder(&parent, folder)?;
+        }
+        Ok(Box::new(beneath::open_file(&parent, name)?))
+    }
+
+    fn unpack(&self, task: &TaskId, tar: &mut dyn Read) -> io::Result<Vec<String>> {
+        // No container sees this folder: its own had its `/output` inside.
+        let folder = self.make(task, Mode::RWXU)?;
+        unpacking::unpack(&folder, tar, &self.quotas)
+    }
+
+    fn remove(&self, task: &TaskId) -> io::Result<()> {
+        removing::remove(&self.root()?, name_of(task).as_bytes())
+    }
+}
+
+/// A name that holds nothing of what the id holds.
+fn name_of(task: &TaskId) -> String {
+    let digest = Sha256::digest(task.as_str());
+    digest[..16]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}

@@ -1,0 +1,69 @@
+//! The only way from an open folder to something in it: by one name, following no link, staying on the file system.
+
+use std::{fs::File, io};
+
+use rustix::{
+    fd::{AsFd, OwnedFd},
+    fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2, statat},
+    io::Errno,
+};
+
+/// Opens a folder for reading and for going on from it.
+pub(super) fn open_folder(parent: impl AsFd, name: &[u8]) -> io::Result<OwnedFd> {
+    open(parent, name, OFlags::RDONLY | OFlags::DIRECTORY)
+}
+
+/// Holds on to a folder that may not be read.
+pub(super) fn hold_folder(parent: impl AsFd, name: &[u8]) -> io::Result<OwnedFd> {
+    open(parent, name, OFlags::PATH | OFlags::DIRECTORY)
+}
+
+/// Opens a regular file for reading. Anything else is refused, and does not hold us up: a FIFO's writer may never come.
+pub(super) fn open_file(parent: impl AsFd, name: &[u8]) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    regular(open(parent, name, flags)?)
+}
+
+/// Makes a regular file for writing, or empties the one that is there.
+pub(super) fn create_file(parent: impl AsFd, name: &[u8]) -> io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NONBLOCK;
+    regular(open(parent, name, flags)?)
+}
+
+/// What a name stands for, a link for itself.
+pub(super) fn look(parent: impl AsFd, name: &[u8]) -> io::Result<Stat> {
+    Ok(statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+fn open(parent: impl AsFd, name: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
+    let stay = ResolveFlags::BENEATH
+        | ResolveFlags::NO_SYMLINKS
+        | ResolveFlags::NO_MAGICLINKS
+        | ResolveFlags::NO_XDEV;
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mode = if flags.contains(OFlags::CREATE) {
+        Mode::RUSR | Mode::WUSR
+    } else {
+        Mode::empty()
+    };
+    openat2(parent, name, flags, mode, stay).map_err(|error| match error {
+        Errno::NOSYS => io::Error::new(
+            io::ErrorKind::Unsupported,
+            "this kernel has no openat2; outputs can be read safely from Linux 5.6 on",
+        ),
+        Errno::LOOP => io::Error::new(io::ErrorKind::InvalidInput, "it is a link"),
+        other => other.into(),
+    })
+}
+
+fn regular(opened: OwnedFd) -> io::Result<File> {
+    let stat = fstat(&opened)?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+        Ok(opened.into())
+    } else {
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is no regular file",
+        ))
+    }
+}

@@ -1,0 +1,204 @@
+//! The walk through a task's folder: depth first, with one open folder per level, so that neither the depth of the tree nor
+//! the number of its files can exhaust anything.
+
+use std::{
+    collections::{BinaryHeap, HashSet},
+    io,
+};
+
+use rustix::{
+    fd::OwnedFd,
+    fs::{Dir, FileType, fstat},
+};
+
+use super::{Quotas, beneath, names, skipped::Skipped};
+use crate::domain::record::{OutputFile, Outputs};
+
+/// For each file that may be taken so many entries are looked at: what is over the quota is counted, but not for ever.
+const LOOKS_PER_FILE: usize = 100;
+
+/// Lists the regular files in a folder and below it, within the quotas, in the order of their paths.
+pub(super) fn list(folder: OwnedFd, quotas: &Quotas) -> io::Result<Outputs> {
+    let device = fstat(&folder)?.st_dev;
+    let mut walk = Walk {
+        quotas,
+        device,
+        found: BinaryHeap::new(),
+        over: 0,
+        skipped: Skipped::default(),
+    };
+    walk.through(Level {
+        entries: Dir::new(folder)?,
+        path: String::new(),
+        source: Vec::new(),
+    })?;
+    Ok(walk.finish())
+}
+
+/// A folder that is being read.
+struct Level {
+    entries: Dir,
+    /// Its repaired path with a slash behind it; empty for the task's folder.
+    path: String,
+    /// The same, byte for byte.
+    source: Vec<u8>,
+}
+
+impl Level {
+    fn next_name(&mut self) -> Option<io::Result<Vec<u8>>> {
+        loop {
+            let entry = match self.entries.read()? {
+                Ok(entry) => entry,
+                Err(error) => return Some(Err(error.into())),
+            };
+            let name = entry.file_name().to_bytes();
+            if !matches!(name, b"." | b"..") {
+                return Some(Ok(name.to_vec()));
+            }
+        }
+    }
+}
+
+/// Ordered by path, so that of too many the last can be dropped.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Found {
+    path: String,
+    source: Vec<u8>,
+    size: u64,
+}
+
+struct Walk<'a> {
+    quotas: &'a Quotas,
+    device: u64,
+    found: BinaryHeap<Found>,
+    over: u64,
+    skipped: Skipped,
+}
+
+impl Walk<'_> {
+    fn through(&mut self, top: Level) -> io::Result<()> {
+        let mut levels = vec![top];
+        let mut looks = self.quotas.files.saturating_mul(LOOKS_PER_FILE);
+        while let Some(mut level) = levels.pop() {
+            let name = match level.next_name() {
+                None => continue,
+                Some(Ok(name)) => name,
+                Some(Err(error)) if levels.is_empty() => return Err(error),
+                Some(Err(error)) => {
+                    let why = format!("could not be read to its end: {error}");
+                    self.skipped.add(&level.path, &why);
+                    continue;
+                }
+            };
+            if looks == 0 {
+                let path = format!("{}{}", level.path, names::repaired(&name));
+                self.skipped
+                    .add(&path, "and what follows was not looked at");
+                return Ok(());
+            }
+            looks -= 1;
+            let below = self.visit(&level, &name);
+            levels.push(level);
+            match below {
+                Some(below) if levels.len() >= self.quotas.depth => {
+                    self.skipped.add(&below.path, "lies too deep");
+                }
+                below => levels.extend(below),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a file down, or says why not; gives a folder back.
+    fn visit(&mut self, level: &Level, name: &[u8]) -> Option<Level> {
+        let path = format!("{}{}", level.path, names::repaired(name));
+        let source = [&level.source, name].concat();
+        match self.examine(level, name) {
+            Ok(Entry::File(size)) => {
+                self.keep(Found { path, source, size });
+                None
+            }
+            Ok(Entry::Folder(entries)) => Some(Level {
+                entries,
+                path: path + "/",
+                source: [&source, b"/".as_slice()].concat(),
+            }),
+            Ok(Entry::Other(what)) => {
+                self.skipped.add(&path, what);
+                None
+            }
+            Err(error) => {
+                let why = format!("could not be looked at: {error}");
+                self.skipped.add(&path, &why);
+                None
+            }
+        }
+    }
+
+    fn examine(&self, level: &Level, name: &[u8]) -> io::Result<Entry> {
+        let folder = level.entries.fd()?;
+        let stat = beneath::look(folder, name)?;
+        if stat.st_dev != self.device {
+            return Ok(Entry::Other("is on another file system"));
+        }
+        Ok(match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Entry::File(stat.st_size.cast_unsigned()),
+            FileType::Directory => Entry::Folder(Dir::new(beneath::open_folder(folder, name)?)?),
+            FileType::Symlink => Entry::Other("is a symbolic link"),
+            FileType::Fifo => Entry::Other("is a FIFO"),
+            FileType::Socket => Entry::Other("is a socket"),
+            FileType::CharacterDevice | FileType::BlockDevice => Entry::Other("is a device"),
+            FileType::Unknown => Entry::Other("is of no known kind"),
+        })
+    }
+
+    fn keep(&mut self, found: Found) {
+        self.found.push(found);
+        if self.found.len() > self.quotas.files {
+            self.found.pop();
+            self.over += 1;
+        }
+    }
+
+    fn finish(mut self) -> Outputs {
+        let mut files = Vec::with_capacity(self.found.len());
+        let mut taken = HashSet::new();
+        let mut room = self.quotas.bytes;
+        for found in self.found.into_sorted_vec() {
+            if found.size > room {
+                let why = format!("has {} bytes, which is over the limit", found.size);
+                self.skipped.add(&found.path, &why);
+                continue;
+            }
+            room -= found.size;
+            files.push(OutputFile {
+                path: unique(found.path, &mut taken),
+                source: found.source,
+                size: found.size,
+            });
+        }
+        let mut skipped = self.skipped.into_sentences();
+        if self.over > 0 {
+            let (over, limit) = (self.over, self.quotas.files);
+            skipped.push(format!(
+                "{over} files over the limit of {limit} were left out"
+            ));
+        }
+        Outputs { files, skipped }
+    }
+}
+
+enum Entry {
+    File(u64),
+    Folder(Dir),
+    Other(&'static str),
+}
+
+/// A repaired name can still be another file's own.
+fn unique(path: String, taken: &mut HashSet<String>) -> String {
+    let numbered = (2_u32..).map(|n| format!("{path}~{n}"));
+    let mut free = std::iter::once(path.clone()).chain(numbered);
+    let path = free.find(|path| !taken.contains(path)).unwrap_or_default();
+    taken.insert(path.clone());
+    path
+}

@@ -1,0 +1,135 @@
+//! Unpacking what an engine that is not on this machine sends of a container's `/output`.
+
+use std::{
+    fs::File,
+    io::{self, Read, Seek, SeekFrom, Write},
+};
+
+use rustix::{
+    fd::OwnedFd,
+    fs::{Mode, mkdirat},
+    io::Errno,
+};
+use tar::{Archive, Entry, EntryType};
+
+use super::{Quotas, beneath, names, skipped::Skipped};
+use crate::domain::text;
+
+/// How much is copied at once. Blocks of zeros of this size become holes: the engine sends sparse files in full.
+const BLOCK: usize = 64 * 1024;
+
+/// Unpacks a stream into a folder and says what was left out.
+pub(super) fn unpack(
+    folder: &OwnedFd,
+    tar: &mut dyn Read,
+    quotas: &Quotas,
+) -> io::Result<Vec<String>> {
+    let mut unpacking = Unpacking {
+        folder,
+        entries: quotas.files,
+        bytes: quotas.bytes,
+        depth: quotas.depth,
+        skipped: Skipped::default(),
+    };
+    for entry in Archive::new(tar).entries()? {
+        unpacking.take(&mut entry?)?;
+    }
+    Ok(unpacking.skipped.into_sentences())
+}
+
+/// What is left of the quotas, on the way.
+struct Unpacking<'a> {
+    folder: &'a OwnedFd,
+    entries: usize,
+    bytes: u64,
+    depth: usize,
+    skipped: Skipped,
+}
+
+impl Unpacking<'_> {
+    fn take(&mut self, entry: &mut Entry<'_, impl Read>) -> io::Result<()> {
+        let path = entry.path_bytes().into_owned();
+        // The engine sends the folder itself as `output/`, and all else below that.
+        let Some((_, path)) = split_first(&path) else {
+            return Ok(());
+        };
+        let shown = text::repair_utf8(path);
+        let Ok((folders, name)) = names::split(path) else {
+            self.skipped.add(&shown, "has no clean path");
+            return Ok(());
+        };
+        if let Err(why) = self.admit(entry.header().entry_type(), entry.size(), folders.len()) {
+            self.skipped.add(&shown, why);
+            return Ok(());
+        }
+        let mut parent = self.folder.try_clone()?;
+        for folder in folders {
+            parent = enter(&parent, folder)?;
+        }
+        if entry.header().entry_type() == EntryType::Directory {
+            enter(&parent, name)?;
+            return Ok(());
+        }
+        let size = entry.size();
+        copy(entry, beneath::create_file(&parent, name)?, size)
+    }
+
+    /// Takes an entry's share of the quotas, or says why it cannot be had.
+    fn admit(&mut self, kind: EntryType, size: u64, depth: usize) -> Result<(), &'static str> {
+        let size = match kind {
+            EntryType::Directory => 0,
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => size,
+            EntryType::Symlink => return Err("is a symbolic link"),
+            EntryType::Link => return Err("is a second name of another file"),
+            EntryType::Fifo => return Err("is a FIFO"),
+            EntryType::Char | EntryType::Block => return Err("is a device"),
+            _ => return Err("is of no known kind"),
+        };
+        if depth >= self.depth {
+            return Err("lies too deep");
+        }
+        if self.entries == 0 {
+            return Err("is over the limit on files");
+        }
+        if size > self.bytes {
+            return Err("is over the limit on bytes");
+        }
+        self.entries -= 1;
+        self.bytes -= size;
+        Ok(())
+    }
+}
+
+/// The first part of a path and the rest; `None` where nothing follows.
+fn split_first(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    let path = path.strip_prefix(b"./").unwrap_or(path);
+    let path = path.strip_suffix(b"/").unwrap_or(path);
+    let slash = path.iter().position(|byte| *byte == b'/')?;
+    Some((&path[..slash], &path[slash + 1..]))
+}
+
+fn enter(parent: &OwnedFd, name: &[u8]) -> io::Result<OwnedFd> {
+    match mkdirat(parent, name, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => beneath::open_folder(parent, name),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn copy(from: &mut impl Read, mut to: File, size: u64) -> io::Result<()> {
+    let mut block = vec![0; BLOCK];
+    let mut left = size;
+    while left > 0 {
+        let wanted = usize::try_from(left).map_or(BLOCK, |left| left.min(BLOCK));
+        // A stream that ends too early is damaged, and must not pass for a shorter file.
+        from.read_exact(&mut block[..wanted])?;
+        if block[..wanted].iter().all(|byte| *byte == 0) {
+            to.seek(SeekFrom::Current(
+                i64::try_from(wanted).map_err(io::Error::other)?,
+            ))?;
+        } else {
+            to.write_all(&block[..wanted])?;
+        }
+        left -= wanted as u64;
+    }
+    to.set_len(size)
+}
