@@ -64,6 +64,8 @@ pub(super) struct Tree {
     registry: Slot<RegistryActor>,
     board: Board,
     stop_serving: CancellationToken,
+    /// Holds the lock on the state folder until the process ends.
+    _built: Built,
 }
 
 /// A slot for callers and the seat for the child spec of every subsystem.
@@ -151,13 +153,12 @@ impl Tree {
         }
         let supervisor = builder.start();
         announce.send_replace(Some(supervisor.clone()));
-        // The state folder's lock is held until the process ends.
-        std::mem::forget(built);
         Self {
             supervisor,
             registry,
             board,
             stop_serving,
+            _built: built,
         }
     }
 
