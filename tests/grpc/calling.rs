@@ -16,7 +16,7 @@ use worker_node::{
 };
 
 use crate::fake_master::{
-    Frames, Script, Seen, Sights, address_of, master, read_a_request, recording_proxy,
+    Frames, Script, Seen, Sights, address_of, greet, master, read_a_request, recording_proxy,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -250,6 +250,27 @@ async fn a_connection_that_ends_after_the_request_is_a_doubt() {
     let error = send_report(&address).await.unwrap_err();
 
     assert!(matches!(error, MasterError::Lost(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_after_the_greeting_is_no_refusal() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = address_of(&listener);
+    tokio::spawn(async move {
+        loop {
+            drop(greet(&listener).await);
+        }
+    });
+
+    for _ in 0..20 {
+        // Whether the request had left by then is the network's to say.
+        let error = send_report(&address).await.unwrap_err();
+
+        assert!(
+            matches!(error, MasterError::Unreachable(_) | MasterError::Lost(_)),
+            "{error:?}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -1,11 +1,12 @@
 //! Small masters: one over real gRPC that follows a script, and raw sockets for what no gRPC server does.
 
-use std::pin::Pin;
+use std::{pin::Pin, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::mpsc,
+    time::interval,
 };
 use tokio_stream::{Stream, wrappers::TcpListenerStream};
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -27,6 +28,8 @@ pub(crate) enum Script {
     Hang,
     /// Uploads: success=true after the first chunk.
     AcceptEarly,
+    /// Uploads: a chunk each time that so many milliseconds have passed.
+    AcceptSlowly(u64),
 }
 
 /// What the master saw, in order.
@@ -76,7 +79,9 @@ impl FakeMaster {
 
     async fn answer<T>(&self, ack: impl FnOnce(bool, String) -> T) -> Result<Response<T>, Status> {
         match self.script {
-            Script::Accept | Script::AcceptEarly => Ok(Response::new(ack(true, String::new()))),
+            Script::Accept | Script::AcceptEarly | Script::AcceptSlowly(_) => {
+                Ok(Response::new(ack(true, String::new())))
+            }
             Script::Refuse(why) => Ok(Response::new(ack(false, why.into()))),
             Script::Fail(code, why) => Err(Status::new(code, why)),
             Script::Hang => std::future::pending().await,
@@ -121,8 +126,15 @@ impl MasterWorker for FakeMaster {
             return std::future::pending().await;
         }
         let mut chunks = request.into_inner();
+        let mut pace = match self.script {
+            Script::AcceptSlowly(millis) => Some(interval(Duration::from_millis(millis))),
+            _ => None,
+        };
         let mut files_received = 0;
         let clean = loop {
+            if let Some(pace) = &mut pace {
+                pace.tick().await;
+            }
             match chunks.message().await {
                 Ok(Some(chunk)) => {
                     files_received += i32::from(chunk.is_last_chunk);
@@ -203,11 +215,17 @@ impl Frames {
     }
 }
 
-/// Accepts one client on a raw socket, greets it as an HTTP/2 server does, and reads until a whole request head is there.
-pub(crate) async fn read_a_request(listener: &TcpListener) -> TcpStream {
+/// Accepts one client on a raw socket and greets it as an HTTP/2 server does.
+pub(crate) async fn greet(listener: &TcpListener) -> TcpStream {
     const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
     let (mut stream, _) = listener.accept().await.unwrap();
     stream.write_all(SETTINGS).await.unwrap();
+    stream
+}
+
+/// Greets one client and reads until a whole request head is there.
+pub(crate) async fn read_a_request(listener: &TcpListener) -> TcpStream {
+    let mut stream = greet(listener).await;
     let mut said = Vec::new();
     while Frames::parse(&said).headers == 0 {
         let read = stream.read_buf(&mut said).await.unwrap();

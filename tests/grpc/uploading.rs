@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
 use tonic::Code;
 use worker_node::{
     domain::{
@@ -223,6 +224,25 @@ async fn a_master_that_never_reads_meets_the_inactivity_deadline() {
     .await;
 
     assert_eq!(error, Err(MasterError::Deadline(inactivity)));
+}
+
+#[tokio::test]
+async fn a_master_that_reads_slowly_is_waited_for() {
+    let (address, _sights) = master(Script::AcceptSlowly(50)).await;
+    let inactivity = Duration::from_secs(1);
+    let started = Instant::now();
+
+    let uploaded = send(
+        &address,
+        Upload {
+            inactivity,
+            ..large()
+        },
+    )
+    .await;
+
+    assert_eq!(uploaded.map(|uploaded| uploaded.received), Ok(1));
+    assert!(started.elapsed() > inactivity, "too fast to tell");
 }
 
 #[tokio::test]
