@@ -53,7 +53,11 @@ impl OutputStore for FakeStore {
         Ok(Box::new(Cursor::new(bytes.clone())))
     }
 
-    fn unpack(&self, _: &TaskId, _: &mut dyn Read) -> io::Result<()> {
+    fn unpack(&self, _: &TaskId, _: &mut dyn Read) -> io::Result<Vec<String>> {
+        unreachable!("not for uploads")
+    }
+
+    fn add(&self, _: &TaskId, _: &str, _: &mut dyn Read) -> io::Result<()> {
         unreachable!("not for uploads")
     }
 

@@ -34,7 +34,11 @@ impl OutputStore for OneFile {
         Ok(Box::new(io::empty()))
     }
 
-    fn unpack(&self, _: &TaskId, _: &mut dyn Read) -> io::Result<()> {
+    fn unpack(&self, _: &TaskId, _: &mut dyn Read) -> io::Result<Vec<String>> {
+        unreachable!("not for uploads")
+    }
+
+    fn add(&self, _: &TaskId, _: &str, _: &mut dyn Read) -> io::Result<()> {
         unreachable!("not for uploads")
     }
 
