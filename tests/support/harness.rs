@@ -9,6 +9,7 @@
 
 mod cluster;
 mod engine;
+mod engine_proxy;
 mod gate;
 mod image;
 mod process;
@@ -17,6 +18,7 @@ mod worker;
 
 pub(crate) use cluster::{Cluster, master_options};
 pub(crate) use engine::{Engine, remove_all_of};
+pub(crate) use engine_proxy::EngineProxy;
 pub(crate) use gate::Gate;
 pub(crate) use image::{TestImage, remove_image};
 pub(crate) use process::Process;

@@ -1,0 +1,222 @@
+//! A proxy in front of the engine, on a unix socket of its own. It can hold back requests or answers of one kind, so that a
+//! task stays where a test wants it, and it can be away, as an engine that does not run is away.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::PATIENCE;
+
+/// A running proxy; its connections end with it.
+#[derive(Debug)]
+pub(crate) struct EngineProxy {
+    folder: TempDir,
+    rules: watch::Sender<Rules>,
+    held: watch::Sender<usize>,
+    accepting: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What is held back now: parts of a request's first line.
+#[derive(Clone, Debug, Default)]
+struct Rules {
+    requests: Option<&'static str>,
+    answers: Option<&'static str>,
+}
+
+impl EngineProxy {
+    /// In front of the engine, and there.
+    pub(crate) fn start() -> Self {
+        let proxy = Self::away();
+        proxy.come();
+        proxy
+    }
+
+    /// In front of the engine, and not there yet.
+    pub(crate) fn away() -> Self {
+        Self {
+            folder: tempfile::tempdir().expect("a folder for a socket"),
+            rules: watch::Sender::default(),
+            held: watch::Sender::default(),
+            accepting: Mutex::default(),
+        }
+    }
+
+    /// For `--engine`.
+    pub(crate) fn address(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("engine.sock")
+    }
+
+    /// Listens from now on.
+    pub(crate) fn come(&self) {
+        let listener = UnixListener::bind(self.socket()).expect("a socket in a new folder");
+        let (rules, held) = (self.rules.clone(), self.held.clone());
+        let accepting = tokio::spawn(async move {
+            // Dropped with this task, and all the connections with it.
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((near, _)) = listener.accept().await {
+                while connections.try_join_next().is_some() {}
+                connections.spawn(pass(near, rules.subscribe(), held.clone()));
+            }
+        });
+        self.set(Some(accepting));
+    }
+
+    /// Cuts every connection and refuses new ones.
+    pub(crate) fn go(&self) {
+        self.set(None);
+        std::fs::remove_file(self.socket()).expect("the socket was there");
+    }
+
+    /// Requests whose first line holds `part` wait from now on, before the engine sees them.
+    pub(crate) fn hold_requests(&self, part: &'static str) {
+        self.rules
+            .send_modify(|rules| rules.requests = Some(part));
+    }
+
+    /// What the engine answers to requests whose first line holds `part` waits from now on.
+    pub(crate) fn hold_answers(&self, part: &'static str) {
+        self.rules.send_modify(|rules| rules.answers = Some(part));
+    }
+
+    /// Everything goes on.
+    pub(crate) fn release(&self) {
+        self.rules.send_replace(Rules::default());
+    }
+
+    /// Waits until so many connections are being held back.
+    pub(crate) async fn wait_held(&self, count: usize) {
+        let mut held = self.held.subscribe();
+        let waited = tokio::time::timeout(PATIENCE, held.wait_for(|held| *held >= count)).await;
+        assert!(
+            matches!(waited, Ok(Ok(_))),
+            "{} connections were held back, not {count}",
+            *self.held.borrow()
+        );
+    }
+
+    fn set(&self, accepting: Option<JoinHandle<()>>) {
+        let mut present = self
+            .accepting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = std::mem::replace(&mut *present, accepting) {
+            before.abort();
+        }
+    }
+}
+
+impl Drop for EngineProxy {
+    fn drop(&mut self) {
+        self.set(None);
+    }
+}
+
+trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
+
+/// To the engine that the tests use.
+async fn engine() -> io::Result<Box<dyn Connection>> {
+    let host = std::env::var("DOCKER_HOST").unwrap_or_default();
+    Ok(match host.strip_prefix("tcp://") {
+        Some(address) => Box::new(TcpStream::connect(address).await?),
+        None => {
+            let path = host.strip_prefix("unix://");
+            Box::new(UnixStream::connect(path.unwrap_or("/var/run/docker.sock")).await?)
+        }
+    })
+}
+
+async fn pass(near: UnixStream, rules: watch::Receiver<Rules>, held: watch::Sender<usize>) {
+    let Ok(far) = engine().await else { return };
+    let (near_reader, near_writer) = tokio::io::split(near);
+    let (far_reader, far_writer) = tokio::io::split(far);
+    let valve = Valve {
+        rules,
+        held,
+        asked: Mutex::default(),
+    };
+    // Either side may hang up: that is how connections end.
+    let _hung_up = tokio::join!(
+        valve.requests(near_reader, far_writer),
+        valve.answers(far_reader, near_writer)
+    );
+}
+
+/// One connection's place to wait.
+struct Valve {
+    rules: watch::Receiver<Rules>,
+    held: watch::Sender<usize>,
+    /// The first line of the last request.
+    asked: Mutex<String>,
+}
+
+impl Valve {
+    async fn requests(
+        &self,
+        mut from: impl AsyncRead + Unpin,
+        mut to: impl AsyncWrite + Unpin,
+    ) -> io::Result<()> {
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let count = from.read(&mut buffer).await?;
+            if let Some(line) = request_line(&buffer[..count]) {
+                *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = line;
+                self.wait(|rules| rules.requests).await;
+            }
+            if count == 0 {
+                return to.shutdown().await;
+            }
+            to.write_all(&buffer[..count]).await?;
+        }
+    }
+
+    async fn answers(
+        &self,
+        mut from: impl AsyncRead + Unpin,
+        mut to: impl AsyncWrite + Unpin,
+    ) -> io::Result<()> {
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let count = from.read(&mut buffer).await?;
+            self.wait(|rules| rules.answers).await;
+            if count == 0 {
+                return to.shutdown().await;
+            }
+            to.write_all(&buffer[..count]).await?;
+        }
+    }
+
+    async fn wait(&self, held_back: fn(&Rules) -> Option<&'static str>) {
+        let asked = self
+            .asked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let free = |rules: &Rules| !held_back(rules).is_some_and(|part| asked.contains(part));
+        let mut rules = self.rules.clone();
+        if free(&rules.borrow_and_update()) {
+            return;
+        }
+        self.held.send_modify(|held| *held += 1);
+        // The proxy is gone: so is this connection, in a moment.
+        let _gone = rules.wait_for(free).await.is_err();
+        self.held.send_modify(|held| *held -= 1);
+    }
+}
+
+/// A request begins where bytes begin: the client sends one at a time.
+fn request_line(bytes: &[u8]) -> Option<String> {
+    let end = bytes.iter().position(|byte| *byte == b'\r')?;
+    let line = std::str::from_utf8(&bytes[..end]).ok()?;
+    line.ends_with("HTTP/1.1").then(|| line.to_owned())
+}
