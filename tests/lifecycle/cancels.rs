@@ -41,7 +41,8 @@ async fn upload_of(cluster: &Cluster, task: &str) -> Upload {
 }
 
 #[tokio::test]
-async fn one_that_waits_for_its_turn_ends_at_once_and_one_that_is_being_created_ends_without_running() {
+async fn one_that_waits_for_its_turn_ends_at_once_and_one_that_is_being_created_ends_without_running()
+ {
     let proxy = EngineProxy::start();
     let cluster = behind(&proxy).await;
     // One that ran before proves that the worker takes offers.

@@ -41,7 +41,8 @@ async fn limits_are_set_and_privileges_are_taken() {
     let task = Task {
         req_cpu: 0.5,
         req_memory: 0.25,
-        ..cluster.task("grep -E 'NoNewPrivs|CapEff' /proc/self/status; cat /proc/1/comm; exec sleep 600")
+        ..cluster
+            .task("grep -E 'NoNewPrivs|CapEff' /proc/self/status; cat /proc/1/comm; exec sleep 600")
     };
     let task = cluster.submit(task).await;
     cluster
@@ -56,11 +57,21 @@ async fn limits_are_set_and_privileges_are_taken() {
     assert_eq!(host.nano_cpus, Some(500_000_000));
     assert_eq!(host.memory, Some(256 << 20));
     assert_eq!(host.memory_swap, Some(256 << 20), "no swap beside it");
-    assert!(host.pids_limit.is_some_and(|limit| limit > 0), "{:?}", host.pids_limit);
+    assert!(
+        host.pids_limit.is_some_and(|limit| limit > 0),
+        "{:?}",
+        host.pids_limit
+    );
     assert_eq!(host.init, Some(true));
     assert_eq!(host.privileged, Some(false));
     assert_eq!(host.cap_drop.unwrap(), ["ALL"]);
-    assert!(!host.cap_add.unwrap().iter().any(|cap| cap.contains("SYS_ADMIN")));
+    assert!(
+        !host
+            .cap_add
+            .unwrap()
+            .iter()
+            .any(|cap| cap.contains("SYS_ADMIN"))
+    );
     assert_eq!(host.security_opt.unwrap(), ["no-new-privileges"]);
     cluster.master.cancel(&task).await.unwrap();
     let report = cluster.report(&task).await;
@@ -138,7 +149,14 @@ async fn what_a_task_holds_is_told_and_given_back_at_its_end() {
 
     let reason = refused.answer.refusal().expect("there is no room");
     assert!(reason.contains("cpu"), "{reason:?}");
-    assert_eq!((held.cpu_allocated, held.memory_allocated, held.gpu_allocated), (all, 0.25, 0.0));
+    assert_eq!(
+        (
+            held.cpu_allocated,
+            held.memory_allocated,
+            held.gpu_allocated
+        ),
+        (all, 0.25, 0.0)
+    );
     assert_eq!(log_of(&report), "my turn\n");
     cluster.engine.wait_task(&second, "destroy").await;
     let (worker, end) = (cluster.worker.id().to_owned(), report.at);

@@ -8,14 +8,25 @@ use crate::harness::Cluster;
 #[tokio::test]
 async fn fifty_tasks_at_once_all_succeed_and_the_worker_stays_attentive() {
     let cluster = Cluster::start().await;
+    // One that ran proves that offers are taken.
+    let first = cluster.run("true").await;
+    cluster.report(&first).await;
     let tasks: Vec<_> = (0..50)
-        .map(|number| cluster.task(&format!("echo task {number}; sleep 1; echo {number} > /output/n")))
+        .map(|number| {
+            cluster.task(&format!(
+                "echo task {number}; sleep 1; echo {number} > /output/n"
+            ))
+        })
         .collect();
     let ids: Vec<String> = tasks.iter().map(|task| task.task_id.clone()).collect();
 
     tasks
         .into_iter()
         .for_each(|task| cluster.master.submit(task));
+    cluster.report(&ids[0]).await;
+    let one_more = cluster.task("true");
+    let late = one_more.task_id.clone();
+    let answer = cluster.master.offer(cluster.worker.id(), one_more).await;
     let mut reports = Vec::new();
     for id in &ids {
         reports.push(cluster.report(id).await);
@@ -26,7 +37,14 @@ async fn fifty_tasks_at_once_all_succeed_and_the_worker_stays_attentive() {
         assert_eq!(log_of(report), format!("task {number}\n"));
         assert_eq!(report.output_files, ["n"]);
     }
+    assert!(answer.is_success(), "in the middle of it: {answer:?}");
+    assert_eq!(cluster.report(&late).await.status, "success");
     let master = cluster.finish().await;
+    let took = master.task(&late).unwrap().offers[0].took;
+    assert!(
+        took < Duration::from_secs(1),
+        "in the middle of it: {took:?}"
+    );
     for id in &ids {
         let task = master.task(id).unwrap();
         for offer in &task.offers {

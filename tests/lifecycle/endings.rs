@@ -63,9 +63,18 @@ async fn a_task_that_fails_is_told_with_its_exit_code_or_signal() {
     for (command, told) in [
         ("exit 42", "failed: exit code 42; exit code 42, duration"),
         ("no-such-program", "failed: exit code 127;"),
-        ("kill -SEGV $$", "failed: killed by signal 11; exit code 139, signal 11,"),
-        ("kill -TERM $$", "failed: killed by signal 15; exit code 143, signal 15,"),
-        ("kill -KILL $$", "failed: killed by signal 9; exit code 137, signal 9,"),
+        (
+            "kill -SEGV $$",
+            "failed: killed by signal 11; exit code 139, signal 11,",
+        ),
+        (
+            "kill -TERM $$",
+            "failed: killed by signal 15; exit code 143, signal 15,",
+        ),
+        (
+            "kill -KILL $$",
+            "failed: killed by signal 9; exit code 137, signal 9,",
+        ),
     ] {
         let report = end_of(&cluster, cluster.task(command)).await;
 
@@ -94,7 +103,9 @@ async fn a_task_over_its_memory_is_told_as_out_of_memory() {
     assert_eq!(log_of(&report), "begun\n");
     let trailer = trailer(&report);
     assert!(
-        trailer.starts_with("[worker-node] failed: out of memory; exit code 137, signal 9, out of memory, duration"),
+        trailer.starts_with(
+            "[worker-node] failed: out of memory; exit code 137, signal 9, out of memory, duration"
+        ),
         "{trailer}"
     );
     cluster.finish().await;
@@ -104,10 +115,15 @@ async fn a_task_over_its_memory_is_told_as_out_of_memory() {
 async fn without_a_command_the_image_says_what_runs() {
     let cluster = Cluster::start().await;
     let docker = cluster.engine.docker();
-    let with_both = TestImage::with_entrypoint(docker, &["/bin/echo", "entry"], &["and default"]).await;
-    let with_default = TestImage::with_entrypoint(docker, &[], &["/bin/echo", "default alone"]).await;
+    let with_both =
+        TestImage::with_entrypoint(docker, &["/bin/echo", "entry"], &["and default"]).await;
+    let with_default =
+        TestImage::with_entrypoint(docker, &[], &["/bin/echo", "default alone"]).await;
 
-    for (image, told) in [(&with_both, "entry and default\n"), (&with_default, "default alone\n")] {
+    for (image, told) in [
+        (&with_both, "entry and default\n"),
+        (&with_default, "default alone\n"),
+    ] {
         let task = Task {
             docker_image: image.name.clone(),
             ..cluster.task("")

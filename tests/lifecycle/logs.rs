@@ -24,7 +24,9 @@ enum Follow {
 async fn view(cluster: &Cluster, task: &str, follow: Follow) -> Streaming<LogChunk> {
     let registered = cluster.master.wait_registered(cluster.worker.id()).await;
     let address = format!("http://{}", registered.unwrap().info.worker_ip);
-    let mut client = MasterWorkerClient::<Channel>::connect(address).await.unwrap();
+    let mut client = MasterWorkerClient::<Channel>::connect(address)
+        .await
+        .unwrap();
     let request = TaskLogRequest {
         task_id: task.to_owned(),
         user_id: String::new(),
@@ -38,7 +40,12 @@ fn flood() -> String {
     let (lines, length) = FLOOD;
     // `out NNNNNN ` and the newline are 12 bytes.
     let padding = "x".repeat(length - 12);
-    let stream = |name: &str| format!("seq 100001 {} | sed 's/.*/{name} & {padding}/'", 100_000 + lines);
+    let stream = |name: &str| {
+        format!(
+            "seq 100001 {} | sed 's/.*/{name} & {padding}/'",
+            100_000 + lines
+        )
+    };
     format!("{} & {} >&2; wait", stream("out"), stream("err"))
 }
 
@@ -74,14 +81,19 @@ async fn a_flood_of_both_streams_arrives_whole_and_a_viewer_who_does_not_read_sl
     let mut rest: Vec<LogChunk> = stuck.try_collect().await.unwrap();
     let end = rest.pop().unwrap();
     assert!(end.is_complete, "{end:?}");
-    assert_flooded(std::iter::once(&first).chain(&rest).map(|chunk| chunk.content.as_str()));
+    assert_flooded(
+        std::iter::once(&first)
+            .chain(&rest)
+            .map(|chunk| chunk.content.as_str()),
+    );
     cluster.finish().await;
 }
 
 #[tokio::test]
 async fn three_viewers_and_a_late_one_each_see_every_line_once_and_in_order() {
     let cluster = Cluster::start().await;
-    let command = "for n in 1 2 3 4 5; do seq $n$n$n$n00 $n$n$n$n99; sleep 0.3; done";
+    let command =
+        "for n in 1 2 3 4 5; do seq ${n}${n}${n}${n}00 ${n}${n}${n}${n}99; sleep 0.3; done";
     let task = cluster.submit(cluster.task(command)).await;
     let mut views: Vec<_> = (0..3).map(|_| cluster.master.watch_log(&task)).collect();
     views[0].wait_line("333300").await.unwrap();
@@ -110,8 +122,16 @@ async fn a_viewer_who_does_not_follow_gets_what_is_there() {
     let follower = cluster.master.watch_log(&task);
     follower.wait_line("two").await.unwrap();
     let so_far: Vec<String> = loop {
-        let chunks: Vec<LogChunk> = view(&cluster, &task, Follow::No).await.try_collect().await.unwrap();
-        assert!(chunks.iter().all(|chunk| !chunk.is_complete && chunk.status == "running"));
+        let chunks: Vec<LogChunk> = view(&cluster, &task, Follow::No)
+            .await
+            .try_collect()
+            .await
+            .unwrap();
+        assert!(
+            chunks
+                .iter()
+                .all(|chunk| !chunk.is_complete && chunk.status == "running")
+        );
         if chunks.len() > 2 {
             break chunks.into_iter().map(|chunk| chunk.content).collect();
         }
@@ -119,10 +139,18 @@ async fn a_viewer_who_does_not_follow_gets_what_is_there() {
     let held_back = follower.seen().lines();
     cluster.master.cancel(&task).await.unwrap();
     cluster.report(&task).await;
-    let whole: Vec<LogChunk> = view(&cluster, &task, Follow::No).await.try_collect().await.unwrap();
+    let whole: Vec<LogChunk> = view(&cluster, &task, Follow::No)
+        .await
+        .try_collect()
+        .await
+        .unwrap();
 
     assert_eq!(so_far, ["one", "two", "unfinished"]);
-    assert_eq!(held_back, ["one", "two"], "a follower waits for the newline");
+    assert_eq!(
+        held_back,
+        ["one", "two"],
+        "a follower waits for the newline"
+    );
     let [one, two, unfinished, end] = whole.as_slice() else {
         panic!("{whole:?}")
     };
@@ -137,7 +165,8 @@ async fn a_viewer_who_does_not_follow_gets_what_is_there() {
 #[tokio::test]
 async fn bytes_that_are_no_text_and_lines_without_an_end_are_shown() {
     let cluster = Cluster::start().await;
-    let command = "printf 'a\\000b\\001\\033[1m\\377\\n\\r\\n\\n\\303\\244\\303'; printf ' no newline'";
+    let command =
+        "printf 'a\\000b\\001\\033[1m\\377\\n\\r\\n\\n\\303\\244\\303'; printf ' no newline'";
 
     let task = cluster.submit(cluster.task(command)).await;
     let report = cluster.report(&task).await;
@@ -145,7 +174,12 @@ async fn bytes_that_are_no_text_and_lines_without_an_end_are_shown() {
 
     assert_eq!(
         seen.lines(),
-        ["a\0b\u{1}\u{1b}[1m\u{fffd}", "\r", " ", "\u{e4}\u{fffd} no newline"]
+        [
+            "a\0b\u{1}\u{1b}[1m\u{fffd}",
+            "\r",
+            " ",
+            "\u{e4}\u{fffd} no newline"
+        ]
     );
     assert_eq!(
         log_of(&report),
@@ -154,7 +188,11 @@ async fn bytes_that_are_no_text_and_lines_without_an_end_are_shown() {
     let Some(LogEnd::Complete { trailer: told, .. }) = &seen.end else {
         panic!("{seen}")
     };
-    assert_eq!(told, trailer(&report), "the trailer stands on a line of its own");
+    assert_eq!(
+        told,
+        trailer(&report),
+        "the trailer stands on a line of its own"
+    );
     cluster.finish().await;
 }
 
@@ -189,8 +227,15 @@ async fn a_line_is_seen_when_it_is_written() {
     assert_eq!(line, "now");
     assert!(log.seen().end.is_none(), "it runs on");
     let chunk = log.seen().chunks[0].clone();
-    assert_eq!((chunk.task_id.as_str(), chunk.status.as_str()), (task.as_str(), "running"));
-    assert!(chunk.timestamp.ends_with('Z') && chunk.timestamp.contains('T'), "{}", chunk.timestamp);
+    assert_eq!(
+        (chunk.task_id.as_str(), chunk.status.as_str()),
+        (task.as_str(), "running")
+    );
+    assert!(
+        chunk.timestamp.ends_with('Z') && chunk.timestamp.contains('T'),
+        "{}",
+        chunk.timestamp
+    );
     cluster.master.cancel(&task).await.unwrap();
     cluster.report(&task).await;
     cluster.finish().await;

@@ -3,6 +3,7 @@
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::process::{Signal, geteuid};
 use tempfile::TempDir;
@@ -10,7 +11,9 @@ use worker_node::dev_master::{DevMaster, Upload};
 use worker_node::proto::Task;
 
 use crate::endings::trailer;
-use crate::harness::{Engine, Process, master_options, remove_all_of, run_to_end, unique};
+use crate::harness::{
+    Engine, PATIENCE, Process, master_options, remove_all_of, run_to_end, unique,
+};
 
 /// `nobody`, on every Debian and most others.
 const NOBODY: u32 = 65_534;
@@ -31,7 +34,9 @@ impl Stranger {
             "only root can start a worker as another user; every other test of this file can be run by anybody"
         );
         let engine = Engine::connect().await;
-        let master = DevMaster::start(master_options()).await.expect("a free port");
+        let master = DevMaster::start(master_options())
+            .await
+            .expect("a free port");
         let id = unique("test-worker");
         master.admit(&id);
         let state = tempfile::tempdir().expect("a folder");
@@ -62,14 +67,12 @@ impl Stranger {
 
     async fn finish(self) {
         self.engine.wait_nothing_left(&self.id).await;
+        wait_empty(&self.state.path().join("outputs")).await;
         let verdict = self.master.verdict();
         assert!(verdict.is_complete(), "{verdict}");
         self.master.doubt("the test is over");
         self.process.signal(Signal::TERM);
         assert_eq!(self.process.wait_exit().await.code(), Some(0));
-        let outputs = std::fs::read_dir(self.state.path().join("outputs"));
-        let left: Vec<_> = outputs.expect("it made it").collect();
-        assert!(left.is_empty(), "left behind: {left:?}");
     }
 }
 
@@ -77,15 +80,34 @@ impl Drop for Stranger {
     fn drop(&mut self) {
         self.process.signal(Signal::KILL);
         if std::thread::panicking() {
-            eprintln!("--- the log of {} ends with:\n{}", self.id, self.process.tail());
+            eprintln!(
+                "--- the log of {} ends with:\n{}",
+                self.id,
+                self.process.tail()
+            );
         }
         run_to_end(remove_all_of(self.id.clone()));
     }
 }
 
+/// A file system rings no bell, so this looks again and again.
+async fn wait_empty(folder: &Path) {
+    let entries = || std::fs::read_dir(folder).expect("the worker made it");
+    let mut looks = tokio::time::interval(Duration::from_millis(20));
+    let empty = async {
+        while entries().next().is_some() {
+            looks.tick().await;
+        }
+    };
+    if tokio::time::timeout(PATIENCE, empty).await.is_err() {
+        panic!("left behind: {:?}", entries().collect::<Vec<_>>());
+    }
+}
+
 /// The worker as `nobody`, with the group of the engine's socket and no capability.
 fn command(id: &str, master: &DevMaster, state: &Path) -> Command {
-    let socket = std::fs::metadata("/var/run/docker.sock").expect("the engine is on its usual socket");
+    let socket =
+        std::fs::metadata("/var/run/docker.sock").expect("the engine is on its usual socket");
     let mut command = Command::new("setpriv");
     command.args([
         &format!("--reuid={NOBODY}"),
@@ -123,7 +145,10 @@ async fn a_worker_that_is_not_root_uploads_what_its_tasks_leave() {
 
     assert_eq!(report.status, "success", "{}", report.logs);
     assert_eq!(content(&upload, "empty").as_deref(), Some(&b""[..]));
-    assert_eq!(content(&upload, "a/b/file").as_deref(), Some(&b"deep\n"[..]));
+    assert_eq!(
+        content(&upload, "a/b/file").as_deref(),
+        Some(&b"deep\n"[..])
+    );
     assert_eq!(content(&upload, "two\nlines").as_deref(), Some(&b"1\n"[..]));
     assert_eq!(content(&upload, "locked").as_deref(), Some(&b"2\n"[..]));
     let big = upload.file("big").unwrap();

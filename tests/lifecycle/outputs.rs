@@ -86,7 +86,9 @@ async fn links_and_pipes_lead_nowhere_and_are_told() {
     assert_eq!(report.status, "success", "a pipe holds nobody up");
     assert_eq!(paths(&upload), BTreeSet::from(["file", "twin"]));
     assert_eq!(content(&upload, "twin"), b"mine\n");
-    for skipped in ["passwd", "root", "dangling", "near", "up", "pipe", "sub/etc"] {
+    for skipped in [
+        "passwd", "root", "dangling", "near", "up", "pipe", "sub/etc",
+    ] {
         assert!(
             trailer(&report).contains(skipped),
             "{skipped} is not told: {}",
@@ -134,7 +136,11 @@ async fn a_log_that_is_too_long_for_the_report_goes_along_as_a_file() {
     assert!(report.logs.len() <= LOG_LIMIT);
     assert!(report.logs.starts_with("begin\n100000\n"));
     assert!(log_of(&report).ends_with("\n700000\nend\n"));
-    assert!(trailer(&report).contains("bytes of log left out"), "{}", trailer(&report));
+    assert!(
+        trailer(&report).contains("bytes of log left out"),
+        "{}",
+        trailer(&report)
+    );
     cluster.finish().await;
 }
 

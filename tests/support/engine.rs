@@ -64,10 +64,15 @@ impl Engine {
 
     /// How often containers of this task were started.
     pub(crate) async fn starts(&self, task: &str) -> usize {
+        self.count(task, "start").await
+    }
+
+    /// How often this has happened to containers of this task.
+    pub(crate) async fn count(&self, task: &str, action: &str) -> usize {
         self.catch_up().await;
-        let is_start =
-            |event: &ContainerEvent| event.action == "start" && event.is_of(TASK_LABEL, task);
-        self.look(|events| events.iter().filter(|event| is_start(event)).count())
+        let is_it =
+            |event: &ContainerEvent| event.action == action && event.is_of(TASK_LABEL, task);
+        self.look(|events| events.iter().filter(|event| is_it(event)).count())
     }
 
     /// Waits until a container of this task has seen this.

@@ -79,8 +79,7 @@ impl EngineProxy {
 
     /// Requests whose first line holds `part` wait from now on, before the engine sees them.
     pub(crate) fn hold_requests(&self, part: &'static str) {
-        self.rules
-            .send_modify(|rules| rules.requests = Some(part));
+        self.rules.send_modify(|rules| rules.requests = Some(part));
     }
 
     /// What the engine answers to requests whose first line holds `part` waits from now on.

@@ -1,0 +1,24 @@
+//! What should not come and comes: tasks that cannot be, callers that do not speak, an engine that is not there, starts that
+//! cannot work. Whoever sent it gets a clear answer, and the worker goes on: a good task afterwards succeeds.
+
+#[path = "support/harness.rs"]
+mod harness;
+
+#[path = "bad_input/callers.rs"]
+mod callers;
+#[path = "bad_input/engine_away.rs"]
+mod engine_away;
+#[path = "bad_input/starts.rs"]
+mod starts;
+#[path = "bad_input/tasks.rs"]
+mod tasks;
+
+use harness::Cluster;
+
+/// Runs a task that must succeed, whatever came before it.
+pub(crate) async fn assert_goes_on(cluster: &Cluster) {
+    let task = cluster.submit(cluster.task("echo still here")).await;
+    let report = cluster.report(&task).await;
+    assert_eq!(report.status, "success", "{}", report.logs);
+    assert!(report.logs.starts_with("still here\n"), "{:?}", report.logs);
+}
