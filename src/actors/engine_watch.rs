@@ -61,6 +61,8 @@ pub struct Listing {
 pub struct EngineView {
     status: watch::Sender<EngineStatus>,
     listing: watch::Sender<Listing>,
+    /// The first look is over, and this worker may go by its name.
+    looked: watch::Sender<bool>,
     signals: Mutex<HashMap<ContainerId, String>>,
 }
 
@@ -69,6 +71,7 @@ impl Default for EngineView {
         Self {
             status: watch::Sender::new(EngineStatus::Unknown),
             listing: watch::Sender::new(Listing::default()),
+            looked: watch::Sender::new(false),
             signals: Mutex::default(),
         }
     }
@@ -99,6 +102,13 @@ impl EngineView {
                 std::future::pending::<()>().await;
             }
         }
+    }
+
+    /// Waits until it is known that no other worker of this name uses the engine, or that the engine is away. Never returns
+    /// where there is another: then this process ends.
+    pub async fn looked(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.looked.subscribe().wait_for(|looked| *looked).await;
     }
 
     /// The signal that somebody sent to a container, as far as the engine's events told.
@@ -171,6 +181,14 @@ impl Actor for EngineWatchActor {
 
 crate::answers_pings!(EngineWatchActor);
 
+/// Why there is no connection to work with.
+enum NotOurs {
+    /// The engine does not answer.
+    Away(EngineError),
+    /// It does, and another worker of this name has it.
+    Claimed,
+}
+
 struct Watcher {
     engine: Arc<dyn ContainerEngine>,
     worker: WorkerId,
@@ -187,19 +205,18 @@ impl Watcher {
                     let lost = self.stay(&info).await;
                     self.away(lost.to_string());
                 }
-                Err(why) => self.away(why),
+                Err(NotOurs::Away(error)) => self.away(error.to_string()),
+                // The operator has been told, and the process is about to end: until then nobody is told anything else.
+                Err(NotOurs::Claimed) => {}
             }
             sleep(RETRY).await;
         }
     }
 
-    async fn connect(&self) -> Result<EngineInfo, String> {
-        let info = self
-            .engine
-            .info()
-            .await
-            .map_err(|error| error.to_string())?;
-        (self.claim)(&info)?;
+    async fn connect(&self) -> Result<EngineInfo, NotOurs> {
+        let info = self.engine.info().await.map_err(NotOurs::Away)?;
+        (self.claim)(&info).map_err(|_| NotOurs::Claimed)?;
+        self.view.looked.send_replace(true);
         Ok(info)
     }
 
@@ -254,6 +271,7 @@ impl Watcher {
     }
 
     fn away(&self, why: String) {
+        self.view.looked.send_replace(true);
         self.view.status.send_if_modified(|status| match status {
             // Said once; the reason of the last try is kept for whoever looks.
             EngineStatus::Away { why: before, .. } => {

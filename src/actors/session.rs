@@ -8,9 +8,12 @@ use actix::{
     WrapFuture,
 };
 use log::warn;
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
-use super::journal::Records;
+use super::{engine_watch::EngineView, journal::Records};
 use crate::{
     domain::{backoff::Backoff, record::Change},
     ports::{
@@ -26,6 +29,9 @@ const RETRY: Backoff = Backoff {
     cap: Duration::from_secs(15),
     jitter: 0.2,
 };
+
+/// An engine that takes connections and says nothing holds the registration up for no longer than this.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
 
 /// The setting that holds the address learnt from a master.
 pub const LEARNT_ADDRESS: &str = "master.address";
@@ -83,32 +89,39 @@ impl MasterView {
     }
 }
 
+/// Whom the session works with.
+#[derive(Clone)]
+pub struct SessionPeers {
+    /// Whom we register with.
+    pub master: Arc<dyn Master>,
+    /// Where it is.
+    pub view: Arc<MasterView>,
+    /// Whether our name is ours.
+    pub engine: Arc<EngineView>,
+    /// What is durable.
+    pub records: Records,
+}
+
 /// See the module.
 pub struct SessionActor {
-    master: Arc<dyn Master>,
-    view: Arc<MasterView>,
+    peers: SessionPeers,
     registration: Registration,
-    records: Records,
     configured: MasterAddress,
     pin: Pin,
     registering: Option<SpawnHandle>,
 }
 
 impl SessionActor {
-    /// Registers `registration` at the address in `view`. `configured` is the `-master` value in force.
+    /// Registers `registration` with the master of `peers`. `configured` is the `-master` value in force.
     #[must_use]
     pub fn new(
-        master: Arc<dyn Master>,
-        view: Arc<MasterView>,
+        peers: SessionPeers,
         registration: Registration,
-        records: Records,
         (configured, pin): (MasterAddress, Pin),
     ) -> Self {
         Self {
-            master,
-            view,
+            peers,
             registration,
-            records,
             configured,
             pin,
             registering: None,
@@ -121,8 +134,7 @@ impl SessionActor {
             ctx.cancel_future(earlier);
         }
         let attempts = Attempts {
-            master: Arc::clone(&self.master),
-            view: Arc::clone(&self.view),
+            peers: self.peers.clone(),
             registration: self.registration.clone(),
         };
         let handle = ctx.spawn(async move { attempts.run().await }.into_actor(self).map(
@@ -158,7 +170,7 @@ impl Handler<MasterIsAt> for SessionActor {
     type Result = ResponseActFuture<Self, Result<(), MoveError>>;
 
     fn handle(&mut self, MasterIsAt(address): MasterIsAt, ctx: &mut Self::Context) -> Self::Result {
-        let before = self.view.address();
+        let before = self.peers.view.address();
         let address = address.unwrap_or_else(|| before.clone());
         let moved = address != before;
         if moved && self.pin == Pin::Pinned {
@@ -167,7 +179,7 @@ impl Handler<MasterIsAt> for SessionActor {
         }
         if moved {
             operator::master_moved(&before, &address);
-            self.view.address.send_replace(address.clone());
+            self.peers.view.address.send_replace(address.clone());
             self.remember(address, ctx);
         }
         // Takes effect at once, also for a registration that waits out its backoff.
@@ -179,7 +191,7 @@ impl Handler<MasterIsAt> for SessionActor {
 impl SessionActor {
     /// Makes the address durable; the answer to the master does not wait for it.
     fn remember(&self, address: MasterAddress, ctx: &mut Context<Self>) {
-        let records = self.records.clone();
+        let records = self.peers.records.clone();
         let settings = vec![
             Change::Set {
                 key: LEARNT_ADDRESS.into(),
@@ -200,27 +212,30 @@ impl SessionActor {
 }
 
 struct Attempts {
-    master: Arc<dyn Master>,
-    view: Arc<MasterView>,
+    peers: SessionPeers,
     registration: Registration,
 }
 
 impl Attempts {
     /// Until it is accepted. What went wrong is said when it changes, not at every try.
     async fn run(&self) {
-        self.view.registered.send_replace(false);
+        let SessionPeers {
+            master,
+            view,
+            engine,
+            ..
+        } = &self.peers;
+        view.registered.send_replace(false);
+        // A second worker of our name would take the first one's place with the master, and then end.
+        let _ = timeout(FIRST_LOOK, engine.looked()).await;
         let mut attempt = 0;
         let (mut refused, mut away) = (Outage::default(), Outage::default());
         loop {
-            let address = self.view.address();
-            match self
-                .master
-                .register(&address, self.registration.clone())
-                .await
-            {
+            let address = view.address();
+            match master.register(&address, self.registration.clone()).await {
                 Ok(()) => {
                     operator::registered(&address, &self.registration);
-                    self.view.registered.send_replace(true);
+                    view.registered.send_replace(true);
                     return;
                 }
                 Err(MasterError::NotRegistered(reason) | MasterError::Refused(reason)) => {

@@ -32,7 +32,7 @@ use crate::{
             TaskNews,
         },
         servers::{Serve, ServersActor},
-        session::{MasterView, Pin, SessionActor},
+        session::{MasterView, Pin, SessionActor, SessionPeers},
         task::{TaskEnv, TaskRules},
     },
     config::{Limits, MasterMoves, OnStop, PullPolicy, WhenSubsystemFails},
@@ -309,10 +309,12 @@ impl Wiring<'_> {
     }
 
     fn session(&self, seat: Seat<SessionActor>, records: Records) -> ChildSpec {
-        let (master, view) = (
-            Arc::clone(&self.built.master),
-            Arc::clone(&self.beside.master_view),
-        );
+        let peers = SessionPeers {
+            master: Arc::clone(&self.built.master),
+            view: Arc::clone(&self.beside.master_view),
+            engine: Arc::clone(&self.beside.view),
+            records,
+        };
         let cluster = &self.built.config.cluster;
         let registration = Registration {
             worker: cluster.worker.clone(),
@@ -325,12 +327,9 @@ impl Wiring<'_> {
         };
         let configured = cluster.master.clone();
         spec(seat, move || {
-            let (master, view) = (Arc::clone(&master), Arc::clone(&view));
             SessionActor::new(
-                master,
-                view,
+                peers.clone(),
                 registration.clone(),
-                records.clone(),
                 (configured.clone(), pin),
             )
         })
