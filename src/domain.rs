@@ -7,6 +7,7 @@ pub mod admission;
 pub mod backoff;
 pub mod id;
 pub mod log_line;
+pub mod log_overlap;
 pub mod outcome;
 pub mod record;
 pub mod restart;

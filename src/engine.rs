@@ -162,6 +162,10 @@ impl ContainerEngine for DockerEngine {
             .await
     }
 
+    async fn follow(&self, container: &ContainerId) -> Result<Frames, EngineError> {
+        self.follow_logs(container)
+    }
+
     async fn start(&self, container: &ContainerId) -> Result<(), EngineError> {
         self.line
             .within(START, "start", self.start_container(container))

@@ -8,7 +8,10 @@ use std::{
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use log::debug;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 use super::session::{MasterView, RegisterAgain, SessionActor};
 use crate::{
@@ -17,6 +20,9 @@ use crate::{
     supervision::Slot,
     telemetry::{operator, voice::HeartbeatVoice},
 };
+
+/// The first beat comes after this time at the latest, registered or not.
+const FIRST: Duration = Duration::from_secs(1);
 
 /// The contract's period.
 pub const PERIOD: Duration = Duration::from_secs(5);
@@ -156,9 +162,16 @@ impl HeartbeatActor {
 impl Actor for HeartbeatActor {
     type Context = Context<Self>;
 
+    /// The first beat follows the registration at once: before it the master would refuse it.
     fn started(&mut self, ctx: &mut Self::Context) {
-        self.beat(ctx);
-        ctx.run_interval(PERIOD, Self::beat);
+        let mut registered = self.sources.master_view.registered();
+        let first = async move {
+            let _ = timeout(FIRST, registered.wait_for(|registered| *registered)).await;
+        };
+        ctx.spawn(first.into_actor(self).map(|(), actor, ctx| {
+            actor.beat(ctx);
+            ctx.run_interval(PERIOD, Self::beat);
+        }));
     }
 }
 

@@ -2,6 +2,9 @@
 //! a task of its own that moves them from the engine into the spool, and lives beside this actor, so that a restart of the
 //! mailbox side does not touch a stream.
 
+mod catch_up;
+mod reader;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -9,27 +12,22 @@ use std::{
 };
 
 use actix::{Actor, ActorFutureExt, Context, Handler, Message, ResponseActFuture, WrapFuture};
-use futures_util::StreamExt;
 use log::warn;
-use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
+pub use self::reader::ReadEnd;
+use self::reader::{Reader, Work};
+use super::engine_watch::EngineView;
 use crate::{
-    domain::{
-        id::{ContainerId, TaskId},
-        log_line::Source,
-    },
+    domain::id::{ContainerId, TaskId},
     ports::{
-        engine::{ContainerEngine, EngineError, Frames},
+        engine::{ContainerEngine, EngineError},
         spool::{LogCursor, Spool, SpoolStore},
         worker::LogsError,
     },
 };
 
-/// Frames taken into one append at most.
-const BATCH: usize = 64;
-
-/// After the container's end its stream ends by itself; this long is waited for the last bytes.
-const DRAIN: Duration = Duration::from_secs(10);
+/// A reader that ended and that nobody has asked about for so long is forgotten: its task never ran.
+const STALE: Duration = Duration::from_secs(600);
 
 /// Opens a task's spool for writing. Idempotent.
 #[derive(Debug, Clone, Message)]
@@ -41,8 +39,8 @@ pub struct OpenSpool(pub TaskId);
 #[rtype(result = "Result<Box<dyn LogCursor>, LogsError>")]
 pub struct OpenLog(pub TaskId);
 
-/// Attaches to a container and reads its output into the task's spool, from here on until the stream ends. Idempotent: a
-/// reader that is at it goes on.
+/// Reads a container's output into the task's spool, from here on until the container has ended. Idempotent: a reader that
+/// is at it goes on.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<(), EngineError>")]
 pub struct ReadContainer {
@@ -50,40 +48,33 @@ pub struct ReadContainer {
     pub task: TaskId,
     /// Which.
     pub container: ContainerId,
+    /// Whether it can have written something already.
+    pub from: ReadFrom,
 }
 
-/// The container has ended: waits for the last bytes, then lets go of the reader.
+/// Where the reading of a container begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadFrom {
+    /// It is to be started when this is answered: an attached stream has every byte.
+    BeforeStart,
+    /// It may have run for a while: the engine's record says what it wrote.
+    Later,
+}
+
+/// The container has ended: waits for the last bytes, then lets go of the reader. Where there was none, the engine's record is
+/// read.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "ReadEnd")]
-pub struct FinishReading(pub TaskId);
-
-/// How a container's stream ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReadEnd {
-    /// To its end: every byte is in the spool.
-    Whole,
-    /// It broke off, or its end did not come: bytes may be missing.
-    Broken,
-    /// Nobody has read it in this process.
-    NoReader,
+pub struct FinishReading {
+    /// Whose.
+    pub task: TaskId,
+    /// Which, if it is still there.
+    pub container: Option<ContainerId>,
 }
 
 /// Readers at work, beside the actor.
 #[derive(Debug, Default)]
 pub struct Readers(Mutex<HashMap<TaskId, Reader>>);
-
-#[derive(Debug)]
-struct Reader {
-    container: ContainerId,
-    end: watch::Receiver<Option<ReadEnd>>,
-    pump: JoinHandle<()>,
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        self.pump.abort();
-    }
-}
 
 impl Readers {
     fn lock(&self) -> MutexGuard<'_, HashMap<TaskId, Reader>> {
@@ -91,13 +82,10 @@ impl Readers {
     }
 
     fn is_reading(&self, task: &TaskId, container: &ContainerId) -> bool {
-        self.lock()
+        let readers = self.lock();
+        readers
             .get(task)
-            .is_some_and(|reader| reader.container == *container && reader.end.borrow().is_none())
-    }
-
-    fn end_of(&self, task: &TaskId) -> Option<watch::Receiver<Option<ReadEnd>>> {
-        self.lock().get(task).map(|reader| reader.end.clone())
+            .is_some_and(|reader| reader.reads(container))
     }
 }
 
@@ -105,20 +93,23 @@ impl Readers {
 pub struct LogRouterActor {
     spools: Arc<dyn SpoolStore>,
     engine: Arc<dyn ContainerEngine>,
+    view: Arc<EngineView>,
     readers: Arc<Readers>,
 }
 
 impl LogRouterActor {
-    /// Keeps logs in `spools`.
+    /// Keeps logs in `spools`; `view` says whether `engine` is there.
     #[must_use]
     pub fn new(
         spools: Arc<dyn SpoolStore>,
         engine: Arc<dyn ContainerEngine>,
+        view: Arc<EngineView>,
         readers: Arc<Readers>,
     ) -> Self {
         Self {
             spools,
             engine,
+            view,
             readers,
         }
     }
@@ -165,81 +156,54 @@ fn cursor(
 impl Handler<ReadContainer> for LogRouterActor {
     type Result = ResponseActFuture<Self, Result<(), EngineError>>;
 
-    fn handle(
-        &mut self,
-        ReadContainer { task, container }: ReadContainer,
-        _: &mut Self::Context,
-    ) -> Self::Result {
-        if self.readers.is_reading(&task, &container) {
+    fn handle(&mut self, wanted: ReadContainer, _: &mut Self::Context) -> Self::Result {
+        if self.readers.is_reading(&wanted.task, &wanted.container) {
             return Box::pin(async { Ok(()) }.into_actor(self));
         }
-        let (engine, spools) = (Arc::clone(&self.engine), Arc::clone(&self.spools));
-        let attach = {
-            let (task, container) = (task.clone(), container.clone());
-            async move {
-                let spool = open(spools, task).await.map_err(EngineError::Failed)?;
-                Ok::<_, EngineError>((engine.attach(&container).await?, spool))
-            }
+        let work = self.work(wanted.task, wanted.container);
+        let open = async move {
+            let work = work.await?;
+            let frames = match wanted.from {
+                ReadFrom::BeforeStart => Some(work.engine.attach(&work.container).await?),
+                ReadFrom::Later => None,
+            };
+            Ok((work, frames))
         };
-        Box::pin(attach.into_actor(self).map(move |attached, actor, _| {
-            let (frames, spool) = attached?;
-            actor.read(task, container, frames, spool);
+        Box::pin(open.into_actor(self).map(|opened, actor, _| {
+            let (work, frames) = opened?;
+            // Two asks may have met; the first one reads.
+            if !actor.readers.is_reading(&work.task, &work.container) {
+                actor.keep(work.task.clone(), Reader::start(work, frames));
+            }
             Ok(())
         }))
     }
 }
 
 impl LogRouterActor {
-    fn read(&self, task: TaskId, container: ContainerId, frames: Frames, spool: Arc<dyn Spool>) {
-        let mut readers = self.readers.lock();
-        if readers
-            .get(&task)
-            .is_some_and(|reader| reader.container == container && reader.end.borrow().is_none())
-        {
-            // Two asks met; the first one reads.
-            return;
-        }
-        let (ended, end) = watch::channel(None);
-        let pump = tokio::spawn(async move {
-            let how = pump(frames, spool).await;
-            ended.send_replace(Some(how));
-        });
-        readers.insert(
-            task,
-            Reader {
+    fn work(
+        &self,
+        task: TaskId,
+        container: ContainerId,
+    ) -> impl Future<Output = Result<Work, EngineError>> + 'static {
+        let (engine, view) = (Arc::clone(&self.engine), Arc::clone(&self.view));
+        let spool = open(Arc::clone(&self.spools), task.clone());
+        async move {
+            Ok(Work {
+                engine,
+                view,
+                task,
                 container,
-                end,
-                pump,
-            },
-        );
+                spool: spool.await.map_err(EngineError::Failed)?,
+            })
+        }
     }
-}
 
-/// Moves a container's output into its spool. It reads on whatever happens to the spool: a container whose output is not
-/// read stands still after about 2 MB.
-async fn pump(frames: Frames, spool: Arc<dyn Spool>) -> ReadEnd {
-    let mut batches = frames.ready_chunks(BATCH);
-    let mut said = false;
-    while let Some(batch) = batches.next().await {
-        let mut bytes: Vec<(Source, _)> = Vec::with_capacity(batch.len());
-        let mut broken = None;
-        for frame in batch {
-            match frame {
-                Ok(frame) => bytes.push((frame.source, frame.bytes)),
-                Err(error) => broken = Some(error),
-            }
-        }
-        if let Err(error) = spool.append(bytes).await
-            && !std::mem::replace(&mut said, true)
-        {
-            warn!(error:%; "a log cannot be written; its container goes on");
-        }
-        if let Some(error) = broken {
-            warn!(error:%; "a container's output broke off");
-            return ReadEnd::Broken;
-        }
+    fn keep(&self, task: TaskId, reader: Reader) {
+        let mut readers = self.readers.lock();
+        readers.retain(|_, reader| !reader.is_stale(STALE));
+        readers.insert(task, reader);
     }
-    ReadEnd::Whole
 }
 
 impl Handler<FinishReading> for LogRouterActor {
@@ -247,17 +211,37 @@ impl Handler<FinishReading> for LogRouterActor {
 
     fn handle(
         &mut self,
-        FinishReading(task): FinishReading,
+        FinishReading { task, container }: FinishReading,
         _: &mut Self::Context,
     ) -> Self::Result {
-        let end = self.readers.end_of(&task);
+        let is_read = self.readers.lock().contains_key(&task);
+        let missed = container
+            .filter(|_| !is_read)
+            .map(|container| self.work(task.clone(), container));
+        let opened = async move {
+            match missed {
+                Some(work) => work.await.map(Some),
+                None => Ok(None),
+            }
+        };
+        Box::pin(opened.into_actor(self).then(move |opened, actor, _| {
+            match opened {
+                Ok(Some(work)) => actor.keep(task.clone(), Reader::start(work, None)),
+                Ok(None) => {}
+                Err(error) => warn!(task:%, error:%; "a log cannot be opened to be completed"),
+            }
+            actor.finish(task)
+        }))
+    }
+}
+
+impl LogRouterActor {
+    fn finish(&self, task: TaskId) -> ResponseActFuture<Self, ReadEnd> {
+        let end = self.readers.lock().get(&task).map(Reader::finish);
         let finish = async move {
-            let Some(mut end) = end else {
-                return ReadEnd::NoReader;
-            };
-            match timeout(DRAIN, end.wait_for(Option::is_some)).await {
-                Ok(Ok(how)) => how.unwrap_or(ReadEnd::Broken),
-                Ok(Err(_)) | Err(_) => ReadEnd::Broken,
+            match end {
+                Some(end) => end.await,
+                None => ReadEnd::NoReader,
             }
         };
         Box::pin(finish.into_actor(self).map(move |how, actor, _| {

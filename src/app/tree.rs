@@ -286,11 +286,15 @@ impl Wiring<'_> {
             Arc::clone(&self.built.spools),
             Arc::clone(&self.built.engine),
         );
-        let readers = Arc::clone(&self.beside.readers);
+        let (view, readers) = (
+            Arc::clone(&self.beside.view),
+            Arc::clone(&self.beside.readers),
+        );
         spec(seat, move || {
             LogRouterActor::new(
                 Arc::clone(&spools),
                 Arc::clone(&engine),
+                Arc::clone(&view),
                 Arc::clone(&readers),
             )
         })

@@ -46,15 +46,20 @@ impl DockerEngine {
     }
 
     pub(super) async fn open_logs(&self, container: &ContainerId) -> Result<Frames, EngineError> {
+        let id = path_part(&container.0)?;
+        let items = self.line.docker()?.logs(id, Some(whole_log()));
+        opened(items.map(frame)).await
+    }
+
+    /// Its first item may be long in coming: a container may say nothing for hours.
+    pub(super) fn follow_logs(&self, container: &ContainerId) -> Result<Frames, EngineError> {
         let options = LogsOptions {
-            stdout: true,
-            stderr: true,
-            tail: "all".into(),
-            ..LogsOptions::default()
+            follow: true,
+            ..whole_log()
         };
         let id = path_part(&container.0)?;
         let items = self.line.docker()?.logs(id, Some(options));
-        opened(items.map(frame)).await
+        Ok(Box::pin(items.map(frame)))
     }
 
     /// Begins at the engine's own time of this call, so that nothing is missed until the stream is first read.
@@ -101,6 +106,15 @@ impl DockerEngine {
             .as_deref()
             .and_then(event_time)
             .ok_or_else(|| EngineError::Failed("the engine does not tell its time".into()))
+    }
+}
+
+fn whole_log() -> LogsOptions {
+    LogsOptions {
+        stdout: true,
+        stderr: true,
+        tail: "all".into(),
+        ..LogsOptions::default()
     }
 }
 

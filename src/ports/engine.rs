@@ -189,7 +189,7 @@ pub enum EngineError {
     Failed(String),
 }
 
-/// A container engine. Every call but `attach`, `wait`, `events`, `pull` and the streams has a deadline of its own.
+/// A container engine. Every call but `attach`, `follow`, `wait`, `events`, `pull` and the streams has a deadline of its own.
 #[async_trait]
 pub trait ContainerEngine: Send + Sync {
     /// Asks whether it is there, and who it is.
@@ -239,6 +239,13 @@ pub trait ContainerEngine: Send + Sync {
     /// # Errors
     /// The engine's.
     async fn logs(&self, container: &ContainerId) -> Result<Frames, EngineError>;
+
+    /// Reads the engine's own record of the output of a container from its beginning, and on as it grows. It ends with the
+    /// container, and may lack the last of the record then.
+    ///
+    /// # Errors
+    /// The engine's; those of the opening come with the stream.
+    async fn follow(&self, container: &ContainerId) -> Result<Frames, EngineError>;
 
     /// Starts it. Not idempotent: a second start after its exit runs it again.
     ///

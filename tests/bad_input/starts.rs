@@ -92,6 +92,10 @@ async fn a_second_worker_of_the_same_name_on_the_same_engine_ends_and_leaves_the
         .start();
 
     assert_ends(&second, TEMPORARY, &["another worker named", &id, &first]).await;
+    let registrations = cluster
+        .master
+        .look(|record| record.worker(&id).map(|worker| worker.registrations.len()));
+    assert_eq!(registrations, Some(1), "the master calls the first one");
     assert_goes_on(&cluster).await;
     cluster.master.cancel(&running).await.unwrap();
     let report = cluster.report(&running).await;

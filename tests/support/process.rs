@@ -57,20 +57,36 @@ impl Process {
 
     /// Waits for a line that holds `text`.
     pub(crate) async fn wait_line(&self, text: &str) -> String {
+        self.wait_lines(text, 1).await
+    }
+
+    /// Waits for so many lines that hold `text`, and returns the last of these.
+    pub(crate) async fn wait_lines(&self, text: &str, count: usize) -> String {
         let mut written = self.written.clone();
+        let look = || {
+            let mut lines = self.lines().into_iter();
+            let mut found = lines.by_ref().filter(|line| line.contains(text));
+            found.nth(count - 1)
+        };
         let search = async {
             loop {
-                if let Some(line) = self.lines().into_iter().find(|line| line.contains(text)) {
+                if let Some(line) = look() {
                     return Some(line);
                 }
                 // The reader ends with the pipe: then the last look was the last chance.
                 if written.changed().await.is_err() {
-                    return self.lines().into_iter().find(|line| line.contains(text));
+                    return look();
                 }
             }
         };
         let found = tokio::time::timeout(PATIENCE, search).await.ok().flatten();
-        found.unwrap_or_else(|| panic!("{} never wrote {text:?}, but:\n{}", self.name, self.tail()))
+        found.unwrap_or_else(|| {
+            let tail = self.tail();
+            panic!(
+                "{} never wrote {text:?} {count} times, but:\n{tail}",
+                self.name
+            )
+        })
     }
 
     /// Sends a signal; nothing happens when it has ended.

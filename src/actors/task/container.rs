@@ -15,7 +15,10 @@ use tokio::{
 
 use super::{TaskActor, TaskEnv, container_name, image::note};
 use crate::{
-    actors::{engine_watch::ride_out, log_router::ReadContainer},
+    actors::{
+        engine_watch::ride_out,
+        log_router::{ReadContainer, ReadFrom},
+    },
     domain::{
         id::ContainerId,
         outcome::Exit,
@@ -321,7 +324,8 @@ impl TaskEnv {
 
     /// Attaches, then starts: no byte is missed.
     async fn start_container(&self, record: &TaskRecord, container: &ContainerId) -> Event {
-        if let Err(error) = self.attach(record, container).await {
+        let read = self.read(record, container, ReadFrom::BeforeStart);
+        if let Err(error) = read.await {
             debug!(task:% = record.spec.id, error:%; "could not attach before the start");
             return Event::StartFailed(format!("its output could not be attached to: {error}"));
         }
@@ -349,14 +353,17 @@ impl TaskEnv {
         }
     }
 
-    async fn attach(
+    /// Has its output read, unless somebody does.
+    async fn read(
         &self,
         record: &TaskRecord,
         container: &ContainerId,
+        from: ReadFrom,
     ) -> Result<(), EngineError> {
         let read = ReadContainer {
             task: record.spec.id.clone(),
             container: container.clone(),
+            from,
         };
         loop {
             match self
@@ -406,7 +413,7 @@ impl TaskEnv {
         container: &ContainerId,
         spool: Option<&dyn Spool>,
     ) {
-        if let Err(error) = self.attach(record, container).await {
+        if let Err(error) = self.read(record, container, ReadFrom::Later).await {
             note(
                 spool,
                 format!("[worker-node] the output cannot be read: {error}"),

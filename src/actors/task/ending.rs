@@ -38,7 +38,11 @@ impl TaskActor {
         let (env, task) = (Arc::clone(&self.env), self.id().clone());
         let spool = self.spool.clone();
         let work = async move {
-            let mut notes: Vec<String> = env.drain_log(&task).await.into_iter().collect();
+            let mut notes: Vec<String> = env
+                .drain_log(&task, container.clone())
+                .await
+                .into_iter()
+                .collect();
             if let Err(error) = env.keep_full_log(&task, spool).await {
                 let note = format!("the full log could not be added to the output files: {error}");
                 notes.push(note);
@@ -112,11 +116,15 @@ impl TaskActor {
 
 impl TaskEnv {
     /// Waits for the last bytes of the log; a remark where some may be missing.
-    async fn drain_log(&self, task: &TaskId) -> Option<String> {
+    async fn drain_log(&self, task: &TaskId, container: Option<ContainerId>) -> Option<String> {
+        let finish = FinishReading {
+            task: task.clone(),
+            container,
+        };
         loop {
             match self
                 .logs
-                .ask_idempotent(FinishReading(task.clone()), Instant::now() + ASK)
+                .ask_idempotent(finish.clone(), Instant::now() + ASK)
                 .await
             {
                 Ok(ReadEnd::Whole | ReadEnd::NoReader) => return None,

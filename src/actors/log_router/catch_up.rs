@@ -1,0 +1,395 @@
+//! Reads on where a stream broke off, or where nobody has read: from the engine's own record of the output, which is compared
+//! with the spool from the beginning, so that no byte is appended twice or left out. What cannot be proven is said in the log.
+//!
+//! It does not attach again: where a new stream would begin within the record, nobody tells. So from here on the output
+//! comes through the record, which costs the engine more and replaces bytes that are no UTF-8.
+
+use std::{io, mem, time::Duration};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use log::{info, warn};
+use tokio::time::sleep;
+
+use super::reader::{BATCH, Progress, ReadEnd, Work};
+use crate::{
+    actors::engine_watch::ride_out,
+    domain::{
+        log_line::Source,
+        log_overlap::{Compared, Comparison, TailSearch},
+    },
+    ports::{
+        engine::{ContainerState, EngineError, Frame, Frames},
+        spool::{LogCursor, LogItem},
+    },
+};
+
+/// Between two looks at a container that has not been started yet.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Between two readings of a record that broke off while the engine is there.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// A record that has this much in common with the spool begins where the container began.
+const PROOF: u64 = 4_096;
+
+/// So much of the end of a spool is looked for in a record that begins later.
+const TAIL: usize = 64 * 1024;
+
+/// What stands in a log where bytes may be missing.
+const NOT_PROVABLE: &str = "[worker-node] continuity is not provable here: the engine's record of this output does not go on \
+                            where the stream broke off";
+const UNKNOWN_MISSING: &str =
+    "[worker-node] an unknown number of bytes is missing here: the engine's record begins later";
+
+/// Where the record of one source goes on beyond the spool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    /// To be found by comparing from the beginning.
+    Unknown,
+    /// After so many bytes of the record, when this unfinished line of the spool has been skipped.
+    Within(u64, Vec<u8>),
+    /// After so many bytes of the record.
+    After(u64),
+}
+
+/// Reads one container's record until the container has ended.
+pub(super) struct CatchUp {
+    work: Work,
+    progress: Progress,
+    /// Of stdout and stderr.
+    places: [Place; 2],
+}
+
+/// Why a reading of the record ended.
+enum Pass {
+    /// The record ended.
+    End,
+    /// It broke off.
+    Cut(EngineError),
+    /// A source's record is not what the spool has, after so many bytes.
+    Differs(usize, u64),
+}
+
+impl CatchUp {
+    pub(super) fn new(work: Work, progress: Progress) -> Self {
+        Self {
+            work,
+            progress,
+            places: [Place::Unknown, Place::Unknown],
+        }
+    }
+
+    pub(super) async fn run(mut self) -> ReadEnd {
+        info!(task:% = self.work.task; "reading on from the engine's record of the output");
+        loop {
+            let Some(state) = self.state().await else {
+                return ReadEnd::Broken;
+            };
+            let opened = match state {
+                ContainerState::Created => {
+                    sleep(LOOK).await;
+                    continue;
+                }
+                ContainerState::Running => self.work.engine.follow(&self.work.container).await,
+                ContainerState::Exited(_) => self.work.engine.logs(&self.work.container).await,
+            };
+            let pass = match opened {
+                Ok(frames) => self.pass(frames).await,
+                Err(error) => Ok(Pass::Cut(error)),
+            };
+            match pass {
+                Ok(Pass::End) if matches!(state, ContainerState::Exited(_)) => {
+                    return ReadEnd::Whole;
+                }
+                Ok(Pass::End) => {}
+                Ok(Pass::Differs(source, at)) => self.find_place(source, at).await,
+                Ok(Pass::Cut(error)) if is_final(&error) => {
+                    warn!(task:% = self.work.task, error:%; "the engine's record of the output cannot be read");
+                    return ReadEnd::Broken;
+                }
+                Ok(Pass::Cut(error)) => self.ride_out(&error).await,
+                Err(error) => {
+                    warn!(task:% = self.work.task, error:%; "the spool cannot be compared with the engine's record");
+                    return ReadEnd::Broken;
+                }
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    /// Where the container stands; `None` when it is gone.
+    async fn state(&self) -> Option<ContainerState> {
+        loop {
+            match self.work.engine.inspect(&self.work.container.0).await {
+                Ok(facts) => return Some(facts.state),
+                Err(EngineError::NotFound(_)) => return None,
+                Err(error) => self.ride_out(&error).await,
+            }
+        }
+    }
+
+    async fn ride_out(&self, error: &EngineError) {
+        self.progress.away();
+        ride_out(&self.work.view, error).await;
+        self.progress.read(0);
+    }
+
+    /// Reads the record once, and appends what is new.
+    async fn pass(&mut self, frames: Frames) -> io::Result<Pass> {
+        let mut tracks = [self.track(Source::Stdout), self.track(Source::Stderr)];
+        let mut batches = frames.ready_chunks(BATCH);
+        let mut pass = Pass::End;
+        while let Some(batch) = batches.next().await
+            && matches!(pass, Pass::End)
+        {
+            pass = self.take(batch, &mut tracks).await?;
+        }
+        for (place, track) in self.places.iter_mut().zip(&tracks) {
+            // What has been compared is compared again: the record may have lost its beginning by then.
+            if matches!(track.mode, Mode::Appending) && *place != Place::Unknown {
+                *place = Place::After(track.read);
+            }
+        }
+        Ok(pass)
+    }
+
+    async fn take(
+        &self,
+        batch: Vec<Result<Frame, EngineError>>,
+        tracks: &mut [Track; 2],
+    ) -> io::Result<Pass> {
+        let (mut new, mut read) = (Vec::new(), 0);
+        let mut pass = Pass::End;
+        for frame in batch {
+            let frame = match frame {
+                Ok(frame) => frame,
+                Err(error) => {
+                    pass = Pass::Cut(error);
+                    break;
+                }
+            };
+            read += frame.bytes.len();
+            let number = number_of(frame.source);
+            match tracks[number].take(frame.bytes).await? {
+                Taken::New(bytes) if bytes.is_empty() => {}
+                Taken::New(bytes) => new.push((frame.source, bytes)),
+                Taken::Differs(at) => {
+                    pass = Pass::Differs(number, at);
+                    break;
+                }
+            }
+        }
+        self.work.spool.append(new).await?;
+        self.progress.read(read);
+        Ok(pass)
+    }
+
+    fn track(&self, source: Source) -> Track {
+        let mode = match &self.places[number_of(source)] {
+            Place::Unknown => Mode::comparing(Spooled::From(self.work.spool.cursor(), source)),
+            Place::Within(at, line) => Mode::Skipping(*at, Spooled::These(line.clone())),
+            Place::After(at) => Mode::Skipping(*at, Spooled::These(Vec::new())),
+        };
+        Track { mode, read: 0 }
+    }
+
+    /// The record of a source is not what the spool has: it was cut at its beginning, the spool in its middle, or the record
+    /// lacks bytes.
+    async fn find_place(&mut self, number: usize, at: u64) {
+        self.places[number] = match mem::replace(&mut self.places[number], Place::Unknown) {
+            Place::Unknown => match self.search(number).await {
+                Some(place) => place,
+                None if at >= PROOF => {
+                    self.note(NOT_PROVABLE).await;
+                    Place::After(at)
+                }
+                None => {
+                    self.note(UNKNOWN_MISSING).await;
+                    Place::After(0)
+                }
+            },
+            Place::Within(at, _) | Place::After(at) => {
+                self.note(NOT_PROVABLE).await;
+                Place::After(at)
+            }
+        };
+    }
+
+    /// Where the last lines of the spool stand in the record.
+    async fn search(&self, number: usize) -> Option<Place> {
+        let source = [Source::Stdout, Source::Stderr][number];
+        let (tail, unfinished) = tail(self.work.spool.cursor(), source).await.ok()?;
+        let mut search = TailSearch::new(&tail)?;
+        let mut frames = self.work.engine.logs(&self.work.container).await.ok()?;
+        while let Some(Ok(frame)) = frames.next().await {
+            self.progress.read(frame.bytes.len());
+            if frame.source == source
+                && let Some(at) = search.push(&frame.bytes)
+            {
+                return Some(Place::Within(at, unfinished));
+            }
+        }
+        None
+    }
+
+    async fn note(&self, text: &str) {
+        warn!(task:% = self.work.task; "{text}");
+        if let Err(error) = self.work.spool.note(text.to_owned()).await {
+            warn!(task:% = self.work.task, error:%; "a marker is not in the log");
+        }
+    }
+}
+
+impl Work {
+    /// Whether it has ended, and the engine was there to see it: then its stream ended for that reason.
+    pub(super) async fn has_just_ended(&self) -> bool {
+        match self.engine.inspect(&self.container.0).await {
+            Ok(facts) => matches!(facts.state, ContainerState::Exited(_)),
+            Err(EngineError::NotFound(_)) => true,
+            Err(_) => false,
+        }
+    }
+}
+
+/// Another try would fail in the same way.
+fn is_final(error: &EngineError) -> bool {
+    match error {
+        EngineError::NotFound(_) | EngineError::Unauthorized(_) | EngineError::Invalid(_) => true,
+        EngineError::Away(_)
+        | EngineError::Deadline(_)
+        | EngineError::Conflict(_)
+        | EngineError::Failed(_) => false,
+    }
+}
+
+fn number_of(source: Source) -> usize {
+    match source {
+        Source::Stdout | Source::Worker => 0,
+        Source::Stderr => 1,
+    }
+}
+
+/// One source's way through the record.
+struct Track {
+    mode: Mode,
+    /// Bytes of the record until now.
+    read: u64,
+}
+
+enum Mode {
+    /// So many bytes of the record are known; then these bytes of the spool are compared.
+    Skipping(u64, Spooled),
+    /// With what the spool has.
+    Comparing(Comparison, Spooled),
+    /// All of it is new.
+    Appending,
+}
+
+enum Taken {
+    /// These bytes are new.
+    New(Bytes),
+    /// The record is not what the spool has, after so many bytes.
+    Differs(u64),
+}
+
+impl Mode {
+    fn comparing(spooled: Spooled) -> Self {
+        Self::Comparing(Comparison::default(), spooled)
+    }
+}
+
+impl Track {
+    async fn take(&mut self, mut bytes: Bytes) -> io::Result<Taken> {
+        let before = self.read;
+        self.read += bytes.len() as u64;
+        if let Mode::Skipping(known, spooled) = &mut self.mode {
+            let rest = known.saturating_sub(before);
+            if rest >= bytes.len() as u64 {
+                return Ok(Taken::New(Bytes::new()));
+            }
+            bytes = bytes.split_off(usize::try_from(rest).unwrap_or(usize::MAX));
+            self.mode = Mode::comparing(mem::replace(spooled, Spooled::These(Vec::new())));
+        }
+        let Mode::Comparing(comparison, spooled) = &mut self.mode else {
+            return Ok(Taken::New(bytes));
+        };
+        comparison.logged(&bytes);
+        loop {
+            match comparison.step() {
+                Compared::WantsSpooled => spooled.give(comparison).await?,
+                Compared::WantsLogged => return Ok(Taken::New(Bytes::new())),
+                Compared::Differs(at) => return Ok(Taken::Differs(at)),
+                Compared::Whole(new) => {
+                    self.mode = Mode::Appending;
+                    return Ok(Taken::New(new.into()));
+                }
+            }
+        }
+    }
+}
+
+/// One source's bytes in the spool.
+enum Spooled {
+    /// From a cursor on.
+    From(Box<dyn LogCursor>, Source),
+    /// These alone.
+    These(Vec<u8>),
+}
+
+impl Spooled {
+    async fn give(&mut self, comparison: &mut Comparison) -> io::Result<()> {
+        match self {
+            Self::These(bytes) => {
+                comparison.spooled(bytes);
+                comparison.spool_is_over();
+            }
+            Self::From(cursor, source) => match next_bytes(cursor.as_mut(), *source).await? {
+                Some(bytes) => comparison.spooled(&bytes),
+                None => comparison.spool_is_over(),
+            },
+        }
+        Ok(())
+    }
+}
+
+/// The next bytes of a source; `None` at the end.
+async fn next_bytes(cursor: &mut dyn LogCursor, source: Source) -> io::Result<Option<Vec<u8>>> {
+    loop {
+        let (lines, newline): (_, &[u8]) = match cursor.next().await? {
+            LogItem::Lines(lines) => (lines, b"\n"),
+            LogItem::CaughtUp => (cursor.take_unfinished(), b""),
+            LogItem::End(_) => return Ok(None),
+        };
+        let is_end = newline.is_empty();
+        let mut bytes = Vec::new();
+        for line in lines.into_iter().filter(|line| line.source == source) {
+            bytes.extend_from_slice(&line.bytes);
+            if !line.continued {
+                bytes.extend_from_slice(newline);
+            }
+        }
+        if is_end || !bytes.is_empty() {
+            return Ok((!bytes.is_empty()).then_some(bytes));
+        }
+    }
+}
+
+/// The last whole lines of a source, and what follows them.
+async fn tail(mut cursor: Box<dyn LogCursor>, source: Source) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    let (mut tail, mut is_cut) = (Vec::new(), false);
+    while let Some(bytes) = next_bytes(cursor.as_mut(), source).await? {
+        tail.extend_from_slice(&bytes);
+        if tail.len() > 2 * TAIL {
+            tail.drain(..tail.len() - TAIL);
+            is_cut = true;
+        }
+    }
+    let after = |newline: Option<usize>| newline.map_or(0, |newline| newline + 1);
+    if is_cut {
+        let first = after(tail.iter().position(|byte| *byte == b'\n'));
+        tail.drain(..first);
+    }
+    let unfinished = tail.split_off(after(tail.iter().rposition(|byte| *byte == b'\n')));
+    Ok((tail, unfinished))
+}

@@ -1,0 +1,201 @@
+//! The reader of one container: moves its output from the engine into the spool until the container has ended, whatever
+//! becomes of the stream on the way. It is a task of its own beside the actor, and knows no mailbox.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::StreamExt;
+use log::warn;
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
+};
+
+use super::catch_up::CatchUp;
+use crate::{
+    actors::engine_watch::EngineView,
+    domain::{
+        id::{ContainerId, TaskId},
+        log_line::Source,
+    },
+    ports::{
+        engine::{ContainerEngine, Frames},
+        spool::Spool,
+    },
+};
+
+/// Frames taken into one append at most.
+pub(super) const BATCH: usize = 64;
+
+/// A container's stream ends a moment before its end is known. A stream that ended this long ago without that ended for
+/// another reason.
+const UNPROVEN: Duration = Duration::from_millis(200);
+
+/// The last bytes are there when the container has ended; so long is waited for the next of them.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// How a container's output was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadEnd {
+    /// To its end: every byte is in the spool.
+    Whole,
+    /// It broke off, or its end did not come: bytes may be missing.
+    Broken,
+    /// Nobody has read it in this process.
+    NoReader,
+}
+
+/// Where a reader stands.
+#[derive(Debug, Clone, Copy)]
+enum Stand {
+    /// Bytes come, so many until now.
+    Reading(u64),
+    /// The engine is away: nothing can come.
+    Away,
+    /// The stream has ended, and whether the container has too is not known yet.
+    Drained,
+    /// It is over.
+    Ended(ReadEnd, Instant),
+}
+
+/// Whose output, from where, to where.
+#[derive(Clone)]
+pub(super) struct Work {
+    pub(super) engine: Arc<dyn ContainerEngine>,
+    pub(super) view: Arc<EngineView>,
+    pub(super) task: TaskId,
+    pub(super) container: ContainerId,
+    pub(super) spool: Arc<dyn Spool>,
+}
+
+/// How far a reader has come, told to those who wait for its end.
+#[derive(Debug, Clone)]
+pub(super) struct Progress(Arc<watch::Sender<Stand>>);
+
+impl Progress {
+    fn stand(&self, stand: Stand) {
+        self.0.send_replace(stand);
+    }
+
+    /// The engine is waited for.
+    pub(super) fn away(&self) {
+        self.stand(Stand::Away);
+    }
+
+    /// Bytes have come.
+    pub(super) fn read(&self, bytes: usize) {
+        self.0.send_modify(|stand| {
+            let before = match stand {
+                Stand::Reading(before) => *before,
+                Stand::Away | Stand::Drained | Stand::Ended(..) => 0,
+            };
+            *stand = Stand::Reading(before + bytes as u64);
+        });
+    }
+}
+
+/// A reader at work, or its end.
+#[derive(Debug)]
+pub(super) struct Reader {
+    container: ContainerId,
+    stand: watch::Receiver<Stand>,
+    reading: JoinHandle<()>,
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.reading.abort();
+    }
+}
+
+impl Reader {
+    /// Reads a stream that was opened before the container was started; without one, what the engine has recorded.
+    pub(super) fn start(work: Work, frames: Option<Frames>) -> Self {
+        let container = work.container.clone();
+        let (sender, stand) = watch::channel(Stand::Reading(0));
+        let progress = Progress(Arc::new(sender));
+        let reading = tokio::spawn(async move {
+            let how = read(&work, frames, &progress).await;
+            progress.stand(Stand::Ended(how, Instant::now()));
+        });
+        Self {
+            container,
+            stand,
+            reading,
+        }
+    }
+
+    /// Whether that container's output is being read, or has been to its end.
+    pub(super) fn reads(&self, container: &ContainerId) -> bool {
+        let broken = matches!(*self.stand.borrow(), Stand::Ended(how, _) if how != ReadEnd::Whole);
+        self.container == *container && !broken
+    }
+
+    /// Whether it ended that long ago.
+    pub(super) fn is_stale(&self, age: Duration) -> bool {
+        matches!(*self.stand.borrow(), Stand::Ended(_, at) if at.elapsed() >= age)
+    }
+
+    /// Waits for its end, after the container's: as long as bytes come.
+    pub(super) fn finish(&self) -> impl Future<Output = ReadEnd> + Send + 'static {
+        let mut stand = self.stand.clone();
+        async move {
+            loop {
+                let present = *stand.borrow_and_update();
+                let changed = match present {
+                    Stand::Drained => return ReadEnd::Whole,
+                    Stand::Ended(how, _) => return how,
+                    Stand::Away => stand.changed().await.is_ok(),
+                    Stand::Reading(_) => {
+                        matches!(timeout(DRAIN, stand.changed()).await, Ok(Ok(())))
+                    }
+                };
+                if !changed {
+                    return ReadEnd::Broken;
+                }
+            }
+        }
+    }
+}
+
+async fn read(work: &Work, frames: Option<Frames>, progress: &Progress) -> ReadEnd {
+    if let Some(frames) = frames
+        && pump(work, frames, progress).await
+    {
+        progress.stand(Stand::Drained);
+        sleep(UNPROVEN).await;
+        progress.stand(Stand::Reading(0));
+        if work.has_just_ended().await {
+            return ReadEnd::Whole;
+        }
+    }
+    CatchUp::new(work.clone(), progress.clone()).run().await
+}
+
+/// Moves a stream into the spool; whether it came to its own end. It reads on whatever happens to the spool: a container
+/// whose output is not read stands still after about 2 MB.
+async fn pump(work: &Work, frames: Frames, progress: &Progress) -> bool {
+    let mut batches = frames.ready_chunks(BATCH);
+    let mut said = false;
+    while let Some(batch) = batches.next().await {
+        let mut bytes: Vec<(Source, _)> = Vec::with_capacity(batch.len());
+        let mut broken = None;
+        for frame in batch {
+            match frame {
+                Ok(frame) => bytes.push((frame.source, frame.bytes)),
+                Err(error) => broken = Some(error),
+            }
+        }
+        progress.read(bytes.iter().map(|(_, bytes)| bytes.len()).sum());
+        if let Err(error) = work.spool.append(bytes).await
+            && !std::mem::replace(&mut said, true)
+        {
+            warn!(task:% = work.task, error:%; "a log cannot be written; its container goes on");
+        }
+        if let Some(error) = broken {
+            warn!(task:% = work.task, error:%; "a container's output broke off");
+            return false;
+        }
+    }
+    true
+}

@@ -1,0 +1,254 @@
+//! Where the engine's own record of a container's output goes on beyond what is in the spool. The spool has the very bytes; the
+//! record may have been changed on its way (each byte that is no UTF-8 is one U+FFFD there, and so is each byte of a character
+//! that lies across the edge of one of its frames), may have lost bytes in a crash, and may have been cut at its beginning. So
+//! the two are compared, never counted.
+
+use std::{
+    collections::hash_map::DefaultHasher,
+    hash::{Hash, Hasher},
+};
+
+/// U+FFFD in UTF-8.
+const REPLACED: &[u8] = "\u{FFFD}".as_bytes();
+
+/// Compares one source's bytes in the spool with the engine's record of them, both in pieces.
+#[derive(Debug, Default)]
+pub struct Comparison {
+    spooled: Queue,
+    spool_is_over: bool,
+    logged: Queue,
+    /// Bytes of the record that are in the spool.
+    equal: u64,
+}
+
+/// What is known after a step of a comparison.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Compared {
+    /// More of the spool is needed.
+    WantsSpooled,
+    /// More of the record is needed.
+    WantsLogged,
+    /// The record holds all of the spool; these bytes of it are the first new ones.
+    Whole(Vec<u8>),
+    /// They differ after so many bytes of the record.
+    Differs(u64),
+}
+
+/// What one look at the heads of both sides says.
+enum Look {
+    /// So many bytes of the spool are so many of the record.
+    Equal(usize, usize),
+    /// It is decided, or more is needed.
+    Told(Compared),
+}
+
+impl Comparison {
+    /// Takes more of the spool in.
+    pub fn spooled(&mut self, bytes: &[u8]) {
+        self.spooled.push(bytes);
+    }
+
+    /// The spool has no more than it has given.
+    pub fn spool_is_over(&mut self) {
+        self.spool_is_over = true;
+    }
+
+    /// Takes more of the record in.
+    pub fn logged(&mut self, bytes: &[u8]) {
+        self.logged.push(bytes);
+    }
+
+    /// Compares as far as possible.
+    pub fn step(&mut self) -> Compared {
+        loop {
+            match self.look(self.spooled.rest(), self.logged.rest()) {
+                Look::Equal(of_spool, of_record) => {
+                    self.spooled.skip(of_spool);
+                    self.logged.skip(of_record);
+                    self.equal += of_record as u64;
+                }
+                Look::Told(told) => return told,
+            }
+        }
+    }
+
+    fn look(&self, spooled: &[u8], logged: &[u8]) -> Look {
+        if spooled.is_empty() {
+            return Look::Told(if self.spool_is_over {
+                Compared::Whole(logged.to_vec())
+            } else {
+                Compared::WantsSpooled
+            });
+        }
+        let Some(character) = first_character(logged) else {
+            return Look::Told(Compared::WantsLogged);
+        };
+        match equal_characters(spooled, logged) {
+            0 => self.look_at_one(spooled, character),
+            equal => Look::Equal(equal, equal),
+        }
+    }
+
+    /// The first characters differ as bytes.
+    fn look_at_one(&self, spooled: &[u8], character: &[u8]) -> Look {
+        if character.starts_with(spooled) {
+            // The spool ends within the character; the record has the whole of it, now that it came.
+            return if self.spool_is_over {
+                Look::Equal(spooled.len(), spooled.len())
+            } else {
+                Look::Told(Compared::WantsSpooled)
+            };
+        }
+        if character == REPLACED && !spooled[0].is_ascii() {
+            return Look::Equal(1, REPLACED.len());
+        }
+        Look::Told(Compared::Differs(self.equal))
+    }
+}
+
+/// Bytes that are taken from the front in small pieces, and so not moved each time.
+#[derive(Debug, Default)]
+struct Queue {
+    bytes: Vec<u8>,
+    begin: usize,
+}
+
+impl Queue {
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes.drain(..std::mem::take(&mut self.begin));
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.begin..]
+    }
+
+    fn skip(&mut self, count: usize) {
+        self.begin += count;
+    }
+}
+
+/// How many bytes at the beginning are the same on both sides, up to the end of a character of the record.
+fn equal_characters(spooled: &[u8], logged: &[u8]) -> usize {
+    let pairs = spooled.iter().zip(logged);
+    let mut equal = pairs.take_while(|(spool, record)| spool == record).count();
+    while equal > 0 && !is_boundary(logged, equal) {
+        equal -= 1;
+    }
+    equal
+}
+
+/// Whether a character of the record ends before `at`: at the end of what is there, that depends on the last one's length.
+fn is_boundary(logged: &[u8], at: usize) -> bool {
+    match logged.get(at) {
+        Some(byte) => is_first(*byte),
+        None => {
+            let last = logged.iter().rposition(|byte| is_first(*byte));
+            last.is_none_or(|last| first_character(&logged[last..]).is_some())
+        }
+    }
+}
+
+fn is_first(byte: u8) -> bool {
+    byte & 0b1100_0000 != 0b1000_0000
+}
+
+/// The first character of the record, if the whole of it is there. A record that is no UTF-8 has characters of one byte.
+fn first_character(logged: &[u8]) -> Option<&[u8]> {
+    let length = match *logged.first()? {
+        0xC0..=0xDF => 2,
+        0xE0..=0xEF => 3,
+        0xF0..=0xF7 => 4,
+        _ => 1,
+    };
+    logged.get(..length)
+}
+
+/// Looks in the engine's record for the last lines of the spool, where the two cannot be compared from the beginning.
+#[derive(Debug)]
+pub struct TailSearch {
+    lines: Vec<u64>,
+    /// For each number of lines matched: how many still are when the next one is not.
+    fallback: Vec<usize>,
+    matched: usize,
+    line: LineHash,
+    at: u64,
+}
+
+impl TailSearch {
+    /// Looks for the whole lines in `tail`; `None` where there is none.
+    #[must_use]
+    pub fn new(tail: &[u8]) -> Option<Self> {
+        let mut line = LineHash::default();
+        let lines: Vec<u64> = tail.iter().filter_map(|byte| line.push(*byte)).collect();
+        let fallback = fallbacks(&lines);
+        (!lines.is_empty()).then(|| Self {
+            lines,
+            fallback,
+            matched: 0,
+            line: LineHash::default(),
+            at: 0,
+        })
+    }
+
+    /// Takes more of the record in; how many bytes of it end with the lines that are looked for, once they were found.
+    pub fn push(&mut self, bytes: &[u8]) -> Option<u64> {
+        for byte in bytes {
+            self.at += 1;
+            let Some(line) = self.line.push(*byte) else {
+                continue;
+            };
+            while self.matched > 0 && self.lines[self.matched] != line {
+                self.matched = self.fallback[self.matched];
+            }
+            if self.lines[self.matched] == line {
+                self.matched += 1;
+            }
+            if self.matched == self.lines.len() {
+                return Some(self.at);
+            }
+        }
+        None
+    }
+}
+
+/// Knuth, Morris and Pratt: the longest beginning of the lines that is an end of the first `n` of them, for each `n`.
+fn fallbacks(lines: &[u64]) -> Vec<usize> {
+    let mut fallback = vec![0; lines.len() + 1];
+    let mut matched = 0;
+    for number in 1..lines.len() {
+        while matched > 0 && lines[number] != lines[matched] {
+            matched = fallback[matched];
+        }
+        if lines[number] == lines[matched] {
+            matched += 1;
+        }
+        fallback[number + 1] = matched;
+    }
+    fallback
+}
+
+/// A line as a number, the same for a line and for what the record made of it: a row of bytes that are not ASCII counts as one.
+#[derive(Debug, Default)]
+struct LineHash {
+    hash: DefaultHasher,
+    foreign: bool,
+}
+
+impl LineHash {
+    /// The number of the line that this byte ends.
+    fn push(&mut self, byte: u8) -> Option<u64> {
+        if byte == b'\n' {
+            return Some(std::mem::take(self).hash.finish());
+        }
+        let foreign = !byte.is_ascii();
+        if !(foreign && self.foreign) {
+            if foreign { 0xFF } else { byte }.hash(&mut self.hash);
+        }
+        self.foreign = foreign;
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;
