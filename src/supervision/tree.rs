@@ -2,8 +2,9 @@
 //! launched children, armed timers and events.
 //!
 //! Every child is its own small state machine (`child.rs`). `order.rs` moves them in start order and reverse, `exits.rs` decides what
-//! follows an end, `hangs.rs` finds those that don't answer.
+//! follows an end, `hangs.rs` finds those that don't answer, `ending.rs` takes everything down.
 
+mod ending;
 mod exits;
 mod hangs;
 mod order;
@@ -15,10 +16,12 @@ use tokio::{
     time::Instant,
 };
 
+use self::ending::Ending;
 use super::{
-    child::{Child, Children, Next, State},
+    child::{Child, Next, State},
+    children::Children,
     event::LifecycleEvent,
-    handle::{ChildError, Ended, StartChildError, StopReport},
+    handle::{ChildError, StartChildError, StopReport},
     incarnation::ChildKey,
     options::SupervisorOptions,
     panics,
@@ -39,15 +42,6 @@ pub(super) struct Progress {
     pub(super) ready: watch::Sender<bool>,
     /// Set when everything is down.
     pub(super) report: watch::Sender<Option<StopReport>>,
-}
-
-/// The end of the whole tree, under way.
-struct Ending {
-    why: Ended,
-    since: Instant,
-    stopped: Vec<Arc<str>>,
-    killed: Vec<Arc<str>>,
-    dynamic_stopped: usize,
 }
 
 /// See the module.

@@ -42,7 +42,7 @@ impl Tree {
             self.timers.cancel(timer);
         }
         let now = Instant::now();
-        let cause = note.unwrap_or_else(|| exit.to_string());
+        let cause = note.unwrap_or_else(|| exit.to_string()).replace('\n', " ");
         let mut event = LifecycleEvent::new(Edge::of(&exit), &child.name, child.generation);
         event.failure = exit != Exit::Stopped;
         event.cause = Some(cause.clone());
@@ -130,12 +130,8 @@ impl Tree {
                 RestartType::Temporary => Next::Rest,
                 RestartType::Permanent | RestartType::Transient => Next::Start,
             };
-            match &child.state {
-                State::Starting(_) | State::Running(_) => {
-                    if let Some(ended) = child.take_life() {
-                        child.state = State::Leaving(ended.life, next);
-                    }
-                }
+            match child.state {
+                State::Starting(_) | State::Running(_) => child.leave(next),
                 State::Backoff { .. } | State::Pending { .. } => self.down(key, next),
                 State::Leaving(..) | State::Stopping { .. } | State::Down { .. } => {}
             }

@@ -147,7 +147,7 @@ impl Tree {
             return self.down(key, Next::Rest);
         }
         if let Some(ending) = self.ending.as_mut() {
-            ending.killed.push(child.name.clone());
+            ending.count_killed(child);
         }
         self.hung(key, cause);
     }
