@@ -15,7 +15,7 @@ use worker_node::{
     answers_pings,
     supervision::{
         self, AskError, Budget, ChildSpec, Edge, Ended, Fence, PingOptions, Placement, Slot,
-        SupervisorOptions, slot,
+        SupervisorActor, SupervisorHandle, SupervisorOptions, slot,
     },
 };
 
@@ -438,6 +438,57 @@ async fn a_stop_leaves_a_blocked_child_behind_at_its_deadline() {
     assert_eq!(report.killed, ["b".into()]);
     rig.latch.0.open();
     rig.hears(News::Dropped { generation: 1 }).await;
+}
+
+#[actix::test]
+async fn a_message_that_blocks_two_incarnations_is_poison() {
+    let (rig, spec) = blocker("b");
+    let stage = Stage::open(short(), vec![spec]);
+    stage.supervisor.ready(far()).await.unwrap();
+
+    let answer = rig.slot.ask_idempotent(Block, far()).await;
+
+    assert_eq!(answer, Err(AskError::Poisoned));
+    assert_eq!(rig.slot.ask_idempotent(Work, far()).await, Ok(3));
+    stage.supervisor.stop(far()).await;
+}
+
+#[actix::test]
+async fn a_supervisor_that_is_lost_with_its_arbiter_counts_as_escalated() {
+    let arbiter = Arbiter::new();
+    let (tell, told) = tokio::sync::oneshot::channel();
+    arbiter.spawn_fn(move || {
+        let (role, spec) = subject("a");
+        let handle = SupervisorActor::builder(options()).child(spec).start();
+        assert!(tell.send((handle, role)).is_ok());
+    });
+    let (supervisor, role) = told.await.unwrap();
+    supervisor.ready(far()).await.unwrap();
+
+    arbiter.stop();
+
+    match supervisor.ended().await {
+        Ended::Escalated { child, .. } => assert_eq!(&*child, "supervisor"),
+        Ended::Stopped => panic!("nobody asked it to"),
+    }
+    assert_eq!(
+        role.slot.ask(Note(1), far()).await,
+        Err(AskError::Unavailable)
+    );
+}
+
+#[test]
+fn what_callers_hold_may_go_to_any_thread() {
+    fn sends<T: Send>(_: &T) {}
+    fn shares<T: Send + Sync + Clone>() {}
+
+    shares::<Slot<Blocker>>();
+    shares::<SupervisorHandle>();
+    shares::<Fence>();
+    let (slot, _seat) = slot::<Blocker>("b");
+    sends(&slot.ask(Work, far()));
+    sends(&slot.ask_idempotent(Work, far()));
+    sends(&slot.up(far()));
 }
 
 #[actix::test]

@@ -217,3 +217,80 @@ impl Tree {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use actix::{Actor, Context};
+    use tokio::sync::{mpsc, watch};
+
+    use super::*;
+    use crate::supervision::{
+        ChildSpec, SupervisorOptions, ping::Signal, slot, tree::Progress, view::ChildState,
+    };
+
+    struct Idle;
+
+    crate::answers_pings!(Idle);
+
+    impl Actor for Idle {
+        type Context = Context<Self>;
+    }
+
+    /// A tree with one child, fed by hand: no signal reaches it unless the test delivers it.
+    fn tree() -> (Tree, mpsc::UnboundedReceiver<Signal>) {
+        let (_, seat) = slot::<Idle>("idle");
+        let spec = ChildSpec::new(seat, |_| Ok(Idle)).placement(Placement::SupervisorsArbiter);
+        let (sender, signals) = mpsc::unbounded_channel();
+        let progress = Progress {
+            ready: watch::Sender::new(false),
+            report: watch::Sender::new(None),
+        };
+        let options = SupervisorOptions::default();
+        let mut tree = Tree::new(options, vec![spec], Vec::new(), (sender, progress));
+        tree.begin();
+        (tree, signals)
+    }
+
+    async fn deliver(tree: &mut Tree, signals: &mut mpsc::UnboundedReceiver<Signal>) {
+        let signal = signals.recv().await.unwrap();
+        tree.signal(signal);
+    }
+
+    fn generation(tree: &Tree) -> u64 {
+        tree.views()[0].generation
+    }
+
+    #[actix::test]
+    async fn nobody_is_judged_when_the_supervisor_itself_was_held_up() {
+        tokio::time::pause();
+        let (mut tree, _signals) = tree();
+
+        tokio::time::advance(Duration::from_secs(60)).await;
+        tree.look();
+        assert_eq!(generation(&tree), 1, "its answer may be on its way");
+
+        for _ in 0..20 {
+            tokio::time::advance(tree.options.ping.interval).await;
+            tree.look();
+        }
+        assert_eq!(generation(&tree), 2, "it had its time again, and more");
+    }
+
+    #[actix::test]
+    async fn answers_that_are_waiting_are_heard_before_anybody_is_judged() {
+        tokio::time::pause();
+        let (mut tree, mut signals) = tree();
+        let late = tree.options.ping.start_deadline + Duration::from_secs(1);
+        tree.last_look = Instant::now() + late;
+        tokio::time::advance(late).await;
+
+        // Published, answered; then the look that fell due meanwhile comes behind both.
+        tree.due(Instant::now());
+        for _ in 0..3 {
+            deliver(&mut tree, &mut signals).await;
+        }
+
+        assert_eq!(generation(&tree), 1);
+        assert_eq!(tree.views()[0].state, ChildState::Running);
+    }
+}
