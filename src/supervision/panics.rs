@@ -77,3 +77,55 @@ fn describe(payload: &(dyn Any + Send)) -> Exit {
         .unwrap_or_default();
     Exit::Panicked { message, location }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::resume_unwind;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_is_caught_with_its_place() {
+        install_panic_hook();
+
+        let caught = catch(|| panic!("so {}", "what"));
+
+        let Err(Exit::Panicked { message, location }) = caught else {
+            panic!("not caught: {caught:?}");
+        };
+        assert_eq!(message, "so what");
+        assert!(location.contains("panics.rs:"), "{location}");
+    }
+
+    #[test]
+    fn a_panic_past_the_hook_does_not_get_the_place_of_an_older_one() {
+        install_panic_hook();
+
+        let caught = catch(|| {
+            let _ = catch_unwind(|| panic!("older"));
+            resume_unwind(Box::new("newer"));
+        });
+
+        let newer = Exit::Panicked {
+            message: "newer".to_owned(),
+            location: String::new(),
+        };
+        assert_eq!(caught, Err(newer));
+    }
+
+    /// A payload that panics when it is dropped.
+    struct Thorn;
+
+    impl Drop for Thorn {
+        fn drop(&mut self) {
+            panic!("stung");
+        }
+    }
+
+    #[test]
+    fn a_payload_that_panics_when_it_is_dropped_goes_no_further() {
+        let caught = catch(|| resume_unwind(Box::new(Thorn)));
+
+        assert!(matches!(caught, Err(Exit::Panicked { .. })), "{caught:?}");
+    }
+}

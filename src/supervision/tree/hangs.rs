@@ -293,4 +293,45 @@ mod tests {
         assert_eq!(generation(&tree), 1);
         assert_eq!(tree.views()[0].state, ChildState::Running);
     }
+
+    fn exited(generation: u64) -> Signal {
+        Signal::Exited {
+            key: ChildKey(1),
+            generation,
+            exit: Exit::Failed("told to".to_owned()),
+        }
+    }
+
+    #[actix::test]
+    async fn an_answer_of_the_last_incarnation_does_not_make_the_present_one_run() {
+        tokio::time::pause();
+        let (mut tree, _signals) = tree();
+        let answered = |generation| Signal::Answered {
+            key: ChildKey(1),
+            generation,
+        };
+
+        tree.signal(exited(1));
+        tree.signal(answered(1));
+        assert_eq!(tree.views()[0].state, ChildState::Starting);
+
+        tree.signal(answered(2));
+        assert_eq!(tree.views()[0].state, ChildState::Running);
+    }
+
+    #[actix::test]
+    async fn a_backoff_that_is_cut_short_leaves_no_timer() {
+        tokio::time::pause();
+        let (mut tree, _signals) = tree();
+        tree.signal(exited(1));
+        tree.signal(exited(2));
+        assert_eq!(tree.views()[0].state, ChildState::Backoff);
+
+        let told = tree.stop_child("idle").unwrap();
+
+        assert_eq!(told.await, Ok(()));
+        let end_of_time = Instant::now() + Duration::from_secs(3_600);
+        let left: Vec<Due> = std::iter::from_fn(|| tree.timers.pop(end_of_time)).collect();
+        assert_eq!(left, [Due::Look]);
+    }
 }
