@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    event::{Edge, LifecycleEvent},
+    event::{Edge, LifecycleEvent, RestartsUsed},
     incarnation::{ChildKey, Incarnation},
     launch::Launch,
     options::SupervisorOptions,
@@ -218,12 +218,7 @@ impl Child {
         }
     }
 
-    pub(super) fn view(
-        &self,
-        now: Instant,
-        history: &RestartHistory,
-        elapsed: Duration,
-    ) -> ChildView {
+    pub(super) fn view(&self, now: Instant, budget: RestartsUsed) -> ChildView {
         let statistics = self.launch.statistics();
         let life = self.life();
         let uptime = life
@@ -231,7 +226,6 @@ impl Child {
             .map(|since| now.duration_since(since));
         let busy = life.map_or(Duration::ZERO, |life| life.incarnation.busy());
         let age = life.map_or(Duration::ZERO, |life| now.duration_since(life.since));
-        let budget = self.policy.budget;
         ChildView {
             name: Arc::clone(&self.name),
             dynamic: self.kind == ChildKind::Dynamic,
@@ -245,9 +239,7 @@ impl Child {
             last_message: statistics.last_message,
             busy: share(busy, age),
             last_reason: self.last_reason.clone(),
-            budget_left: budget
-                .intensity
-                .saturating_sub(history.used(elapsed, budget.window)),
+            budget_left: budget.of.saturating_sub(budget.used),
         }
     }
 }

@@ -20,7 +20,7 @@ use self::ending::Ending;
 use super::{
     child::{Child, Next, State},
     children::Children,
-    event::LifecycleEvent,
+    event::{LifecycleEvent, RestartsUsed},
     handle::{ChildError, StartChildError, StopReport},
     incarnation::ChildKey,
     options::SupervisorOptions,
@@ -183,13 +183,7 @@ impl Tree {
 
     pub(super) fn views(&self) -> Vec<ChildView> {
         let now = Instant::now();
-        let view = |child: &Child| {
-            let history = match self.in_group(child) {
-                true => &self.group,
-                false => &child.history,
-            };
-            child.view(now, history, self.elapsed())
-        };
+        let view = |child: &Child| child.view(now, self.budget(child));
         let dynamic = self
             .children
             .iter()
@@ -206,6 +200,19 @@ impl Tree {
 
     fn in_group(&self, child: &Child) -> bool {
         child.kind == ChildKind::Static && self.options.strategy != Strategy::OneForOne
+    }
+
+    /// The state of the budget that counts for a child: its own, or its group's.
+    fn budget(&self, child: &Child) -> RestartsUsed {
+        let (history, policy) = match self.in_group(child) {
+            true => (&self.group, &self.options.policy),
+            false => (&child.history, &child.policy),
+        };
+        RestartsUsed {
+            used: history.used(self.elapsed(), policy.budget.window),
+            of: policy.budget.intensity,
+            window: policy.budget.window,
+        }
     }
 
     fn elapsed(&self) -> Duration {

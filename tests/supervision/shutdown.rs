@@ -8,8 +8,8 @@ use worker_node::{
     answers_pings,
     supervision::{
         self, AskError, Budget, ChildError, ChildSpec, ChildState, Edge, Ended, Placement,
-        ReadyError, RestartType, Restarts, StartChildError, SupervisorActor, SupervisorOptions,
-        slot,
+        ReadyError, RestartPolicy, RestartType, Restarts, StartChildError, Strategy,
+        SupervisorActor, SupervisorOptions, slot,
     },
 };
 
@@ -361,4 +361,36 @@ async fn a_panic_in_the_factory_leaves_no_name_on_the_thread() {
         supervision::current().is_none(),
         "the next panic here would be blamed on it"
     );
+}
+
+#[actix::test]
+async fn in_a_group_the_groups_budget_counts_and_is_shown() {
+    tokio::time::pause();
+    let ((a, first), (b, second)) = (subject("a"), subject("b"));
+    let generous = Budget {
+        intensity: 50,
+        window: Duration::from_secs(30),
+    };
+    let options = SupervisorOptions {
+        strategy: Strategy::OneForAll,
+        policy: RestartPolicy::with_budget(Budget {
+            intensity: 2,
+            ..generous
+        }),
+        ..options()
+    };
+    let mut stage = Stage::open(options, vec![first.budget(generous), second]);
+    stage.supervisor.ready(far()).await.unwrap();
+
+    for role in [&a, &b] {
+        role.slot.up(far()).await.unwrap();
+        let _ = role.slot.ask(Suffer(Fault::Panic), far()).await;
+        stage.event(Edge::Recovered, role.slot.name()).await;
+    }
+    assert_eq!(stage.view("a").await.unwrap().budget_left, 0);
+    a.slot.up(far()).await.unwrap();
+    let _ = a.slot.ask(Suffer(Fault::Panic), far()).await;
+
+    let ended = stage.supervisor.ended().await;
+    assert!(matches!(ended, Ended::Escalated { .. }), "{ended:?}");
 }

@@ -194,15 +194,6 @@ impl Tree {
 
     /// The present state of the budget that counts for a child.
     pub(super) fn restarts_used(&self, key: ChildKey) -> Option<RestartsUsed> {
-        let child = self.children.get(key)?;
-        let (history, policy) = match self.in_group(child) {
-            true => (&self.group, &self.options.policy),
-            false => (&child.history, &child.policy),
-        };
-        Some(RestartsUsed {
-            used: history.used(self.elapsed(), policy.budget.window),
-            of: policy.budget.intensity,
-            window: policy.budget.window,
-        })
+        self.children.get(key).map(|child| self.budget(child))
     }
 }
