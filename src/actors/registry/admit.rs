@@ -1,5 +1,7 @@
 //! Offers: accepted durably, recognised as repeats, or refused for now. The answer is there before the message's deadline.
 
+use std::time::Duration;
+
 use actix::{
     ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseActFuture, WrapFuture,
 };
@@ -27,6 +29,9 @@ use crate::{
     },
     telemetry::operator,
 };
+
+/// After this an answer has been handed over, or the connection is gone.
+const RECORD_ANSWER: Duration = Duration::from_millis(300);
 
 /// A master offers a task. Idempotent by id and digest.
 #[derive(Debug, Clone, Message)]
@@ -195,6 +200,21 @@ impl RegistryActor {
         }
         self.launch(record, ctx);
         self.show();
+        self.record_answer(record.spec.id.clone(), ctx);
+    }
+
+    /// An accepted row without this waits, after a restart, for the offer to be repeated: its answer may never have left.
+    /// Later phases say as much, so a task that is quick saves the commit.
+    fn record_answer(&self, task: TaskId, ctx: &mut Context<Self>) {
+        ctx.run_later(RECORD_ANSWER, move |actor, ctx| {
+            let waits = |entry: &Entry| matches!(entry.word, "accepted" | "pulling" | "creating");
+            if actor.tasks.get(&task).is_some_and(waits) {
+                let records = actor.peers.records.clone();
+                // Refused: it was withdrawn meanwhile.
+                let keep = async move { drop(records.keep(vec![Change::Answered(task)]).await) };
+                ctx.spawn(keep.into_actor(actor));
+            }
+        });
     }
 
     /// The offer was refused, but its row may become durable all the same: take it out again before the id is free.
