@@ -31,13 +31,21 @@ impl Clock for Ticking {
     }
 }
 
-/// A disk whose free space and gift for holes are set by the test.
+/// A disk whose free space and gift for holes are set by the test. With nothing free, half of what is written gets through.
 struct SetDisk {
     free: AtomicU64,
     makes_holes: bool,
 }
 
 impl Disk for SetDisk {
+    fn write(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+        if self.free.load(Ordering::Relaxed) > 0 {
+            return LinuxDisk.write(file, bytes, at);
+        }
+        LinuxDisk.write(file, &bytes[..bytes.len() / 2], at)?;
+        Err(ErrorKind::StorageFull.into())
+    }
+
     fn free(&self, _: &Path) -> io::Result<u64> {
         Ok(self.free.load(Ordering::Relaxed))
     }
@@ -638,6 +646,40 @@ async fn on_a_full_disk_output_is_left_out_with_one_marker_until_there_is_room()
     assert_eq!(appended, (7 + 15 + 14 + 6, 0));
     drop((spool, store));
     assert_eq!(open().open(&task("a")).unwrap().appended(), appended);
+}
+
+#[tokio::test]
+async fn a_write_that_finds_no_space_loses_nothing_uncounted_and_leaves_no_half_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Arc::new(SetDisk {
+        free: AtomicU64::new(1),
+        makes_holes: true,
+    });
+    let limits = Limits {
+        cap: 1 << 30,
+        least_free: 0,
+    };
+    let clock = Arc::new(Ticking::default());
+    let store = FileSpools::on_disk(folder.path(), limits, clock, Arc::clone(&disk) as _).unwrap();
+    let spool = store.open(&task("a")).unwrap();
+    print(&spool, "before\n").await;
+    let size = || fs::metadata(only_file(&folder)).unwrap().len();
+    let before = size();
+
+    disk.free.store(0, Ordering::Relaxed);
+    print(&spool, "lost\n").await;
+    print(&spool, "lost too\n").await;
+    assert!(spool.note("ours".into()).await.is_err());
+    assert!(spool.close(end()).await.is_err());
+    assert_eq!(size(), before);
+    assert_eq!(spool.end(), None);
+    disk.free.store(1, Ordering::Relaxed);
+    print(&spool, "after\n").await;
+    spool.close(end()).await.unwrap();
+
+    let expected = ["before", "[worker-node] 14 bytes left out here", "after"];
+    assert_eq!(texts(&read_all(&spool).await), expected);
+    assert_eq!(spool.appended(), (7 + 14 + 6, 0));
 }
 
 #[tokio::test(start_paused = true)]
