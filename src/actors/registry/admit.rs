@@ -229,7 +229,8 @@ impl RegistryActor {
         }));
     }
 
-    /// An offer of a task that has ended: its result is sent once more. One that somebody else's payload carries is refused.
+    /// An offer of a task that is not active but known: of one that has ended the result is sent once more, one that has not
+    /// is taken up. The same id with another payload is refused.
     fn answer_from_journal(
         &self,
         task: TaskId,
@@ -242,7 +243,7 @@ impl RegistryActor {
             find.into_actor(self)
                 .map(move |known, actor, ctx| match known {
                     Ok(Some(Known::Record(record))) if record.digest == digest => {
-                        actor.deliver_again(record, ctx);
+                        actor.take_up(record, ctx);
                         AssignAnswer::AlreadyAccepted
                     }
                     Ok(Some(Known::Retired(stone))) if stone.digest == digest => {
@@ -253,6 +254,17 @@ impl RegistryActor {
                     Err(error) => refused(error.to_string()),
                 }),
         )
+    }
+
+    /// An unfinished one that nobody holds: its acceptance was made durable by a commit whose answer was lost.
+    fn take_up(&mut self, record: Box<TaskRecord>, ctx: &mut Context<Self>) {
+        if record.phase >= Phase::Sealed {
+            self.deliver_again(record, ctx);
+        } else if !self.tasks.contains_key(&record.spec.id) {
+            self.hold(Entry::of_record(&record));
+            self.launch_again(&record, ctx);
+            self.show();
+        }
     }
 
     fn deliver_again(&self, record: Box<TaskRecord>, ctx: &mut Context<Self>) {
