@@ -201,10 +201,7 @@ fn cluster(args: &RunArgs, check: &mut Check) -> Option<ClusterConfig> {
     let reach = check.value("--ip", &args.ip, Reach::read);
     let listen = check.value("--port", &args.port, ListenAddress::read);
     let master = check.value("--master", &args.master, |master| {
-        let read = master
-            .parse::<HostPort>()
-            .map_err(|error| error.to_string())?;
-        Ok(MasterAddress(read.to_string()))
+        MasterAddress::parse(master).map_err(|error| error.to_string())
     });
     let master_moves = check.switch("--pin-master", &args.pin_master);
     let settle_time = check.value("--settle-time", &args.settle_time, |text| match text {

@@ -138,6 +138,16 @@ impl OutputStore for OutputFolders {
         unpacking::unpack(&folder, tar, &self.quotas)
     }
 
+    fn add(&self, task: &TaskId, name: &str, content: &mut dyn Read) -> io::Result<()> {
+        let folder = match self.find(task)? {
+            Some(folder) => folder,
+            None => self.make(task, Mode::RWXU)?,
+        };
+        let mut file = beneath::create_file(&folder, name.as_bytes())?;
+        io::copy(content, &mut file)?;
+        Ok(())
+    }
+
     fn remove(&self, task: &TaskId) -> io::Result<()> {
         removing::remove(&self.root()?, name_of(task).as_bytes())
     }

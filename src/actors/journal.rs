@@ -165,6 +165,9 @@ fn work(open: &OpenJournal, mut queue: mpsc::UnboundedReceiver<Job>) {
     }
 }
 
+/// What shall be durable, and who waits for it.
+type Request = (Vec<Change>, oneshot::Sender<Result<(), CommitError>>);
+
 type Store = Result<Box<dyn JournalStore>, JournalError>;
 
 fn with<T>(
@@ -177,10 +180,7 @@ fn with<T>(
     }
 }
 
-fn commit(
-    store: &mut Store,
-    group: &mut Vec<(Vec<Change>, oneshot::Sender<Result<(), CommitError>>)>,
-) {
+fn commit(store: &mut Store, group: &mut Vec<Request>) {
     if group.is_empty() {
         return;
     }

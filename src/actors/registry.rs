@@ -44,6 +44,9 @@ use crate::{
     telemetry::operator,
 };
 
+/// A master repeats an offer whose answer it did not get every 5 s.
+const REPEATED_OFFER: Duration = Duration::from_secs(15);
+
 /// How long a task's actor may take to hear something.
 const TELL: Duration = Duration::from_secs(30);
 
@@ -190,7 +193,21 @@ impl RegistryActor {
             .filter(|record| record.phase != Phase::Done)
         {
             self.hold(Entry::of_record(&record));
+            if record.phase == Phase::Accepted
+                && !record.answered
+                && self.peers.directory.find(&record.spec.id).is_none()
+            {
+                // Nobody knows whether the master has our answer: if not, it offers the task again.
+                ctx.run_later(REPEATED_OFFER, move |actor, ctx| {
+                    actor.launch_again(&record, ctx)
+                });
+                continue;
+            }
             self.launch_again(&record, ctx);
+            if record.cancel_requested && record.phase < Phase::Ended {
+                // A task that ran on while the registry was replaced has not heard of it.
+                self.stop(&record.spec.id, StopReason::Cancelled, ctx);
+            }
         }
         self.readiness = Readiness::Reconciling;
         self.show();

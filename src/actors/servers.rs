@@ -51,7 +51,12 @@ impl Actor for ServersActor {
             stop: self.stop.clone(),
             task: tokio::spawn((self.serve)(self.stop.clone())),
         };
-        let served = async move { (&mut running.task).await };
+        let served = async move {
+            // Moved in whole: when this actor ends early, dropping it stops what runs.
+            let served = (&mut running.task).await;
+            drop(running);
+            served
+        };
         ctx.spawn(served.into_actor(self).map(|served, actor, ctx| {
             if actor.stop.is_cancelled() {
                 return;

@@ -3,7 +3,10 @@
 
 mod container;
 mod ending;
+mod full_log;
 mod image;
+
+pub(crate) use self::full_log::next_lines;
 
 use std::{
     sync::{Arc, atomic::AtomicU64},

@@ -2,6 +2,10 @@
 
 use std::borrow::Cow;
 
+/// What a report carries of a task's log, in bytes of valid UTF-8: the contract's 3.5 MiB, less room for the marker, the
+/// trailer and the other fields.
+pub const REPORT_LOG_LIMIT: usize = 3_500 * 1024;
+
 /// Replaces what is not UTF-8 by U+FFFD; never drops a valid character.
 #[must_use]
 pub fn repair_utf8(bytes: &[u8]) -> Cow<'_, str> {

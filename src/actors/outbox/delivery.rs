@@ -1,7 +1,7 @@
 //! One task's delivery, step by step: upload, settle, seal, close the log, report, note it. Every step can be taken again
 //! after a crash, and what must not change any more is durable before it is told.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{fmt::Write as _, io, sync::Arc};
 
 use log::{info, warn};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -11,22 +11,20 @@ use crate::{
     actors::{
         log_router::{OpenLog, OpenSpool},
         registry::{GetSealing, Sealing, TaskNews},
+        task::next_lines,
     },
     domain::{
         outcome::{Outcome, Trailer},
         record::{Change, Ending, Phase, TaskRecord, Verdict},
-        text::{HeadAndTail, repair_utf8},
+        text::{HeadAndTail, REPORT_LOG_LIMIT, repair_utf8},
     },
     ports::{
         journal::Refused,
         master::{MasterError, Report, Upload},
-        spool::{LogEnd, LogItem},
+        spool::LogEnd,
     },
     telemetry::operator,
 };
-
-/// The contract's limit for the logs of a report, in bytes, less room for the marker and the trailer.
-const LOG_LIMIT: usize = 3_500_000 - 64 * 1024;
 
 /// How long another actor may take to answer before it is asked anew.
 const ASK: std::time::Duration = std::time::Duration::from_secs(10);
@@ -389,31 +387,25 @@ impl Delivery {
 
     /// The log as the report carries it, and how many bytes of it did not fit.
     async fn log_text(&self) -> (String, u64) {
-        let mut kept = HeadAndTail::new(LOG_LIMIT);
-        let task = self.record.spec.id.clone();
-        let Ok(Ok(mut cursor)) = self
+        let mut kept = HeadAndTail::new(REPORT_LOG_LIMIT);
+        if let Err(error) = self.read_log(&mut kept).await {
+            kept.push(format!("[worker-node] the log could not be read on: {error}\n").as_bytes());
+        }
+        let omitted = kept.omitted();
+        (kept.into_text(), omitted)
+    }
+
+    async fn read_log(&self, kept: &mut HeadAndTail) -> io::Result<()> {
+        let open = OpenLog(self.record.spec.id.clone());
+        let opened = self
             .with
             .logs
-            .ask_idempotent(OpenLog(task), Instant::now() + ASK)
-            .await
-        else {
-            return ("[worker-node] the log could not be read\n".into(), 0);
-        };
-        loop {
-            let lines = match cursor.next().await {
-                Ok(LogItem::Lines(lines)) => lines,
-                Ok(LogItem::CaughtUp) => cursor.take_unfinished(),
-                Ok(LogItem::End(_)) => break,
-                Err(error) => {
-                    kept.push(
-                        format!("[worker-node] the log could not be read on: {error}\n").as_bytes(),
-                    );
-                    break;
-                }
-            };
-            if lines.is_empty() {
-                break;
-            }
+            .ask_idempotent(open, Instant::now() + ASK)
+            .await;
+        let mut cursor = opened
+            .map_err(io::Error::other)?
+            .map_err(io::Error::other)?;
+        while let Some(lines) = next_lines(cursor.as_mut()).await? {
             for line in lines {
                 kept.push(repair_utf8(&line.bytes).as_bytes());
                 if !line.continued {
@@ -421,8 +413,7 @@ impl Delivery {
                 }
             }
         }
-        let omitted = kept.omitted();
-        (kept.into_text(), omitted)
+        Ok(())
     }
 }
 

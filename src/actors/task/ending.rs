@@ -36,10 +36,14 @@ const RETRY: Duration = Duration::from_millis(200);
 impl TaskActor {
     pub(super) fn collect(&mut self, container: Option<ContainerId>, ctx: &mut Context<Self>) {
         let (env, task) = (Arc::clone(&self.env), self.id().clone());
+        let spool = self.spool.clone();
         let work = async move {
-            let (log, outputs) =
-                tokio::join!(env.drain_log(&task), env.list_outputs(&task, container));
-            let mut notes: Vec<String> = log.into_iter().collect();
+            let mut notes: Vec<String> = env.drain_log(&task).await.into_iter().collect();
+            if let Err(error) = env.keep_full_log(&task, spool).await {
+                let note = format!("the full log could not be added to the output files: {error}");
+                notes.push(note);
+            }
+            let outputs = env.list_outputs(&task, container).await;
             let outputs = outputs.unwrap_or_else(|error| {
                 notes.push(format!("the output files could not be read: {error}"));
                 Outputs::default()

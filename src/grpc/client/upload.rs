@@ -175,3 +175,6 @@ impl Reader {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

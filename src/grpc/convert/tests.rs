@@ -1,1 +1,179 @@
+//! The digest above all: tasks of yesterday must be known tomorrow.
 
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::{
+    id::{ResultId, WorkerId},
+    outcome::StatusWord,
+};
+
+fn offered() -> proto::Task {
+    proto::Task {
+        task_id: "task-1".into(),
+        docker_image: "busybox".into(),
+        command: "true".into(),
+        req_cpu: 0.5,
+        req_memory: 1.0,
+        req_storage: 2.0,
+        req_gpu: 1.0,
+        target_worker_id: "w-1".into(),
+        user_id: "u".into(),
+        sla_multiplier: 1.5,
+        task_type: "batch".into(),
+        task_name: "a/b".into(),
+        submitted_at: 1_700_000_000,
+    }
+}
+
+fn changed(change: impl FnOnce(&mut proto::Task)) -> PayloadDigest {
+    let mut task = offered();
+    change(&mut task);
+    digest(&task)
+}
+
+// The figure was worked out apart from this program, from the definition of the encoding.
+#[test]
+fn the_digest_of_a_task_is_the_same_in_every_version_of_this_program() {
+    assert_eq!(
+        digest(&offered()).to_string(),
+        "5d82c422f8ac086e06e836405c0082d19a39bc01ff9351d4cc3d1379eaa20d20"
+    );
+}
+
+#[test]
+fn an_offer_repeated_for_another_worker_or_plan_is_the_same_task() {
+    let same = digest(&offered());
+
+    assert_eq!(changed(|task| task.target_worker_id = "w-2".into()), same);
+    assert_eq!(changed(|task| task.sla_multiplier = 9.0), same);
+}
+
+#[test]
+fn every_other_field_makes_it_another_task() {
+    let digests = [
+        digest(&offered()),
+        changed(|task| task.task_id = "task-2".into()),
+        changed(|task| task.docker_image = "alpine".into()),
+        changed(|task| task.command = "false".into()),
+        changed(|task| task.req_cpu = 0.25),
+        changed(|task| task.req_memory = 0.25),
+        changed(|task| task.req_storage = 0.25),
+        changed(|task| task.req_gpu = 0.25),
+        changed(|task| task.user_id = "v".into()),
+        changed(|task| task.task_type = "other".into()),
+        changed(|task| task.task_name = "c".into()),
+        changed(|task| task.submitted_at = 1),
+    ];
+
+    let distinct: std::collections::HashSet<_> = digests.iter().collect();
+    assert_eq!(distinct.len(), digests.len());
+}
+
+#[test]
+fn bytes_that_move_from_one_field_to_the_next_make_another_task() {
+    let left = changed(|task| (task.user_id, task.task_type) = ("ab".into(), "c".into()));
+    let right = changed(|task| (task.user_id, task.task_type) = ("a".into(), "bc".into()));
+
+    assert_ne!(left, right);
+}
+
+#[test]
+fn a_label_carries_the_whole_task() {
+    let offer = offer(offered()).unwrap();
+
+    let read = TaskMessageCodec.decode(&TaskMessageCodec.encode(&offer.spec));
+
+    assert_eq!(read.as_ref(), Some(&offer.spec));
+    assert_eq!(digest_of(&read.unwrap()), offer.digest);
+}
+
+#[test]
+fn a_label_that_would_be_too_long_goes_without_the_command() {
+    let mut task = offered();
+    task.command = "x".repeat(LABEL_LIMIT * 3 / 4);
+    let spec = spec(task).unwrap();
+
+    let label = TaskMessageCodec.encode(&spec);
+
+    assert!(label.len() <= LABEL_LIMIT);
+    let read = TaskMessageCodec.decode(&label).unwrap();
+    assert_eq!(
+        read,
+        TaskSpec {
+            command: String::new(),
+            ..spec
+        }
+    );
+}
+
+#[test]
+fn no_field_makes_a_label_too_long() {
+    let mut task = offered();
+    for field in [
+        &mut task.docker_image,
+        &mut task.user_id,
+        &mut task.task_type,
+        &mut task.task_name,
+    ] {
+        *field = "\u{e9}".repeat(LABEL_LIMIT);
+    }
+
+    let label = TaskMessageCodec.encode(&spec(task).unwrap());
+
+    assert!(label.len() <= LABEL_LIMIT);
+    assert!(TaskMessageCodec.decode(&label).is_some());
+}
+
+#[test]
+fn a_damaged_label_is_no_task() {
+    let label = TaskMessageCodec.encode(&spec(offered()).unwrap());
+
+    for damaged in ["", "not base64!", "AAAA", &label[..label.len() - 8]] {
+        assert_eq!(TaskMessageCodec.decode(damaged), None, "{damaged}");
+    }
+}
+
+#[test]
+fn a_report_is_under_the_limit_whatever_it_holds() {
+    let report = Report {
+        task: TaskId::new("x".repeat(1_024)).unwrap(),
+        worker: WorkerId::new("w").unwrap(),
+        result_id: ResultId("r".into()),
+        status: StatusWord::Failed,
+        logs: "\u{1f980}".repeat(2 * 1_024 * 1_024),
+        output_files: vec!["y".repeat(4_096); 1_000],
+        timeout: Duration::ZERO,
+    };
+
+    let result = task_result(report);
+
+    assert!(result.encoded_len() <= SEND_LIMIT);
+    assert!(result.output_files.len() > 20);
+    assert!(result.logs.len() > 3 * 1_024 * 1_024);
+}
+
+#[test]
+fn a_time_that_no_calendar_knows_is_still_a_time() {
+    assert_eq!(rfc3339(i64::MAX), "1970-01-01T00:00:00Z");
+    assert_eq!(rfc3339(-1), "1969-12-31T23:59:59.999999Z");
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_task_holds_its_label_gives_back(
+        id in ".{1,40}",
+        command in any::<String>(),
+        cpu in any::<f64>().prop_filter("equal to itself", |cpu| !cpu.is_nan()),
+        submitted_at in any::<i64>(),
+    ) {
+        let mut task = offered();
+        (task.task_id, task.command) = (id, command);
+        (task.req_cpu, task.submitted_at) = (cpu, submitted_at);
+        let spec = spec(task).unwrap();
+
+        prop_assert_eq!(TaskMessageCodec.decode(&TaskMessageCodec.encode(&spec)), Some(spec));
+    }
+}

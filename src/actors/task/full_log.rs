@@ -1,0 +1,93 @@
+//! A log that is too long for a report goes along whole, as an output file.
+
+use std::{
+    io::{self, Read},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+use tokio::task::spawn_blocking;
+use tokio_util::io::{StreamReader, SyncIoBridge};
+
+use super::TaskEnv;
+use crate::{
+    domain::{
+        id::TaskId,
+        log_line::Line,
+        text::{REPORT_LOG_LIMIT, repair_utf8},
+    },
+    ports::spool::{LogCursor, LogItem, Spool},
+};
+
+/// What the file is called, beside the task's own output files.
+const NAME: &str = "worker-node-full-log.txt";
+
+/// A byte that is no UTF-8 becomes a character of three.
+const REPAIRED: u64 = 3;
+
+impl TaskEnv {
+    /// Adds the log to the output files if a report cannot carry it whole. The bytes are as the container wrote them, the
+    /// sources mixed in the order in which they came.
+    pub(super) async fn keep_full_log(
+        &self,
+        task: &TaskId,
+        spool: Option<Arc<dyn Spool>>,
+    ) -> io::Result<()> {
+        let Some(spool) = spool else { return Ok(()) };
+        let (stdout, stderr) = spool.appended();
+        if (stdout + stderr) * REPAIRED <= REPORT_LOG_LIMIT as u64
+            || fits_a_report(spool.cursor()).await?
+        {
+            return Ok(());
+        }
+        let bytes = StreamReader::new(bytes_of(spool.cursor()));
+        let mut content = SyncIoBridge::new(Box::pin(bytes));
+        let (outputs, task) = (Arc::clone(&self.outputs), task.clone());
+        spawn_blocking(move || outputs.add(&task, NAME, &mut content as &mut dyn Read)).await?
+    }
+}
+
+async fn fits_a_report(mut cursor: Box<dyn LogCursor>) -> io::Result<bool> {
+    let mut length = 0;
+    while let Some(lines) = next_lines(cursor.as_mut()).await? {
+        length += lines
+            .iter()
+            .map(|line| repair_utf8(&line.bytes).len() + 1)
+            .sum::<usize>();
+        if length > REPORT_LOG_LIMIT {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The log so far, as bytes.
+fn bytes_of(cursor: Box<dyn LogCursor>) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    stream::unfold(cursor, |mut cursor| async move {
+        let lines = next_lines(cursor.as_mut()).await.transpose()?;
+        Some((lines.map(|lines| joined(&lines)), cursor))
+    })
+    .boxed()
+}
+
+fn joined(lines: &[Line]) -> Bytes {
+    let mut bytes = Vec::new();
+    for line in lines {
+        bytes.extend_from_slice(&line.bytes);
+        if !line.continued {
+            bytes.push(b'\n');
+        }
+    }
+    bytes.into()
+}
+
+/// The next lines that are there, the unfinished ones at the end included; `None` when all were given out.
+pub(crate) async fn next_lines(cursor: &mut dyn LogCursor) -> io::Result<Option<Vec<Line>>> {
+    let lines = match cursor.next().await? {
+        LogItem::Lines(lines) => lines,
+        LogItem::CaughtUp => cursor.take_unfinished(),
+        LogItem::End(_) => Vec::new(),
+    };
+    Ok((!lines.is_empty()).then_some(lines))
+}
