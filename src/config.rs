@@ -144,6 +144,18 @@ impl TryFrom<(RunArgs, Surroundings)> for Config {
     }
 }
 
+/// The engine that `run` would use, for a command that starts a worker.
+///
+/// # Errors
+/// What was given is no engine's address.
+pub fn engine_address(
+    given: Option<&str>,
+    surroundings: &Surroundings,
+) -> Result<EngineAddress, Mistakes> {
+    let mut check = Check::default();
+    engine(given, surroundings, &mut check).ok_or_else(|| check.into_mistakes())
+}
+
 impl Config {
     /// What the master is told once the listener is bound: always `host:port`.
     #[must_use]
@@ -225,11 +237,7 @@ fn cluster(args: &RunArgs, check: &mut Check) -> Option<ClusterConfig> {
 }
 
 fn tasks(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Option<TaskConfig> {
-    let engine = match (&args.engine, surroundings.docker_host()) {
-        (Some(engine), _) => check.value("--engine", engine, EngineAddress::read),
-        (None, Some(host)) => check.value("DOCKER_HOST", host, EngineAddress::read),
-        (None, None) => Some(EngineAddress::default()),
-    };
+    let engine = engine(args.engine.as_deref(), surroundings, check);
     let max_tasks = check.value("--max-tasks", &args.max_tasks, |text| {
         let number = text.parse::<usize>().ok();
         number
@@ -253,6 +261,18 @@ fn tasks(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Opti
         network: network?,
         stop_grace: stop_grace?,
     })
+}
+
+fn engine(
+    engine: Option<&str>,
+    surroundings: &Surroundings,
+    check: &mut Check,
+) -> Option<EngineAddress> {
+    match (engine, surroundings.docker_host()) {
+        (Some(engine), _) => check.value("--engine", engine, EngineAddress::read),
+        (None, Some(host)) => check.value("DOCKER_HOST", host, EngineAddress::read),
+        (None, None) => Some(EngineAddress::default()),
+    }
 }
 
 fn state(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Option<StateConfig> {

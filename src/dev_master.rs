@@ -10,6 +10,7 @@ mod door;
 mod fault;
 mod judge;
 mod ledger;
+mod log_feed;
 mod log_view;
 mod options;
 mod record;
@@ -31,6 +32,7 @@ pub use door::Inside;
 pub use fault::{Fault, Method};
 pub use judge::{Rule, Verdict, Violation};
 pub use ledger::NotSeen;
+pub use log_feed::{LogFeed, LogNews};
 pub use log_view::{Keep, LogEnd, LogSeen, LogView};
 pub use options::{Admission, Locking, MasterOptions, Submissions};
 pub use record::{

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use crate::{
     actors::{
         journal::{CommitError, Records},
-        log_router::{LogRouterActor, OpenLog},
-        registry::{AssignTask, CancelTask, RegistryActor},
+        log_router::{LogRouterActor, OpenLog, OpenSpool},
+        registry::{AssignTask, CancelTask, IsActive, RegistryActor},
         session::{MasterIsAt, SessionActor},
     },
     domain::{id::TaskId, record::Change, spec::Offer},
@@ -110,12 +110,23 @@ impl Worker for WorkerHandle {
     }
 
     async fn open_log(&self, task: TaskId) -> Result<Box<dyn LogCursor>, LogsError> {
-        match self
-            .logs
-            .ask_idempotent(OpenLog(task), Instant::now() + OPEN_LOG)
-            .await
-        {
-            Ok(answer) => answer,
+        let deadline = Instant::now() + OPEN_LOG;
+        let unavailable = |_| LogsError::Unavailable;
+        let open = OpenLog(task.clone());
+        let opened = self.logs.ask_idempotent(open, deadline).await;
+        if !matches!(opened, Ok(Err(LogsError::UnknownTask))) {
+            return opened.map_err(unavailable)?;
+        }
+        // A task that was accepted a moment ago has nothing to log yet, and no spool.
+        let active = self
+            .registry
+            .ask_idempotent(IsActive(task.clone()), deadline);
+        if !active.await.map_err(unavailable)? {
+            return Err(LogsError::UnknownTask);
+        }
+        let spool = self.logs.ask_idempotent(OpenSpool(task), deadline);
+        match spool.await.map_err(unavailable)? {
+            Ok(spool) => Ok(spool.cursor()),
             Err(_) => Err(LogsError::Unavailable),
         }
     }

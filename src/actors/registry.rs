@@ -68,6 +68,11 @@ pub enum Sealing {
     },
 }
 
+/// Asks whether a task is active: accepted, and not yet the journal's alone.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "bool")]
+pub struct IsActive(pub TaskId);
+
 /// Refuses every further offer, with that reason. Running tasks go on.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
@@ -371,6 +376,15 @@ impl Handler<GetSealing> for RegistryActor {
             }
             None => Sealing::Now { cancelled: false },
         })
+    }
+}
+
+impl Handler<IsActive> for RegistryActor {
+    type Result = bool;
+
+    fn handle(&mut self, IsActive(task): IsActive, _: &mut Self::Context) -> bool {
+        let entry = self.tasks.get(&task);
+        entry.is_some_and(|entry| entry.standing != Standing::Accepting)
     }
 }
 
