@@ -132,7 +132,7 @@ async fn stop(
     tokio::select! {
         report = orderly => {
             if report.killed.is_empty() {
-                info!("stopped; running containers are left to the next start");
+                info!("stopped");
                 Exit::Clean
             } else {
                 warn!(killed:? = report.killed; "stopped, but not everybody in time");

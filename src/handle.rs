@@ -11,7 +11,7 @@ use crate::{
     actors::{
         journal::{CommitError, Records},
         log_router::{LogRouterActor, OpenLog, OpenSpool},
-        registry::{AssignTask, CancelTask, IsActive, RegistryActor},
+        registry::{AssignTask, CancelTask, GetStanding, RegistryActor},
         session::{MasterIsAt, SessionActor},
     },
     domain::{id::TaskId, record::Change, spec::Offer},
@@ -120,7 +120,7 @@ impl Worker for WorkerHandle {
         // A task that was accepted a moment ago has nothing to log yet, and no spool.
         let active = self
             .registry
-            .ask_idempotent(IsActive(task.clone()), deadline);
+            .ask_idempotent(GetStanding(task.clone()), deadline);
         if !active.await.map_err(unavailable)? {
             return Err(LogsError::UnknownTask);
         }

@@ -71,7 +71,7 @@ pub enum Sealing {
 /// Asks whether a task is active: accepted, and not yet the journal's alone.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "bool")]
-pub struct IsActive(pub TaskId);
+pub struct GetStanding(pub TaskId);
 
 /// Refuses every further offer, with that reason. Running tasks go on.
 #[derive(Debug, Clone, Message)]
@@ -379,10 +379,10 @@ impl Handler<GetSealing> for RegistryActor {
     }
 }
 
-impl Handler<IsActive> for RegistryActor {
+impl Handler<GetStanding> for RegistryActor {
     type Result = bool;
 
-    fn handle(&mut self, IsActive(task): IsActive, _: &mut Self::Context) -> bool {
+    fn handle(&mut self, GetStanding(task): GetStanding, _: &mut Self::Context) -> bool {
         let entry = self.tasks.get(&task);
         entry.is_some_and(|entry| entry.standing != Standing::Accepting)
     }
