@@ -21,7 +21,7 @@ use self::{
     tree::Tree,
 };
 use crate::{
-    config::{Config, OnStop},
+    config::{Config, OnStop, WhenAway},
     exit::Exit,
     state_dir::StateDir,
     supervision::{self, Ended},
@@ -29,6 +29,9 @@ use crate::{
 
 /// Enough for the last commits and for answers in flight; then the process ends all the same.
 const STOP: Duration = Duration::from_secs(10);
+
+/// With `--fail-fast`: how long the first registration may take.
+const MASTER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What ends the process from inside, with what it is to say.
 #[derive(Debug)]
@@ -73,11 +76,22 @@ async fn serve(config: &Config, state: StateDir, runtime: &'static Runtime) -> E
         Ok(built) => built,
         Err(error) => return refuse(&error),
     };
+    if config.process.when_away == WhenAway::EndProcess
+        && let Err(error) = built.engine.info().await
+    {
+        error!("{error} (--fail-fast)");
+        return Exit::DependencyAway;
+    }
     let tree = Tree::start(built, runtime);
     tokio::select! {
         _ = terminate.recv() => stop(&tree, config, "SIGTERM", terminate, interrupt).await,
         _ = interrupt.recv() => stop(&tree, config, "SIGINT", terminate, interrupt).await,
         ended = tree.supervisor.ended() => gave_up(&ended),
+        () = tree.master_missed(MASTER_PATIENCE), if config.process.when_away == WhenAway::EndProcess => {
+            error!("the master did not register this worker within {MASTER_PATIENCE:?} (--fail-fast)");
+            tree.stop(Instant::now() + STOP).await;
+            Exit::DependencyAway
+        }
         Some(Fatal { exit, message }) = fatals.recv() => {
             error!("{message}");
             hurry_at(STOP);
@@ -118,7 +132,7 @@ async fn stop(
     tokio::select! {
         report = orderly => {
             if report.killed.is_empty() {
-                info!("stopped; running containers are left to the next start");
+                info!("stopped");
                 Exit::Clean
             } else {
                 warn!(killed:? = report.killed; "stopped, but not everybody in time");

@@ -2,6 +2,7 @@
 //! code. Performing is `main`'s: what a worker is made of is not known here.
 
 mod args;
+pub mod demo;
 mod known_flags;
 
 use std::ffi::OsString;
@@ -9,9 +10,9 @@ use std::ffi::OsString;
 use clap::Parser;
 
 pub use self::args::DemoTask;
-use self::args::{Command, CommandLine, DemoCommand};
+use self::args::{Command, CommandLine, DemoArgs, DemoCommand};
 use crate::{
-    config::{Config, RunArgs, Surroundings},
+    config::{self, Config, RunArgs, Surroundings},
     exit::Exit,
     telemetry,
 };
@@ -22,7 +23,7 @@ pub enum Invocation {
     /// The worker itself.
     Run(Box<Config>),
     /// A master and a worker to try.
-    Demo,
+    Demo(demo::Settings),
     /// A task for a demo that runs.
     DemoSubmit(DemoTask),
 }
@@ -66,11 +67,22 @@ fn parse(
     match line.command {
         None => run_worker(line.run, surroundings),
         Some(Command::Run(args)) => run_worker(*args, surroundings),
-        Some(Command::Demo(demo)) => Ok(match demo.command {
-            None => Invocation::Demo,
-            Some(DemoCommand::Submit(task)) => Invocation::DemoSubmit(task),
-        }),
+        Some(Command::Demo(args)) => demonstrate(*args, &surroundings),
     }
+}
+
+fn demonstrate(args: DemoArgs, surroundings: &Surroundings) -> Result<Invocation, Answer> {
+    if let Some(DemoCommand::Submit(task)) = args.command {
+        return Ok(Invocation::DemoSubmit(task));
+    }
+    let engine =
+        config::engine_address(args.engine.as_deref(), surroundings).map_err(Answer::Values)?;
+    Ok(Invocation::Demo(demo::Settings {
+        image: args.image,
+        engine,
+        keep: args.keep,
+        verbose: args.verbose,
+    }))
 }
 
 fn run_worker(args: RunArgs, surroundings: Surroundings) -> Result<Invocation, Answer> {
@@ -158,12 +170,33 @@ mod tests {
 
     #[test]
     fn a_demo_is_its_own_command() {
-        assert!(matches!(parsed("worker-node demo"), Ok(Invocation::Demo)));
-        let Ok(Invocation::DemoSubmit(task)) = parsed("worker-node demo submit busybox ls -l")
+        let Ok(Invocation::Demo(settings)) = parsed("worker-node demo --keep --engine /run/d.sock")
         else {
-            panic!("no task");
+            panic!("no demo");
         };
-        assert_eq!(task.image, "busybox");
-        assert_eq!(task.command, ["ls", "-l"]);
+
+        assert_eq!(settings.image, "busybox");
+        assert_eq!(settings.engine.to_string(), "unix:///run/d.sock");
+        assert!(settings.keep && !settings.verbose);
+        assert!(parsed("worker-node demo --engine ssh://a").is_err());
+    }
+
+    #[test]
+    fn a_task_for_a_demo_may_have_words_that_look_like_flags() {
+        for line in [
+            "worker-node demo submit --image alpine -- ls -l",
+            "worker-node demo submit --image alpine ls -l",
+        ] {
+            let Ok(Invocation::DemoSubmit(task)) = parsed(line) else {
+                panic!("no task: {line}");
+            };
+
+            assert_eq!(task.image, "alpine");
+            assert_eq!(task.command, ["ls", "-l"]);
+        }
+        assert!(matches!(
+            parsed("worker-node demo submit"),
+            Ok(Invocation::DemoSubmit(task)) if task.command.is_empty()
+        ));
     }
 }

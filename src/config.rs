@@ -144,6 +144,18 @@ impl TryFrom<(RunArgs, Surroundings)> for Config {
     }
 }
 
+/// The engine that `run` would use, for a command that starts a worker.
+///
+/// # Errors
+/// What was given is no engine's address.
+pub fn engine_address(
+    given: Option<&str>,
+    surroundings: &Surroundings,
+) -> Result<EngineAddress, Mistakes> {
+    let mut check = Check::default();
+    engine(given, surroundings, &mut check).ok_or_else(|| check.into_mistakes())
+}
+
 impl Config {
     /// What the master is told once the listener is bound: always `host:port`.
     #[must_use]
@@ -189,10 +201,7 @@ fn cluster(args: &RunArgs, check: &mut Check) -> Option<ClusterConfig> {
     let reach = check.value("--ip", &args.ip, Reach::read);
     let listen = check.value("--port", &args.port, ListenAddress::read);
     let master = check.value("--master", &args.master, |master| {
-        let read = master
-            .parse::<HostPort>()
-            .map_err(|error| error.to_string())?;
-        Ok(MasterAddress(read.to_string()))
+        MasterAddress::parse(master).map_err(|error| error.to_string())
     });
     let master_moves = check.switch("--pin-master", &args.pin_master);
     let settle_time = check.value("--settle-time", &args.settle_time, |text| match text {
@@ -228,11 +237,7 @@ fn cluster(args: &RunArgs, check: &mut Check) -> Option<ClusterConfig> {
 }
 
 fn tasks(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Option<TaskConfig> {
-    let engine = match (&args.engine, surroundings.docker_host()) {
-        (Some(engine), _) => check.value("--engine", engine, EngineAddress::read),
-        (None, Some(host)) => check.value("DOCKER_HOST", host, EngineAddress::read),
-        (None, None) => Some(EngineAddress::default()),
-    };
+    let engine = engine(args.engine.as_deref(), surroundings, check);
     let max_tasks = check.value("--max-tasks", &args.max_tasks, |text| {
         let number = text.parse::<usize>().ok();
         number
@@ -256,6 +261,18 @@ fn tasks(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Opti
         network: network?,
         stop_grace: stop_grace?,
     })
+}
+
+fn engine(
+    engine: Option<&str>,
+    surroundings: &Surroundings,
+    check: &mut Check,
+) -> Option<EngineAddress> {
+    match (engine, surroundings.docker_host()) {
+        (Some(engine), _) => check.value("--engine", engine, EngineAddress::read),
+        (None, Some(host)) => check.value("DOCKER_HOST", host, EngineAddress::read),
+        (None, None) => Some(EngineAddress::default()),
+    }
 }
 
 fn state(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Option<StateConfig> {

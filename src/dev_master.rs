@@ -2,14 +2,15 @@
 //! benchmarks. It behaves as the real master does, down to its global lock, its late writes and its refusals, records
 //! everything, and judges the worker by it (`verdict`).
 //!
-//! It imports generated code, tonic and tokio, and nothing else of this crate; nothing but the demonstration and the tests
-//! imports it. It schedules nothing: a task goes to the worker it names or to the first one there is. State is in memory.
+//! Of this crate it imports the generated code alone, and nothing but the demonstration and the tests imports it. It
+//! schedules nothing: a task goes to the worker it names or to the first one there is. State is in memory.
 
 mod caller;
 mod door;
 mod fault;
 mod judge;
 mod ledger;
+mod log_feed;
 mod log_view;
 mod options;
 mod record;
@@ -31,6 +32,7 @@ pub use door::Inside;
 pub use fault::{Fault, Method};
 pub use judge::{Rule, Verdict, Violation};
 pub use ledger::NotSeen;
+pub use log_feed::{LogFeed, LogNews};
 pub use log_view::{Keep, LogEnd, LogSeen, LogView};
 pub use options::{Admission, Locking, MasterOptions, Submissions};
 pub use record::{

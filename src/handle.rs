@@ -9,17 +9,18 @@ use tokio::time::Instant;
 
 use crate::{
     actors::{
-        log_router::{LogRouterActor, OpenLog},
-        registry::{AssignTask, CancelTask, RegistryActor},
+        journal::{CommitError, Records},
+        log_router::{LogRouterActor, OpenLog, OpenSpool},
+        registry::{AssignTask, CancelTask, GetStanding, RegistryActor},
         session::{MasterIsAt, SessionActor},
     },
-    domain::{id::TaskId, spec::Offer},
+    domain::{id::TaskId, record::Change, spec::Offer},
     ports::{
         master::MasterAddress,
         spool::LogCursor,
         worker::{AssignAnswer, CancelAnswer, LogsError, MoveError, Worker},
     },
-    supervision::{AskError, Slot},
+    supervision::Slot,
 };
 
 /// A master's AssignTask blocks everybody's submissions: it has an answer within a second.
@@ -30,6 +31,9 @@ const MARGIN: Duration = Duration::from_millis(100);
 
 /// A master's CancelTask holds its whole cluster's lock.
 const CANCEL: Duration = Duration::from_secs(2);
+
+/// How long it takes at most to keep a cancel that nobody could take.
+const KEEP: Duration = Duration::from_secs(1);
 
 /// How long a viewer may wait for its cursor.
 const OPEN_LOG: Duration = Duration::from_secs(5);
@@ -43,6 +47,7 @@ pub struct WorkerHandle {
     registry: Slot<RegistryActor>,
     logs: Slot<LogRouterActor>,
     session: Slot<SessionActor>,
+    records: Records,
 }
 
 impl WorkerHandle {
@@ -52,11 +57,13 @@ impl WorkerHandle {
         registry: Slot<RegistryActor>,
         logs: Slot<LogRouterActor>,
         session: Slot<SessionActor>,
+        records: Records,
     ) -> Self {
         Self {
             registry,
             logs,
             session,
+            records,
         }
     }
 }
@@ -82,31 +89,44 @@ impl Worker for WorkerHandle {
     }
 
     async fn cancel(&self, task: TaskId) -> CancelAnswer {
-        let mut tries = 0;
-        loop {
-            match self
-                .registry
-                .ask_idempotent(CancelTask(task.clone()), Instant::now() + CANCEL)
-                .await
-            {
-                Ok(answer) => return answer,
-                // The registry is being replaced: a cancel is worth a second wait.
-                Err(AskError::Unavailable) if tries == 0 => tries += 1,
-                Err(error) => {
-                    warn!(task:%, error:%; "a cancel could not be handed over");
-                    return CancelAnswer::NotFound;
+        let asked = self
+            .registry
+            .ask_idempotent(CancelTask(task.clone()), Instant::now() + CANCEL)
+            .await;
+        match asked {
+            Ok(answer) => answer,
+            // Kept for the registry's next incarnation, which carries it out.
+            Err(error) => {
+                warn!(task:%, error:%; "the registry does not answer; the cancel is kept for it");
+                let keep = vec![Change::CancelRequested(task)];
+                match self.records.commit(keep, Instant::now() + KEEP).await {
+                    Ok(()) | Err(CommitError::Journal(_) | CommitError::Unavailable) => {
+                        CancelAnswer::Accepted
+                    }
+                    Err(CommitError::Refused(_)) => CancelAnswer::NotFound,
                 }
             }
         }
     }
 
     async fn open_log(&self, task: TaskId) -> Result<Box<dyn LogCursor>, LogsError> {
-        match self
-            .logs
-            .ask_idempotent(OpenLog(task), Instant::now() + OPEN_LOG)
-            .await
-        {
-            Ok(answer) => answer,
+        let deadline = Instant::now() + OPEN_LOG;
+        let unavailable = |_| LogsError::Unavailable;
+        let open = OpenLog(task.clone());
+        let opened = self.logs.ask_idempotent(open, deadline).await;
+        if !matches!(opened, Ok(Err(LogsError::UnknownTask))) {
+            return opened.map_err(unavailable)?;
+        }
+        // A task that was accepted a moment ago has nothing to log yet, and no spool.
+        let active = self
+            .registry
+            .ask_idempotent(GetStanding(task.clone()), deadline);
+        if !active.await.map_err(unavailable)? {
+            return Err(LogsError::UnknownTask);
+        }
+        let spool = self.logs.ask_idempotent(OpenSpool(task), deadline);
+        match spool.await.map_err(unavailable)? {
+            Ok(spool) => Ok(spool.cursor()),
             Err(_) => Err(LogsError::Unavailable),
         }
     }

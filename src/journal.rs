@@ -7,6 +7,7 @@
 
 mod json;
 mod opening;
+mod reserve;
 mod rows;
 mod schema;
 mod steps;
@@ -30,6 +31,7 @@ use crate::{
         journal::{JournalError, JournalStore, Known, Refused},
     },
 };
+pub use reserve::{RESERVE, Reserve};
 use steps::Stop;
 
 /// The journal, open. One per process and file.

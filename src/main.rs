@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use worker_node::{
     app,
-    cli::{self, Invocation},
+    cli::{self, Invocation, demo},
     config::Config,
     exit::Exit,
     state_dir::StateDir,
@@ -18,10 +18,8 @@ fn main() -> ExitCode {
 fn perform(invocation: Invocation) -> Exit {
     match invocation {
         Invocation::Run(config) => node(&config),
-        Invocation::Demo | Invocation::DemoSubmit(_) => {
-            eprintln!("error: this build has no demo");
-            Exit::Unexpected
-        }
+        Invocation::Demo(settings) => demo::run(&settings),
+        Invocation::DemoSubmit(task) => demo::submit(&task),
     }
 }
 

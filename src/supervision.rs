@@ -21,6 +21,7 @@
 mod actor;
 mod ask;
 mod child;
+mod children;
 mod event;
 mod exit;
 mod handle;

@@ -265,6 +265,7 @@ impl Watcher {
                 return false;
             }
             operator::engine_back(&mut self.outage(), &info.version);
+            log::info!(version = info.version, api = info.api_version, local = info.local; "container engine connected");
             *status = EngineStatus::Here(info.clone());
             true
         });

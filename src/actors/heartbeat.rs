@@ -18,7 +18,10 @@ use crate::{
     domain::{id::WorkerId, settle::SettleTime},
     ports::master::{Beat, Master, MasterError, RunningTask},
     supervision::Slot,
-    telemetry::{operator, voice::HeartbeatVoice},
+    telemetry::{
+        operator,
+        voice::{HeartbeatVoice, Outage},
+    },
 };
 
 /// The first beat comes after this time at the latest, registered or not.
@@ -67,6 +70,8 @@ pub struct HeartbeatActor {
     sources: BeatSources,
     session: Slot<SessionActor>,
     voice: HeartbeatVoice,
+    /// The master answers, but does not know us.
+    forgotten: Outage,
     failing: bool,
 }
 
@@ -79,6 +84,7 @@ impl HeartbeatActor {
             sources,
             session,
             voice: HeartbeatVoice::default(),
+            forgotten: Outage::default(),
             failing: false,
         }
     }
@@ -123,6 +129,7 @@ impl HeartbeatActor {
                     .unwrap_or_else(std::sync::PoisonError::into_inner);
                 settle.answered_after(took);
                 drop(settle);
+                self.forgotten.over();
                 operator::heartbeat_sent(
                     self.voice.sent(Instant::now()),
                     load.cpu,
@@ -135,10 +142,11 @@ impl HeartbeatActor {
                 }
             }
             Err(error) => {
-                operator::heartbeat_failed(self.voice.failed(), &error);
                 if matches!(error, MasterError::NotRegistered(_)) {
+                    operator::heartbeat_failed(self.forgotten.again(), &error);
                     self.register_again(ctx);
                 } else {
+                    operator::heartbeat_failed(self.voice.failed(), &error);
                     self.failing = true;
                 }
             }

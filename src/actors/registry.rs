@@ -44,6 +44,9 @@ use crate::{
     telemetry::operator,
 };
 
+/// A master repeats an offer whose answer it did not get every 5 s.
+const REPEATED_OFFER: Duration = Duration::from_secs(15);
+
 /// How long a task's actor may take to hear something.
 const TELL: Duration = Duration::from_secs(30);
 
@@ -64,6 +67,11 @@ pub enum Sealing {
         cancelled: bool,
     },
 }
+
+/// Asks whether a task is active: accepted, and not yet the journal's alone.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "bool")]
+pub struct GetStanding(pub TaskId);
 
 /// Refuses every further offer, with that reason. Running tasks go on.
 #[derive(Debug, Clone, Message)]
@@ -185,7 +193,21 @@ impl RegistryActor {
             .filter(|record| record.phase != Phase::Done)
         {
             self.hold(Entry::of_record(&record));
+            if record.phase == Phase::Accepted
+                && !record.answered
+                && self.peers.directory.find(&record.spec.id).is_none()
+            {
+                // Nobody knows whether the master has our answer: if not, it offers the task again.
+                ctx.run_later(REPEATED_OFFER, move |actor, ctx| {
+                    actor.launch_again(&record, ctx)
+                });
+                continue;
+            }
             self.launch_again(&record, ctx);
+            if record.cancel_requested && record.phase < Phase::Ended {
+                // A task that ran on while the registry was replaced has not heard of it.
+                self.stop(&record.spec.id, StopReason::Cancelled, ctx);
+            }
         }
         self.readiness = Readiness::Reconciling;
         self.show();
@@ -354,6 +376,15 @@ impl Handler<GetSealing> for RegistryActor {
             }
             None => Sealing::Now { cancelled: false },
         })
+    }
+}
+
+impl Handler<GetStanding> for RegistryActor {
+    type Result = bool;
+
+    fn handle(&mut self, GetStanding(task): GetStanding, _: &mut Self::Context) -> bool {
+        let entry = self.tasks.get(&task);
+        entry.is_some_and(|entry| entry.standing != Standing::Accepting)
     }
 }
 

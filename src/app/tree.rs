@@ -12,7 +12,7 @@ use rustix::process::geteuid;
 use tokio::{
     runtime::Runtime,
     sync::{Semaphore, mpsc::UnboundedSender, watch},
-    time::Instant,
+    time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -63,6 +63,7 @@ pub(super) struct Tree {
     pub(super) supervisor: SupervisorHandle,
     registry: Slot<RegistryActor>,
     board: Board,
+    master_view: Arc<MasterView>,
     stop_serving: CancellationToken,
     /// Holds the lock on the state folder until the process ends.
     _built: Built,
@@ -140,6 +141,7 @@ impl Tree {
         let beside = Beside::new(&built);
         let stop_serving = CancellationToken::new();
         let (registry, board) = (places.registry.0.clone(), Arc::clone(&beside.board));
+        let master_view = Arc::clone(&beside.master_view);
         let announce = beside.supervisor.clone();
         let specs = Wiring {
             built: &built,
@@ -157,6 +159,7 @@ impl Tree {
             supervisor,
             registry,
             board,
+            master_view,
             stop_serving,
             _built: built,
         }
@@ -193,6 +196,15 @@ impl Tree {
             .await;
     }
 
+    /// Resolves when the master has not registered this worker after `patience`.
+    pub(super) async fn master_missed(&self, patience: Duration) {
+        let mut registered = self.master_view.registered();
+        let registration = registered.wait_for(|registered| *registered);
+        if timeout(patience, registration).await.is_ok() {
+            std::future::pending().await
+        }
+    }
+
     /// Streams first, then the children in reverse order.
     pub(super) async fn stop(&self, deadline: Instant) -> StopReport {
         self.stop_serving.cancel();
@@ -225,6 +237,7 @@ impl Wiring<'_> {
             places.registry.0.clone(),
             places.log_router.0.clone(),
             places.session.0.clone(),
+            records.clone(),
         );
         let env = self.task_env(&places, &records);
         let peers = self.registry_peers(&places, &records, &env);

@@ -22,6 +22,30 @@ Exit codes:
   75 try later (state or id in use, port taken, gave up), 77 permission, 78 configuration
 ";
 
+const DEMO_EXAMPLES: &str = "\
+Needs nothing but a container engine. Exit codes: 0 all went as it should, 1 something did not,
+69 no engine, or the image cannot be had.
+
+Examples:
+  worker-node demo
+      a few tasks, their logs and their results, in a few seconds; leaves nothing behind
+  worker-node demo --keep
+      the same, and then stays for tasks from another terminal, such as:
+      worker-node demo submit --image busybox -- echo hello
+";
+
+const SUBMIT_EXAMPLES: &str = "\
+The log goes to standard output, what is said about the task to standard error. Ctrl-C cancels the task.
+Exit codes: 0 the task succeeded, 1 it failed or was cancelled, 69 no demo runs here.
+
+Examples:
+  worker-node demo submit --image busybox -- echo hello
+  worker-node demo submit -- 'for n in 1 2 3; do echo $n; sleep 1; done; date > /output/end.txt'
+";
+
+/// What the demo runs if nobody says otherwise: small, and with a shell.
+const DEMO_IMAGE: &str = "busybox";
+
 /// Everything that can be typed.
 #[derive(Debug, Parser)]
 #[command(
@@ -48,21 +72,39 @@ pub(super) enum Command {
     #[command(after_help = EXAMPLES, args_override_self = true)]
     Run(Box<RunArgs>),
     /// Try the worker with a master of its own on this machine.
-    Demo(DemoArgs),
+    Demo(Box<DemoArgs>),
 }
 
 /// What `demo` is told.
 #[derive(Debug, Args)]
+#[command(after_help = DEMO_EXAMPLES, args_conflicts_with_subcommands = true)]
 pub(super) struct DemoArgs {
     /// What to do with the demo; nothing means to start it.
     #[command(subcommand)]
     pub(super) command: Option<DemoCommand>,
+
+    /// The image that the demo's tasks run; it needs a shell.
+    #[arg(long, value_name = "IMAGE", default_value = DEMO_IMAGE)]
+    pub(super) image: String,
+
+    /// Go on after the demo's own tasks, for tasks that are submitted by hand; Ctrl-C ends it.
+    #[arg(long)]
+    pub(super) keep: bool,
+
+    /// Show the worker's own log too.
+    #[arg(long)]
+    pub(super) verbose: bool,
+
+    /// The container engine: unix:///path or tcp://host:port [default: DOCKER_HOST, else unix:///var/run/docker.sock]
+    #[arg(long, value_name = "ADDRESS", env = "WORKER_NODE_ENGINE")]
+    pub(super) engine: Option<String>,
 }
 
 /// What to do with a demo.
 #[derive(Debug, Subcommand)]
 pub(super) enum DemoCommand {
-    /// Give a task to the demo that runs on this machine.
+    /// Give a task to the demo that runs on this machine, show its log, and end as it ends.
+    #[command(after_help = SUBMIT_EXAMPLES)]
     Submit(DemoTask),
 }
 
@@ -70,8 +112,9 @@ pub(super) enum DemoCommand {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct DemoTask {
     /// The image to run.
+    #[arg(long, value_name = "IMAGE", default_value = DEMO_IMAGE)]
     pub image: String,
-    /// What a shell in it runs; nothing means the image's own command.
-    #[arg(trailing_var_arg = true)]
+    /// One word: a line for the image's shell. Several: a program and its arguments. None: the image's own command.
+    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<String>,
 }

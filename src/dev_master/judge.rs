@@ -51,6 +51,8 @@ pub enum Rule {
     LogStatusWord,
     /// The final log status and the report tell different stories.
     LogDisagrees,
+    /// A log chunk that holds more than one line.
+    LogLine,
     /// A log stream that was not ended by a final chunk.
     LogNotEnded,
     /// An upload stream without a chunk.
@@ -63,8 +65,10 @@ pub enum Rule {
     EarlyLastFile,
     /// An upload that ended in the middle.
     UnfinishedUpload,
-    /// A path that could leave the folder, or no task named.
+    /// A path that could leave the folder.
     UncleanPath,
+    /// An upload that names no task, or another user, name or time than the task's.
+    UploadNames,
     /// A `/` in the task name of an upload.
     SlashInTaskName,
     /// A file that differs from its announced digest.

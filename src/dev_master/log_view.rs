@@ -302,7 +302,7 @@ impl Reader {
             );
         }
         if chunk.content.contains('\n') {
-            self.violate(Rule::LogStatusWord, "a log chunk holds a newline");
+            self.violate(Rule::LogLine, "a log chunk holds a newline");
         }
     }
 

@@ -180,7 +180,7 @@ impl UploadCheck {
         }
         match &self.first {
             None if chunk.task_id.is_empty() => self.find(
-                Rule::UncleanPath,
+                Rule::UploadNames,
                 "the first chunk names no task".to_owned(),
             ),
             Some(first) if !chunk.task_id.is_empty() && chunk.task_id != first.task_id => {

@@ -152,23 +152,35 @@ pub struct Trailer<'a> {
 
 impl fmt::Display for Trailer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "[worker-node] {}", self.outcome)?;
+        f.write_str("[worker-node] ")?;
+        match (self.outcome, self.exit) {
+            // What the exit says anyway is not said twice.
+            (
+                Outcome::Failed(Failure::ExitCode(_) | Failure::Signal(_) | Failure::OutOfMemory),
+                Some(_),
+            ) => f.write_str("failed")?,
+            (outcome, _) => write!(f, "{outcome}")?,
+        }
         if let Some(exit) = self.exit {
-            write!(f, "; exit code {}", exit.code)?;
-            if (129..=192).contains(&exit.code) {
-                write!(f, ", signal {}", exit.code - 128)?;
-            }
-            if exit.oom_killed {
-                f.write_str(", out of memory")?;
-            }
-            write!(f, ", duration {:.3} s", exit.duration.as_secs_f64())?;
-            match exit.peak_memory {
-                #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
-                Some(bytes) => write!(f, ", peak memory {:.1} MiB", bytes as f64 / 1_048_576.0)?,
-                None => f.write_str(", peak memory unknown")?,
-            }
+            write_exit(f, exit)?;
         }
         self.notes.iter().try_for_each(|note| write!(f, "; {note}"))
+    }
+}
+
+fn write_exit(f: &mut fmt::Formatter<'_>, exit: &Exit) -> fmt::Result {
+    write!(f, "; exit code {}", exit.code)?;
+    if (129..=192).contains(&exit.code) {
+        write!(f, ", signal {}", exit.code - 128)?;
+    }
+    if exit.oom_killed {
+        f.write_str(", out of memory")?;
+    }
+    write!(f, ", duration {:.3} s", exit.duration.as_secs_f64())?;
+    match exit.peak_memory {
+        #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+        Some(bytes) => write!(f, ", peak memory {:.1} MiB", bytes as f64 / 1_048_576.0),
+        None => f.write_str(", peak memory unknown"),
     }
 }
 
@@ -211,7 +223,7 @@ mod tests {
 
         assert_eq!(
             trailer.to_string(),
-            "[worker-node] failed: out of memory; exit code 137, signal 9, out of memory, duration 1.234 s, \
+            "[worker-node] failed; exit code 137, signal 9, out of memory, duration 1.234 s, \
              peak memory 64.0 MiB; 1 file skipped"
         );
     }

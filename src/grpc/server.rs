@@ -83,7 +83,10 @@ impl WorkerService {
     async fn follow_master(&self, address: &str) -> Result<(), String> {
         let master = match address {
             "" => None,
-            address => Some(MasterAddress::parse(address).map_err(|error| error.to_string())?),
+            address => Some(
+                MasterAddress::parse(address)
+                    .map_err(|error| format!("the master's address {error}"))?,
+            ),
         };
         let worker = Arc::clone(&self.worker);
         let answer = self

@@ -416,7 +416,7 @@ fn a_damaged_journal_is_set_aside_under_a_name_of_its_own() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_record_comes_back_as_it_was_written(record in values::any_record()) {

@@ -541,7 +541,7 @@ fn any_tree() -> impl Strategy<Value = Vec<(Vec<u8>, Thing)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_is_in_the_folder_the_canary_is_neither_read_nor_harmed(tree in any_tree()) {

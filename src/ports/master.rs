@@ -1,52 +1,31 @@
 //! The master as the worker calls it.
 
-use std::{fmt, net::SocketAddrV6, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use thiserror::Error;
 
 use super::outputs::OutputStore;
 use crate::domain::{
+    address::{AddressError, HostPort},
     id::{ResultId, TaskId, WorkerId},
     outcome::StatusWord,
     record::OutputFile,
     spec::MachineTotals,
-    text,
 };
-
-/// The longest host name that the DNS knows, in bytes.
-const HOST_LIMIT: usize = 253;
 
 /// `host:port` of a master, checked.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct MasterAddress(pub String);
 
-/// A text that is no address of a master; says what is wrong and what is wanted.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error(
-    "the address '{address}' {reason}; give host:port, such as 10.0.0.1:50051 or [fd00::1]:50051"
-)]
-pub struct AddressError {
-    /// What was given, escaped and cut.
-    address: String,
-    /// The end of a sentence.
-    reason: &'static str,
-}
-
 impl MasterAddress {
-    /// Checks an address: a host name, an IPv4 address or an IPv6 address in brackets, then a port that is not 0.
-    /// Whether anybody is there is another question.
+    /// Checks an address: a host name, an IPv4 address or an IPv6 address in brackets, then a port that is not 0. Whether
+    /// anybody is there is another question.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with it, as the end of a sentence that starts with the address.
     pub fn parse(address: &str) -> Result<Self, AddressError> {
-        match check_address(address) {
-            Ok(()) => Ok(Self(address.to_owned())),
-            Err(reason) => Err(AddressError {
-                address: text::escape(address, HOST_LIMIT),
-                reason,
-            }),
-        }
+        Ok(Self(address.parse::<HostPort>()?.to_string()))
     }
 }
 
@@ -54,31 +33,6 @@ impl fmt::Display for MasterAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
-}
-
-fn check_address(address: &str) -> Result<(), &'static str> {
-    let (host, port) = address.rsplit_once(':').ok_or("has no port")?;
-    if !port.bytes().all(|byte| byte.is_ascii_digit()) || !matches!(port.parse::<u16>(), Ok(1..)) {
-        return Err("has no port from 1 to 65535");
-    }
-    if host.is_empty() {
-        return Err("has no host");
-    }
-    if host.starts_with('[') {
-        return match address.parse::<SocketAddrV6>() {
-            Ok(_) => Ok(()),
-            Err(_) => Err("holds no IPv6 address in its brackets"),
-        };
-    }
-    if host.contains(':') {
-        return Err("has an IPv6 address without brackets, or too many colons");
-    }
-    // Underscores are no letters of the DNS, but container networks give such names.
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    if host.len() > HOST_LIMIT || !host.bytes().all(allowed) {
-        return Err("has a host that is no name");
-    }
-    Ok(())
 }
 
 /// What a registration tells.
@@ -231,55 +185,4 @@ pub trait Master: Send + Sync {
     /// # Errors
     /// See [`MasterError`]; `Lost` and `Deadline` are doubts.
     async fn report(&self, master: &MasterAddress, report: Report) -> Result<(), MasterError>;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_has_a_host_and_a_port() {
-        for good in [
-            "10.0.0.1:50051",
-            "master:1",
-            "cloud_master.local:65535",
-            "[::1]:50051",
-            "0.0.0.0:50051",
-        ] {
-            assert_eq!(
-                MasterAddress::parse(good),
-                Ok(MasterAddress(good.into())),
-                "{good}"
-            );
-        }
-        for bad in [
-            "",
-            "master",
-            "master:",
-            ":50051",
-            "master:0",
-            "master:65536",
-            "master:+1",
-            "::1:50051",
-            "[::1]",
-            "[::1:50051",
-            "[master]:50051",
-            "http://master:50051",
-            "user@master:50051",
-            "a b:50051",
-            "master\n:50051",
-        ] {
-            assert!(MasterAddress::parse(bad).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn a_bad_address_is_told_without_its_control_characters() {
-        let error = MasterAddress::parse("a\x1b[2J:1").unwrap_err();
-
-        assert_eq!(
-            error.to_string(),
-            "the address 'a\\u{1b}[2J:1' has a host that is no name; give host:port, such as 10.0.0.1:50051 or [fd00::1]:50051"
-        );
-    }
 }

@@ -1,6 +1,6 @@
-//! What a spool asks of the file system beyond reading and writing: free space, and holes.
+//! What a spool asks of the file system beyond reading: writing, free space, and holes.
 
-use std::{fs::File, io, ops::Range, path::Path};
+use std::{fs::File, io, ops::Range, os::unix::fs::FileExt, path::Path};
 
 use rustix::{
     fs::{FallocateFlags, fallocate, statvfs},
@@ -9,6 +9,9 @@ use rustix::{
 
 /// A file system. A trait, since no test can fill a disk or choose one that makes no holes.
 pub(super) trait Disk: Send + Sync {
+    /// Writes all the bytes; after an error some of them may be there.
+    fn write(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()>;
+
     /// Bytes that this user can still write.
     fn free(&self, folder: &Path) -> io::Result<u64>;
 
@@ -20,6 +23,10 @@ pub(super) trait Disk: Send + Sync {
 pub(super) struct LinuxDisk;
 
 impl Disk for LinuxDisk {
+    fn write(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+        file.write_all_at(bytes, at)
+    }
+
     fn free(&self, folder: &Path) -> io::Result<u64> {
         let disk = statvfs(folder)?;
         Ok(disk.f_bavail.saturating_mul(disk.f_frsize))

@@ -261,7 +261,8 @@ fn write(spool: &FileSpool, batch: Batch, (stdout, stderr): (u64, u64)) -> io::R
 
 /// What was written in part only is taken away again: it could look like a record once others are written over its beginning.
 fn write_at(spool: &FileSpool, at: u64, bytes: &[u8]) -> io::Result<()> {
-    spool.file.write_all_at(bytes, at).inspect_err(|_| {
+    let written = spool.house.disk.write(&spool.file, bytes, at);
+    written.inspect_err(|_| {
         if let Err(error) = spool.file.set_len(at) {
             log::warn!(error:%; "a part of a log that was not written well stays behind its end");
         }

@@ -1,10 +1,11 @@
-//! One child in the supervisor's books: its spec, its state, its history; and the table of all of them.
+//! One child in the supervisor's books: its spec, its state, its history, and the steps between its states. It decides nothing.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
+    event::{Edge, LifecycleEvent, RestartsUsed},
     incarnation::{ChildKey, Incarnation},
     launch::Launch,
     options::SupervisorOptions,
@@ -189,12 +190,35 @@ impl Child {
         }
     }
 
-    pub(super) fn view(
-        &self,
-        now: Instant,
-        history: &RestartHistory,
-        elapsed: Duration,
-    ) -> ChildView {
+    /// It runs: a starting child becomes a running one. `None` for any other.
+    pub(super) fn come_up(&mut self, now: Instant) -> Option<LifecycleEvent> {
+        let State::Starting(_) = self.state else {
+            return None;
+        };
+        let mut life = self.take_life()?.life;
+        life.up_since = Some(now);
+        let mut started = LifecycleEvent::new(Edge::Started, &self.name, self.generation);
+        started.duration = Some(now.duration_since(life.since));
+        self.state = State::Running(life);
+        Some(started)
+    }
+
+    /// It will be asked to stop when its turn comes.
+    pub(super) fn leave(&mut self, next: Next) {
+        if let Some(ended) = self.take_life() {
+            self.state = State::Leaving(ended.life, next);
+        }
+    }
+
+    /// Answers those who wait until it is down.
+    pub(super) fn tell_waiting(&mut self) {
+        for told in self.waiting.drain(..) {
+            // Whoever asked may have lost interest.
+            let _ = told.send(());
+        }
+    }
+
+    pub(super) fn view(&self, now: Instant, budget: RestartsUsed) -> ChildView {
         let statistics = self.launch.statistics();
         let life = self.life();
         let uptime = life
@@ -202,7 +226,6 @@ impl Child {
             .map(|since| now.duration_since(since));
         let busy = life.map_or(Duration::ZERO, |life| life.incarnation.busy());
         let age = life.map_or(Duration::ZERO, |life| now.duration_since(life.since));
-        let budget = self.policy.budget;
         ChildView {
             name: Arc::clone(&self.name),
             dynamic: self.kind == ChildKind::Dynamic,
@@ -216,9 +239,7 @@ impl Child {
             last_message: statistics.last_message,
             busy: share(busy, age),
             last_reason: self.last_reason.clone(),
-            budget_left: budget
-                .intensity
-                .saturating_sub(history.used(elapsed, budget.window)),
+            budget_left: budget.of.saturating_sub(budget.used),
         }
     }
 }
@@ -231,6 +252,36 @@ fn share(part: Duration, whole: Duration) -> f64 {
 }
 
 impl State {
+    pub(super) fn is_down(&self) -> bool {
+        matches!(self, Self::Down { .. })
+    }
+
+    /// Nothing is pending: the child is where it shall be.
+    pub(super) fn is_settled(&self) -> bool {
+        matches!(self, Self::Running(_) | Self::Down { .. })
+    }
+
+    /// No child of a group starts while one of it is in this state.
+    pub(super) fn holds_its_group(&self) -> bool {
+        matches!(
+            self,
+            Self::Backoff { .. } | Self::Leaving(..) | Self::Stopping { .. }
+        )
+    }
+
+    /// What follows, if it waits for its turn to stop.
+    pub(super) fn leaves_for(&self) -> Option<Next> {
+        match self {
+            Self::Leaving(_, next) => Some(*next),
+            Self::Pending { .. }
+            | Self::Starting(_)
+            | Self::Running(_)
+            | Self::Backoff { .. }
+            | Self::Stopping { .. }
+            | Self::Down { .. } => None,
+        }
+    }
+
     fn word(&self) -> ChildState {
         match self {
             Self::Pending { .. } | Self::Starting(_) => ChildState::Starting,
@@ -242,83 +293,3 @@ impl State {
         }
     }
 }
-
-/// All children: the static ones in start order, the dynamic ones in no order.
-#[derive(Default)]
-pub(super) struct Children {
-    table: HashMap<ChildKey, Child>,
-    names: HashMap<Arc<str>, ChildKey>,
-    order: Vec<ChildKey>,
-    last: u64,
-}
-
-impl Children {
-    /// Books a child, or refuses it with its name when that is taken.
-    pub(super) fn add(
-        &mut self,
-        kind: ChildKind,
-        spec: ChildSpec,
-        options: &SupervisorOptions,
-    ) -> Result<ChildKey, Arc<str>> {
-        if self.names.contains_key(&spec.name) {
-            return Err(spec.name);
-        }
-        self.last += 1;
-        let key = ChildKey(self.last);
-        if kind == ChildKind::Static {
-            self.order.push(key);
-        }
-        self.names.insert(Arc::clone(&spec.name), key);
-        self.table.insert(key, Child::new(key, kind, spec, options));
-        Ok(key)
-    }
-
-    /// Removes a child wholly, and gives memory back once most of it is unused.
-    pub(super) fn remove(&mut self, key: ChildKey) -> Option<Child> {
-        let child = self.table.remove(&key)?;
-        self.names.remove(&child.name);
-        let roomy = self.table.capacity() > ROOM && self.table.len() * 4 < self.table.capacity();
-        if roomy {
-            let room = (self.table.len() * 2).max(ROOM / 2);
-            self.table.shrink_to(room);
-            self.names.shrink_to(room);
-        }
-        Some(child)
-    }
-
-    pub(super) fn get(&self, key: ChildKey) -> Option<&Child> {
-        self.table.get(&key)
-    }
-
-    pub(super) fn get_mut(&mut self, key: ChildKey) -> Option<&mut Child> {
-        self.table.get_mut(&key)
-    }
-
-    pub(super) fn named(&self, name: &str) -> Option<ChildKey> {
-        self.names.get(name).copied()
-    }
-
-    /// Static children in start order.
-    pub(super) fn order(&self) -> &[ChildKey] {
-        &self.order
-    }
-
-    pub(super) fn statics(&self) -> impl DoubleEndedIterator<Item = &Child> {
-        self.order.iter().filter_map(|key| self.table.get(key))
-    }
-
-    pub(super) fn dynamic_count(&self) -> usize {
-        self.table.len() - self.order.len()
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Child> {
-        self.table.values()
-    }
-
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Child> {
-        self.table.values_mut()
-    }
-}
-
-/// Below this many entries a table's spare room is not worth a reallocation.
-const ROOM: usize = 128;

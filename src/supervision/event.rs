@@ -166,3 +166,64 @@ const TARGET: &str = "lifecycle";
 fn milliseconds(time: Duration) -> Value<'static> {
     Value::from(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gave_up() -> LifecycleEvent {
+        LifecycleEvent {
+            cause: Some("panicked at a.rs:1:2: oh".to_owned()),
+            failure: true,
+            restarts: Some(RestartsUsed {
+                used: 5,
+                of: 5,
+                window: Duration::from_secs(30),
+            }),
+            backoff: Some(Duration::from_millis(250)),
+            duration: Some(Duration::from_millis(7)),
+            uptime: Some(Duration::from_secs(61)),
+            ..LifecycleEvent::new(Edge::GaveUp, &"registry".into(), 6)
+        }
+    }
+
+    #[test]
+    fn an_event_names_everything_that_it_knows() {
+        let event = gave_up();
+
+        let fields: Vec<String> = event
+            .fields()
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+
+        assert_eq!(
+            fields,
+            [
+                "actor=registry",
+                "generation=6",
+                "cause=panicked at a.rs:1:2: oh",
+                "restarts=5",
+                "of=5",
+                "window_s=30",
+                "backoff_ms=250",
+                "duration_ms=7",
+                "uptime_ms=61000",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_level_tells_who_must_act() {
+        let level = |edge, failure| {
+            let event = LifecycleEvent::new(edge, &"x".into(), 1);
+            LifecycleEvent { failure, ..event }.level()
+        };
+
+        assert_eq!(gave_up().level(), Level::Error);
+        assert_eq!(level(Edge::Stopped, false), Level::Info);
+        assert_eq!(level(Edge::Stopped, true), Level::Warn);
+        assert_eq!(level(Edge::Restarting, false), Level::Warn);
+        assert_eq!(level(Edge::Recovered, false), Level::Info);
+    }
+}

@@ -116,8 +116,10 @@ pub(super) struct Running {
 impl Running {
     pub(super) fn enter(incarnation: &Arc<Incarnation>) -> Self {
         let next = Some(Arc::clone(incarnation));
+        // `try_with`: the arbiter's thread may be past the destruction of its locals.
+        let previous = CURRENT.try_with(|current| current.replace(next));
         Self {
-            previous: CURRENT.with(|current| current.replace(next)),
+            previous: previous.ok().flatten(),
         }
     }
 }
@@ -125,7 +127,6 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         let previous = self.previous.take();
-        // `try_with`: the arbiter's thread may be past the destruction of its locals.
         let _ = CURRENT.try_with(|current| current.replace(previous));
     }
 }

@@ -44,7 +44,7 @@ fn observe(info: &PanicHookInfo<'_>) {
         actor = actor.as_deref().unwrap_or("none"),
         thread = std::thread::current().name().unwrap_or("unnamed"),
         location = location.as_str(),
-        message = message.as_str();
+        message:? = message;
         "panic"
     );
     // `try_with`: the thread may be past the destruction of its locals.
@@ -76,4 +76,56 @@ fn describe(payload: &(dyn Any + Send)) -> Exit {
         .map(|seen| seen.location)
         .unwrap_or_default();
     Exit::Panicked { message, location }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::resume_unwind;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_is_caught_with_its_place() {
+        install_panic_hook();
+
+        let caught = catch(|| panic!("so {}", "what"));
+
+        let Err(Exit::Panicked { message, location }) = caught else {
+            panic!("not caught: {caught:?}");
+        };
+        assert_eq!(message, "so what");
+        assert!(location.contains("panics.rs:"), "{location}");
+    }
+
+    #[test]
+    fn a_panic_past_the_hook_does_not_get_the_place_of_an_older_one() {
+        install_panic_hook();
+
+        let caught = catch(|| {
+            let _ = catch_unwind(|| panic!("older"));
+            resume_unwind(Box::new("newer"));
+        });
+
+        let newer = Exit::Panicked {
+            message: "newer".to_owned(),
+            location: String::new(),
+        };
+        assert_eq!(caught, Err(newer));
+    }
+
+    /// A payload that panics when it is dropped.
+    struct Thorn;
+
+    impl Drop for Thorn {
+        fn drop(&mut self) {
+            panic!("stung");
+        }
+    }
+
+    #[test]
+    fn a_payload_that_panics_when_it_is_dropped_goes_no_further() {
+        let caught = catch(|| resume_unwind(Box::new(Thorn)));
+
+        assert!(matches!(caught, Err(Exit::Panicked { .. })), "{caught:?}");
+    }
 }

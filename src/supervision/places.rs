@@ -163,13 +163,13 @@ impl Places {
         self.places.remove(&id);
     }
 
-    /// Pings every inhabited pool arbiter that is not already being pinged.
+    /// Pings every pool arbiter that does not owe an answer already: also an empty one, which a child that left may still hold.
     pub(super) fn ping_pool(&mut self, now: Instant) {
         for id in &self.pool {
             let Some(place) = self.places.get_mut(id) else {
                 continue;
             };
-            if place.residents == 0 || place.pinged.is_some() {
+            if place.pinged.is_some() {
                 continue;
             }
             let (id, signals) = (*id, self.signals.clone());
@@ -242,15 +242,24 @@ impl Places {
         let places = &self.places;
         self.pool
             .retain(|id| places.get(id).is_some_and(|place| place.handle.alive()));
-        let residents = |id: &PlaceId| self.places.get(id).map_or(0, |place| place.residents);
-        let least = self.pool.iter().copied().min_by_key(residents);
+        let crowd = |id: &PlaceId| {
+            let place = self.places.get(id);
+            place.map(|place| (place.pinged.is_some(), place.residents))
+        };
+        // One that owes an answer may be blocked: it comes last.
+        let least = self.pool.iter().copied().min_by_key(crowd);
+        let is_empty = |id: &PlaceId| crowd(id) == Some((false, 0));
         match least {
-            Some(id) if residents(&id) == 0 || self.pool.len() >= self.pool_size => Ok(id),
-            _ => {
-                let id = self.open()?;
-                self.pool.push(id);
-                Ok(id)
-            }
+            Some(id) if is_empty(&id) || self.pool.len() >= self.pool_size => Ok(id),
+            _ => match (self.open(), least) {
+                (Ok(id), _) => {
+                    self.pool.push(id);
+                    Ok(id)
+                }
+                // No new thread to be had: closer together, then.
+                (Err(_), Some(id)) => Ok(id),
+                (Err(error), None) => Err(error),
+            },
         }
     }
 

@@ -2,8 +2,9 @@
 //! launched children, armed timers and events.
 //!
 //! Every child is its own small state machine (`child.rs`). `order.rs` moves them in start order and reverse, `exits.rs` decides what
-//! follows an end, `hangs.rs` finds those that don't answer.
+//! follows an end, `hangs.rs` finds those that don't answer, `ending.rs` takes everything down.
 
+mod ending;
 mod exits;
 mod hangs;
 mod order;
@@ -15,10 +16,12 @@ use tokio::{
     time::Instant,
 };
 
+use self::ending::Ending;
 use super::{
-    child::{Child, Children, Next, State},
-    event::LifecycleEvent,
-    handle::{ChildError, Ended, StartChildError, StopReport},
+    child::{Child, Next, State},
+    children::Children,
+    event::{LifecycleEvent, RestartsUsed},
+    handle::{ChildError, StartChildError, StopReport},
     incarnation::ChildKey,
     options::SupervisorOptions,
     panics,
@@ -39,15 +42,6 @@ pub(super) struct Progress {
     pub(super) ready: watch::Sender<bool>,
     /// Set when everything is down.
     pub(super) report: watch::Sender<Option<StopReport>>,
-}
-
-/// The end of the whole tree, under way.
-struct Ending {
-    why: Ended,
-    since: Instant,
-    stopped: Vec<Arc<str>>,
-    killed: Vec<Arc<str>>,
-    dynamic_stopped: usize,
 }
 
 /// See the module.
@@ -189,13 +183,7 @@ impl Tree {
 
     pub(super) fn views(&self) -> Vec<ChildView> {
         let now = Instant::now();
-        let view = |child: &Child| {
-            let history = match self.in_group(child) {
-                true => &self.group,
-                false => &child.history,
-            };
-            child.view(now, history, self.elapsed())
-        };
+        let view = |child: &Child| child.view(now, self.budget(child));
         let dynamic = self
             .children
             .iter()
@@ -212,6 +200,19 @@ impl Tree {
 
     fn in_group(&self, child: &Child) -> bool {
         child.kind == ChildKind::Static && self.options.strategy != Strategy::OneForOne
+    }
+
+    /// The state of the budget that counts for a child: its own, or its group's.
+    fn budget(&self, child: &Child) -> RestartsUsed {
+        let (history, policy) = match self.in_group(child) {
+            true => (&self.group, &self.options.policy),
+            false => (&child.history, &child.policy),
+        };
+        RestartsUsed {
+            used: history.used(self.elapsed(), policy.budget.window),
+            of: policy.budget.intensity,
+            window: policy.budget.window,
+        }
     }
 
     fn elapsed(&self) -> Duration {

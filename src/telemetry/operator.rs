@@ -48,8 +48,8 @@ pub fn registered(master: &MasterAddress, registration: &Registration) {
         totals,
     } = registration;
     info!(
-        worker:%, address:?, master = master.0, cpu = totals.cpu, memory_gib = totals.memory,
-        storage_gib = totals.storage, gpu = totals.gpu;
+        worker:%, address = address.as_str(), master = master.0, cpu = totals.cpu,
+        memory_gib = rounded(totals.memory), storage_gib = rounded(totals.storage), gpu = totals.gpu;
         "✓ Worker registered: {worker} at {address}"
     );
 }
@@ -60,7 +60,7 @@ pub fn registration_refused(outage: &mut Outage, registration: &Registration, re
         worker, address, ..
     } = registration;
     log!(
-        outage.again(), worker:%, address:?, reason;
+        outage.again(), worker:%, address = address.as_str(), reason;
         "The master refuses this worker; its administrator must type: register {worker} {address} (tried again until then)"
     );
 }
@@ -78,8 +78,14 @@ pub fn master_moved(from: &MasterAddress, to: &MasterAddress) {
     info!(from = from.0, to = to.0; "Master address: {} (was {})", to.0, from.0);
 }
 
+/// Two decimals: more are noise to whoever reads a log.
+fn rounded(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
+
 /// A heartbeat was taken; how loudly it is said is for `voice::HeartbeatVoice` to decide.
 pub fn heartbeat_sent(level: Level, cpu: f64, memory: f64, tasks: usize) {
+    let (cpu, memory) = (rounded(cpu), rounded(memory));
     log!(level, cpu, memory, tasks; "Heartbeat sent: CPU={cpu:.1}%, Memory={memory:.1}%, Tasks={tasks}");
 }
 

@@ -162,7 +162,8 @@ async fn hazard_19_registers_again_after_not_registered_and_after_a_reconnect() 
         .await
         .expect("after 'not registered'");
     cluster.master.stop_listening(Inside::Cut).await;
-    cluster.worker.wait_log_line("Heartbeat failed").await;
+    let away = "the master cannot be reached";
+    cluster.worker.wait_log_line(away).await;
     cluster.master.listen_again().await.unwrap();
     cluster
         .master

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
-use worker_node::supervision::{AskError, Budget, Edge, RestartType, SupervisorOptions};
+use worker_node::supervision::{
+    AskError, Budget, Edge, PingOptions, RestartType, SupervisorOptions,
+};
 
 use crate::cast::{Fault, Note, Role, Spot, Stage, Suffer, far, options, subject};
 
@@ -109,6 +111,48 @@ async fn an_orderly_stop_is_no_death_of_the_messages_behind_it() {
 }
 
 #[actix::test]
+async fn a_message_that_sees_many_orderly_ends_is_no_poison() {
+    let patient = SupervisorOptions {
+        ping: PingOptions {
+            deadline: Duration::from_secs(60),
+            start_deadline: Duration::from_secs(60),
+            ..options().ping
+        },
+        ..options()
+    };
+    let (role, mut stage) = one_child(patient).await;
+    role.slot.ask(Suffer(Fault::Hang), far()).await.unwrap();
+    role.script.plan(2, Fault::Hang, Spot::Started);
+    let slot = role.slot.clone();
+    let note = actix::spawn(async move { slot.ask_idempotent(Note(1), far()).await });
+
+    for _ in 0..3 {
+        while role.slot.generation().is_none() {
+            role.slot.changed().await;
+        }
+        tokio::task::yield_now().await;
+        stage.supervisor.restart_child("a").await.unwrap();
+        stage.event(Edge::Stopped, "a").await;
+    }
+
+    assert_eq!(note.await.unwrap(), Ok(4));
+}
+
+#[actix::test]
+async fn an_ask_right_behind_a_death_waits_for_the_successor() {
+    let (role, _stage) = one_child(options()).await;
+
+    // As a task of its own it runs before the supervisor hears of the death.
+    let slot = role.slot.clone();
+    let asked = actix::spawn(async move {
+        let lost = slot.ask(Suffer(Fault::Panic), far()).await;
+        (lost, slot.ask(Note(1), far()).await)
+    });
+
+    assert_eq!(asked.await.unwrap(), (Err(AskError::Unavailable), Ok(2)));
+}
+
+#[actix::test]
 async fn an_ask_waits_for_a_child_in_its_backoff_until_its_deadline() {
     let (role, mut stage) = one_child(options()).await;
     role.script.plan(3, Fault::Error, Spot::Factory);
@@ -126,7 +170,7 @@ async fn an_ask_waits_for_a_child_in_its_backoff_until_its_deadline() {
 #[actix::test]
 async fn an_answer_that_does_not_come_in_time_is_a_deadline() {
     let patient = SupervisorOptions {
-        ping: worker_node::supervision::PingOptions {
+        ping: PingOptions {
             deadline: Duration::from_secs(60),
             ..options().ping
         },

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use worker_node::supervision::{ChildError, ChildState, Edge, Ended, StartChildError};
+use worker_node::supervision::{
+    ChildError, ChildState, Edge, Ended, RestartType, StartChildError, Strategy, SupervisorOptions,
+};
 
 use crate::cast::{Fault, Note, Stage, Suffer, far, options, subject};
 
@@ -110,4 +112,95 @@ async fn a_static_child_can_be_stopped_and_started_by_hand() {
         stage.supervisor.stop_child("nobody").await,
         Err(ChildError::Unknown)
     );
+}
+
+async fn story_of_a_panic_in_b(strategy: Strategy, restart_of_c: RestartType) -> Vec<String> {
+    tokio::time::pause();
+    let ((a, first), (b, second), (_c, third)) = (subject("a"), subject("b"), subject("c"));
+    let options = SupervisorOptions {
+        strategy,
+        ..options()
+    };
+    let mut stage = Stage::open(options, vec![first, second, third.restart(restart_of_c)]);
+    stage.supervisor.ready(far()).await.expect("ready");
+    let before = stage.story().len();
+
+    let _ = b.slot.ask(Suffer(Fault::Panic), far()).await;
+    stage.event(Edge::Recovered, "b").await;
+    a.slot
+        .ask_idempotent(Note(1), far())
+        .await
+        .expect("a is back");
+    while stage.state("c").await == Some(ChildState::Starting) {
+        tokio::task::yield_now().await;
+    }
+
+    stage.story().split_off(before)
+}
+
+#[actix::test]
+async fn one_for_all_takes_everybody_down_in_reverse_and_up_in_order() {
+    let story = story_of_a_panic_in_b(Strategy::OneForAll, RestartType::Permanent).await;
+
+    assert_eq!(
+        story,
+        [
+            "b panicked",
+            "b restarting",
+            "c stopping",
+            "c stopped",
+            "a stopping",
+            "a stopped",
+            "a starting",
+            "a started",
+            "b starting",
+            "b started",
+            "b recovered",
+            "c starting",
+            "c started",
+        ]
+    );
+}
+
+#[actix::test]
+async fn rest_for_one_takes_down_those_that_started_later() {
+    let story = story_of_a_panic_in_b(Strategy::RestForOne, RestartType::Permanent).await;
+
+    assert_eq!(
+        story,
+        [
+            "b panicked",
+            "b restarting",
+            "c stopping",
+            "c stopped",
+            "b starting",
+            "b started",
+            "b recovered",
+            "c starting",
+            "c started",
+        ]
+    );
+}
+
+#[actix::test]
+async fn a_temporary_sibling_that_is_taken_down_stays_down() {
+    let story = story_of_a_panic_in_b(Strategy::OneForAll, RestartType::Temporary).await;
+
+    assert_eq!(story.last().map(String::as_str), Some("b recovered"));
+    assert!(story.contains(&"c stopped".to_owned()), "{story:?}");
+}
+
+#[actix::test]
+async fn whoever_waits_for_a_stop_is_told_although_a_restart_comes_between() {
+    tokio::time::pause();
+    let (role, spec) = subject("a");
+    let stage = Stage::open(options(), vec![spec]);
+    stage.supervisor.ready(far()).await.unwrap();
+
+    let supervisor = &stage.supervisor;
+    let (stopped, restarted) =
+        tokio::join!(supervisor.stop_child("a"), supervisor.restart_child("a"));
+
+    assert_eq!((stopped, restarted), (Ok(()), Ok(())));
+    assert_eq!(role.slot.ask_idempotent(Note(1), far()).await, Ok(2));
 }

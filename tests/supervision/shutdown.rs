@@ -7,8 +7,9 @@ use tokio::time::Instant;
 use worker_node::{
     answers_pings,
     supervision::{
-        AskError, Budget, ChildError, ChildSpec, ChildState, Edge, Ended, Placement, ReadyError,
-        RestartType, Restarts, StartChildError, SupervisorActor, SupervisorOptions, slot,
+        self, AskError, Budget, ChildError, ChildSpec, ChildState, Edge, Ended, Placement,
+        ReadyError, RestartPolicy, RestartType, Restarts, StartChildError, Strategy,
+        SupervisorActor, SupervisorOptions, slot,
     },
 };
 
@@ -323,4 +324,73 @@ async fn views_speak_of_backoff_and_spent_budget() {
     );
     assert!(failing.last_reason.unwrap().contains("planned in Factory"));
     assert_eq!(failing.state.to_string(), "BACKOFF");
+}
+
+#[actix::test]
+async fn a_failure_can_not_be_kept_alive_by_stopping() {
+    tokio::time::pause();
+    let (role, spec) = subject("a");
+    let mut stage = Stage::open(options(), vec![spec]);
+    stage.supervisor.ready(far()).await.unwrap();
+    role.script.plan(1, Fault::Hang, Spot::Stopping);
+    let failed_at = Instant::now();
+
+    role.slot.ask(Suffer(Fault::Error), far()).await.unwrap();
+
+    let stopped = stage.event(Edge::Stopped, "a").await;
+    assert_eq!(stopped.cause.as_deref(), Some("failed: planned in Handler"));
+    assert_eq!(role.slot.ask(Note(1), far()).await, Ok(2));
+    assert_eq!(
+        failed_at.elapsed(),
+        Duration::ZERO,
+        "no ping had to find it"
+    );
+}
+
+#[actix::test]
+async fn a_panic_in_the_factory_leaves_no_name_on_the_thread() {
+    tokio::time::pause();
+    let (role, spec) = subject("a");
+    role.script.plan(1, Fault::Panic, Spot::Factory);
+    let stage = Stage::open(options(), vec![spec]);
+
+    stage.supervisor.ready(far()).await.unwrap();
+
+    assert_eq!(role.script.made(), 2);
+    assert!(
+        supervision::current().is_none(),
+        "the next panic here would be blamed on it"
+    );
+}
+
+#[actix::test]
+async fn in_a_group_the_groups_budget_counts_and_is_shown() {
+    tokio::time::pause();
+    let ((a, first), (b, second)) = (subject("a"), subject("b"));
+    let generous = Budget {
+        intensity: 50,
+        window: Duration::from_secs(30),
+    };
+    let options = SupervisorOptions {
+        strategy: Strategy::OneForAll,
+        policy: RestartPolicy::with_budget(Budget {
+            intensity: 2,
+            ..generous
+        }),
+        ..options()
+    };
+    let mut stage = Stage::open(options, vec![first.budget(generous), second]);
+    stage.supervisor.ready(far()).await.unwrap();
+
+    for role in [&a, &b] {
+        role.slot.up(far()).await.unwrap();
+        let _ = role.slot.ask(Suffer(Fault::Panic), far()).await;
+        stage.event(Edge::Recovered, role.slot.name()).await;
+    }
+    assert_eq!(stage.view("a").await.unwrap().budget_left, 0);
+    a.slot.up(far()).await.unwrap();
+    let _ = a.slot.ask(Suffer(Fault::Panic), far()).await;
+
+    let ended = stage.supervisor.ended().await;
+    assert!(matches!(ended, Ended::Escalated { .. }), "{ended:?}");
 }

@@ -15,11 +15,11 @@ use worker_node::{
     answers_pings,
     supervision::{
         self, AskError, Budget, ChildSpec, Edge, Ended, Fence, PingOptions, Placement, Slot,
-        SupervisorOptions, slot,
+        SupervisorActor, SupervisorHandle, SupervisorOptions, slot,
     },
 };
 
-use crate::cast::{Fault, Note, Stage, Suffer, far, options, subject};
+use crate::cast::{Fault, Note, Spot, Stage, Suffer, far, options, subject};
 
 /// A lock that threads block on until the test opens it.
 #[derive(Default)]
@@ -281,6 +281,127 @@ async fn a_blocked_pool_arbiter_charges_the_one_that_blocks_and_moves_the_others
 }
 
 #[actix::test]
+async fn a_message_that_was_moved_twice_with_its_actor_is_no_poison() {
+    let options = SupervisorOptions {
+        pool_arbiters: 1,
+        ..short()
+    };
+    let stage = Stage::open(options, vec![]);
+    let (mut rig, spec) = blocker("guilty");
+    stage.supervisor.start_child(spec).await.unwrap();
+    let (role, spec) = subject("innocent");
+    let spec = spec.placement(Placement::Pool);
+    stage.supervisor.start_child(spec).await.unwrap();
+    role.slot.up(far()).await.unwrap();
+    // Its second incarnation takes no messages, so that the note is still there when the second arbiter blocks.
+    role.script.plan(1, Fault::Hang, Spot::Started);
+
+    drop(ask_apart(&rig.slot, Block));
+    rig.hears(News::Blocked { generation: 1 }).await;
+    let slot = role.slot.clone();
+    let note = actix::spawn(async move { slot.ask_idempotent(Note(1), far()).await });
+    while role.slot.generation() != Some(2) {
+        role.slot.changed().await;
+    }
+    drop(ask_apart(&rig.slot, Block));
+    rig.hears(News::Blocked { generation: 2 }).await;
+
+    assert_eq!(note.await.unwrap(), Ok(3));
+    rig.latch.0.open();
+    stage.supervisor.stop(far()).await;
+}
+
+#[actix::test]
+async fn a_static_child_that_starts_on_a_blocked_pool_arbiter_is_moved_without_charge() {
+    let options = SupervisorOptions {
+        pool_arbiters: 1,
+        ping: PingOptions {
+            start_deadline: Duration::from_millis(100),
+            ..short().ping
+        },
+        ..short()
+    };
+    let (role, spec) = subject("innocent");
+    let mut stage = Stage::open(options, vec![spec.placement(Placement::Pool)]);
+    stage.supervisor.ready(far()).await.unwrap();
+    stage.supervisor.stop_child("innocent").await.unwrap();
+    let (mut rig, spec) = blocker("guilty");
+    stage.supervisor.start_child(spec).await.unwrap();
+    drop(ask_apart(&rig.slot, Block));
+    rig.hears(News::Blocked { generation: 1 }).await;
+
+    stage.supervisor.restart_child("innocent").await.unwrap();
+    stage.event(Edge::Hung, "guilty").await;
+
+    assert_eq!(role.slot.ask_idempotent(Note(1), far()).await, Ok(3));
+    let view = stage.view("innocent").await.unwrap();
+    assert_eq!((view.restarts, view.budget_left), (0, 5));
+    rig.latch.0.open();
+    rig.hears(News::Dropped { generation: 1 }).await;
+    stage.supervisor.stop(far()).await;
+    assert_eq!(
+        role.script.made(),
+        2,
+        "the start on the blocked arbiter never ran"
+    );
+}
+
+/// Blocks its thread in `started` of its first incarnation.
+struct LateRiser {
+    latch: Arc<Latch>,
+    tell: mpsc::UnboundedSender<u64>,
+    generation: u64,
+}
+
+answers_pings!(LateRiser);
+
+impl Actor for LateRiser {
+    type Context = Context<Self>;
+
+    fn started(&mut self, _: &mut Self::Context) {
+        if self.generation == 1 {
+            self.latch.block();
+        }
+    }
+}
+
+impl Drop for LateRiser {
+    fn drop(&mut self) {
+        let _ = self.tell.send(self.generation);
+    }
+}
+
+#[actix::test]
+async fn an_incarnation_that_wakes_too_late_in_started_is_never_published() {
+    let latch = Arc::new(Latch::default());
+    let opens = Opens(Arc::clone(&latch));
+    let (tell, mut dropped) = mpsc::unbounded_channel();
+    let (slot, seat) = slot::<LateRiser>("b");
+    let spec = ChildSpec::new(seat, move |_| {
+        Ok(LateRiser {
+            latch: Arc::clone(&latch),
+            tell: tell.clone(),
+            generation: supervision::current().expect("supervised").generation,
+        })
+    });
+    let options = SupervisorOptions {
+        ping: PingOptions {
+            start_deadline: Duration::from_millis(400),
+            ..short().ping
+        },
+        ..short()
+    };
+    let stage = Stage::open(options, vec![spec]);
+    assert_eq!(slot.up(far()).await, Ok(2));
+
+    drop(opens);
+    assert_eq!(dropped.recv().await, Some(1));
+
+    assert_eq!(slot.generation(), Some(2));
+    stage.supervisor.stop(far()).await;
+}
+
+#[actix::test]
 async fn a_child_whose_arbiter_dies_gets_a_new_one() {
     let (rig, spec) = blocker("b");
     let mut stage = Stage::open(short(), vec![spec]);
@@ -438,6 +559,57 @@ async fn a_stop_leaves_a_blocked_child_behind_at_its_deadline() {
     assert_eq!(report.killed, ["b".into()]);
     rig.latch.0.open();
     rig.hears(News::Dropped { generation: 1 }).await;
+}
+
+#[actix::test]
+async fn a_message_that_blocks_two_incarnations_is_poison() {
+    let (rig, spec) = blocker("b");
+    let stage = Stage::open(short(), vec![spec]);
+    stage.supervisor.ready(far()).await.unwrap();
+
+    let answer = rig.slot.ask_idempotent(Block, far()).await;
+
+    assert_eq!(answer, Err(AskError::Poisoned));
+    assert_eq!(rig.slot.ask_idempotent(Work, far()).await, Ok(3));
+    stage.supervisor.stop(far()).await;
+}
+
+#[actix::test]
+async fn a_supervisor_that_is_lost_with_its_arbiter_counts_as_escalated() {
+    let arbiter = Arbiter::new();
+    let (tell, told) = tokio::sync::oneshot::channel();
+    arbiter.spawn_fn(move || {
+        let (role, spec) = subject("a");
+        let handle = SupervisorActor::builder(options()).child(spec).start();
+        assert!(tell.send((handle, role)).is_ok());
+    });
+    let (supervisor, role) = told.await.unwrap();
+    supervisor.ready(far()).await.unwrap();
+
+    arbiter.stop();
+
+    match supervisor.ended().await {
+        Ended::Escalated { child, .. } => assert_eq!(&*child, "supervisor"),
+        Ended::Stopped => panic!("nobody asked it to"),
+    }
+    assert_eq!(
+        role.slot.ask(Note(1), far()).await,
+        Err(AskError::Unavailable)
+    );
+}
+
+#[test]
+fn what_callers_hold_may_go_to_any_thread() {
+    fn sends<T: Send>(_: &T) {}
+    fn shares<T: Send + Sync + Clone>() {}
+
+    shares::<Slot<Blocker>>();
+    shares::<SupervisorHandle>();
+    shares::<Fence>();
+    let (slot, _seat) = slot::<Blocker>("b");
+    sends(&slot.ask(Work, far()));
+    sends(&slot.ask_idempotent(Work, far()));
+    sends(&slot.up(far()));
 }
 
 #[actix::test]

@@ -79,7 +79,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "state_dir",
             "telemetry",
             "cli",
-            "app",
+            "engine",
             "dev_master",
             "proto",
         ],

@@ -1,5 +1,7 @@
 //! Offers: accepted durably, recognised as repeats, or refused for now. The answer is there before the message's deadline.
 
+use std::time::Duration;
+
 use actix::{
     ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseActFuture, WrapFuture,
 };
@@ -27,6 +29,9 @@ use crate::{
     },
     telemetry::operator,
 };
+
+/// After this an answer has been handed over, or the connection is gone.
+const RECORD_ANSWER: Duration = Duration::from_millis(300);
 
 /// A master offers a task. Idempotent by id and digest.
 #[derive(Debug, Clone, Message)]
@@ -195,6 +200,21 @@ impl RegistryActor {
         }
         self.launch(record, ctx);
         self.show();
+        self.record_answer(record.spec.id.clone(), ctx);
+    }
+
+    /// An accepted row without this waits, after a restart, for the offer to be repeated: its answer may never have left.
+    /// Later phases say as much, so a task that is quick saves the commit.
+    fn record_answer(&self, task: TaskId, ctx: &mut Context<Self>) {
+        ctx.run_later(RECORD_ANSWER, move |actor, ctx| {
+            let waits = |entry: &Entry| matches!(entry.word, "accepted" | "pulling" | "creating");
+            if actor.tasks.get(&task).is_some_and(waits) {
+                let records = actor.peers.records.clone();
+                // Refused: it was withdrawn meanwhile.
+                let keep = async move { drop(records.keep(vec![Change::Answered(task)]).await) };
+                ctx.spawn(keep.into_actor(actor));
+            }
+        });
     }
 
     /// The offer was refused, but its row may become durable all the same: take it out again before the id is free.
@@ -209,7 +229,8 @@ impl RegistryActor {
         }));
     }
 
-    /// An offer of a task that has ended: its result is sent once more. One that somebody else's payload carries is refused.
+    /// An offer of a task that is not active but known: of one that has ended the result is sent once more, one that has not
+    /// is taken up. The same id with another payload is refused.
     fn answer_from_journal(
         &self,
         task: TaskId,
@@ -222,7 +243,7 @@ impl RegistryActor {
             find.into_actor(self)
                 .map(move |known, actor, ctx| match known {
                     Ok(Some(Known::Record(record))) if record.digest == digest => {
-                        actor.deliver_again(record, ctx);
+                        actor.take_up(record, ctx);
                         AssignAnswer::AlreadyAccepted
                     }
                     Ok(Some(Known::Retired(stone))) if stone.digest == digest => {
@@ -233,6 +254,17 @@ impl RegistryActor {
                     Err(error) => refused(error.to_string()),
                 }),
         )
+    }
+
+    /// An unfinished one that nobody holds: its acceptance was made durable by a commit whose answer was lost.
+    fn take_up(&mut self, record: Box<TaskRecord>, ctx: &mut Context<Self>) {
+        if record.phase >= Phase::Sealed {
+            self.deliver_again(record, ctx);
+        } else if !self.tasks.contains_key(&record.spec.id) {
+            self.hold(Entry::of_record(&record));
+            self.launch_again(&record, ctx);
+            self.show();
+        }
     }
 
     fn deliver_again(&self, record: Box<TaskRecord>, ctx: &mut Context<Self>) {

@@ -79,7 +79,7 @@ impl TaskDirectory {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn find(&self, task: &TaskId) -> Option<Slot<TaskActor>> {
+    pub(super) fn find(&self, task: &TaskId) -> Option<Slot<TaskActor>> {
         self.lock()
             .get(task)
             .filter(|slot| !slot.is_closed())

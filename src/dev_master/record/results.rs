@@ -111,7 +111,7 @@ impl Record {
             );
         }
         if wrong {
-            self.violate(Rule::UncleanPath, named);
+            self.violate(Rule::UploadNames, named);
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{CallAnswer, CancelCall, Offer, Record, TaskRecord};
+use super::{CallAnswer, CancelCall, Offer, Record, ReportCopy, TaskRecord};
 use crate::dev_master::judge::Rule;
 use crate::proto::Task;
 
@@ -109,54 +109,43 @@ impl Record {
         call: CancelCall,
         within: Duration,
     ) {
-        let acked_at = call.at + call.took;
-        let excused = self.marked_since(call.at);
-        match &call.answer {
+        self.judge_cancel_answer(id, &call, within);
+        if let Some(finding) = self.judge_cancel_order(id, &call) {
+            self.violate(finding.0, finding.1);
+        }
+        if let Some(task) = self.tasks.get_mut(id) {
+            task.cancels.push(call);
+        }
+    }
+
+    fn judge_cancel_answer(&mut self, id: &str, call: &CancelCall, within: Duration) {
+        let sentence = match &call.answer {
             CallAnswer::Ack(_) if call.took > within => {
-                self.violate(
-                    Rule::CancelAnswer,
-                    format!("{id}: CancelTask took {:.2} s", call.took.as_secs_f64()),
-                );
+                format!("{id}: CancelTask took {:.2} s", call.took.as_secs_f64())
             }
-            CallAnswer::Error(status) if !excused => {
-                self.violate(
-                    Rule::CancelAnswer,
-                    format!(
-                        "{id}: CancelTask ended as {:?} {:?}",
-                        status.code(),
-                        status.message()
-                    ),
-                );
+            CallAnswer::Error(status) if !self.marked_since(call.at) => {
+                let (code, text) = (status.code(), status.message());
+                format!("{id}: CancelTask ended as {code:?} {text:?}")
             }
-            CallAnswer::Ack(_) | CallAnswer::Error(_) | CallAnswer::Unreachable(_) => {}
-        }
-        let Some(task) = self.tasks.get_mut(id) else {
-            return;
+            CallAnswer::Ack(_) | CallAnswer::Error(_) | CallAnswer::Unreachable(_) => return,
         };
-        let success = call.answer.is_success();
-        let overtook = success
-            && task
-                .arriving
-                .iter()
-                .any(|at| *at > call.at && *at + REORDERING < acked_at);
-        let too_late = success
-            && task
-                .reports
-                .iter()
-                .any(|copy| copy.answered && copy.at < call.at && copy.status != "cancelled");
-        task.cancels.push(call);
-        if overtook {
-            self.violate(
-                Rule::CallBeforeCancelAck,
-                format!("{id}: its report came before its cancel was answered"),
-            );
+        self.violate(Rule::CancelAnswer, sentence);
+    }
+
+    /// A success=true says that no result was sent yet.
+    fn judge_cancel_order(&self, id: &str, call: &CancelCall) -> Option<(Rule, String)> {
+        let task = self.tasks.get(id).filter(|_| call.answer.is_success())?;
+        let acked_at = call.at + call.took;
+        let overtook = |at: &Instant| *at > call.at && *at + REORDERING < acked_at;
+        if task.arriving.iter().any(overtook) {
+            let sentence = format!("{id}: its report came before its cancel was answered");
+            return Some((Rule::CallBeforeCancelAck, sentence));
         }
-        if too_late {
-            self.violate(
-                Rule::CancelIgnored,
-                format!("{id}: a cancel was accepted after the result was delivered"),
-            );
-        }
+        let delivered =
+            |copy: &ReportCopy| copy.answered && copy.at < call.at && copy.status != "cancelled";
+        let sentence = format!("{id}: a cancel was accepted after the result was delivered");
+        let too_late = task.reports.iter().any(delivered);
+        too_late.then_some((Rule::CancelIgnored, sentence))
     }
 
     /// The worker that has taken the task, else the one it was meant for, else the first there is.

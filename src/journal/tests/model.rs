@@ -3,6 +3,7 @@
 use crate::{
     domain::{
         id::TaskId,
+        outcome::Outcome,
         record::{Change, Phase, Snapshot, TaskRecord, Tombstone},
     },
     ports::journal::Refused,
@@ -170,6 +171,10 @@ fn delivery_step(record: &mut TaskRecord, change: &Change) -> Result<(), Refused
             record.uploaded = true;
         }
         Change::Sealed { verdict, .. } => {
+            let cancelled = before.cancel_requested && verdict.outcome != Outcome::Cancelled;
+            if before.phase < Phase::Sealed && cancelled {
+                return Err(Refused::CancelPending);
+            }
             if before.phase != Phase::Sealed || before.verdict.as_ref() != Some(verdict) {
                 past(Phase::Sealed)?;
             }

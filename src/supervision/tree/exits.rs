@@ -42,7 +42,7 @@ impl Tree {
             self.timers.cancel(timer);
         }
         let now = Instant::now();
-        let cause = note.unwrap_or_else(|| exit.to_string());
+        let cause = note.unwrap_or_else(|| exit.to_string()).replace('\n', " ");
         let mut event = LifecycleEvent::new(Edge::of(&exit), &child.name, child.generation);
         event.failure = exit != Exit::Stopped;
         event.cause = Some(cause.clone());
@@ -130,12 +130,8 @@ impl Tree {
                 RestartType::Temporary => Next::Rest,
                 RestartType::Permanent | RestartType::Transient => Next::Start,
             };
-            match &child.state {
-                State::Starting(_) | State::Running(_) => {
-                    if let Some(ended) = child.take_life() {
-                        child.state = State::Leaving(ended.life, next);
-                    }
-                }
+            match child.state {
+                State::Starting(_) | State::Running(_) => child.leave(next),
                 State::Backoff { .. } | State::Pending { .. } => self.down(key, next),
                 State::Leaving(..) | State::Stopping { .. } | State::Down { .. } => {}
             }
@@ -198,15 +194,6 @@ impl Tree {
 
     /// The present state of the budget that counts for a child.
     pub(super) fn restarts_used(&self, key: ChildKey) -> Option<RestartsUsed> {
-        let child = self.children.get(key)?;
-        let (history, policy) = match self.in_group(child) {
-            true => (&self.group, &self.options.policy),
-            false => (&child.history, &child.policy),
-        };
-        Some(RestartsUsed {
-            used: history.used(self.elapsed(), policy.budget.window),
-            of: policy.budget.intensity,
-            window: policy.budget.window,
-        })
+        self.children.get(key).map(|child| self.budget(child))
     }
 }

@@ -147,7 +147,7 @@ impl Tree {
             return self.down(key, Next::Rest);
         }
         if let Some(ending) = self.ending.as_mut() {
-            ending.killed.push(child.name.clone());
+            ending.count_killed(child);
         }
         self.hung(key, cause);
     }
@@ -215,5 +215,123 @@ impl Tree {
         if kind == ChildKind::Dynamic {
             self.start(key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix::{Actor, Context};
+    use tokio::sync::{mpsc, watch};
+
+    use super::*;
+    use crate::supervision::{
+        ChildSpec, SupervisorOptions, ping::Signal, slot, tree::Progress, view::ChildState,
+    };
+
+    struct Idle;
+
+    crate::answers_pings!(Idle);
+
+    impl Actor for Idle {
+        type Context = Context<Self>;
+    }
+
+    /// A tree with one child, fed by hand: no signal reaches it unless the test delivers it.
+    fn tree() -> (Tree, mpsc::UnboundedReceiver<Signal>) {
+        let (_, seat) = slot::<Idle>("idle");
+        let spec = ChildSpec::new(seat, |_| Ok(Idle)).placement(Placement::SupervisorsArbiter);
+        let (sender, signals) = mpsc::unbounded_channel();
+        let progress = Progress {
+            ready: watch::Sender::new(false),
+            report: watch::Sender::new(None),
+        };
+        let options = SupervisorOptions::default();
+        let mut tree = Tree::new(options, vec![spec], Vec::new(), (sender, progress));
+        tree.begin();
+        (tree, signals)
+    }
+
+    async fn deliver(tree: &mut Tree, signals: &mut mpsc::UnboundedReceiver<Signal>) {
+        let signal = signals.recv().await.unwrap();
+        tree.signal(signal);
+    }
+
+    fn generation(tree: &Tree) -> u64 {
+        tree.views()[0].generation
+    }
+
+    #[actix::test]
+    async fn nobody_is_judged_when_the_supervisor_itself_was_held_up() {
+        tokio::time::pause();
+        let (mut tree, _signals) = tree();
+
+        tokio::time::advance(Duration::from_secs(60)).await;
+        tree.look();
+        assert_eq!(generation(&tree), 1, "its answer may be on its way");
+
+        for _ in 0..20 {
+            tokio::time::advance(tree.options.ping.interval).await;
+            tree.look();
+        }
+        assert_eq!(generation(&tree), 2, "it had its time again, and more");
+    }
+
+    #[actix::test]
+    async fn answers_that_are_waiting_are_heard_before_anybody_is_judged() {
+        tokio::time::pause();
+        let (mut tree, mut signals) = tree();
+        let late = tree.options.ping.start_deadline + Duration::from_secs(1);
+        tree.last_look = Instant::now() + late;
+        tokio::time::advance(late).await;
+
+        // Published, answered; then the look that fell due meanwhile comes behind both.
+        tree.due(Instant::now());
+        for _ in 0..3 {
+            deliver(&mut tree, &mut signals).await;
+        }
+
+        assert_eq!(generation(&tree), 1);
+        assert_eq!(tree.views()[0].state, ChildState::Running);
+    }
+
+    fn exited(generation: u64) -> Signal {
+        Signal::Exited {
+            key: ChildKey(1),
+            generation,
+            exit: Exit::Failed("told to".to_owned()),
+        }
+    }
+
+    #[actix::test]
+    async fn an_answer_of_the_last_incarnation_does_not_make_the_present_one_run() {
+        tokio::time::pause();
+        let (mut tree, _signals) = tree();
+        let answered = |generation| Signal::Answered {
+            key: ChildKey(1),
+            generation,
+        };
+
+        tree.signal(exited(1));
+        tree.signal(answered(1));
+        assert_eq!(tree.views()[0].state, ChildState::Starting);
+
+        tree.signal(answered(2));
+        assert_eq!(tree.views()[0].state, ChildState::Running);
+    }
+
+    #[actix::test]
+    async fn a_backoff_that_is_cut_short_leaves_no_timer() {
+        tokio::time::pause();
+        let (mut tree, _signals) = tree();
+        tree.signal(exited(1));
+        tree.signal(exited(2));
+        assert_eq!(tree.views()[0].state, ChildState::Backoff);
+
+        let told = tree.stop_child("idle").unwrap();
+
+        assert_eq!(told.await, Ok(()));
+        let end_of_time = Instant::now() + Duration::from_secs(3_600);
+        let left: Vec<Due> = std::iter::from_fn(|| tree.timers.pop(end_of_time)).collect();
+        assert_eq!(left, [Due::Look]);
     }
 }

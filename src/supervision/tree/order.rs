@@ -1,19 +1,19 @@
 //! Starting in order, stopping in reverse: one child at a time, the next when the last one is up or down.
 //!
-//! `advance` is called after every change and does what the states allow; it remembers nothing itself.
+//! `advance` is called after every change and does what the states allow; it remembers nothing itself. The order is that of the static
+//! children; dynamic ones only use the steps.
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Ending, Tree};
+use super::Tree;
 use crate::{
     domain::restart::{ChildKind, Strategy},
     supervision::{
-        child::{Life, Next, State},
+        child::{Child, Life, Next, State},
         event::{Edge, LifecycleEvent},
         exit::Exit,
-        handle::{Ended, StopReport},
         incarnation::{ChildKey, Incarnation},
         ping::{Ping, Signal},
         slot::Successor,
@@ -32,8 +32,11 @@ impl Tree {
             return self.finish();
         }
         self.start_next();
-        let settled = |state: &State| matches!(state, State::Running(_) | State::Down { .. });
-        if self.children.statics().all(|child| settled(&child.state)) {
+        if self
+            .children
+            .statics()
+            .all(|child| child.state.is_settled())
+        {
             self.progress
                 .ready
                 .send_if_modified(|ready| !std::mem::replace(ready, true));
@@ -42,18 +45,16 @@ impl Tree {
 
     /// Asks the last of the leaving static children to stop, unless one is at it.
     fn stop_next(&mut self) {
-        let stopping = |state: &State| matches!(state, State::Stopping { .. });
-        if self.children.statics().any(|child| stopping(&child.state)) {
-            return;
-        }
-        let next = self
+        let is_stopping = |state: &State| matches!(state, State::Stopping { .. });
+        if self
             .children
             .statics()
-            .rev()
-            .find_map(|child| match child.state {
-                State::Leaving(_, next) => Some((child.key, next)),
-                _ => None,
-            });
+            .any(|child| is_stopping(&child.state))
+        {
+            return;
+        }
+        let leaves = |child: &Child| Some((child.key, child.state.leaves_for()?));
+        let next = self.children.statics().rev().find_map(leaves);
         if let Some((key, next)) = next {
             self.ask_to_stop(key, next);
         }
@@ -61,15 +62,13 @@ impl Tree {
 
     /// Starts pending static children: those that wait for nobody, and the first of those in order when all before it are up.
     fn start_next(&mut self) {
-        let held = |state: &State| {
-            matches!(
-                state,
-                State::Backoff { .. } | State::Leaving(..) | State::Stopping { .. }
-            )
-        };
         // A group starts when the last of it is down and the backoff is over.
         let grouped = self.options.strategy != Strategy::OneForOne;
-        let mut blocked = grouped && self.children.statics().any(|child| held(&child.state));
+        let mut blocked = grouped
+            && self
+                .children
+                .statics()
+                .any(|child| child.state.holds_its_group());
         for key in self.children.order().to_vec() {
             let Some(child) = self.children.get(key) else {
                 continue;
@@ -80,50 +79,58 @@ impl Tree {
                     self.start(key);
                     blocked = true;
                 }
-                _ => blocked = true,
+                State::Pending { .. }
+                | State::Starting(_)
+                | State::Backoff { .. }
+                | State::Leaving(..)
+                | State::Stopping { .. } => blocked = true,
             }
         }
     }
 
-    /// Sends a new incarnation of a child to its place.
+    /// Begins a new incarnation of a child.
     pub(super) fn start(&mut self, key: ChildKey) {
         let Some(child) = self.children.get_mut(key) else {
             return;
         };
         child.generation += 1;
-        let generation = child.generation;
-        let incarnation = Incarnation::new(Arc::clone(&child.name), key, generation);
+        let incarnation = Incarnation::new(Arc::clone(&child.name), key, child.generation);
         let now = Instant::now();
-        let is_static = child.kind == ChildKind::Static;
         child.state = State::Starting(Life {
             incarnation: Arc::clone(&incarnation),
             since: now,
             up_since: None,
-            pinged: is_static.then_some(now),
+            pinged: (child.kind == ChildKind::Static).then_some(now),
         });
-        let event = LifecycleEvent::new(Edge::Starting, &child.name, generation);
+        let event = LifecycleEvent::new(Edge::Starting, &child.name, child.generation);
+        self.emit(&event);
+        self.send_to_place(key, incarnation);
+    }
+
+    fn send_to_place(&mut self, key: ChildKey, incarnation: Arc<Incarnation>) {
+        let Some(child) = self.children.get_mut(key) else {
+            return;
+        };
+        let generation = child.generation;
         match self.places.settle(child.placement, child.place.take()) {
             Ok(site) => {
                 child.place = Some(site.id);
-                child
-                    .launch
-                    .launch(&site, incarnation, self.signals.clone());
-                if is_static {
+                let signals = self.signals.clone();
+                child.launch.launch(&site, incarnation, signals);
+                if child.kind == ChildKind::Static {
                     child.launch.ping(Ping::new(key, generation, &self.signals));
                 }
             }
             Err(error) => {
-                let exit = Exit::Failed(format!("no thread to run on: {error}"));
                 let exited = Signal::Exited {
                     key,
                     generation,
-                    exit,
+                    exit: Exit::Failed(format!("no thread to run on: {error}")),
                 };
                 // To ourselves; the receiver lives as long as this actor.
                 let _ = self.signals.send(exited);
             }
         }
-        self.emit(&event);
     }
 
     /// `started` of a dynamic child ran. A static one counts as up when it answers its first ping.
@@ -150,31 +157,22 @@ impl Tree {
     }
 
     fn up(&mut self, key: ChildKey) {
+        let now = Instant::now();
         let Some(child) = self.children.get_mut(key) else {
             return;
         };
-        let State::Starting(_) = child.state else {
+        let Some(started) = child.come_up(now) else {
             return;
         };
-        let Some(ended) = child.take_life() else {
-            return;
-        };
-        let now = Instant::now();
-        let mut life = ended.life;
-        life.up_since = Some(now);
-        let mut started = LifecycleEvent::new(Edge::Started, &child.name, child.generation);
-        started.duration = Some(now.duration_since(life.since));
-        child.state = State::Running(life);
         let outage = child.outage_since.take();
-        let recovered = outage.map(|since| LifecycleEvent {
-            edge: Edge::Recovered,
-            duration: Some(now.duration_since(since)),
-            ..started.clone()
-        });
         self.emit(&started);
-        if let Some(mut recovered) = recovered {
-            recovered.restarts = self.restarts_used(key);
-            self.emit(&recovered);
+        if let Some(since) = outage {
+            self.emit(&LifecycleEvent {
+                edge: Edge::Recovered,
+                duration: Some(now.duration_since(since)),
+                restarts: self.restarts_used(key),
+                ..started
+            });
         }
         self.advance();
     }
@@ -209,6 +207,7 @@ impl Tree {
         if let State::Backoff { timer } = child.state {
             self.timers.cancel(timer);
         }
+        child.tell_waiting();
         match next {
             Next::Rest => self.lay_to_rest(key, false),
             Next::Start => {
@@ -225,10 +224,7 @@ impl Tree {
         let Some(child) = self.children.get_mut(key) else {
             return;
         };
-        for told in child.waiting.drain(..) {
-            // Whoever asked may have lost interest.
-            let _ = told.send(());
-        }
+        child.tell_waiting();
         if matches!(child.state, State::Down { .. }) {
             return;
         }
@@ -238,87 +234,10 @@ impl Tree {
             self.places.leave(child.placement, place);
         }
         if let Some(ending) = self.ending.as_mut() {
-            match child.kind {
-                ChildKind::Static if child.generation > 0 => {
-                    ending.stopped.push(Arc::clone(&child.name))
-                }
-                ChildKind::Static => {}
-                ChildKind::Dynamic => ending.dynamic_stopped += 1,
-            }
+            ending.count(child);
         }
         if child.kind == ChildKind::Dynamic {
             self.children.remove(key);
         }
-    }
-
-    /// Begins the end of the whole tree: dynamic children at once, then the static ones in reverse order.
-    pub(in crate::supervision) fn stop_all(&mut self, why: Ended, deadline: Option<Instant>) {
-        if let Some(deadline) = deadline {
-            self.timers.add(deadline, Due::StopAll);
-        }
-        if self.ending.is_none() {
-            self.ending = Some(Ending {
-                why,
-                since: Instant::now(),
-                stopped: Vec::new(),
-                killed: Vec::new(),
-                dynamic_stopped: 0,
-            });
-            let all: Vec<ChildKey> = self.children.iter().map(|child| child.key).collect();
-            for key in all {
-                self.dismiss(key);
-            }
-        }
-        self.advance();
-    }
-
-    /// One child's part in the end of the tree.
-    fn dismiss(&mut self, key: ChildKey) {
-        let Some(child) = self.children.get_mut(key) else {
-            return;
-        };
-        match (&mut child.state, child.kind) {
-            (State::Starting(_) | State::Running(_), ChildKind::Static) => {
-                if let Some(ended) = child.take_life() {
-                    child.state = State::Leaving(ended.life, Next::Rest);
-                }
-            }
-            (State::Down { .. }, _) => {}
-            _ => self.send_off(key, Next::Rest),
-        }
-    }
-
-    /// The deadline for everything has passed: whatever is left is abandoned.
-    pub(super) fn cut_short(&mut self) {
-        let left = |state: &State| !matches!(state, State::Down { .. });
-        let children = self.children.iter();
-        let keys: Vec<ChildKey> = children
-            .filter(|child| left(&child.state))
-            .map(|child| child.key)
-            .collect();
-        for key in keys {
-            self.give_up_waiting(key, "everything had to be down by now".to_owned());
-        }
-        self.advance();
-    }
-
-    /// Says that the tree has ended once the last child is down.
-    fn finish(&mut self) {
-        let down = |state: &State| matches!(state, State::Down { .. });
-        if self.is_over() || !self.children.statics().all(|child| down(&child.state)) {
-            return;
-        }
-        let Some(ending) = self.ending.as_mut() else {
-            return;
-        };
-        self.places.close();
-        let report = StopReport {
-            ended: ending.why.clone(),
-            stopped: std::mem::take(&mut ending.stopped),
-            killed: std::mem::take(&mut ending.killed),
-            dynamic_stopped: ending.dynamic_stopped,
-            took: ending.since.elapsed(),
-        };
-        self.progress.report.send_replace(Some(report));
     }
 }
