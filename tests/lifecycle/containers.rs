@@ -18,7 +18,10 @@ async fn inspect(cluster: &Cluster, task: &str) -> ContainerInspectResponse {
 }
 
 async fn host_config(cluster: &Cluster, task: &str) -> HostConfig {
-    inspect(cluster, task).await.host_config.unwrap()
+    inspect(cluster, task)
+        .await
+        .host_config
+        .expect("a container's host part")
 }
 
 /// Waits for a heartbeat that tells of the task in this state.
@@ -30,9 +33,9 @@ async fn told(cluster: &Cluster, task: &str, status: &str) -> RunningTask {
             beat.running_tasks.iter().any(|running| is_it(&running))
         })
         .await
-        .unwrap();
+        .expect("a heartbeat with the task");
     let mut tasks = beat.heartbeat.running_tasks.iter();
-    tasks.find(is_it).unwrap().clone()
+    tasks.find(is_it).expect("just seen").clone()
 }
 
 #[tokio::test]

@@ -23,16 +23,20 @@ enum Follow {
 /// A viewer of our own: the recording master's always follows and never stops reading.
 async fn view(cluster: &Cluster, task: &str, follow: Follow) -> Streaming<LogChunk> {
     let registered = cluster.master.wait_registered(cluster.worker.id()).await;
-    let address = format!("http://{}", registered.unwrap().info.worker_ip);
+    let address = format!("http://{}", registered.expect("registered").info.worker_ip);
     let mut client = MasterWorkerClient::<Channel>::connect(address)
         .await
-        .unwrap();
+        .expect("the worker listens");
     let request = TaskLogRequest {
         task_id: task.to_owned(),
         user_id: String::new(),
         follow: matches!(follow, Follow::Yes),
     };
-    client.stream_task_logs(request).await.unwrap().into_inner()
+    client
+        .stream_task_logs(request)
+        .await
+        .expect("its log")
+        .into_inner()
 }
 
 /// Writes both streams at full speed, each line with its stream and number.
