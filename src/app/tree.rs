@@ -55,6 +55,10 @@ const DISK_LOW: u64 = 256 * 1024 * 1024;
 /// All logs together.
 const SPOOL_TOTAL: u64 = 20 * 1024 * 1024 * 1024;
 
+/// Creates and starts at once, per core. Measured with 64 tasks on 2 cores against the best bare loop over the engine: 0.93 of
+/// its rate with 2, 0.98 with 3, no more with 4 and 6.
+const STARTS_PER_CORE: usize = 3;
+
 /// How long a request at the stop may take.
 const ASK: Duration = Duration::from_secs(2);
 
@@ -419,7 +423,7 @@ impl Wiring<'_> {
             logs: places.log_router.0.clone(),
             outbox: places.outbox.0.clone(),
             news: self.beside.news.clone(),
-            starts: Arc::new(Semaphore::new(2 * cores)),
+            starts: Arc::new(Semaphore::new(STARTS_PER_CORE * cores)),
             totals: self.built.totals,
             rules: TaskRules {
                 stop_grace: tasks.stop_grace,

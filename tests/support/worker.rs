@@ -1,7 +1,7 @@
 //! The real binary as a process: with an id and a state folder of its own, its log collected, signals, and its end. What it
 //! leaves in the engine is removed when it is dropped.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::Signal;
@@ -14,6 +14,7 @@ use super::{engine, unique};
 /// How a worker is started.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkerSetup {
+    binary: PathBuf,
     id: String,
     master: String,
     arguments: Vec<String>,
@@ -29,11 +30,18 @@ impl WorkerSetup {
     /// A worker of whoever is at this address.
     pub(crate) fn at(master: &str) -> Self {
         Self {
+            binary: env!("CARGO_BIN_EXE_worker-node").into(),
             id: unique("test-worker"),
             master: master.to_owned(),
             arguments: Vec::new(),
             environment: Vec::new(),
         }
+    }
+
+    /// Another build of the worker than the one that goes with the test.
+    pub(crate) fn binary(mut self, path: &Path) -> Self {
+        self.binary = path.to_owned();
+        self
     }
 
     /// More arguments.
@@ -64,7 +72,7 @@ impl WorkerSetup {
     }
 
     fn command(&self, state: &Path) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_worker-node"));
+        let mut command = Command::new(&self.binary);
         command.args([
             "-id",
             &self.id,

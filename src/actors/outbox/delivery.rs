@@ -19,7 +19,7 @@ use crate::{
         text::{HeadAndTail, REPORT_LOG_LIMIT, repair_utf8},
     },
     ports::{
-        journal::Refused,
+        journal::{Known, Refused},
         master::{MasterError, Report, Upload},
         spool::LogEnd,
     },
@@ -56,12 +56,19 @@ impl Delivery {
 
     /// From whatever is durable to 'delivered'.
     pub(super) async fn run(mut self) {
+        if self.is_delivered().await {
+            let _ = self
+                .with
+                .news
+                .send(TaskNews::Delivered(self.record.spec.id.clone()));
+            return;
+        }
         if self.record.phase < Phase::Sealed {
             self.upload().await;
             self.seal().await;
         }
-        self.close_log().await;
-        self.report().await;
+        // Both tell what is sealed: the report need not wait until the end of the log is on the disk.
+        tokio::join!(self.close_log(), self.report());
         self.note_delivered().await;
     }
 
@@ -69,6 +76,27 @@ impl Delivery {
     pub(super) async fn again(self, not_before: Instant) {
         sleep_until(not_before).await;
         self.report().await;
+    }
+
+    /// Takes up what is durable. After a start a task and the outbox itself both ask for its delivery, and either may have
+    /// read the record before the delivery that the other asked for came to its end: then there is nothing left to tell.
+    async fn is_delivered(&mut self) -> bool {
+        let task = self.record.spec.id.clone();
+        let known = loop {
+            match self.with.records.find(&task, Instant::now() + ASK).await {
+                Ok(known) => break known,
+                Err(_) => sleep(self.with.patience.backoff.delay(0, fastrand::f64())).await,
+            }
+        };
+        match known {
+            Some(Known::Retired(_)) => true,
+            Some(Known::Record(record)) if record.phase >= Phase::Ended => {
+                self.record = *record;
+                self.record.phase >= Phase::Delivered
+            }
+            // The journal was lost meanwhile: what was handed over is all there is.
+            Some(Known::Record(_)) | None => false,
+        }
     }
 
     fn ending(&self) -> Ending {
