@@ -23,12 +23,14 @@ const MESSAGE_LIMIT: usize = 4 << 20;
 
 async fn address(cluster: &Cluster) -> String {
     let registered = cluster.master.wait_registered(cluster.worker.id()).await;
-    registered.unwrap().info.worker_ip
+    registered.expect("registered").info.worker_ip
 }
 
 async fn client(cluster: &Cluster) -> MasterWorkerClient<Channel> {
     let address = format!("http://{}", address(cluster).await);
-    MasterWorkerClient::connect(address).await.unwrap()
+    MasterWorkerClient::connect(address)
+        .await
+        .expect("the worker listens")
 }
 
 #[tokio::test]

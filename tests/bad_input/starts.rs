@@ -34,7 +34,7 @@ async fn assert_process_ends(process: &Process, code: Option<i32>, words: &[&str
 }
 
 async fn nobodys_master() -> DevMaster {
-    DevMaster::start(master_options()).await.unwrap()
+    DevMaster::start(master_options()).await.expect("a master")
 }
 
 #[tokio::test]

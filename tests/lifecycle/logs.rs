@@ -60,7 +60,7 @@ fn assert_flooded<'a>(lines: impl IntoIterator<Item = &'a str>) {
     for line in lines {
         assert_eq!(line.len(), FLOOD.1 - 1, "{line:?}");
         let stream = usize::from(line.starts_with("err "));
-        let number: usize = line[4..10].parse().unwrap();
+        let number: usize = line[4..10].parse().expect("a number");
         assert_eq!(number, next[stream], "the next line is {line:?}");
         next[stream] += 1;
     }
