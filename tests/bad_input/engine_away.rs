@@ -154,7 +154,7 @@ async fn a_task_that_ends_while_the_engine_is_away_is_told_as_it_ended() {
     assert!(early.is_empty(), "nobody can know how it ended: {early:?}");
     assert_eq!(report.status, "failed");
     assert!(
-        report.logs.contains("failed: exit code 7"),
+        report.logs.contains("failed; exit code 7"),
         "{}",
         report.logs
     );

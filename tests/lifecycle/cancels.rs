@@ -11,7 +11,7 @@ use crate::harness::{Cluster, EngineProxy, Registry, TestImage, WorkerSetup};
 /// Creates that the worker has under way at once.
 fn turns() -> usize {
     let cores = std::thread::available_parallelism().expect("it can be told");
-    2 * cores.get()
+    3 * cores.get()
 }
 
 /// A cluster whose worker speaks with the engine through a proxy.
