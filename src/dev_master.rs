@@ -28,7 +28,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::transport::Server;
 
-pub use door::Inside;
+pub use door::{Callers, Inside};
 pub use fault::{Fault, Method};
 pub use judge::{Rule, Verdict, Violation};
 pub use ledger::NotSeen;
@@ -282,13 +282,13 @@ impl DevMaster {
         self.doubt("the master stopped listening");
     }
 
-    /// Cuts all connections, then accepts new ones and says nothing on them.
+    /// Cuts all connections, then accepts new ones that come to nothing.
     ///
     /// # Errors
     /// When the port cannot be bound again.
-    pub async fn accept_only(&self) -> io::Result<()> {
-        self.doubt("the master accepts and says nothing");
-        self.core.door.leave_ajar().await
+    pub async fn turn_away(&self, callers: Callers) -> io::Result<()> {
+        self.doubt("the master turns its callers away");
+        self.core.door.turn_away(callers).await
     }
 
     /// Listens and serves again, on the same port.
@@ -312,9 +312,9 @@ impl DevMaster {
         self.core.ledger.write(|record| record.mark(why));
     }
 
-    /// How many connections were accepted so far.
+    /// How many connections were made so far, whatever became of them.
     pub fn connections(&self) -> u64 {
-        self.core.door.accepted()
+        *self.core.door.knocks().borrow()
     }
 }
 

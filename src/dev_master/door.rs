@@ -1,12 +1,11 @@
-//! The listener: one TCP port whose door can be shut, opened again on the same port, or left ajar (connections are made and
-//! then nothing), and whose connections can be cut. It also reads along on every connection and counts the HTTP/2 PING
+//! The listener: one TCP port whose door can be shut, opened again on the same port, or held by somebody who turns callers
+//! away (connections are made and come to nothing), and whose connections can be cut. It also reads along on every connection and counts the HTTP/2 PING
 //! frames of the workers, since a Go server punishes them.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -25,6 +24,15 @@ pub enum Inside {
     Keep,
 }
 
+/// What becomes of those who connect while nobody serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Callers {
+    /// Nothing comes back.
+    KeptWaiting,
+    /// Their connection is closed at once.
+    HungUpOn,
+}
+
 /// The listener of one master.
 #[derive(Debug)]
 pub(super) struct Door {
@@ -34,7 +42,8 @@ pub(super) struct Door {
     /// Parent of the switches of all connections.
     switch: Mutex<CancellationToken>,
     pings: watch::Sender<u64>,
-    accepted: Arc<AtomicU64>,
+    /// Connections that were made, whatever became of them.
+    knocks: watch::Sender<u64>,
 }
 
 impl Door {
@@ -50,7 +59,7 @@ impl Door {
             accepting: Mutex::new(None),
             switch: Mutex::new(CancellationToken::new()),
             pings: watch::Sender::new(0),
-            accepted: Arc::default(),
+            knocks: watch::Sender::new(0),
         };
         door.accept(listener);
         Ok((door, receiver))
@@ -65,9 +74,9 @@ impl Door {
         self.pings.subscribe()
     }
 
-    /// Connections that were accepted and served.
-    pub(super) fn accepted(&self) -> u64 {
-        self.accepted.load(Ordering::Relaxed)
+    /// Connections that were made, whatever became of them.
+    pub(super) fn knocks(&self) -> watch::Receiver<u64> {
+        self.knocks.subscribe()
     }
 
     /// Connections are refused from now on.
@@ -78,14 +87,18 @@ impl Door {
         }
     }
 
-    /// Connections are made and then nothing comes back, until the door is opened again; those that exist are cut.
-    pub(super) async fn leave_ajar(&self) -> io::Result<()> {
+    /// Connections are made and come to nothing, until the door is opened again; those that exist are cut.
+    pub(super) async fn turn_away(&self, callers: Callers) -> io::Result<()> {
         self.shut(Inside::Cut).await;
         let listener = TcpListener::bind(self.address).await?;
+        let knocks = self.knocks.clone();
         self.set_accepting(tokio::spawn(async move {
             let mut held = Vec::new();
             while let Ok((stream, _)) = listener.accept().await {
-                held.push(stream);
+                if callers == Callers::KeptWaiting {
+                    held.push(stream);
+                }
+                knocks.send_modify(|count| *count += 1);
             }
         }));
         Ok(())
@@ -112,12 +125,12 @@ impl Door {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let (pings, accepted) = (self.pings.clone(), Arc::clone(&self.accepted));
+        let (pings, knocks) = (self.pings.clone(), self.knocks.clone());
         self.set_accepting(tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 // As every Go program does: without it the kernel holds small answers back for 40 ms now and then.
                 let _closed_already = stream.set_nodelay(true);
-                accepted.fetch_add(1, Ordering::Relaxed);
+                knocks.send_modify(|count| *count += 1);
                 let served = ServerIo::new(stream, switch.child_token(), pings.clone());
                 if connections.send(Ok(served)).await.is_err() {
                     return;

@@ -304,6 +304,24 @@ async fn a_shut_door_opens_again_on_the_same_port() {
 }
 
 #[tokio::test]
+async fn callers_that_are_turned_away_are_counted() {
+    let (master, worker) = started().await;
+
+    master.turn_away(Callers::HungUpOn).await.unwrap();
+    let before = master.connections();
+    let turned_away = worker.beat(Heartbeat::default()).await;
+    master.wait_connections(before + 1).await.unwrap();
+    master.listen_again().await.unwrap();
+    worker.beat(Heartbeat::default()).await.unwrap();
+
+    assert!(turned_away.is_err());
+    assert_eq!(
+        master.look(|record| record.worker("w1").unwrap().beat_count),
+        1
+    );
+}
+
+#[tokio::test]
 async fn pings_of_a_worker_are_found() {
     let (master, worker) = started().await;
 

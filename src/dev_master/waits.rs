@@ -129,4 +129,23 @@ impl DevMaster {
         })
         .await
     }
+
+    /// Waits until `count` connections were made, whatever became of them.
+    ///
+    /// # Errors
+    /// When they are not made in time.
+    pub async fn wait_connections(&self, count: u64) -> Result<(), NotSeen> {
+        let mut knocks = self.core.door.knocks();
+        let within = self.core.options.patience;
+        let made = tokio::time::timeout(within, knocks.wait_for(|made| *made >= count)).await;
+        let missed = |seen: u64| NotSeen {
+            wanted: format!("{count} connections"),
+            within,
+            seen: format!("  {seen} connections"),
+        };
+        match made {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(missed(self.connections())),
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tonic::Code;
-use worker_node::dev_master::{Fault, Inside, Method};
+use worker_node::dev_master::{Callers, Fault, Method};
 use worker_node::proto::Task;
 
 use crate::harness::Cluster;
@@ -96,9 +96,13 @@ async fn hazard_20_success_false_with_grpc_ok() {
 async fn a_result_outlives_a_master_that_is_away() {
     let cluster = Cluster::start().await;
     let task = cluster.run("sleep 1; echo done").await;
-    cluster.master.stop_listening(Inside::Cut).await;
+    let master = &cluster.master;
+    master.turn_away(Callers::HungUpOn).await.unwrap();
 
+    // Several tries after the end: one of them is the report's.
     cluster.engine.wait_task(&task, "die").await;
+    let tries = master.connections();
+    master.wait_connections(tries + 5).await.unwrap();
     cluster.master.listen_again().await.unwrap();
 
     assert_eq!(cluster.report(&task).await.status, "success");
