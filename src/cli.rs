@@ -3,6 +3,8 @@
 
 mod args;
 pub mod demo;
+#[cfg(feature = "failpoints")]
+pub mod failpoints;
 mod known_flags;
 
 use std::ffi::OsString;
@@ -26,6 +28,9 @@ pub enum Invocation {
     Demo(demo::Settings),
     /// A task for a demo that runs.
     DemoSubmit(DemoTask),
+    /// The list of this build's failpoints.
+    #[cfg(feature = "failpoints")]
+    Failpoints,
 }
 
 /// Why there is nothing to perform.
@@ -68,6 +73,8 @@ fn parse(
         None => run_worker(line.run, surroundings),
         Some(Command::Run(args)) => run_worker(*args, surroundings),
         Some(Command::Demo(args)) => demonstrate(*args, &surroundings),
+        #[cfg(feature = "failpoints")]
+        Some(Command::Failpoints) => Ok(Invocation::Failpoints),
     }
 }
 

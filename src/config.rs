@@ -36,6 +36,9 @@ const TIB: u64 = 1 << 40;
 /// Tasks at once: containers beyond this many bring no engine further.
 const MAX_TASKS_LIMIT: usize = 10_000;
 
+/// Restarts within a period: the moments of that many are remembered for each subsystem.
+const MAX_RESTARTS: u32 = 1_000;
+
 /// Everything that was set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -110,12 +113,27 @@ pub struct StateConfig {
 pub struct ProcessConfig {
     /// After a subsystem's failure.
     pub when_subsystem_fails: WhenSubsystemFails,
+    /// How often and how soon a failed subsystem is restarted, where it is.
+    pub restarts: RestartLimits,
     /// When engine or master are away at the start.
     pub when_away: WhenAway,
     /// With running tasks when it is asked to stop.
     pub on_stop: OnStop,
     /// How its log looks.
     pub log_format: LogFormat,
+}
+
+/// How often and how soon a failed subsystem is restarted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RestartLimits {
+    /// Restarts of one subsystem within a period; the failure after them is final.
+    pub intensity: u32,
+    /// The period.
+    pub period: Duration,
+    /// Before the second restart in a row; each later one waits twice as long.
+    pub backoff: Duration,
+    /// No restart waits longer.
+    pub backoff_max: Duration,
 }
 
 impl TryFrom<(RunArgs, Surroundings)> for Config {
@@ -306,6 +324,7 @@ fn state(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Opti
 
 fn process(args: &RunArgs, check: &mut Check) -> Option<ProcessConfig> {
     let supervise = check.switch("--supervise", &args.supervise);
+    let restarts = restarts(args, check);
     let fail_fast = check.switch("--fail-fast", &args.fail_fast);
     let on_stop = check.value("--on-stop", &args.on_stop, OnStop::read);
     let log_format = check.value("--log-format", &args.log_format, choice::read_log_format);
@@ -315,6 +334,7 @@ fn process(args: &RunArgs, check: &mut Check) -> Option<ProcessConfig> {
         } else {
             WhenSubsystemFails::EndProcess
         },
+        restarts: restarts?,
         when_away: if fail_fast? {
             WhenAway::EndProcess
         } else {
@@ -322,6 +342,31 @@ fn process(args: &RunArgs, check: &mut Check) -> Option<ProcessConfig> {
         },
         on_stop: on_stop?,
         log_format: log_format?,
+    })
+}
+
+fn restarts(args: &RunArgs, check: &mut Check) -> Option<RestartLimits> {
+    let intensity = check.value("--restart-intensity", &args.restart_intensity, |text| {
+        let number = text.parse::<u32>().ok();
+        number
+            .filter(|number| *number <= MAX_RESTARTS)
+            .ok_or_else(|| format!("is no number from 0 to {MAX_RESTARTS}"))
+    });
+    let period = check.value("--restart-period", &args.restart_period, |text| {
+        read_time(text, Range::new(SECOND, DAY))
+    });
+    let backoff = check.value("--restart-backoff", &args.restart_backoff, |text| {
+        read_time(text, Range::new(Duration::ZERO, HOUR))
+    });
+    let longest = check.value("--restart-backoff-max", &args.restart_backoff_max, |text| {
+        // Not below the first delay: a cap that cuts it off is a mistake in one of the two.
+        read_time(text, Range::new(backoff.unwrap_or_default(), HOUR))
+    });
+    Some(RestartLimits {
+        intensity: intensity?,
+        period: period?,
+        backoff: backoff?,
+        backoff_max: longest?,
     })
 }
 

@@ -8,6 +8,7 @@ pub mod dev_master;
 pub mod domain;
 pub mod engine;
 pub mod exit;
+pub mod failpoint;
 pub mod grpc;
 pub mod handle;
 pub mod journal;

@@ -20,11 +20,18 @@ fn perform(invocation: Invocation) -> Exit {
         Invocation::Run(config) => node(&config),
         Invocation::Demo(settings) => demo::run(&settings),
         Invocation::DemoSubmit(task) => demo::submit(&task),
+        #[cfg(feature = "failpoints")]
+        Invocation::Failpoints => cli::failpoints::list(),
     }
 }
 
 /// Becomes the worker.
 fn node(config: &Config) -> Exit {
+    #[cfg(feature = "failpoints")]
+    if let Err(error) = worker_node::failpoint::set_up_from_environment() {
+        log::error!("{error}");
+        return Exit::Usage;
+    }
     operator::starting(&config.cluster.worker);
     operator::master_address(&config.cluster.master);
     let state = match StateDir::open(&config.state.folder) {

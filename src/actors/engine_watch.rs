@@ -17,6 +17,7 @@ use tokio_stream::StreamExt as _;
 
 use crate::{
     domain::id::{ContainerId, WorkerId},
+    failpoint,
     ports::engine::{ContainerEngine, EngineError, EngineEvent, EngineInfo, Listed},
     telemetry::{operator, voice::Outage},
 };
@@ -168,6 +169,7 @@ impl Actor for EngineWatchActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        failpoint!("engine_watch.started");
         let watcher = Watcher {
             engine: Arc::clone(&self.engine),
             worker: self.worker.clone(),
@@ -214,6 +216,7 @@ impl Watcher {
     }
 
     async fn connect(&self) -> Result<EngineInfo, NotOurs> {
+        failpoint!("engine_watch.connect");
         let info = self.engine.info().await.map_err(NotOurs::Away)?;
         (self.claim)(&info).map_err(|_| NotOurs::Claimed)?;
         self.view.looked.send_replace(true);
@@ -228,7 +231,10 @@ impl Watcher {
                 events = self.engine.events(&self.worker).await.ok();
             }
             match self.engine.list(&self.worker).await {
-                Ok(containers) => self.here(info, containers),
+                Ok(containers) => {
+                    failpoint!("engine_watch.listed");
+                    self.here(info, containers);
+                }
                 Err(error) => return error,
             }
             let until = Instant::now() + RELIST;

@@ -16,6 +16,7 @@ use tokio::{
 use super::session::{MasterView, RegisterAgain, SessionActor};
 use crate::{
     domain::{id::WorkerId, settle::SettleTime},
+    failpoint,
     ports::master::{Beat, Master, MasterError, RunningTask},
     supervision::Slot,
     telemetry::{
@@ -90,6 +91,7 @@ impl HeartbeatActor {
     }
 
     fn beat(&mut self, ctx: &mut Context<Self>) {
+        failpoint!("heartbeat.beat");
         let load = (self.sources.load)();
         let running = self.sources.running.borrow().clone();
         let beat = Beat {
@@ -108,6 +110,7 @@ impl HeartbeatActor {
         ctx.spawn(
             sent.into_actor(self)
                 .map(move |(result, took), actor, ctx| {
+                    failpoint!("heartbeat.beaten");
                     actor.beaten(result, took, (load, running.len()), ctx);
                 }),
         );
@@ -156,6 +159,7 @@ impl HeartbeatActor {
     fn register_again(&self, ctx: &mut Context<Self>) {
         let session = self.session.clone();
         let ask = async move {
+            failpoint!("heartbeat.register_again");
             if let Err(error) = session
                 .ask_idempotent(RegisterAgain, Instant::now() + ASK)
                 .await
@@ -172,6 +176,7 @@ impl Actor for HeartbeatActor {
 
     /// The first beat follows the registration at once: before it the master would refuse it.
     fn started(&mut self, ctx: &mut Self::Context) {
+        failpoint!("heartbeat.started");
         let mut registered = self.sources.master_view.registered();
         let first = async move {
             let _ = timeout(FIRST, registered.wait_for(|registered| *registered)).await;

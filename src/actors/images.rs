@@ -16,6 +16,7 @@ use tokio::{
 use super::engine_watch::{EngineView, ride_out};
 use crate::{
     domain::backoff::Backoff,
+    failpoint,
     ports::engine::{ContainerEngine, EngineError, Image, ImageRef},
 };
 
@@ -146,6 +147,7 @@ impl Handler<GetImage> for ImagesActor {
     type Result = MessageResult<GetImage>;
 
     fn handle(&mut self, GetImage(image): GetImage, _: &mut Self::Context) -> Self::Result {
+        failpoint!("images.GetImage", image);
         let running = self
             .pulls
             .get(&image)

@@ -13,6 +13,7 @@ use crate::{
         id::{ContainerId, TaskId},
         record::{Change, Phase, Snapshot, TaskRecord},
     },
+    failpoint,
     ports::{
         clock::Clock,
         engine::{ContainerEngine, Force, Listed},
@@ -92,6 +93,7 @@ impl JanitorActor {
         }
         let tools = self.tools.clone();
         let retire = async move {
+            failpoint!("janitor.round");
             let snapshot = tools.records.snapshot().await;
             tools.retire(&snapshot).await;
             snapshot
@@ -100,6 +102,7 @@ impl JanitorActor {
             retire
                 .into_actor(self)
                 .then(|snapshot, actor, _| {
+                    failpoint!("janitor.orphans");
                     let orphans = actor.orphans(&snapshot);
                     let tools = actor.tools.clone();
                     async move { tools.remove_orphans(orphans).await }.into_actor(actor)
@@ -147,6 +150,7 @@ impl Actor for JanitorActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        failpoint!("janitor.started");
         self.look_at_disk(ctx);
         ctx.run_interval(DISK, Self::look_at_disk);
         ctx.run_interval(ROUND, Self::round);
@@ -157,6 +161,7 @@ crate::answers_pings!(JanitorActor);
 
 impl Tools {
     async fn retire(&self, snapshot: &Snapshot) {
+        failpoint!("janitor.retire");
         let now = self.clock.now();
         let done: Vec<&TaskRecord> = snapshot
             .tasks
@@ -215,6 +220,7 @@ impl Tools {
     }
 
     async fn look_at_disk(&self) {
+        failpoint!("janitor.disk");
         let free_space = Arc::clone(&self.free_space);
         let Ok(Ok(free)) = spawn_blocking(move || free_space()).await else {
             return;

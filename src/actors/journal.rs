@@ -2,9 +2,20 @@
 //! here. What is asked while a commit runs goes into the next one together (group commit), so that a hundred offers at once
 //! cost a few disk flushes.
 
-use std::{sync::Arc, thread, time::Duration};
+#[cfg(feature = "failpoints")]
+mod points;
 
-use actix::{Actor, ActorFutureExt, Context, Handler, Message, ResponseActFuture, WrapFuture};
+use std::{
+    future::{pending, ready},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use actix::{
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseActFuture, WrapFuture,
+};
+use futures_util::FutureExt;
 use log::warn;
 use thiserror::Error;
 use tokio::{
@@ -18,12 +29,16 @@ use crate::{
         id::TaskId,
         record::{Change, Snapshot},
     },
+    failpoint,
     ports::journal::{JournalError, JournalStore, Known, Refused},
-    supervision::{self, AskError, Slot},
+    supervision::{self, AskError, Fence, Slot},
 };
 
 /// Opens the store; called once per incarnation, on its thread.
 pub type OpenJournal = Arc<dyn Fn() -> Result<Box<dyn JournalStore>, JournalError> + Send + Sync>;
+
+/// Whoever writes holds it: the thread of an incarnation that was replaced is never in between the writes of its successor.
+pub type WritersTurn = Arc<Mutex<()>>;
 
 /// Requests taken into one commit at most: a bound on how long the first of them waits.
 const GROUP: usize = 256;
@@ -66,40 +81,72 @@ enum Job {
 /// See the module.
 pub struct JournalActor {
     jobs: mpsc::UnboundedSender<Job>,
+    /// Resolves with an error when the thread ends; taken when the actor starts.
+    thread: Option<oneshot::Receiver<()>>,
 }
 
 impl JournalActor {
-    /// Starts the thread. The store is opened there; if that fails, the first question is answered with it.
+    /// Starts the thread. The store is opened there; if that fails, every question is answered with it. `turn` is the same
+    /// for all incarnations.
     ///
     /// # Errors
     /// The thread cannot be started.
-    pub fn new(open: OpenJournal) -> std::io::Result<Self> {
+    pub fn new(open: OpenJournal, turn: WritersTurn) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::unbounded_channel();
+        let (alive, thread) = oneshot::channel();
+        let fence = supervision::current().map(|child| child.fence);
         thread::Builder::new()
             .name("journal".into())
-            .spawn(move || work(&open, queue))?;
-        Ok(Self { jobs })
+            .spawn(move || {
+                let _alive = alive;
+                let writer = Writer {
+                    store: open(),
+                    turn,
+                    fence,
+                };
+                writer.work(queue);
+            })?;
+        Ok(Self {
+            jobs,
+            thread: Some(thread),
+        })
     }
 
-    /// Hands a job to the thread and brings its answer back. If the thread is gone, this incarnation has failed.
+    /// Hands a job to the thread and brings its answer back. A thread that is gone drops the job, and with it the sender of
+    /// the answer: then this incarnation has failed, and whoever asks is to ask the next one.
     fn put<T: 'static>(
         &mut self,
         job: Job,
-        answer: oneshot::Receiver<Result<T, CommitError>>,
-    ) -> ResponseActFuture<Self, Result<T, CommitError>> {
-        // A thread that is gone drops the job, and with it the sender of the answer.
+        answer: oneshot::Receiver<T>,
+    ) -> ResponseActFuture<Self, T> {
         let _ = self.jobs.send(job);
-        Box::pin(answer.into_actor(self).map(|answer, _, ctx| {
-            answer.unwrap_or_else(|_| {
-                supervision::fail(ctx, "the journal's thread ended");
-                Err(CommitError::Unavailable)
-            })
+        Box::pin(answer.into_actor(self).then(|answer, actor, ctx| {
+            failpoint!("journal.answer");
+            match answer {
+                Ok(answer) => ready(answer).left_future(),
+                Err(_) => {
+                    thread_ended(ctx);
+                    pending().right_future()
+                }
+            }
+            .into_actor(actor)
         }))
     }
 }
 
 impl Actor for JournalActor {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        failpoint!("journal.started");
+        if let Some(thread) = self.thread.take() {
+            ctx.spawn(thread.into_actor(self).map(|_, _, ctx| thread_ended(ctx)));
+        }
+    }
+}
+
+fn thread_ended(ctx: &mut Context<JournalActor>) {
+    supervision::fail(ctx, "the journal's thread ended");
 }
 
 crate::answers_pings!(JournalActor);
@@ -108,6 +155,7 @@ impl Handler<Commit> for JournalActor {
     type Result = ResponseActFuture<Self, Result<(), CommitError>>;
 
     fn handle(&mut self, Commit(changes): Commit, _: &mut Self::Context) -> Self::Result {
+        failpoint!("journal.Commit", changes);
         let (reply, answer) = oneshot::channel();
         self.put(Job::Commit(changes, reply), answer)
     }
@@ -117,11 +165,9 @@ impl Handler<GetSnapshot> for JournalActor {
     type Result = ResponseActFuture<Self, Result<Snapshot, JournalError>>;
 
     fn handle(&mut self, _: GetSnapshot, _: &mut Self::Context) -> Self::Result {
+        failpoint!("journal.GetSnapshot");
         let (reply, answer) = oneshot::channel();
-        let _ = self.jobs.send(Job::Snapshot(reply));
-        Box::pin(
-            async move { answer.await.unwrap_or_else(|_| Err(thread_ended())) }.into_actor(self),
-        )
+        self.put(Job::Snapshot(reply), answer)
     }
 }
 
@@ -129,74 +175,99 @@ impl Handler<GetTask> for JournalActor {
     type Result = ResponseActFuture<Self, Result<Option<Known>, JournalError>>;
 
     fn handle(&mut self, GetTask(task): GetTask, _: &mut Self::Context) -> Self::Result {
+        failpoint!("journal.GetTask", task);
         let (reply, answer) = oneshot::channel();
-        let _ = self.jobs.send(Job::Task(task, reply));
-        Box::pin(
-            async move { answer.await.unwrap_or_else(|_| Err(thread_ended())) }.into_actor(self),
-        )
-    }
-}
-
-fn thread_ended() -> JournalError {
-    JournalError::Broken("its thread ended".into())
-}
-
-/// The thread: takes what is waiting, commits it in one go, answers each.
-fn work(open: &OpenJournal, mut queue: mpsc::UnboundedReceiver<Job>) {
-    let mut store = open();
-    let mut jobs = Vec::new();
-    while queue.blocking_recv_many(&mut jobs, GROUP) > 0 {
-        let mut group = Vec::new();
-        for job in jobs.drain(..) {
-            match job {
-                Job::Commit(changes, reply) => group.push((changes, reply)),
-                Job::Snapshot(reply) => {
-                    // What was asked before is in what is read after.
-                    commit(&mut store, &mut group);
-                    let _ = reply.send(with(&mut store, |store| store.snapshot()));
-                }
-                Job::Task(task, reply) => {
-                    commit(&mut store, &mut group);
-                    let _ = reply.send(with(&mut store, |store| store.find(&task)));
-                }
-            }
-        }
-        commit(&mut store, &mut group);
+        self.put(Job::Task(task, reply), answer)
     }
 }
 
 /// What shall be durable, and who waits for it.
 type Request = (Vec<Change>, oneshot::Sender<Result<(), CommitError>>);
 
-type Store = Result<Box<dyn JournalStore>, JournalError>;
+/// The thread's side.
+struct Writer {
+    /// Open, or why not.
+    store: Result<Box<dyn JournalStore>, JournalError>,
+    turn: WritersTurn,
+    /// Whether the incarnation that it works for still counts; `None` outside of supervision.
+    fence: Option<Fence>,
+}
 
-fn with<T>(
-    store: &mut Store,
-    run: impl FnOnce(&mut dyn JournalStore) -> Result<T, JournalError>,
-) -> Result<T, JournalError> {
-    match store {
-        Ok(store) => run(store.as_mut()),
-        Err(error) => Err(error.clone()),
+impl Writer {
+    /// Takes what is waiting, commits it in one go, answers each.
+    fn work(mut self, mut queue: mpsc::UnboundedReceiver<Job>) {
+        let mut jobs = Vec::new();
+        while queue.blocking_recv_many(&mut jobs, GROUP) > 0 {
+            let turn = Arc::clone(&self.turn);
+            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.fence.as_ref().is_some_and(|fence| !fence.is_current()) {
+                // Who asked has been told, and has asked the next incarnation: what is done now would be done behind its back.
+                return;
+            }
+            self.perform(jobs.drain(..));
+        }
+    }
+
+    fn perform(&mut self, jobs: impl Iterator<Item = Job>) {
+        let mut group = Vec::new();
+        for job in jobs {
+            match job {
+                Job::Commit(changes, reply) => group.push((changes, reply)),
+                Job::Snapshot(reply) => {
+                    // What was asked before is in what is read after.
+                    self.commit(&mut group);
+                    let _ = reply.send(self.with(|store| store.snapshot()));
+                }
+                Job::Task(task, reply) => {
+                    self.commit(&mut group);
+                    let _ = reply.send(self.with(|store| store.find(&task)));
+                }
+            }
+        }
+        self.commit(&mut group);
+    }
+
+    fn with<T>(
+        &mut self,
+        run: impl FnOnce(&mut dyn JournalStore) -> Result<T, JournalError>,
+    ) -> Result<T, JournalError> {
+        match &mut self.store {
+            Ok(store) => run(store.as_mut()),
+            Err(error) => Err(error.clone()),
+        }
+    }
+
+    fn commit(&mut self, group: &mut Vec<Request>) {
+        if group.is_empty() {
+            return;
+        }
+        let (requests, replies): (Vec<_>, Vec<_>) = group.drain(..).unzip();
+        #[cfg(feature = "failpoints")]
+        points::before(&requests.concat());
+        match self.with(|store| store.commit(&requests)) {
+            Ok(answers) => {
+                #[cfg(feature = "failpoints")]
+                points::after(&written(&requests, &answers));
+                for (reply, answer) in replies.into_iter().zip(answers) {
+                    let _ = reply.send(answer.map_err(CommitError::from));
+                }
+            }
+            Err(error) => {
+                for reply in replies {
+                    let _ = reply.send(Err(error.clone().into()));
+                }
+            }
+        }
     }
 }
 
-fn commit(store: &mut Store, group: &mut Vec<Request>) {
-    if group.is_empty() {
-        return;
-    }
-    let (requests, replies): (Vec<_>, Vec<_>) = group.drain(..).unzip();
-    match with(store, |store| store.commit(&requests)) {
-        Ok(answers) => {
-            for (reply, answer) in replies.into_iter().zip(answers) {
-                let _ = reply.send(answer.map_err(CommitError::from));
-            }
-        }
-        Err(error) => {
-            for reply in replies {
-                let _ = reply.send(Err(error.clone().into()));
-            }
-        }
-    }
+#[cfg(feature = "failpoints")]
+fn written(requests: &[Vec<Change>], answers: &[Result<(), Refused>]) -> Vec<Change> {
+    let written = requests.iter().zip(answers);
+    written
+        .filter(|(_, answer)| answer.is_ok())
+        .flat_map(|(changes, _)| changes.clone())
+        .collect()
 }
 
 /// Everybody's way to the journal.

@@ -19,6 +19,7 @@ use self::reader::{Reader, Work};
 use super::engine_watch::EngineView;
 use crate::{
     domain::id::{ContainerId, TaskId},
+    failpoint,
     ports::{
         engine::{ContainerEngine, EngineError},
         spool::{LogCursor, Spool, SpoolStore},
@@ -125,6 +126,7 @@ impl Handler<OpenSpool> for LogRouterActor {
     type Result = ResponseActFuture<Self, Result<Arc<dyn Spool>, String>>;
 
     fn handle(&mut self, OpenSpool(task): OpenSpool, _: &mut Self::Context) -> Self::Result {
+        failpoint!("log_router.OpenSpool", task);
         Box::pin(open(Arc::clone(&self.spools), task).into_actor(self))
     }
 }
@@ -133,6 +135,7 @@ impl Handler<OpenLog> for LogRouterActor {
     type Result = ResponseActFuture<Self, Result<Box<dyn LogCursor>, LogsError>>;
 
     fn handle(&mut self, OpenLog(task): OpenLog, _: &mut Self::Context) -> Self::Result {
+        failpoint!("log_router.OpenLog", task);
         let spools = Arc::clone(&self.spools);
         let found = tokio::task::spawn_blocking(move || spools.find(&task));
         Box::pin(async move { cursor(found.await) }.into_actor(self))
@@ -157,6 +160,7 @@ impl Handler<ReadContainer> for LogRouterActor {
     type Result = ResponseActFuture<Self, Result<(), EngineError>>;
 
     fn handle(&mut self, wanted: ReadContainer, _: &mut Self::Context) -> Self::Result {
+        failpoint!("log_router.ReadContainer", wanted.task);
         if self.readers.is_reading(&wanted.task, &wanted.container) {
             return Box::pin(async { Ok(()) }.into_actor(self));
         }
@@ -171,6 +175,7 @@ impl Handler<ReadContainer> for LogRouterActor {
         };
         Box::pin(open.into_actor(self).map(|opened, actor, _| {
             let (work, frames) = opened?;
+            failpoint!("log_router.attached", work.task);
             // Two asks may have met; the first one reads.
             if !actor.readers.is_reading(&work.task, &work.container) {
                 actor.keep(work.task.clone(), Reader::start(work, frames));
@@ -214,6 +219,7 @@ impl Handler<FinishReading> for LogRouterActor {
         FinishReading { task, container }: FinishReading,
         _: &mut Self::Context,
     ) -> Self::Result {
+        failpoint!("log_router.FinishReading", task);
         let is_read = self.readers.lock().contains_key(&task);
         let missed = container
             .filter(|_| !is_read)
@@ -245,6 +251,7 @@ impl LogRouterActor {
             }
         };
         Box::pin(finish.into_actor(self).map(move |how, actor, _| {
+            failpoint!("log_router.finished", task);
             actor.readers.lock().remove(&task);
             how
         }))

@@ -26,6 +26,7 @@ use crate::{
         id::{TaskId, WorkerId},
         record::{Phase, TaskRecord},
     },
+    failpoint,
     ports::{clock::Clock, master::Master, outputs::OutputStore},
     supervision::Slot,
 };
@@ -169,6 +170,7 @@ impl OutboxActor {
     ) {
         let name = task.clone();
         let handle = ctx.spawn(work.into_actor(self).map(move |(), actor, ctx| {
+            failpoint!("outbox.finished");
             actor.under_way.remove(&name);
             actor.deliver_next(&name, ctx);
         }));
@@ -199,6 +201,7 @@ impl OutboxActor {
             async move { records.snapshot().await }
                 .into_actor(self)
                 .map(|snapshot, actor, ctx| {
+                    failpoint!("outbox.take_up");
                     for record in snapshot.tasks {
                         if matches!(record.phase, Phase::Ended | Phase::Sealed) {
                             actor.deliver(Box::new(record), ctx);
@@ -214,6 +217,7 @@ impl OutboxActor {
         let gates = Arc::clone(&self.gates);
         let watch = async move {
             while registered.changed().await.is_ok() {
+                failpoint!("outbox.registration");
                 if *registered.borrow_and_update() {
                     gates.retry_parked.notify_waiters();
                 }
@@ -227,6 +231,7 @@ impl Actor for OutboxActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        failpoint!("outbox.started");
         self.take_up(ctx);
         self.watch_registrations(ctx);
     }
@@ -238,6 +243,7 @@ impl Handler<Deliver> for OutboxActor {
     type Result = ();
 
     fn handle(&mut self, Deliver(record): Deliver, ctx: &mut Self::Context) {
+        failpoint!("outbox.Deliver", record);
         self.deliver(record, ctx);
     }
 }
@@ -250,6 +256,7 @@ impl Handler<DeliverAgain> for OutboxActor {
         DeliverAgain { record, not_before }: DeliverAgain,
         ctx: &mut Self::Context,
     ) {
+        failpoint!("outbox.DeliverAgain", record);
         let task = record.spec.id.clone();
         self.again.insert(task.clone(), (record, not_before));
         if !self.under_way.contains_key(&task) {

@@ -39,6 +39,7 @@ use crate::{
         spec::MachineTotals,
         task::StopReason,
     },
+    failpoint,
     ports::{clock::Clock, journal::Known, master::RunningTask},
     supervision::{Slot, SupervisorHandle},
     telemetry::operator,
@@ -176,6 +177,7 @@ impl RegistryActor {
             async move { records.snapshot().await }
                 .into_actor(self)
                 .map(|snapshot, actor, ctx| {
+                    failpoint!("registry.load");
                     actor.loaded(snapshot, ctx);
                 }),
         );
@@ -199,6 +201,7 @@ impl RegistryActor {
             {
                 // Nobody knows whether the master has our answer: if not, it offers the task again.
                 ctx.run_later(REPEATED_OFFER, move |actor, ctx| {
+                    failpoint!("registry.unrepeated_offer");
                     actor.launch_again(&record, ctx)
                 });
                 continue;
@@ -240,6 +243,7 @@ impl RegistryActor {
             unknown
         };
         ctx.spawn(adopt.into_actor(self).map(|adopted, actor, ctx| {
+            failpoint!("registry.reconcile");
             for record in adopted {
                 warn!(task:% = record.spec.id; "a container that the journal does not know is adopted from its labels");
                 actor.hold(Entry::of_record(&record));
@@ -289,6 +293,7 @@ impl Actor for RegistryActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        failpoint!("registry.started");
         ctx.add_stream(self.desk.read());
         self.load(ctx);
     }
@@ -298,6 +303,7 @@ crate::answers_pings!(RegistryActor);
 
 impl StreamHandler<TaskNews> for RegistryActor {
     fn handle(&mut self, news: TaskNews, ctx: &mut Self::Context) {
+        failpoint!("registry.TaskNews", news);
         match news {
             TaskNews::Moved(task, word) => self.moved(&task, word),
             TaskNews::Uploading(task) => self.moved(&task, "uploading"),
@@ -322,6 +328,7 @@ impl RegistryActor {
             return;
         };
         let tell = async move {
+            failpoint!("registry.tell_delivered");
             // A task that is being restarted reads the same in the journal.
             let _ = slot
                 .ask_idempotent(ResultDelivered, Instant::now() + TELL)
@@ -345,6 +352,7 @@ impl RegistryActor {
             ending: Box::new(ending),
         };
         let read = async move {
+            failpoint!("registry.gave_up");
             // Refused: it had ended before, and that end stands.
             let _ = records.keep(vec![change]).await;
             records.find(&task, Instant::now() + TELL).await
@@ -363,6 +371,7 @@ impl Handler<GetSealing> for RegistryActor {
     type Result = MessageResult<GetSealing>;
 
     fn handle(&mut self, GetSealing(task): GetSealing, _: &mut Self::Context) -> Self::Result {
+        failpoint!("registry.GetSealing", task);
         let settle = self.settle_time();
         MessageResult(match self.tasks.get_mut(&task) {
             Some(entry) if Instant::now() < entry.acknowledged + settle => {
@@ -383,6 +392,7 @@ impl Handler<GetStanding> for RegistryActor {
     type Result = bool;
 
     fn handle(&mut self, GetStanding(task): GetStanding, _: &mut Self::Context) -> bool {
+        failpoint!("registry.GetStanding", task);
         let entry = self.tasks.get(&task);
         entry.is_some_and(|entry| entry.standing != Standing::Accepting)
     }
@@ -392,6 +402,7 @@ impl Handler<StopAll> for RegistryActor {
     type Result = ();
 
     fn handle(&mut self, _: StopAll, ctx: &mut Self::Context) {
+        failpoint!("registry.StopAll");
         for task in self.tasks.keys() {
             self.stop(task, StopReason::WorkerStopped, ctx);
         }
@@ -402,6 +413,7 @@ impl Handler<Drain> for RegistryActor {
     type Result = ();
 
     fn handle(&mut self, Drain(reason): Drain, _: &mut Self::Context) {
+        failpoint!("registry.Drain");
         self.readiness = Readiness::Draining(reason);
     }
 }

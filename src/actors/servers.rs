@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::supervision;
+use crate::{failpoint, supervision};
 
 /// Serves until the token is cancelled; ends its streams first.
 pub type Serve = Arc<dyn Fn(CancellationToken) -> BoxFuture<'static, io::Result<()>> + Send + Sync>;
@@ -46,18 +46,21 @@ impl Actor for ServersActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        failpoint!("servers.started");
         // On the shared runtime, not on this arbiter: calls must not wait for each other.
         let mut running = Running {
             stop: self.stop.clone(),
             task: tokio::spawn((self.serve)(self.stop.clone())),
         };
         let served = async move {
+            failpoint!("servers.serve");
             // Moved in whole: when this actor ends early, dropping it stops what runs.
             let served = (&mut running.task).await;
             drop(running);
             served
         };
         ctx.spawn(served.into_actor(self).map(|served, actor, ctx| {
+            failpoint!("servers.served");
             if actor.stop.is_cancelled() {
                 return;
             }

@@ -16,6 +16,7 @@ use tokio::{
 use super::{engine_watch::EngineView, journal::Records};
 use crate::{
     domain::{backoff::Backoff, record::Change},
+    failpoint,
     ports::{
         master::{Master, MasterAddress, MasterError, Registration},
         worker::MoveError,
@@ -139,6 +140,7 @@ impl SessionActor {
         };
         let handle = ctx.spawn(async move { attempts.run().await }.into_actor(self).map(
             |(), actor, _| {
+                failpoint!("session.registered");
                 actor.registering = None;
             },
         ));
@@ -150,6 +152,7 @@ impl Actor for SessionActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        failpoint!("session.started");
         self.register(ctx);
     }
 }
@@ -160,6 +163,7 @@ impl Handler<RegisterAgain> for SessionActor {
     type Result = ();
 
     fn handle(&mut self, _: RegisterAgain, ctx: &mut Self::Context) {
+        failpoint!("session.RegisterAgain");
         if self.registering.is_none() {
             self.register(ctx);
         }
@@ -170,6 +174,7 @@ impl Handler<MasterIsAt> for SessionActor {
     type Result = ResponseActFuture<Self, Result<(), MoveError>>;
 
     fn handle(&mut self, MasterIsAt(address): MasterIsAt, ctx: &mut Self::Context) -> Self::Result {
+        failpoint!("session.MasterIsAt", address);
         let before = self.peers.view.address();
         let address = address.unwrap_or_else(|| before.clone());
         let moved = address != before;
@@ -203,6 +208,7 @@ impl SessionActor {
             },
         ];
         let keep = async move {
+            failpoint!("session.remember");
             if let Err(refused) = records.keep(settings).await {
                 warn!(refused:%; "the master's new address is not kept");
             }
@@ -231,6 +237,7 @@ impl Attempts {
         let mut attempt = 0;
         let (mut refused, mut away) = (Outage::default(), Outage::default());
         loop {
+            failpoint!("session.register");
             let address = view.address();
             match master.register(&address, self.registration.clone()).await {
                 Ok(()) => {

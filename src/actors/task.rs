@@ -32,6 +32,7 @@ use crate::{
         spec::MachineTotals,
         task::{Effect, Event, Found, State, StopReason},
     },
+    failpoint,
     ports::{
         clock::Clock,
         engine::{ContainerEngine, Image},
@@ -230,10 +231,10 @@ impl TaskActor {
         work: impl Future<Output = Event> + 'static,
         ctx: &mut Context<Self>,
     ) -> SpawnHandle {
-        ctx.spawn(
-            work.into_actor(self)
-                .map(|event, actor, ctx| actor.advance(event, ctx)),
-        )
+        ctx.spawn(work.into_actor(self).map(|event, actor, ctx| {
+            failpoint!("task.step", event);
+            actor.advance(event, ctx)
+        }))
     }
 
     fn take_back(&mut self, ctx: &mut Context<Self>) {
@@ -243,6 +244,7 @@ impl TaskActor {
     }
 
     fn finish(&mut self, ctx: &mut Context<Self>) {
+        failpoint!("task.finish");
         let _ = self.env.news.send(TaskNews::Done(self.id().clone()));
         ctx.stop();
     }
@@ -254,6 +256,7 @@ impl TaskActor {
         let (env, task) = (Arc::clone(&self.env), self.id().clone());
         let record = self.record.clone();
         let look = async move {
+            failpoint!("task.look");
             let spool = env.open_spool(&task).await;
             if fresh {
                 return (spool, record, Found::Nothing);
@@ -268,6 +271,7 @@ impl TaskActor {
         ctx.spawn(
             look.into_actor(self)
                 .map(|(spool, record, found), actor, ctx| {
+                    failpoint!("task.begin");
                     actor.spool = Some(spool);
                     actor.record = record;
                     actor.resume(found, ctx);
@@ -309,6 +313,7 @@ impl Actor for TaskActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        failpoint!("task.started");
         self.begin(ctx);
     }
 }
@@ -319,6 +324,7 @@ impl Handler<StopTask> for TaskActor {
     type Result = ();
 
     fn handle(&mut self, StopTask(reason): StopTask, ctx: &mut Self::Context) {
+        failpoint!("task.StopTask");
         let event = match reason {
             StopReason::Cancelled => {
                 self.record.cancel_requested = true;
@@ -340,6 +346,7 @@ impl Handler<ResultDelivered> for TaskActor {
     type Result = ();
 
     fn handle(&mut self, _: ResultDelivered, ctx: &mut Self::Context) {
+        failpoint!("task.ResultDelivered");
         self.advance(Event::Delivered, ctx);
     }
 }

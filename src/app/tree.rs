@@ -23,7 +23,7 @@ use crate::{
         heartbeat::{BeatSources, HeartbeatActor},
         images::{self, ImagesActor},
         janitor::{JanitorActor, Retention, Tools},
-        journal::{JournalActor, Records},
+        journal::{JournalActor, Records, WritersTurn},
         log_router::{LogRouterActor, Readers},
         news::{NewsDesk, news},
         outbox::{Correspondents, OutboxActor, Patience},
@@ -41,8 +41,8 @@ use crate::{
     handle::WorkerHandle,
     ports::master::Registration,
     supervision::{
-        ChildSpec, Restarts, Seat, Slot, StartError, StopReport, SupervisorActor, SupervisorHandle,
-        SupervisorOptions, slot,
+        Backoff, Budget, ChildSpec, RestartPolicy, Restarts, Seat, Slot, StartError, StopReport,
+        SupervisorActor, SupervisorHandle, SupervisorOptions, slot,
     },
 };
 
@@ -217,10 +217,22 @@ impl Tree {
 }
 
 fn options(built: &Built, runtime: &'static Runtime) -> SupervisorOptions {
+    let limits = built.config.process.restarts;
     SupervisorOptions {
         restarts: match built.config.process.when_subsystem_fails {
             WhenSubsystemFails::Restart => Restarts::Automatic,
             WhenSubsystemFails::EndProcess => Restarts::Never,
+        },
+        policy: RestartPolicy {
+            backoff: Backoff {
+                first: limits.backoff,
+                cap: limits.backoff_max,
+                ..Backoff::default()
+            },
+            ..RestartPolicy::with_budget(Budget {
+                intensity: limits.intensity,
+                window: limits.period,
+            })
         },
         arbiters: Arc::new(move || Arbiter::try_with_tokio_rt(move || Ok(runtime))),
         ..SupervisorOptions::default()
@@ -264,8 +276,9 @@ impl Wiring<'_> {
 
     fn journal(&self, seat: Seat<JournalActor>) -> ChildSpec {
         let open = Arc::clone(&self.built.open_journal);
+        let turn = WritersTurn::default();
         ChildSpec::new(seat, move |_| {
-            JournalActor::new(Arc::clone(&open)).map_err(StartError::new)
+            JournalActor::new(Arc::clone(&open), Arc::clone(&turn)).map_err(StartError::new)
         })
     }
 

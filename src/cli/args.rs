@@ -73,6 +73,9 @@ pub(super) enum Command {
     Run(Box<RunArgs>),
     /// Try the worker with a master of its own on this machine.
     Demo(Box<DemoArgs>),
+    /// List the points at which the variable FAILPOINTS can make this build fail.
+    #[cfg(feature = "failpoints")]
+    Failpoints,
 }
 
 /// What `demo` is told.

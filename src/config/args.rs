@@ -86,6 +86,22 @@ pub struct RunArgs {
     #[arg(long, value_name = SWITCH, env = "WORKER_NODE_SUPERVISE", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, help_heading = PROCESS)]
     pub supervise: String,
 
+    /// With --supervise: restarts of one subsystem within the period; a failure beyond them ends the process.
+    #[arg(long, value_name = "N", env = "WORKER_NODE_RESTART_INTENSITY", default_value = "5", help_heading = PROCESS)]
+    pub restart_intensity: String,
+
+    /// With --supervise: the period in which restarts are counted.
+    #[arg(long, value_name = "TIME", env = "WORKER_NODE_RESTART_PERIOD", default_value = "30s", help_heading = PROCESS)]
+    pub restart_period: String,
+
+    /// With --supervise: how long the second restart in a row waits; the first comes at once, each later one after twice the time.
+    #[arg(long, value_name = "TIME", env = "WORKER_NODE_RESTART_BACKOFF", default_value = "100ms", help_heading = PROCESS)]
+    pub restart_backoff: String,
+
+    /// With --supervise: no restart waits longer than this.
+    #[arg(long, value_name = "TIME", env = "WORKER_NODE_RESTART_BACKOFF_MAX", default_value = "10s", help_heading = PROCESS)]
+    pub restart_backoff_max: String,
+
     /// End at once when the engine or the master is away at the start.
     #[arg(long, value_name = SWITCH, env = "WORKER_NODE_FAIL_FAST", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, help_heading = PROCESS)]
     pub fail_fast: String,

@@ -59,7 +59,8 @@ fn the_defaults_are_those_of_the_existing_worker() {
 /// Every flag, none at its default.
 const EVERYTHING: &str = "--id=w --ip=10.0.0.7:1 --master=[::1]:2 --port=[::1]:3 --pin-master --settle-time=2s --upload-inactivity=3s --upload-total=1m \
     --engine=tcp://e:1 --max-tasks=1 --limits=reserve --pull=never --network=none --stop-grace=0s --state-dir=/s \
-    --retention=90m --spool-cap=2m --supervise --fail-fast=true --on-stop=drain --log-format=json";
+    --retention=90m --spool-cap=2m --supervise --fail-fast=true --on-stop=drain --log-format=json \
+    --restart-intensity=2 --restart-period=1m --restart-backoff=1s --restart-backoff-max=2s";
 
 #[test]
 fn everything_can_be_set() {
@@ -114,6 +115,12 @@ fn everything_can_be_set() {
         config.process,
         ProcessConfig {
             when_subsystem_fails: WhenSubsystemFails::Restart,
+            restarts: RestartLimits {
+                intensity: 2,
+                period: Duration::from_secs(60),
+                backoff: Duration::from_secs(1),
+                backoff_max: Duration::from_secs(2),
+            },
             when_away: WhenAway::EndProcess,
             on_stop: OnStop::Drain,
             log_format: LogFormat::Json,
@@ -151,6 +158,10 @@ fn a_mistake_names_its_flag_its_value_and_the_way_out() {
         ("--spool-cap", "1MB", "such as 512MiB"),
         ("--state-dir", "", "give a folder"),
         ("--supervise", "maybe", "neither true nor false"),
+        ("--restart-intensity", "-1", "is no number from 0 to 1000"),
+        ("--restart-period", "0s", "out of range"),
+        ("--restart-backoff", "soon", "is no time"),
+        ("--restart-backoff-max", "10ms", "give 100ms to 1h"),
     ] {
         let sentence = complaint(&[&format!("{flag}={value}")]);
 

@@ -37,6 +37,7 @@ impl fmt::Display for Violation {
 const ARROWS: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("exit", &[]),
+    ("failpoint", &[]),
     ("proto", &[]),
     ("ports", &["domain"]),
     ("supervision", &["domain::restart", "domain::backoff"]),
@@ -52,7 +53,10 @@ const ARROWS: &[(&str, &[&str])] = &[
         "grpc::server",
         &["domain", "ports", "proto", "grpc", "handle"],
     ),
-    ("actors", &["domain", "ports", "supervision", "telemetry"]),
+    (
+        "actors",
+        &["domain", "ports", "supervision", "telemetry", "failpoint"],
+    ),
     (
         "handle",
         &["domain", "ports", "supervision", "telemetry", "actors"],
@@ -67,6 +71,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "config",
             "state_dir",
             "telemetry",
+            "failpoint",
         ],
     ),
     (
@@ -113,6 +118,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "telemetry",
             "cli",
             "app",
+            "failpoint",
         ],
     ),
 ];

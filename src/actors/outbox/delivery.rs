@@ -18,6 +18,7 @@ use crate::{
         record::{Change, Ending, Phase, TaskRecord, Verdict},
         text::{HeadAndTail, REPORT_LOG_LIMIT, repair_utf8},
     },
+    failpoint,
     ports::{
         journal::{Known, Refused},
         master::{MasterError, Report, Upload},
@@ -56,6 +57,7 @@ impl Delivery {
 
     /// From whatever is durable to 'delivered'.
     pub(super) async fn run(mut self) {
+        failpoint!("outbox.deliver");
         if self.is_delivered().await {
             let _ = self
                 .with
@@ -65,16 +67,21 @@ impl Delivery {
         }
         if self.record.phase < Phase::Sealed {
             self.upload().await;
+            failpoint!("outbox.uploaded");
             self.seal().await;
+            failpoint!("outbox.sealed");
         }
         // Both tell what is sealed: the report need not wait until the end of the log is on the disk.
         tokio::join!(self.close_log(), self.report());
+        failpoint!("outbox.reported");
         self.note_delivered().await;
+        failpoint!("outbox.delivered");
     }
 
     /// A result that was delivered before, once more: the master forgot, or lost our acknowledgement.
     pub(super) async fn again(self, not_before: Instant) {
         sleep_until(not_before).await;
+        failpoint!("outbox.again");
         self.report().await;
     }
 
@@ -175,6 +182,7 @@ impl Delivery {
     }
 
     async fn upload_once(&self) -> Result<Vec<String>, MasterError> {
+        failpoint!("outbox.upload");
         let _place = self
             .gates
             .uploads
@@ -219,6 +227,7 @@ impl Delivery {
                 Err(_) => sleep(self.with.patience.backoff.delay(0, fastrand::f64())).await,
             }
         };
+        failpoint!("outbox.seal");
         loop {
             let verdict = self.verdict(cancelled);
             let change = Change::Sealed {
@@ -331,6 +340,7 @@ impl Delivery {
     }
 
     async fn report_once(&self, report: &Report) -> Result<(), Next> {
+        failpoint!("outbox.report");
         let Ok(_place) = self.gates.reports.acquire().await else {
             return Err(Next::Soon);
         };
@@ -365,6 +375,7 @@ impl Delivery {
     }
 
     async fn park(&self, reason: &str) {
+        failpoint!("outbox.park");
         let task = self.record.spec.id.clone();
         operator::task_parked(&task, reason);
         self.keep(Change::Parked {

@@ -23,6 +23,7 @@ use crate::{
         record::{Change, Phase, TaskRecord},
         spec::Offer,
     },
+    failpoint,
     ports::{
         journal::{Known, Refused},
         worker::AssignAnswer,
@@ -57,6 +58,7 @@ impl Handler<AssignTask> for RegistryActor {
         AssignTask { offer, deadline }: AssignTask,
         ctx: &mut Self::Context,
     ) -> Self::Result {
+        failpoint!("registry.AssignTask", offer);
         operator::task_received(&offer.spec);
         match self
             .known_answer(&offer, ctx)
@@ -91,6 +93,7 @@ impl RegistryActor {
         let records = self.peers.records.clone();
         let find = async move { records.find(&task, Instant::now() + super::TELL).await };
         ctx.spawn(find.into_actor(self).map(|known, actor, ctx| {
+            failpoint!("registry.find_again");
             if let Ok(Some(Known::Record(record))) = known {
                 actor.deliver_again(record, ctx);
             }
@@ -148,6 +151,7 @@ impl RegistryActor {
         record.cancel_requested = cancelled;
         let records = self.peers.records.clone();
         let change = Change::Accept(Box::new(record.clone()));
+        failpoint!("registry.accept");
         let commit =
             async move { timeout_at(deadline, records.commit(vec![change], deadline)).await };
         Box::pin(commit.into_actor(self).then(move |committed, actor, ctx| {
@@ -167,6 +171,7 @@ impl RegistryActor {
         deadline: Instant,
         ctx: &mut Context<Self>,
     ) -> Answer {
+        failpoint!("registry.committed");
         let task = record.spec.id.clone();
         let answer = match committed {
             Ok(()) => {
@@ -207,6 +212,7 @@ impl RegistryActor {
     /// Later phases say as much, so a task that is quick saves the commit.
     fn record_answer(&self, task: TaskId, ctx: &mut Context<Self>) {
         ctx.run_later(RECORD_ANSWER, move |actor, ctx| {
+            failpoint!("registry.record_answer");
             let waits = |entry: &Entry| matches!(entry.word, "accepted" | "pulling" | "creating");
             if actor.tasks.get(&task).is_some_and(waits) {
                 let records = actor.peers.records.clone();
@@ -222,6 +228,7 @@ impl RegistryActor {
         let records = self.peers.records.clone();
         let change = Change::Withdraw(task.clone());
         ctx.spawn(async move { records.keep(vec![change]).await }.into_actor(self).map(move |kept, actor, _| {
+            failpoint!("registry.withdrawn");
             if let Err(refused) = kept {
                 warn!(task:%, refused:%; "an offer that came to nothing is not in the journal");
             }
@@ -239,21 +246,21 @@ impl RegistryActor {
     ) -> Answer {
         let records = self.peers.records.clone();
         let find = async move { records.find(&task, deadline).await };
-        Box::pin(
-            find.into_actor(self)
-                .map(move |known, actor, ctx| match known {
-                    Ok(Some(Known::Record(record))) if record.digest == digest => {
-                        actor.take_up(record, ctx);
-                        AssignAnswer::AlreadyAccepted
-                    }
-                    Ok(Some(Known::Retired(stone))) if stone.digest == digest => {
-                        AssignAnswer::AlreadyAccepted
-                    }
-                    Ok(Some(_)) => refused(OTHER_PAYLOAD),
-                    Ok(None) => refused("the worker's journal does not know the task any more"),
-                    Err(error) => refused(error.to_string()),
-                }),
-        )
+        Box::pin(find.into_actor(self).map(move |known, actor, ctx| {
+            failpoint!("registry.found_in_journal");
+            match known {
+                Ok(Some(Known::Record(record))) if record.digest == digest => {
+                    actor.take_up(record, ctx);
+                    AssignAnswer::AlreadyAccepted
+                }
+                Ok(Some(Known::Retired(stone))) if stone.digest == digest => {
+                    AssignAnswer::AlreadyAccepted
+                }
+                Ok(Some(_)) => refused(OTHER_PAYLOAD),
+                Ok(None) => refused("the worker's journal does not know the task any more"),
+                Err(error) => refused(error.to_string()),
+            }
+        }))
     }
 
     /// An unfinished one that nobody holds: its acceptance was made durable by a commit whose answer was lost.
@@ -275,6 +282,7 @@ impl RegistryActor {
         let outbox = self.peers.outbox.clone();
         let again = DeliverAgain { record, not_before };
         let ask = async move {
+            failpoint!("registry.deliver_again");
             if let Err(error) = outbox
                 .ask_idempotent(again, Instant::now() + super::TELL)
                 .await

@@ -17,6 +17,7 @@ use crate::{
         record::{Change, TaskRecord},
         task::StopReason,
     },
+    failpoint,
     ports::{
         journal::{Known, Refused},
         worker::CancelAnswer,
@@ -38,6 +39,7 @@ impl Handler<CancelTask> for RegistryActor {
     type Result = Answer;
 
     fn handle(&mut self, CancelTask(task): CancelTask, ctx: &mut Self::Context) -> Self::Result {
+        failpoint!("registry.CancelTask", task);
         operator::task_cancelling(&task);
         if let Some(entry) = self.tasks.get_mut(&task) {
             // From here on an outcome that is being sealed is 'cancelled', whatever the disk does.
@@ -61,6 +63,7 @@ impl RegistryActor {
         let records = self.peers.records.clone();
         let deadline = Instant::now() + PATIENCE;
         let commit = async move {
+            failpoint!("registry.record_cancel");
             match records
                 .commit(vec![Change::CancelRequested(task.clone())], deadline)
                 .await
@@ -85,6 +88,7 @@ impl RegistryActor {
     fn answer_finished(&self, task: TaskId) -> Answer {
         let records = self.peers.records.clone();
         let find = async move {
+            failpoint!("registry.answer_finished");
             match records.find(&task, Instant::now() + PATIENCE).await {
                 Ok(Some(known)) => answer_for(&known).unwrap_or(CancelAnswer::NotFound),
                 Ok(None) => CancelAnswer::NotFound,
@@ -104,6 +108,7 @@ impl RegistryActor {
         };
         let task = task.clone();
         let tell = async move {
+            failpoint!("registry.stop_task");
             slot.ask_idempotent(StopTask(reason), Instant::now() + TELL)
                 .await
         };

@@ -12,6 +12,7 @@ use super::{RegistryActor, entry::TaskNews};
 use crate::{
     actors::task::{Beginning, TaskActor},
     domain::{id::TaskId, record::TaskRecord},
+    failpoint,
     supervision::{ChildSpec, Slot, slot},
 };
 
@@ -49,6 +50,7 @@ impl RegistryActor {
         });
         let mut supervisor = self.peers.supervisor.clone();
         let start = async move {
+            failpoint!("registry.start_task");
             let handle = supervisor
                 .wait_for(Option::is_some)
                 .await

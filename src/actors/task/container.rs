@@ -25,6 +25,7 @@ use crate::{
         record::{Change, Phase, TaskRecord},
         task::{Event, Found, State},
     },
+    failpoint,
     ports::{
         engine::{
             ContainerFacts, ContainerPlan, ContainerState, EngineError, ExitFacts, Force, Image,
@@ -66,6 +67,7 @@ impl TaskActor {
         let starts = Arc::clone(&self.env.starts);
         let turn = async move { starts.acquire_owned().await.ok() };
         let handle = ctx.spawn(turn.into_actor(self).map(|permit, actor, ctx| {
+            failpoint!("task.create");
             actor.waiting = None;
             actor.create_now(permit, ctx);
         }));
@@ -92,6 +94,7 @@ impl TaskActor {
                 env.records.keep(vec![starting]),
                 env.create_container(&record, image)
             );
+            failpoint!("task.created");
             if let Err(refused) = recorded {
                 warn!(task:% = record.spec.id, refused:%; "the journal has gone past the start of a task");
             }
@@ -106,6 +109,7 @@ impl TaskActor {
     /// As `run`, and gives the turn back unless a start follows.
     fn run_step(&mut self, work: impl Future<Output = Event> + 'static, ctx: &mut Context<Self>) {
         ctx.spawn(work.into_actor(self).map(|event, actor, ctx| {
+            failpoint!("task.run_step", event);
             actor.advance(event, ctx);
             if !matches!(actor.state, Some(State::Starting { .. })) {
                 actor.permit = None;
@@ -116,14 +120,21 @@ impl TaskActor {
     pub(super) fn start(&mut self, container: ContainerId, ctx: &mut Context<Self>) {
         self.record.container = Some(container.clone());
         let (env, record) = (Arc::clone(&self.env), self.record.clone());
-        let work = async move { env.start_container(&record, &container).await };
+        let work = async move {
+            failpoint!("task.start");
+            env.start_container(&record, &container).await
+        };
         self.run_step(work, ctx);
     }
 
     pub(super) fn prove_start(&mut self, container: ContainerId, ctx: &mut Context<Self>) {
         self.record.container = Some(container.clone());
         let env = Arc::clone(&self.env);
-        self.run_step(async move { env.prove_start(&container).await }, ctx);
+        let work = async move {
+            failpoint!("task.prove_start");
+            env.prove_start(&container).await
+        };
+        self.run_step(work, ctx);
     }
 
     /// The container was never started and nobody can be sure that it never will be: it is removed, and the next attempt has
@@ -132,11 +143,10 @@ impl TaskActor {
         self.record.attempt += 1;
         let env = Arc::clone(&self.env);
         let remove = async move { env.remove(&container, Force::No).await };
-        ctx.spawn(
-            remove
-                .into_actor(self)
-                .map(|(), actor, ctx| actor.pull(ctx)),
-        );
+        ctx.spawn(remove.into_actor(self).map(|(), actor, ctx| {
+            failpoint!("task.create_anew");
+            actor.pull(ctx)
+        }));
     }
 
     /// Reads its output (unless somebody does), and waits for its end.
@@ -152,12 +162,17 @@ impl TaskActor {
         );
         let read = {
             let (env, container) = (Arc::clone(&env), container.clone());
-            async move { env.read_on(&record, &container, spool.as_deref()).await }
+            async move {
+                failpoint!("task.read_on");
+                env.read_on(&record, &container, spool.as_deref()).await
+            }
         };
         ctx.spawn(read.into_actor(self));
         let peak = Arc::clone(&self.peak_memory);
         let wait = async move {
+            failpoint!("task.wait");
             let event = env.wait_for_end(&container).await;
+            failpoint!("task.exited");
             with_peak(event, peak.load(Ordering::Relaxed))
         };
         self.run(wait, ctx);
@@ -167,6 +182,7 @@ impl TaskActor {
         let (records, task) = (self.env.records.clone(), self.id().clone());
         let record = async move {
             sleep(RECORD_RUNNING).await;
+            failpoint!("task.record_running");
             // Refused: it has ended meanwhile.
             let _ = records
                 .keep(vec![Change::Running { task, container }])
@@ -180,6 +196,7 @@ impl TaskActor {
         let sample = async move {
             sleep(MEMORY / 5).await;
             while let Ok(seen) = env.engine.peak_memory(&container).await {
+                failpoint!("task.sample_memory");
                 peak.fetch_max(seen.unwrap_or(0), Ordering::Relaxed);
                 sleep(MEMORY).await;
             }
@@ -191,14 +208,17 @@ impl TaskActor {
     pub(super) fn terminate(&mut self, container: ContainerId, ctx: &mut Context<Self>) {
         self.signal(container, Signal::Term, ctx);
         ctx.run_later(self.env.rules.stop_grace, |actor, ctx| {
+            failpoint!("task.grace_elapsed");
             actor.advance(Event::GraceElapsed, ctx)
         });
     }
 
     /// KILL, and again until it is seen to have ended.
     pub(super) fn kill(&mut self, container: ContainerId, ctx: &mut Context<Self>) {
+        failpoint!("task.kill");
         self.signal(container, Signal::Kill, ctx);
         ctx.run_later(self.env.rules.stop_grace, |actor, ctx| {
+            failpoint!("task.grace_elapsed_again");
             actor.advance(Event::GraceElapsed, ctx)
         });
     }
@@ -206,7 +226,12 @@ impl TaskActor {
     fn signal(&self, container: ContainerId, signal: Signal, ctx: &mut Context<Self>) {
         debug!(task:% = self.id(), container:%, signal:?; "a signal is sent to the container");
         let env = Arc::clone(&self.env);
-        ctx.spawn(async move { env.signal(&container, signal).await }.into_actor(self));
+        let send = async move {
+            failpoint!("task.signal");
+            env.signal(&container, signal).await;
+            failpoint!("task.signalled");
+        };
+        ctx.spawn(send.into_actor(self));
     }
 }
 
@@ -329,7 +354,9 @@ impl TaskEnv {
             debug!(task:% = record.spec.id, error:%; "could not attach before the start");
             return Event::StartFailed(format!("its output could not be attached to: {error}"));
         }
+        failpoint!("task.attached");
         let Err(error) = self.engine.start(container).await else {
+            failpoint!("task.container_started");
             return Event::Started;
         };
         match error {

@@ -23,6 +23,7 @@ use crate::{
         record::{Change, Ending, Outputs, Phase},
         task::Event,
     },
+    failpoint,
     ports::engine::{EngineError, Force},
     telemetry::operator,
 };
@@ -38,6 +39,7 @@ impl TaskActor {
         let (env, task) = (Arc::clone(&self.env), self.id().clone());
         let spool = self.spool.clone();
         let work = async move {
+            failpoint!("task.collect");
             let mut notes: Vec<String> = env
                 .drain_log(&task, container.clone())
                 .await
@@ -52,6 +54,7 @@ impl TaskActor {
                 notes.push(format!("the output files could not be read: {error}"));
                 Outputs::default()
             });
+            failpoint!("task.collected");
             Event::Collected(outputs, notes)
         };
         self.run(work, ctx);
@@ -63,6 +66,7 @@ impl TaskActor {
         self.record.ending = Some(ending.clone());
         self.record.phase = Phase::Ended;
         let work = async move {
+            failpoint!("task.record_end");
             let change = Change::Ended {
                 task: task.clone(),
                 ending: Box::new(ending),
@@ -70,6 +74,7 @@ impl TaskActor {
             if let Err(refused) = records.keep(vec![change]).await {
                 warn!(task:%, refused:%; "the end of a task was recorded before; that one stands");
             }
+            failpoint!("task.recorded");
             Event::Recorded
         };
         self.run(work, ctx);
@@ -82,6 +87,7 @@ impl TaskActor {
             Deliver(Box::new(self.record.clone())),
         );
         let work = async move {
+            failpoint!("task.deliver");
             while outbox
                 .ask_idempotent(deliver.clone(), Instant::now() + ASK)
                 .await
@@ -89,6 +95,7 @@ impl TaskActor {
             {
                 sleep(RETRY).await;
             }
+            failpoint!("task.handed_over");
         };
         actix::AsyncContext::spawn(ctx, work.into_actor(self));
     }
@@ -97,6 +104,7 @@ impl TaskActor {
         let (env, task) = (Arc::clone(&self.env), self.id().clone());
         let container = container.or_else(|| self.record.container.clone());
         let work = async move {
+            failpoint!("task.clean");
             if let Some(container) = container {
                 env.remove(&container, Force::Yes).await;
             }
@@ -108,6 +116,7 @@ impl TaskActor {
             if let Err(refused) = env.records.keep(vec![done]).await {
                 warn!(task:%, refused:%; "a task was done before");
             }
+            failpoint!("task.cleaned");
             Event::Cleaned
         };
         self.run(work, ctx);

@@ -15,6 +15,7 @@ use crate::{
         log_router::OpenSpool,
     },
     domain::{id::TaskId, task::Event},
+    failpoint,
     ports::{journal::Known, spool::Spool},
 };
 
@@ -31,12 +32,16 @@ impl TaskActor {
             self.spool.clone(),
             self.record.spec.image.clone(),
         );
-        let work = async move { env.get_image(&name, spool).await };
+        let work = async move {
+            failpoint!("task.pull");
+            env.get_image(&name, spool).await
+        };
         let handle = actix::AsyncContext::spawn(
             ctx,
             actix::ActorFutureExt::map(
                 actix::WrapFuture::into_actor(work, self),
                 |result: PullResult, actor, ctx| {
+                    failpoint!("task.pulled");
                     actor.waiting = None;
                     let event = match result {
                         Ok(image) => {
