@@ -33,6 +33,7 @@ use crate::{
         },
         spool::Spool,
     },
+    supervision::AskError,
 };
 
 /// Tries of a create that the engine failed at, before that counts as final.
@@ -43,6 +44,9 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// A start whose reply was not seen may still take place this long after the engine answers again.
 const LATE_START: Duration = Duration::from_secs(10);
+
+/// Between two KILLs, where the grace period is shorter: an engine that is slow to kill is not helped by a storm of them.
+const KILL_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long attaching may take.
 const ATTACH: Duration = Duration::from_secs(30);
@@ -217,7 +221,7 @@ impl TaskActor {
     pub(super) fn kill(&mut self, container: ContainerId, ctx: &mut Context<Self>) {
         failpoint!("task.kill");
         self.signal(container, Signal::Kill, ctx);
-        ctx.run_later(self.env.rules.stop_grace, |actor, ctx| {
+        ctx.run_later(self.env.rules.stop_grace.max(KILL_AGAIN), |actor, ctx| {
             failpoint!("task.grace_elapsed_again");
             actor.advance(Event::GraceElapsed, ctx)
         });
@@ -403,7 +407,11 @@ impl TaskEnv {
                     ride_out(&self.view, &error).await
                 }
                 Ok(Err(error)) => return Err(error),
-                Err(_) => sleep(RETRY).await,
+                Err(AskError::Poisoned) => {
+                    let why = "internal error: the log's readers failed twice over it";
+                    return Err(EngineError::Failed(why.into()));
+                }
+                Err(AskError::Unavailable | AskError::Deadline) => sleep(RETRY).await,
             }
         }
     }

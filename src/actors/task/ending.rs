@@ -25,6 +25,7 @@ use crate::{
     },
     failpoint,
     ports::engine::{EngineError, Force},
+    supervision::AskError,
     telemetry::operator,
 };
 
@@ -33,6 +34,9 @@ const ASK: Duration = Duration::from_secs(30);
 
 /// Between two asks of an actor that is being restarted.
 const RETRY: Duration = Duration::from_millis(200);
+
+/// Between two asks of an actor that does not survive the question.
+const POISON: Duration = Duration::from_secs(300);
 
 impl TaskActor {
     pub(super) fn collect(&mut self, container: Option<ContainerId>, ctx: &mut Context<Self>) {
@@ -88,12 +92,11 @@ impl TaskActor {
         );
         let work = async move {
             failpoint!("task.deliver");
-            while outbox
+            while let Err(error) = outbox
                 .ask_idempotent(deliver.clone(), Instant::now() + ASK)
                 .await
-                .is_err()
             {
-                sleep(RETRY).await;
+                sleep(patience_after(error)).await;
             }
             failpoint!("task.handed_over");
         };
@@ -123,6 +126,14 @@ impl TaskActor {
     }
 }
 
+/// An outbox that dies of a result twice is not asked so soon that this would spend its restart budget.
+fn patience_after(error: AskError) -> Duration {
+    match error {
+        AskError::Poisoned => POISON,
+        AskError::Unavailable | AskError::Deadline => RETRY,
+    }
+}
+
 impl TaskEnv {
     /// Waits for the last bytes of the log; a remark where some may be missing.
     async fn drain_log(&self, task: &TaskId, container: Option<ContainerId>) -> Option<String> {
@@ -137,10 +148,10 @@ impl TaskEnv {
                 .await
             {
                 Ok(ReadEnd::Whole | ReadEnd::NoReader) => return None,
-                Ok(ReadEnd::Broken) => {
+                Ok(ReadEnd::Broken) | Err(AskError::Poisoned) => {
                     return Some("the log may lack an unknown number of bytes at its end".into());
                 }
-                Err(_) => sleep(RETRY).await,
+                Err(AskError::Unavailable | AskError::Deadline) => sleep(RETRY).await,
             }
         }
     }

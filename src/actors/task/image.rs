@@ -17,6 +17,7 @@ use crate::{
     domain::{id::TaskId, task::Event},
     failpoint,
     ports::{journal::Known, spool::Spool},
+    supervision::AskError,
 };
 
 /// How long another actor may take to answer before it is asked anew.
@@ -68,14 +69,17 @@ impl TaskEnv {
                 .await
             {
                 Ok(ticket) => break ticket,
-                Err(_) => sleep(RETRY).await,
+                Err(AskError::Poisoned) => {
+                    return Err("internal error: pulls failed twice over its image".into());
+                }
+                Err(AskError::Unavailable | AskError::Deadline) => sleep(RETRY).await,
             }
         };
         wait_for_pull(ticket, spool).await
     }
 
-    /// The task's spool, however long its owner is away.
-    pub(super) async fn open_spool(&self, task: &TaskId) -> Arc<dyn Spool> {
+    /// The task's spool, however long its owner is away; `None` where its owner does not survive it.
+    pub(super) async fn open_spool(&self, task: &TaskId) -> Option<Arc<dyn Spool>> {
         let mut said = false;
         loop {
             match self
@@ -83,7 +87,11 @@ impl TaskEnv {
                 .ask_idempotent(OpenSpool(task.clone()), Instant::now() + ASK)
                 .await
             {
-                Ok(Ok(spool)) => return spool,
+                Ok(Ok(spool)) => return Some(spool),
+                Err(AskError::Poisoned) => {
+                    log::error!(task:%; "the task's log cannot be opened; it runs without");
+                    return None;
+                }
                 Ok(Err(error)) if !std::mem::replace(&mut said, true) => {
                     log::error!(task:%, error; "the task's log cannot be opened; it waits");
                 }
