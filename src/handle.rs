@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use log::warn;
-use tokio::time::Instant;
+use log::{error, warn};
+use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
 use crate::{
     actors::{
         journal::{CommitError, Records},
         log_router::{LogRouterActor, OpenLog, OpenSpool},
-        registry::{AssignTask, CancelTask, GetStanding, RegistryActor},
+        registry::{AssignTask, CancelTask, FailOffer, GetStanding, RegistryActor, TaskNews},
         session::{MasterIsAt, SessionActor},
     },
     domain::{id::TaskId, record::Change, spec::Offer},
@@ -20,7 +20,7 @@ use crate::{
         spool::LogCursor,
         worker::{AssignAnswer, CancelAnswer, LogsError, MoveError, Worker},
     },
-    supervision::Slot,
+    supervision::{AskError, Slot},
 };
 
 /// A master's AssignTask blocks everybody's submissions: it has an answer within a second.
@@ -48,6 +48,7 @@ pub struct WorkerHandle {
     logs: Slot<LogRouterActor>,
     session: Slot<SessionActor>,
     records: Records,
+    news: UnboundedSender<TaskNews>,
 }
 
 impl WorkerHandle {
@@ -58,13 +59,45 @@ impl WorkerHandle {
         logs: Slot<LogRouterActor>,
         session: Slot<SessionActor>,
         records: Records,
+        news: UnboundedSender<TaskNews>,
     ) -> Self {
         Self {
             registry,
             logs,
             session,
             records,
+            news,
         }
+    }
+}
+
+impl WorkerHandle {
+    /// An offer that no registry survives would be offered again for ever: it is accepted, and has failed.
+    async fn fail_offer(&self, offer: Offer, deadline: Instant) -> AssignAnswer {
+        let task = offer.spec.id.clone();
+        error!(task:%; "the registry failed twice over an offer; the task fails");
+        let fail = FailOffer {
+            offer,
+            reason: "the worker failed twice over its offer".into(),
+            deadline: deadline - MARGIN,
+        };
+        match self.registry.ask_idempotent(fail, deadline).await {
+            Ok(answer) => answer,
+            Err(error) => self.refuse_offer(task, error),
+        }
+    }
+
+    fn refuse_offer(&self, task: TaskId, error: AskError) -> AssignAnswer {
+        warn!(task:%, error:%; "an offer could not be judged; it is refused for now");
+        self.tell(TaskNews::OfferLost(task));
+        AssignAnswer::Refused(
+            "the worker is busy or restarting a part of itself; offer again".into(),
+        )
+    }
+
+    fn tell(&self, news: TaskNews) {
+        // The receiver lives as long as the process.
+        let _ = self.news.send(news);
     }
 }
 
@@ -73,17 +106,16 @@ impl Worker for WorkerHandle {
     async fn assign(&self, offer: Offer) -> AssignAnswer {
         let deadline = Instant::now() + ASSIGN;
         let task = offer.spec.id.clone();
+        let poison = offer.clone();
         let assign = AssignTask {
             offer,
             deadline: deadline - MARGIN,
         };
         match self.registry.ask_idempotent(assign, deadline).await {
             Ok(answer) => answer,
-            Err(error) => {
-                warn!(task:%, error:%; "an offer could not be judged; it is refused for now");
-                AssignAnswer::Refused(
-                    "the worker is busy or restarting a part of itself; offer again".into(),
-                )
+            Err(AskError::Poisoned) => self.fail_offer(poison, deadline).await,
+            Err(error @ (AskError::Unavailable | AskError::Deadline)) => {
+                self.refuse_offer(task, error)
             }
         }
     }
@@ -98,8 +130,10 @@ impl Worker for WorkerHandle {
             // Kept for the registry's next incarnation, which carries it out.
             Err(error) => {
                 warn!(task:%, error:%; "the registry does not answer; the cancel is kept for it");
-                let keep = vec![Change::CancelRequested(task)];
-                match self.records.commit(keep, Instant::now() + KEEP).await {
+                let keep = vec![Change::CancelRequested(task.clone())];
+                let kept = self.records.commit(keep, Instant::now() + KEEP).await;
+                self.tell(TaskNews::CancelKept(task));
+                match kept {
                     Ok(()) | Err(CommitError::Journal(_) | CommitError::Unavailable) => {
                         CancelAnswer::Accepted
                     }

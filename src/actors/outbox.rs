@@ -2,8 +2,13 @@
 //! the journal; a new incarnation takes all of it up again. One result per task is in flight at a time.
 
 mod delivery;
+mod reporting;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use actix::{
     Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle, WrapFuture,
@@ -13,7 +18,7 @@ use tokio::{
     time::Instant,
 };
 
-use self::delivery::Delivery;
+use self::delivery::{Delivery, Told, again};
 use super::{
     journal::Records,
     log_router::LogRouterActor,
@@ -24,7 +29,8 @@ use crate::{
     domain::{
         backoff::Backoff,
         id::{TaskId, WorkerId},
-        record::{Phase, TaskRecord},
+        record::{Change, Phase, TaskRecord},
+        settle::SettleTime,
     },
     failpoint,
     ports::{clock::Clock, master::Master, outputs::OutputStore},
@@ -42,12 +48,13 @@ const REPORTS: usize = 16;
 #[rtype(result = "()")]
 pub struct Deliver(pub Box<TaskRecord>);
 
-/// The master offered a task again whose result it has had: send it once more, not before the given time.
+/// The master offered a task again whose result may have left: send it once more, not before the given time. The journal
+/// knows of it (`Change::Redeliver`), so that it survives whoever forgets it. Idempotent.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct DeliverAgain {
-    /// What is known of it.
-    pub record: Box<TaskRecord>,
+    /// Whose.
+    pub task: TaskId,
     /// The settle time after the acknowledgement of the new offer.
     pub not_before: Instant,
 }
@@ -71,6 +78,8 @@ pub struct Correspondents {
     pub news: UnboundedSender<TaskNews>,
     /// The files to upload.
     pub outputs: Arc<dyn OutputStore>,
+    /// How long a repeat waits after the acknowledgement of its offer.
+    pub settle: Arc<Mutex<SettleTime>>,
     /// For records.
     pub clock: Arc<dyn Clock>,
     /// How long to wait for what.
@@ -129,7 +138,8 @@ pub struct OutboxActor {
     correspondents: Correspondents,
     gates: Arc<Gates>,
     under_way: HashMap<TaskId, SpawnHandle>,
-    again: HashMap<TaskId, (Box<TaskRecord>, Instant)>,
+    /// Results that are to be sent once more, and not before when.
+    again: HashMap<TaskId, Instant>,
 }
 
 impl OutboxActor {
@@ -165,32 +175,52 @@ impl OutboxActor {
     fn spawn(
         &mut self,
         task: TaskId,
-        work: impl Future<Output = ()> + 'static,
+        work: impl Future<Output = Told> + 'static,
         ctx: &mut Context<Self>,
     ) {
         let name = task.clone();
-        let handle = ctx.spawn(work.into_actor(self).map(move |(), actor, ctx| {
+        let handle = ctx.spawn(work.into_actor(self).map(move |told, actor, ctx| {
             failpoint!("outbox.finished");
             actor.under_way.remove(&name);
-            actor.deliver_next(&name, ctx);
+            actor.finished(name, told, ctx);
         }));
         self.under_way.insert(task, handle);
     }
 
-    /// A repeat that was asked for while the first delivery was under way.
-    fn deliver_next(&mut self, task: &TaskId, ctx: &mut Context<Self>) {
-        let waiting = self.again.remove(task);
-        if let Some((record, not_before)) = waiting {
-            let delivery = Delivery::new(
-                self.correspondents.clone(),
-                Arc::clone(&self.gates),
-                *record,
-            );
-            self.spawn(
-                task.clone(),
-                async move { delivery.again(not_before).await },
-                ctx,
-            );
+    /// A repeat may have been asked for while the delivery was under way; one that left late enough serves for both.
+    fn finished(&mut self, task: TaskId, told: Told, ctx: &mut Context<Self>) {
+        let Some(&not_before) = self.again.get(&task) else {
+            return;
+        };
+        match told {
+            Told::At(left) if left >= not_before => self.told_again(task, ctx),
+            Told::Nothing => self.told_again(task, ctx),
+            Told::At(_) | Told::Earlier => self.deliver_again(task, not_before, ctx),
+            Told::NotYet => {}
+        }
+    }
+
+    fn deliver_again(&mut self, task: TaskId, not_before: Instant, ctx: &mut Context<Self>) {
+        let (with, gates) = (self.correspondents.clone(), Arc::clone(&self.gates));
+        let work = again(with, gates, task.clone(), not_before);
+        self.spawn(task, work, ctx);
+    }
+
+    fn told_again(&mut self, task: TaskId, ctx: &mut Context<Self>) {
+        self.again.remove(&task);
+        let records = self.correspondents.records.clone();
+        let note = async move {
+            failpoint!("outbox.told_again");
+            // It is refused by nobody: there is nothing that it could undo.
+            let _ = records.keep(vec![Change::Redelivered(task)]).await;
+        };
+        ctx.spawn(note.into_actor(self));
+    }
+
+    fn wanted_again(&mut self, task: TaskId, not_before: Instant, ctx: &mut Context<Self>) {
+        self.again.insert(task.clone(), not_before);
+        if !self.under_way.contains_key(&task) {
+            self.deliver_again(task, not_before, ctx);
         }
     }
 
@@ -207,8 +237,17 @@ impl OutboxActor {
                             actor.deliver(Box::new(record), ctx);
                         }
                     }
+                    let not_before = Instant::now() + actor.settle_time();
+                    for task in snapshot.redeliveries {
+                        actor.wanted_again(task, not_before, ctx);
+                    }
                 }),
         );
+    }
+
+    fn settle_time(&self) -> Duration {
+        let settle = self.correspondents.settle.lock();
+        settle.unwrap_or_else(PoisonError::into_inner).now()
     }
 
     /// A master that has just registered us may take what it refused before.
@@ -251,16 +290,8 @@ impl Handler<Deliver> for OutboxActor {
 impl Handler<DeliverAgain> for OutboxActor {
     type Result = ();
 
-    fn handle(
-        &mut self,
-        DeliverAgain { record, not_before }: DeliverAgain,
-        ctx: &mut Self::Context,
-    ) {
-        failpoint!("outbox.DeliverAgain", record);
-        let task = record.spec.id.clone();
-        self.again.insert(task.clone(), (record, not_before));
-        if !self.under_way.contains_key(&task) {
-            self.deliver_next(&task, ctx);
-        }
+    fn handle(&mut self, DeliverAgain { task, not_before }: DeliverAgain, ctx: &mut Self::Context) {
+        failpoint!("outbox.DeliverAgain", task);
+        self.wanted_again(task, not_before, ctx);
     }
 }

@@ -6,47 +6,40 @@ mod admit;
 mod cancel;
 mod entry;
 mod launch;
+mod loading;
+mod news;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
-use actix::{
-    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult, StreamHandler,
-    WrapFuture,
-};
-use log::warn;
+use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult};
 use tokio::{sync::watch, time::Instant};
 
 use self::entry::{Entry, Standing};
-pub use self::{admit::AssignTask, cancel::CancelTask, entry::TaskNews, launch::TaskDirectory};
+pub use self::{
+    admit::{AssignTask, FailOffer},
+    cancel::CancelTask,
+    entry::TaskNews,
+    launch::TaskDirectory,
+};
 use super::{
-    engine_watch::EngineView,
-    journal::Records,
-    news::NewsDesk,
-    outbox::OutboxActor,
-    task::{ResultDelivered, TaskEnv},
+    engine_watch::EngineView, journal::Records, news::NewsDesk, outbox::OutboxActor, task::TaskEnv,
 };
 use crate::{
     domain::{
         admission::Ledger,
         id::{TaskId, WorkerId},
-        outcome::{Failure, Outcome},
-        record::{Change, Ending, Outputs, Phase, Snapshot},
         settle::SettleTime,
         spec::MachineTotals,
         task::StopReason,
     },
     failpoint,
-    ports::{clock::Clock, journal::Known, master::RunningTask},
+    ports::{clock::Clock, master::RunningTask},
     supervision::{Slot, SupervisorHandle},
-    telemetry::operator,
 };
-
-/// A master repeats an offer whose answer it did not get every 5 s.
-const REPEATED_OFFER: Duration = Duration::from_secs(15);
 
 /// How long a task's actor may take to hear something.
 const TELL: Duration = Duration::from_secs(30);
@@ -118,6 +111,8 @@ pub struct RegistryPeers {
     pub clock: Arc<dyn Clock>,
     /// Why new tasks are refused although there is room (the disk is full, ...), if they are.
     pub pressure: watch::Receiver<Option<String>>,
+    /// Why new tasks are refused for good, if they are.
+    pub draining: Draining,
 }
 
 /// What heartbeats tell of the tasks: kept beside the actor.
@@ -133,21 +128,24 @@ pub struct RegistryActor {
     tasks: HashMap<TaskId, Entry>,
     /// Cancels of ids that were not known when they came.
     early_cancels: HashSet<TaskId>,
-    readiness: Readiness,
+    /// Offers whose masters were told 'refused' before it was known what had become of them.
+    lost_offers: HashSet<TaskId>,
+    readiness: watch::Sender<Readiness>,
 }
 
-/// Whether offers can be judged.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How much is known of the tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Readiness {
     /// The journal has not been read yet.
     Loading,
     /// The engine's containers have not been compared with the journal yet.
     Reconciling,
-    /// Yes.
+    /// All there is to know.
     Ready,
-    /// No more offers are taken, and why.
-    Draining(String),
 }
+
+/// Why no more offers are taken, once that is so: beside the registry, so that its next incarnation keeps to it.
+pub type Draining = Arc<OnceLock<String>>;
 
 impl RegistryActor {
     /// Registers the tasks of one worker. `desk` brings news of them, `board` shows them to the heartbeat.
@@ -167,99 +165,20 @@ impl RegistryActor {
             ledger,
             tasks: HashMap::new(),
             early_cancels: HashSet::new(),
-            readiness: Readiness::Loading,
+            lost_offers: HashSet::new(),
+            readiness: watch::Sender::new(Readiness::Loading),
         }
     }
 
-    fn load(&mut self, ctx: &mut Context<Self>) {
-        let records = self.peers.records.clone();
-        ctx.spawn(
-            async move { records.snapshot().await }
-                .into_actor(self)
-                .map(|snapshot, actor, ctx| {
-                    failpoint!("registry.load");
-                    actor.loaded(snapshot, ctx);
-                }),
-        );
-    }
-
-    fn loaded(&mut self, snapshot: Snapshot, ctx: &mut Context<Self>) {
-        self.early_cancels.extend(snapshot.early_cancels);
-        let known = snapshot.tasks.iter().map(|record| record.spec.id.clone());
-        let known: HashSet<_> = known
-            .chain(snapshot.tombstones.into_iter().map(|stone| stone.task))
-            .collect();
-        for record in snapshot
-            .tasks
-            .into_iter()
-            .filter(|record| record.phase != Phase::Done)
-        {
-            self.hold(Entry::of_record(&record));
-            if record.phase == Phase::Accepted
-                && !record.answered
-                && self.peers.directory.find(&record.spec.id).is_none()
-            {
-                // Nobody knows whether the master has our answer: if not, it offers the task again.
-                ctx.run_later(REPEATED_OFFER, move |actor, ctx| {
-                    failpoint!("registry.unrepeated_offer");
-                    actor.launch_again(&record, ctx)
-                });
-                continue;
-            }
-            self.launch_again(&record, ctx);
-            if record.cancel_requested && record.phase < Phase::Ended {
-                // A task that ran on while the registry was replaced has not heard of it.
-                self.stop(&record.spec.id, StopReason::Cancelled, ctx);
-            }
-        }
-        self.readiness = Readiness::Reconciling;
-        self.show();
-        self.reconcile(known, ctx);
-    }
-
-    /// Offers are judged once the engine's containers were compared with the journal: a container that the journal does not
-    /// know (it was lost) is adopted from its labels, so that a repeated offer starts no second copy.
-    fn reconcile(&mut self, known: HashSet<TaskId>, ctx: &mut Context<Self>) {
-        let mut listing = self.peers.engine.listing();
-        let records = self.peers.records.clone();
-        let adopt = async move {
-            let containers = match listing.wait_for(|listing| listing.number > 0).await {
-                Ok(listing) => Arc::clone(&listing.containers),
-                Err(_) => Arc::default(),
-            };
-            let labelled = containers
-                .iter()
-                .filter_map(|listed| listed.record.as_deref());
-            let unknown: Vec<_> = labelled
-                .filter(|record| !known.contains(&record.spec.id))
-                .cloned()
-                .collect();
-            for record in &unknown {
-                // A duplicate is two containers of one task: the journal keeps the first.
-                let _ = records
-                    .keep(vec![Change::Accept(Box::new(record.clone()))])
-                    .await;
-            }
-            unknown
-        };
-        ctx.spawn(adopt.into_actor(self).map(|adopted, actor, ctx| {
-            failpoint!("registry.reconcile");
-            for record in adopted {
-                warn!(task:% = record.spec.id; "a container that the journal does not know is adopted from its labels");
-                actor.hold(Entry::of_record(&record));
-                actor.launch_again(&record, ctx);
-            }
-            if actor.readiness == Readiness::Reconciling {
-                actor.readiness = Readiness::Ready;
-                operator::ready();
-            }
-            actor.show();
-        }));
+    fn readiness(&self) -> Readiness {
+        *self.readiness.borrow()
     }
 
     fn hold(&mut self, entry: Entry) {
         self.ledger.hold(&entry.wants);
-        self.tasks.insert(entry.task.clone(), entry);
+        if let Some(before) = self.tasks.insert(entry.task.clone(), entry) {
+            self.ledger.release(&before.wants);
+        }
     }
 
     fn release(&mut self, task: &TaskId) {
@@ -300,72 +219,6 @@ impl Actor for RegistryActor {
 }
 
 crate::answers_pings!(RegistryActor);
-
-impl StreamHandler<TaskNews> for RegistryActor {
-    fn handle(&mut self, news: TaskNews, ctx: &mut Self::Context) {
-        failpoint!("registry.TaskNews", news);
-        match news {
-            TaskNews::Moved(task, word) => self.moved(&task, word),
-            TaskNews::Uploading(task) => self.moved(&task, "uploading"),
-            TaskNews::Delivered(task) => self.delivered(&task, ctx),
-            TaskNews::Done(task) => self.release(&task),
-            TaskNews::GaveUp(task, reason) => self.gave_up(task, reason, ctx),
-        }
-    }
-}
-
-impl RegistryActor {
-    fn moved(&mut self, task: &TaskId, word: &'static str) {
-        if let Some(entry) = self.tasks.get_mut(task) {
-            entry.word = word;
-            self.show();
-        }
-    }
-
-    /// Tells the task, which cleans up after itself.
-    fn delivered(&mut self, task: &TaskId, ctx: &mut Context<Self>) {
-        let Some(slot) = self.tasks.get(task).and_then(|entry| entry.slot.clone()) else {
-            return;
-        };
-        let tell = async move {
-            failpoint!("registry.tell_delivered");
-            // A task that is being restarted reads the same in the journal.
-            let _ = slot
-                .ask_idempotent(ResultDelivered, Instant::now() + TELL)
-                .await;
-        };
-        ctx.spawn(tell.into_actor(self));
-    }
-
-    /// A task's actor failed too often: the task has failed, and that is delivered like any other end. A last actor delivers
-    /// it and cleans up.
-    fn gave_up(&mut self, task: TaskId, reason: String, ctx: &mut Context<Self>) {
-        let records = self.peers.records.clone();
-        let ending = Ending {
-            outcome: Outcome::Failed(Failure::Internal(reason)),
-            exit: None,
-            outputs: Outputs::default(),
-            notes: Vec::new(),
-        };
-        let change = Change::Ended {
-            task: task.clone(),
-            ending: Box::new(ending),
-        };
-        let read = async move {
-            failpoint!("registry.gave_up");
-            // Refused: it had ended before, and that end stands.
-            let _ = records.keep(vec![change]).await;
-            records.find(&task, Instant::now() + TELL).await
-        };
-        ctx.spawn(read.into_actor(self).map(|known, actor, ctx| match known {
-            Ok(Some(Known::Record(record))) => actor.launch_again(&record, ctx),
-            Ok(Some(Known::Retired(_)) | None) => {}
-            Err(error) => {
-                warn!(error:%; "a task that failed internally cannot be read from the journal")
-            }
-        }));
-    }
-}
 
 impl Handler<GetSealing> for RegistryActor {
     type Result = MessageResult<GetSealing>;
@@ -414,6 +267,6 @@ impl Handler<Drain> for RegistryActor {
 
     fn handle(&mut self, Drain(reason): Drain, _: &mut Self::Context) {
         failpoint!("registry.Drain");
-        self.readiness = Readiness::Draining(reason);
+        let _ = self.peers.draining.set(reason);
     }
 }

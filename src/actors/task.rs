@@ -272,7 +272,7 @@ impl TaskActor {
             look.into_actor(self)
                 .map(|(spool, record, found), actor, ctx| {
                     failpoint!("task.begin");
-                    actor.spool = Some(spool);
+                    actor.spool = spool;
                     actor.record = record;
                     actor.resume(found, ctx);
                 }),

@@ -28,8 +28,8 @@ use crate::{
         news::{NewsDesk, news},
         outbox::{Correspondents, OutboxActor, Patience},
         registry::{
-            AdmissionRules, Board, Drain, RegistryActor, RegistryPeers, StopAll, TaskDirectory,
-            TaskNews,
+            AdmissionRules, Board, Drain, Draining, RegistryActor, RegistryPeers, StopAll,
+            TaskDirectory, TaskNews,
         },
         servers::{Serve, ServersActor},
         session::{MasterView, Pin, SessionActor, SessionPeers},
@@ -113,6 +113,7 @@ struct Beside {
     settle: Arc<Mutex<SettleTime>>,
     directory: Arc<TaskDirectory>,
     pressure: Arc<watch::Sender<Option<String>>>,
+    draining: Draining,
     supervisor: watch::Sender<Option<SupervisorHandle>>,
     news: UnboundedSender<TaskNews>,
     desk: NewsDesk<TaskNews>,
@@ -131,6 +132,7 @@ impl Beside {
             ))),
             directory: Arc::default(),
             pressure: Arc::new(watch::Sender::new(None)),
+            draining: Draining::default(),
             supervisor: watch::Sender::new(None),
             news,
             desk,
@@ -254,6 +256,7 @@ impl Wiring<'_> {
             places.log_router.0.clone(),
             places.session.0.clone(),
             records.clone(),
+            self.beside.news.clone(),
         );
         let env = self.task_env(&places, &records);
         let peers = self.registry_peers(&places, &records, &env);
@@ -465,6 +468,7 @@ impl Wiring<'_> {
             settle: Arc::clone(&self.beside.settle),
             clock: Arc::clone(&self.built.clock),
             pressure: self.beside.pressure.subscribe(),
+            draining: Arc::clone(&self.beside.draining),
         }
     }
 
@@ -479,6 +483,7 @@ impl Wiring<'_> {
             registry: places.registry.0.clone(),
             news: self.beside.news.clone(),
             outputs: Arc::clone(&self.built.outputs),
+            settle: Arc::clone(&self.beside.settle),
             clock: Arc::clone(&self.built.clock),
             patience: Patience {
                 upload_inactivity: upload.inactivity,

@@ -171,6 +171,10 @@ pub enum Change {
     },
     /// The master has the result.
     Delivered(TaskId),
+    /// The master offered the task again when its result may have left: it is to be sent once more.
+    Redeliver(TaskId),
+    /// It was.
+    Redelivered(TaskId),
     /// Container, networks and output folder are gone.
     Done {
         /// Whose.
@@ -211,6 +215,8 @@ pub struct Snapshot {
     pub tombstones: Vec<Tombstone>,
     /// Cancels for ids that were not known when they came.
     pub early_cancels: Vec<TaskId>,
+    /// Tasks, retired ones among them, whose results are to be sent once more.
+    pub redeliveries: Vec<TaskId>,
     /// By name.
     pub settings: Vec<(String, String)>,
 }

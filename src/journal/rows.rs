@@ -53,6 +53,11 @@ pub(super) fn snapshot(connection: &Connection) -> rusqlite::Result<Snapshot> {
             "SELECT task FROM early_cancels ORDER BY seq",
             |row| task_id(row, "task"),
         )?,
+        redeliveries: all(
+            connection,
+            "SELECT task FROM redeliveries ORDER BY seq",
+            |row| task_id(row, "task"),
+        )?,
         settings: all(
             connection,
             "SELECT key, value FROM settings ORDER BY key",

@@ -11,7 +11,8 @@ pub(super) const KNOWN: i64 = STEPS.len() as i64;
 
 /// What leads from format n to n + 1. Times are nanoseconds since the Unix epoch. An amount that is NULL was no number:
 /// SQLite cannot store one, and a task that asks for it is accepted all the same, to fail with that reason.
-const STEPS: [&str; 1] = [r"
+const STEPS: [&str; 2] = [
+    r"
 CREATE TABLE tasks (
     seq              INTEGER PRIMARY KEY,
     id               TEXT    NOT NULL UNIQUE,
@@ -72,7 +73,15 @@ CREATE TABLE settings (
     key              TEXT    NOT NULL PRIMARY KEY,
     value            TEXT    NOT NULL
 ) STRICT, WITHOUT ROWID;
-"];
+",
+    r"
+-- Results that the master offered their tasks for again: to be sent once more. Of tasks and of tombstones.
+CREATE TABLE redeliveries (
+    seq              INTEGER PRIMARY KEY,
+    task             TEXT    NOT NULL UNIQUE
+) STRICT;
+",
+];
 
 /// Brings the file from format `found` to [`KNOWN`], a step per transaction.
 pub(super) fn migrate(connection: &mut Connection, found: i64) -> rusqlite::Result<()> {

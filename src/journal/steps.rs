@@ -71,6 +71,8 @@ pub(super) fn apply(connection: &Connection, change: &Change, now: i64) -> Resul
         Change::ReportFailed(task) => steps.report_failed(task),
         Change::Parked { task, reason } => steps.parked(task, reason.as_deref()),
         Change::Delivered(task) => steps.delivered(task),
+        Change::Redeliver(task) => steps.redeliver(task),
+        Change::Redelivered(task) => steps.redelivered(task),
         Change::Done { task, at } => steps.done(task, rows::nanos(*at)),
         Change::Retire(task) => steps.retire(task),
         Change::Set { key, value } => steps.set(key, value),
@@ -260,6 +262,21 @@ impl Steps<'_> {
         self.run(update, params![task.as_str(), phase])?;
         let unpark = "UPDATE outbox SET parked = NULL WHERE task = ?1";
         self.run(unpark, params![task.as_str()])?;
+        Ok(())
+    }
+
+    fn redeliver(&self, task: &TaskId) -> Result<(), Stop> {
+        if self.find(task)?.is_none() && !self.is_buried(task)? {
+            return Err(Refused::UnknownTask.into());
+        }
+        let remember = "INSERT INTO redeliveries (task) VALUES (?1) ON CONFLICT DO NOTHING";
+        self.run(remember, params![task.as_str()])?;
+        Ok(())
+    }
+
+    fn redelivered(&self, task: &TaskId) -> Result<(), Stop> {
+        let forget = "DELETE FROM redeliveries WHERE task = ?1";
+        self.run(forget, params![task.as_str()])?;
         Ok(())
     }
 

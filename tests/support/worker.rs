@@ -52,6 +52,7 @@ impl WorkerSetup {
 
     /// One more variable.
     pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.retain(|(known, _)| known != name);
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
@@ -137,6 +138,12 @@ impl WorkerProcess {
     pub(crate) async fn restart(&mut self) {
         self.process.wait_exit().await;
         self.process = Process::start(&self.setup.id, &mut self.setup.command(self.state.path()));
+    }
+
+    /// Starts it again on the same state, after its end, set up in another way.
+    pub(crate) async fn restart_with(&mut self, change: impl FnOnce(WorkerSetup) -> WorkerSetup) {
+        self.setup = change(self.setup.clone());
+        self.restart().await;
     }
 
     /// Output folders that are still there.

@@ -34,6 +34,8 @@ fn names(change: &Change) -> [&'static str; 2] {
         Change::Sealed { .. } => ["journal.Sealed.before", "journal.Sealed.after"],
         Change::ReportFailed(_) => ["journal.ReportFailed.before", "journal.ReportFailed.after"],
         Change::Parked { .. } => ["journal.Parked.before", "journal.Parked.after"],
+        Change::Redeliver(_) => ["journal.Redeliver.before", "journal.Redeliver.after"],
+        Change::Redelivered(_) => ["journal.Redelivered.before", "journal.Redelivered.after"],
         Change::Delivered(_) => ["journal.Delivered.before", "journal.Delivered.after"],
         Change::Done { .. } => ["journal.Done.before", "journal.Done.after"],
         Change::Retire(_) => ["journal.Retire.before", "journal.Retire.after"],

@@ -4,9 +4,9 @@
 use std::{fmt::Write as _, io, sync::Arc};
 
 use log::{info, warn};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Correspondents, Gates};
+use super::{Correspondents, Gates, reporting::Reporter};
 use crate::{
     actors::{
         log_router::{OpenLog, OpenSpool},
@@ -14,8 +14,9 @@ use crate::{
         task::next_lines,
     },
     domain::{
+        id::TaskId,
         outcome::{Outcome, Trailer},
-        record::{Change, Ending, Phase, TaskRecord, Verdict},
+        record::{Change, Ending, Phase, TaskRecord, Tombstone, Verdict},
         text::{HeadAndTail, REPORT_LOG_LIMIT, repair_utf8},
     },
     failpoint,
@@ -24,20 +25,71 @@ use crate::{
         master::{MasterError, Report, Upload},
         spool::LogEnd,
     },
+    supervision::AskError,
     telemetry::operator,
 };
 
 /// How long another actor may take to answer before it is asked anew.
 const ASK: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// What to do after a report that was not accepted.
-enum Next {
-    /// Again after the backoff: nothing has left, or the connection was lost.
-    Soon,
-    /// Again, once, after the long wait: it may have been accepted.
-    AfterDoubt,
-    /// The master says no.
-    Refused,
+/// What a delivery came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Told {
+    /// The master has it; the report that it took left at this time.
+    At(Instant),
+    /// The master had it before.
+    Earlier,
+    /// Its outcome is not fixed yet: whoever fixes it reports it.
+    NotYet,
+    /// Nothing is known of the task any more.
+    Nothing,
+}
+
+/// Sends a result once more, not before that time: the master offered the task again, and writes 'running' after our
+/// acknowledgement of that.
+pub(super) async fn again(
+    with: Correspondents,
+    gates: Arc<Gates>,
+    task: TaskId,
+    not_before: Instant,
+) -> Told {
+    sleep_until(not_before).await;
+    failpoint!("outbox.again");
+    match known(&with, &task).await {
+        Some(Known::Record(record)) if record.phase < Phase::Sealed => Told::NotYet,
+        Some(Known::Record(record)) => Told::At(Delivery::new(with, gates, *record).report().await),
+        Some(Known::Retired(stone)) => {
+            let report = report_of(&with, stone);
+            Told::At(Reporter::new(&with, &gates).deliver(&report).await)
+        }
+        None => Told::Nothing,
+    }
+}
+
+/// What is left to be told of a task whose log and files are gone.
+fn report_of(with: &Correspondents, stone: Tombstone) -> Report {
+    Report {
+        task: stone.task,
+        worker: with.worker.clone(),
+        result_id: stone.result_id,
+        status: stone.verdict.outcome.word(),
+        logs: format!(
+            "[worker-node] the log of this task is no longer kept\n{}",
+            stone.verdict.trailer
+        ),
+        output_files: Vec::new(),
+        timeout: with.patience.report,
+    }
+}
+
+/// What the journal knows of a task, however long it is away.
+async fn known(with: &Correspondents, task: &TaskId) -> Option<Known> {
+    loop {
+        match with.records.find(task, Instant::now() + ASK).await {
+            Ok(known) => return known,
+            Err(_) => sleep(with.patience.backoff.delay(0, fastrand::f64())).await,
+        }
+    }
 }
 
 pub(super) struct Delivery {
@@ -56,14 +108,14 @@ impl Delivery {
     }
 
     /// From whatever is durable to 'delivered'.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(mut self) -> Told {
         failpoint!("outbox.deliver");
         if self.is_delivered().await {
             let _ = self
                 .with
                 .news
                 .send(TaskNews::Delivered(self.record.spec.id.clone()));
-            return;
+            return Told::Earlier;
         }
         if self.record.phase < Phase::Sealed {
             self.upload().await;
@@ -72,30 +124,24 @@ impl Delivery {
             failpoint!("outbox.sealed");
         }
         // Both tell what is sealed: the report need not wait until the end of the log is on the disk.
-        tokio::join!(self.close_log(), self.report());
+        let ((), left) = tokio::join!(self.close_log(), self.report());
         failpoint!("outbox.reported");
         self.note_delivered().await;
         failpoint!("outbox.delivered");
+        Told::At(left)
     }
 
-    /// A result that was delivered before, once more: the master forgot, or lost our acknowledgement.
-    pub(super) async fn again(self, not_before: Instant) {
-        sleep_until(not_before).await;
-        failpoint!("outbox.again");
-        self.report().await;
+    async fn report(&self) -> Instant {
+        let report = self.compose().await;
+        Reporter::new(&self.with, &self.gates)
+            .deliver(&report)
+            .await
     }
 
     /// Takes up what is durable. After a start a task and the outbox itself both ask for its delivery, and either may have
     /// read the record before the delivery that the other asked for came to its end: then there is nothing left to tell.
     async fn is_delivered(&mut self) -> bool {
-        let task = self.record.spec.id.clone();
-        let known = loop {
-            match self.with.records.find(&task, Instant::now() + ASK).await {
-                Ok(known) => break known,
-                Err(_) => sleep(self.with.patience.backoff.delay(0, fastrand::f64())).await,
-            }
-        };
-        match known {
+        match known(&self.with, &self.record.spec.id).await {
             Some(Known::Retired(_)) => true,
             Some(Known::Record(record)) if record.phase >= Phase::Ended => {
                 self.record = *record;
@@ -224,7 +270,11 @@ impl Delivery {
             {
                 Ok(Sealing::NotBefore(instant)) => sleep_until(instant).await,
                 Ok(Sealing::Now { cancelled }) => break cancelled,
-                Err(_) => sleep(self.with.patience.backoff.delay(0, fastrand::f64())).await,
+                // The journal has the last word on cancels.
+                Err(AskError::Poisoned) => break self.record.cancel_requested,
+                Err(AskError::Unavailable | AskError::Deadline) => {
+                    sleep(self.with.patience.backoff.delay(0, fastrand::f64())).await
+                }
             }
         };
         failpoint!("outbox.seal");
@@ -308,86 +358,6 @@ impl Delivery {
             }
             Err(error) => warn!(task:% = self.record.spec.id, error:%; "a log could not be ended"),
         }
-    }
-
-    /// Until the master has it. Parked reports are tried again now and then, for as long as this process and its record live.
-    async fn report(&self) {
-        let report = self.compose().await;
-        let (mut tries, mut refusals, mut doubts) = (0, 0, 0);
-        loop {
-            let next = match self.report_once(&report).await {
-                Ok(()) => return,
-                Err(next) => next,
-            };
-            match next {
-                Next::Soon => sleep(self.with.patience.backoff.delay(tries, fastrand::f64())).await,
-                Next::AfterDoubt if doubts == 0 => {
-                    doubts += 1;
-                    sleep(self.with.patience.doubt).await;
-                }
-                Next::AfterDoubt => {
-                    self.park("in doubt: the master did not answer in time")
-                        .await
-                }
-                Next::Refused if refusals < self.with.patience.refusals => {
-                    sleep(self.with.patience.backoff.delay(refusals, fastrand::f64())).await;
-                    refusals += 1;
-                }
-                Next::Refused => self.park("refused by the master").await,
-            }
-            tries += 1;
-        }
-    }
-
-    async fn report_once(&self, report: &Report) -> Result<(), Next> {
-        failpoint!("outbox.report");
-        let Ok(_place) = self.gates.reports.acquire().await else {
-            return Err(Next::Soon);
-        };
-        let address = self.with.master_view.address();
-        let error = match self.with.master.report(&address, report.clone()).await {
-            Ok(()) => {
-                operator::task_reported(&report.task);
-                return Ok(());
-            }
-            Err(error) => error,
-        };
-        let in_doubt = matches!(error, MasterError::Lost(_) | MasterError::Deadline(_));
-        warn!(task:% = report.task, result_id = report.result_id.0, in_doubt, error:%; "a result was not taken");
-        match error {
-            MasterError::Unreachable(_) => Err(Next::Soon),
-            MasterError::Lost(_) => {
-                self.keep(Change::ReportFailed(report.task.clone())).await;
-                Err(Next::Soon)
-            }
-            MasterError::Deadline(_) => {
-                self.keep(Change::ReportFailed(report.task.clone())).await;
-                Err(Next::AfterDoubt)
-            }
-            MasterError::Refused(_)
-            | MasterError::NotRegistered(_)
-            | MasterError::Unacceptable(_)
-            | MasterError::Source(_) => {
-                self.keep(Change::ReportFailed(report.task.clone())).await;
-                Err(Next::Refused)
-            }
-        }
-    }
-
-    async fn park(&self, reason: &str) {
-        failpoint!("outbox.park");
-        let task = self.record.spec.id.clone();
-        operator::task_parked(&task, reason);
-        self.keep(Change::Parked {
-            task,
-            reason: Some(reason.into()),
-        })
-        .await;
-        let _ = timeout(
-            self.with.patience.parked,
-            self.gates.retry_parked.notified(),
-        )
-        .await;
     }
 
     async fn note_delivered(&self) {

@@ -5,13 +5,14 @@ use std::time::Duration;
 use actix::{
     ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseActFuture, WrapFuture,
 };
-use log::warn;
+use log::{debug, info, warn};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::{
     Readiness, RegistryActor,
     entry::{Entry, Standing},
+    news::internal_error,
 };
 use crate::{
     actors::{
@@ -44,6 +45,18 @@ pub struct AssignTask {
     pub deadline: Instant,
 }
 
+/// An offer that killed the registry twice: accepted, and failed at once with that reason. Idempotent as [`AssignTask`] is.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "AssignAnswer")]
+pub struct FailOffer {
+    /// What.
+    pub offer: Offer,
+    /// Why it fails.
+    pub reason: String,
+    /// When the answer must be there.
+    pub deadline: Instant,
+}
+
 type Answer = ResponseActFuture<RegistryActor, AssignAnswer>;
 
 fn refused(why: impl Into<String>) -> AssignAnswer {
@@ -53,61 +66,115 @@ fn refused(why: impl Into<String>) -> AssignAnswer {
 impl Handler<AssignTask> for RegistryActor {
     type Result = Answer;
 
-    fn handle(
-        &mut self,
-        AssignTask { offer, deadline }: AssignTask,
-        ctx: &mut Self::Context,
-    ) -> Self::Result {
-        failpoint!("registry.AssignTask", offer);
-        operator::task_received(&offer.spec);
-        match self
-            .known_answer(&offer, ctx)
-            .or_else(|| self.refusal(&offer))
-        {
-            Some(answer) => Box::pin(async { answer }.into_actor(self)),
-            None => self.accept(offer, deadline),
+    fn handle(&mut self, assign: AssignTask, ctx: &mut Self::Context) -> Self::Result {
+        failpoint!("registry.AssignTask", assign.offer);
+        operator::task_received(&assign.offer.spec);
+        let AssignTask { offer, deadline } = assign;
+        if self.readiness() == Readiness::Ready {
+            return self.judge(offer, deadline, ctx);
         }
+        let settled = self.settled(deadline).into_actor(self);
+        Box::pin(settled.then(move |(), actor, ctx| {
+            failpoint!("registry.settled");
+            actor.judge(offer, deadline, ctx)
+        }))
+    }
+}
+
+impl Handler<FailOffer> for RegistryActor {
+    type Result = Answer;
+
+    fn handle(&mut self, fail: FailOffer, _: &mut Self::Context) -> Self::Result {
+        failpoint!("registry.FailOffer");
+        let FailOffer {
+            offer,
+            reason,
+            deadline,
+        } = fail;
+        let settled = self.settled(deadline).into_actor(self);
+        Box::pin(settled.then(move |(), actor, _| actor.fail(&offer, reason, deadline)))
     }
 }
 
 impl RegistryActor {
+    fn judge(&mut self, offer: Offer, deadline: Instant, ctx: &mut Context<Self>) -> Answer {
+        if deadline <= Instant::now() {
+            // Whoever asked has been told that it is refused.
+            return self.answer(refused("the offer was not judged in time"));
+        }
+        if self.tasks.contains_key(&offer.spec.id) {
+            return self.answer_active(&offer, deadline, ctx);
+        }
+        match self.refusal(&offer) {
+            Some(answer) => self.answer(answer),
+            None => self.accept(offer, deadline),
+        }
+    }
+
+    fn answer(&self, answer: AssignAnswer) -> Answer {
+        Box::pin(async { answer }.into_actor(self))
+    }
+
     /// The answer to an offer of a task that is active.
-    fn known_answer(&mut self, offer: &Offer, ctx: &mut Context<Self>) -> Option<AssignAnswer> {
-        let entry = self.tasks.get_mut(&offer.spec.id)?;
+    fn answer_active(
+        &mut self,
+        offer: &Offer,
+        deadline: Instant,
+        ctx: &mut Context<Self>,
+    ) -> Answer {
+        let task = &offer.spec.id;
+        let Some(entry) = self.tasks.get_mut(task) else {
+            return self.answer(refused("the task has ended at this moment"));
+        };
         if entry.digest != offer.digest {
-            return Some(refused(OTHER_PAYLOAD));
+            return self.answer(refused(OTHER_PAYLOAD));
         }
         if entry.standing == Standing::Accepting {
-            return Some(refused("the same offer is being accepted at this moment"));
+            return self.answer(refused("the same offer is being accepted at this moment"));
         }
         // The settle time counts from the last acknowledgement: the master writes 'running' after each.
         entry.acknowledged = Instant::now();
         if entry.sealed {
-            self.find_and_deliver_again(offer.spec.id.clone(), ctx);
+            return self.wanted_again(task.clone(), deadline);
         }
-        Some(AssignAnswer::AlreadyAccepted)
+        if entry.unrepeated.is_some() {
+            self.launch_unrepeated(task, ctx);
+            self.record_answer(task.clone(), ctx);
+        }
+        self.answer(AssignAnswer::AlreadyAccepted)
     }
 
-    /// Its result may have left before this acknowledgement, and be overwritten by what the master writes after it.
-    fn find_and_deliver_again(&self, task: TaskId, ctx: &mut Context<Self>) {
+    /// Its result may have left before this acknowledgement, and be overwritten by what the master writes after it: it is
+    /// sent once more, whatever happens to us meanwhile.
+    fn wanted_again(&self, task: TaskId, deadline: Instant) -> Answer {
         let records = self.peers.records.clone();
-        let find = async move { records.find(&task, Instant::now() + super::TELL).await };
-        ctx.spawn(find.into_actor(self).map(|known, actor, ctx| {
-            failpoint!("registry.find_again");
-            if let Ok(Some(Known::Record(record))) = known {
-                actor.deliver_again(record, ctx);
+        let change = Change::Redeliver(task.clone());
+        let commit = async move {
+            failpoint!("registry.wanted_again");
+            records.commit(vec![change], deadline).await
+        };
+        Box::pin(commit.into_actor(self).map(move |committed, actor, ctx| {
+            failpoint!("registry.answer_again");
+            match committed {
+                Ok(()) => {
+                    actor.deliver_again(task, ctx);
+                    AssignAnswer::AlreadyAccepted
+                }
+                Err(error) => refused(format!("its result cannot be sent again now: {error}")),
             }
-        }));
+        }))
     }
 
     /// Why no new task is taken now, if so. A task that can never run here is taken, and fails at once.
     fn refusal(&self, offer: &Offer) -> Option<AssignAnswer> {
-        match &self.readiness {
+        if let Some(why) = self.peers.draining.get() {
+            return Some(refused(why.as_str()));
+        }
+        match self.readiness() {
             Readiness::Loading => {
                 return Some(refused("the worker is starting: its journal is being read"));
             }
             Readiness::Reconciling => return Some(refused(self.not_reconciled())),
-            Readiness::Draining(why) => return Some(refused(why.clone())),
             Readiness::Ready => {}
         }
         if let EngineStatus::Away { since, why } = &*self.peers.engine.status().borrow()
@@ -141,13 +208,7 @@ impl RegistryActor {
         entry.cancelled = self.early_cancels.remove(&entry.task);
         let cancelled = entry.cancelled;
         self.hold(entry);
-        let mut record = TaskRecord::accepted(
-            offer.spec.clone(),
-            offer.digest,
-            ResultId(Uuid::now_v7().to_string()),
-            container_name(&self.peers.worker, &offer.spec.id, 1),
-            self.peers.clock.now(),
-        );
+        let mut record = self.record_of(&offer);
         record.cancel_requested = cancelled;
         let records = self.peers.records.clone();
         let change = Change::Accept(Box::new(record.clone()));
@@ -164,6 +225,48 @@ impl RegistryActor {
         }))
     }
 
+    fn record_of(&self, offer: &Offer) -> TaskRecord {
+        TaskRecord::accepted(
+            offer.spec.clone(),
+            offer.digest,
+            ResultId(Uuid::now_v7().to_string()),
+            container_name(&self.peers.worker, &offer.spec.id, 1),
+            self.peers.clock.now(),
+        )
+    }
+
+    /// Accepts an offer and ends its task in one commit.
+    fn fail(&self, offer: &Offer, reason: String, deadline: Instant) -> Answer {
+        if self.readiness() == Readiness::Loading {
+            return self.answer(refused("the worker is starting: its journal is being read"));
+        }
+        let mut record = self.record_of(offer);
+        record.answered = true;
+        let ending = internal_error(reason);
+        let accept = Change::Accept(Box::new(record.clone()));
+        let end = Change::Ended {
+            task: record.spec.id.clone(),
+            ending: Box::new(ending.clone()),
+        };
+        record.phase = Phase::Ended;
+        record.ending = Some(ending);
+        let records = self.peers.records.clone();
+        let commit = async move { records.commit(vec![accept, end], deadline).await };
+        Box::pin(commit.into_actor(self).then(move |committed, actor, ctx| {
+            failpoint!("registry.failed_offer");
+            match committed {
+                Ok(()) => {
+                    actor.take_up(Box::new(record), ctx);
+                    actor.answer(AssignAnswer::Accepted)
+                }
+                Err(CommitError::Refused(Refused::Duplicate)) => {
+                    actor.answer_from_journal(record.spec.id, record.digest, deadline)
+                }
+                Err(error) => actor.answer(refused(error.to_string())),
+            }
+        }))
+    }
+
     fn committed(
         &mut self,
         committed: Result<(), CommitError>,
@@ -174,6 +277,11 @@ impl RegistryActor {
         failpoint!("registry.committed");
         let task = record.spec.id.clone();
         let answer = match committed {
+            // Whoever asked has been told that it is refused.
+            Ok(()) if deadline <= Instant::now() => {
+                self.withdraw(task, ctx);
+                refused("the worker's journal did not answer in time")
+            }
             Ok(()) => {
                 self.accepted(&record, ctx);
                 AssignAnswer::Accepted
@@ -195,7 +303,7 @@ impl RegistryActor {
                 refused("the worker's journal did not answer in time")
             }
         };
-        Box::pin(async { answer }.into_actor(self))
+        self.answer(answer)
     }
 
     fn accepted(&mut self, record: &TaskRecord, ctx: &mut Context<Self>) {
@@ -224,15 +332,17 @@ impl RegistryActor {
     }
 
     /// The offer was refused, but its row may become durable all the same: take it out again before the id is free.
-    fn withdraw(&mut self, task: TaskId, ctx: &mut Context<Self>) {
+    pub(super) fn withdraw(&mut self, task: TaskId, ctx: &mut Context<Self>) {
         let records = self.peers.records.clone();
         let change = Change::Withdraw(task.clone());
         ctx.spawn(async move { records.keep(vec![change]).await }.into_actor(self).map(move |kept, actor, _| {
             failpoint!("registry.withdrawn");
-            if let Err(refused) = kept {
-                warn!(task:%, refused:%; "an offer that came to nothing is not in the journal");
-            }
             actor.release(&task);
+            match kept {
+                Ok(()) => info!(task:%; "an offer that was refused is taken back"),
+                // It never became durable.
+                Err(refused) => debug!(task:%, refused:%; "an offer that was refused is not in the journal"),
+            }
         }));
     }
 
@@ -246,48 +356,49 @@ impl RegistryActor {
     ) -> Answer {
         let records = self.peers.records.clone();
         let find = async move { records.find(&task, deadline).await };
-        Box::pin(find.into_actor(self).map(move |known, actor, ctx| {
+        Box::pin(find.into_actor(self).then(move |known, actor, ctx| {
             failpoint!("registry.found_in_journal");
             match known {
                 Ok(Some(Known::Record(record))) if record.digest == digest => {
+                    if record.phase >= Phase::Ended {
+                        return actor.wanted_again(record.spec.id, deadline);
+                    }
                     actor.take_up(record, ctx);
-                    AssignAnswer::AlreadyAccepted
+                    actor.answer(AssignAnswer::AlreadyAccepted)
                 }
                 Ok(Some(Known::Retired(stone))) if stone.digest == digest => {
-                    AssignAnswer::AlreadyAccepted
+                    actor.wanted_again(stone.task, deadline)
                 }
-                Ok(Some(_)) => refused(OTHER_PAYLOAD),
-                Ok(None) => refused("the worker's journal does not know the task any more"),
-                Err(error) => refused(error.to_string()),
+                Ok(Some(_)) => actor.answer(refused(OTHER_PAYLOAD)),
+                Ok(None) => actor.answer(refused(
+                    "the worker's journal does not know the task any more",
+                )),
+                Err(error) => actor.answer(refused(error.to_string())),
             }
         }))
     }
 
     /// An unfinished one that nobody holds: its acceptance was made durable by a commit whose answer was lost.
     fn take_up(&mut self, record: Box<TaskRecord>, ctx: &mut Context<Self>) {
-        if record.phase >= Phase::Sealed {
-            self.deliver_again(record, ctx);
-        } else if !self.tasks.contains_key(&record.spec.id) {
+        if !self.tasks.contains_key(&record.spec.id) {
             self.hold(Entry::of_record(&record));
             self.launch_again(&record, ctx);
             self.show();
         }
     }
 
-    fn deliver_again(&self, record: Box<TaskRecord>, ctx: &mut Context<Self>) {
-        if record.phase < Phase::Sealed {
-            return;
-        }
+    fn deliver_again(&self, task: TaskId, ctx: &mut Context<Self>) {
         let not_before = Instant::now() + self.settle_time();
         let outbox = self.peers.outbox.clone();
-        let again = DeliverAgain { record, not_before };
+        let again = DeliverAgain { task, not_before };
         let ask = async move {
             failpoint!("registry.deliver_again");
             if let Err(error) = outbox
                 .ask_idempotent(again, Instant::now() + super::TELL)
                 .await
             {
-                warn!(error:%; "a result that is wanted again could not be handed to the outbox");
+                // The journal has it.
+                warn!(error:%; "a result that is wanted again waits for the outbox's next start");
             }
         };
         ctx.spawn(ask.into_actor(self));

@@ -44,16 +44,17 @@ impl Handler<CancelTask> for RegistryActor {
         if let Some(entry) = self.tasks.get_mut(&task) {
             // From here on an outcome that is being sealed is 'cancelled', whatever the disk does.
             entry.cancelled = true;
+            self.launch_unrepeated(&task, ctx);
             self.stop(&task, StopReason::Cancelled, ctx);
             return self.record_cancel(task);
         }
-        match self.readiness {
+        match self.readiness() {
             // It may turn up.
             Readiness::Loading | Readiness::Reconciling => {
                 self.early_cancels.insert(task.clone());
                 self.record_cancel(task)
             }
-            Readiness::Ready | Readiness::Draining(_) => self.answer_finished(task),
+            Readiness::Ready => self.answer_finished(task),
         }
     }
 }

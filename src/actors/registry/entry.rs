@@ -26,6 +26,10 @@ pub enum TaskNews {
     Done(TaskId),
     /// Its actor failed too often: why.
     GaveUp(TaskId, String),
+    /// A cancel of it is durable, and the registry could not be asked to carry it out.
+    CancelKept(TaskId),
+    /// The registry could not be asked, or its answer was lost: the offer was refused, whatever became of it.
+    OfferLost(TaskId),
 }
 
 /// Whether an entry is a task yet.
@@ -53,6 +57,10 @@ pub(super) struct Entry {
     pub(super) acknowledged: Instant,
     /// Its actor.
     pub(super) slot: Option<Slot<TaskActor>>,
+    /// It is in the journal, and waits for its offer to be repeated before it is started.
+    pub(super) unrepeated: Option<Box<TaskRecord>>,
+    /// Actors of it that failed too often.
+    pub(super) actors_lost: u32,
 }
 
 impl Entry {
@@ -67,6 +75,8 @@ impl Entry {
             sealed: false,
             acknowledged: Instant::now(),
             slot: None,
+            unrepeated: None,
+            actors_lost: 0,
         }
     }
 
@@ -81,6 +91,8 @@ impl Entry {
             sealed: record.phase >= Phase::Sealed,
             acknowledged: Instant::now(),
             slot: None,
+            unrepeated: None,
+            actors_lost: 0,
         }
     }
 

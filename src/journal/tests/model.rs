@@ -28,6 +28,11 @@ impl Model {
             Change::CancelRequested(task) => return self.cancel(task),
             Change::Retire(task) => return self.retire(task),
             Change::Withdraw(task) => return self.withdraw(task),
+            Change::Redeliver(task) => return self.redeliver(task),
+            Change::Redelivered(task) => {
+                self.0.redeliveries.retain(|known| known != task);
+                return Ok(());
+            }
             Change::Set { key, value } => {
                 self.0.settings.retain(|(known, _)| known != key);
                 self.0.settings.push((key.clone(), value.clone()));
@@ -50,6 +55,17 @@ impl Model {
         record.cancel_requested |= self.0.early_cancels.contains(id);
         self.0.early_cancels.retain(|task| task != id);
         self.0.tasks.push(record);
+        Ok(())
+    }
+
+    fn redeliver(&mut self, task: &TaskId) -> Result<(), Refused> {
+        let buried = self.0.tombstones.iter().any(|stone| stone.task == *task);
+        if self.record(task).is_none() && !buried {
+            return Err(Refused::UnknownTask);
+        }
+        if !self.0.redeliveries.contains(task) {
+            self.0.redeliveries.push(task.clone());
+        }
         Ok(())
     }
 
@@ -219,6 +235,8 @@ fn task_of(change: &Change) -> &TaskId {
         Change::Accept(_)
         | Change::Withdraw(_)
         | Change::CancelRequested(_)
+        | Change::Redeliver(_)
+        | Change::Redelivered(_)
         | Change::Retire(_)
         | Change::Set { .. } => unreachable!("not about a record alone"),
     }

@@ -111,7 +111,7 @@ pub(super) fn any_steps() -> impl Strategy<Value = Vec<Step>> {
 fn any_change() -> impl Strategy<Value = Change> {
     let task = select(vec!["a", "b", "../c"]).prop_map(task_id);
     let few = prop_oneof![Just("x".to_string()), Just("y".to_string())];
-    (task, few, 0..17_usize, 1..4_u32).prop_map(|(task, word, kind, attempt)| {
+    (task, few, 0..19_usize, 1..4_u32).prop_map(|(task, word, kind, attempt)| {
         let verdict = Verdict {
             outcome: Outcome::Succeeded,
             trailer: word.clone(),
@@ -154,6 +154,8 @@ fn any_change() -> impl Strategy<Value = Change> {
                 at: UNIX_EPOCH + Duration::from_secs(attempt.into()),
             },
             15 => Change::Retire(task),
+            16 => Change::Redeliver(task),
+            17 => Change::Redelivered(task),
             _ => Change::Set {
                 key: task.as_str().into(),
                 value: word,

@@ -1,0 +1,155 @@
+//! What a new incarnation has to know before it judges: the journal's tasks first, then the engine's containers. Tasks that
+//! run are not touched by it; those that nobody runs are taken up.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use log::warn;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Readiness, RegistryActor, entry::Entry};
+use crate::{
+    actors::engine_watch::EngineStatus,
+    domain::{
+        id::TaskId,
+        record::{Change, Phase, Snapshot, TaskRecord},
+        task::StopReason,
+    },
+    failpoint,
+    telemetry::operator,
+};
+
+/// A master repeats an offer whose answer it did not get every 5 s.
+const REPEATED_OFFER: Duration = Duration::from_secs(15);
+
+impl RegistryActor {
+    pub(super) fn load(&mut self, ctx: &mut Context<Self>) {
+        let records = self.peers.records.clone();
+        ctx.spawn(
+            async move { records.snapshot().await }
+                .into_actor(self)
+                .map(|snapshot, actor, ctx| {
+                    failpoint!("registry.load");
+                    actor.loaded(snapshot, ctx);
+                }),
+        );
+    }
+
+    fn loaded(&mut self, snapshot: Snapshot, ctx: &mut Context<Self>) {
+        self.early_cancels.extend(snapshot.early_cancels);
+        let known = snapshot.tasks.iter().map(|record| record.spec.id.clone());
+        let known: HashSet<_> = known
+            .chain(snapshot.tombstones.into_iter().map(|stone| stone.task))
+            .collect();
+        for record in snapshot.tasks {
+            if record.phase != Phase::Done {
+                self.take_in(record, ctx);
+            }
+        }
+        self.readiness.send_replace(Readiness::Reconciling);
+        self.show();
+        self.reconcile(known, ctx);
+    }
+
+    /// Holds a task of the journal, and sees to it that somebody runs it.
+    fn take_in(&mut self, mut record: TaskRecord, ctx: &mut Context<Self>) {
+        let task = record.spec.id.clone();
+        // A cancel that came while the journal was being read may be younger than what was read.
+        record.cancel_requested |= self.early_cancels.remove(&task);
+        self.hold(Entry::of_record(&record));
+        if record.phase == Phase::Accepted
+            && !record.answered
+            && !record.cancel_requested
+            && self.peers.directory.find(&task).is_none()
+        {
+            self.await_repeat(record, ctx);
+            return;
+        }
+        self.launch_again(&record, ctx);
+        // A task that ran on while the registry was replaced may not have heard of what is durable.
+        if record.cancel_requested && record.phase < Phase::Ended {
+            self.stop(&task, StopReason::Cancelled, ctx);
+        }
+        if record.phase == Phase::Delivered {
+            self.delivered(&task, ctx);
+        }
+    }
+
+    /// Nobody knows whether the master has our answer: if not, it offers the task again, or takes it elsewhere if it was told
+    /// so.
+    fn await_repeat(&mut self, record: TaskRecord, ctx: &mut Context<Self>) {
+        let task = record.spec.id.clone();
+        if let Some(entry) = self.tasks.get_mut(&task) {
+            entry.unrepeated = Some(Box::new(record));
+        }
+        if self.lost_offers.remove(&task) {
+            self.withdraw_lost(&task, ctx);
+            return;
+        }
+        ctx.run_later(REPEATED_OFFER, move |actor, ctx| {
+            failpoint!("registry.unrepeated_offer");
+            actor.launch_unrepeated(&task, ctx);
+        });
+    }
+
+    /// Starts a task that waits for its offer to be repeated, if this is one.
+    pub(super) fn launch_unrepeated(&mut self, task: &TaskId, ctx: &mut Context<Self>) {
+        let entry = self.tasks.get_mut(task);
+        if let Some(record) = entry.and_then(|entry| entry.unrepeated.take()) {
+            self.launch_again(&record, ctx);
+        }
+    }
+
+    /// Offers are judged once the engine's containers were compared with the journal: a container that the journal does not
+    /// know (it was lost) is adopted from its labels, so that a repeated offer starts no second copy.
+    fn reconcile(&mut self, known: HashSet<TaskId>, ctx: &mut Context<Self>) {
+        let mut listing = self.peers.engine.listing();
+        let records = self.peers.records.clone();
+        let adopt = async move {
+            let containers = match listing.wait_for(|listing| listing.number > 0).await {
+                Ok(listing) => Arc::clone(&listing.containers),
+                Err(_) => Arc::default(),
+            };
+            let labelled = containers
+                .iter()
+                .filter_map(|listed| listed.record.as_deref());
+            let unknown: Vec<_> = labelled
+                .filter(|record| !known.contains(&record.spec.id))
+                .cloned()
+                .collect();
+            for record in &unknown {
+                // A duplicate is two containers of one task: the journal keeps the first.
+                let _ = records
+                    .keep(vec![Change::Accept(Box::new(record.clone()))])
+                    .await;
+            }
+            unknown
+        };
+        ctx.spawn(adopt.into_actor(self).map(|adopted, actor, ctx| {
+            failpoint!("registry.reconcile");
+            for record in adopted {
+                warn!(task:% = record.spec.id; "a container that the journal does not know is adopted from its labels");
+                actor.take_in(record, ctx);
+            }
+            actor.readiness.send_replace(Readiness::Ready);
+            operator::ready();
+            actor.show();
+        }));
+    }
+
+    /// Waits until offers can be judged, which takes a moment after a restart: not longer than until `deadline`, and not for
+    /// an engine that is away.
+    pub(super) fn settled(&self, deadline: Instant) -> impl Future<Output = ()> + use<> {
+        let mut readiness = self.readiness.subscribe();
+        let status = self.peers.engine.status();
+        async move {
+            let known = readiness.wait_for(|readiness| match readiness {
+                Readiness::Loading => false,
+                Readiness::Reconciling => matches!(*status.borrow(), EngineStatus::Away { .. }),
+                Readiness::Ready => true,
+            });
+            // Too late, or never: the offer is judged by what is known, which refuses it.
+            let _ = timeout_at(deadline, known).await;
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What the registry hears of its tasks, and of answers that were lost on their way out.
+
+use actix::{ActorFutureExt, AsyncContext, Context, StreamHandler, WrapFuture};
+use log::{debug, warn};
+use tokio::time::Instant;
+
+use super::{Readiness, RegistryActor, TELL, entry::TaskNews};
+use crate::{
+    actors::{outbox::Deliver, task::ResultDelivered},
+    domain::{
+        id::TaskId,
+        outcome::{Failure, Outcome},
+        record::{Change, Ending, Outputs, Phase, TaskRecord},
+        task::StopReason,
+    },
+    failpoint,
+    ports::journal::Known,
+};
+
+/// Actors that a task is given, one after the other, each with a restart budget of its own: one that runs it, and a last one
+/// that delivers its failure and cleans up.
+const ACTORS_OF_A_TASK: u32 = 2;
+
+impl StreamHandler<TaskNews> for RegistryActor {
+    fn handle(&mut self, news: TaskNews, ctx: &mut Context<Self>) {
+        failpoint!("registry.TaskNews", news);
+        match news {
+            TaskNews::Moved(task, word) => self.moved(&task, word),
+            TaskNews::Uploading(task) => self.moved(&task, "uploading"),
+            TaskNews::Delivered(task) => self.delivered(&task, ctx),
+            TaskNews::Done(task) => self.release(&task),
+            TaskNews::GaveUp(task, reason) => self.gave_up(task, reason, ctx),
+            TaskNews::CancelKept(task) => self.cancel_kept(task, ctx),
+            TaskNews::OfferLost(task) => self.offer_lost(task, ctx),
+        }
+    }
+}
+
+impl RegistryActor {
+    fn moved(&mut self, task: &TaskId, word: &'static str) {
+        if let Some(entry) = self.tasks.get_mut(task) {
+            entry.word = word;
+            self.show();
+        }
+    }
+
+    /// Tells the task, which cleans up after itself.
+    pub(super) fn delivered(&mut self, task: &TaskId, ctx: &mut Context<Self>) {
+        let Some(entry) = self.tasks.get(task) else {
+            return;
+        };
+        if entry.actors_lost >= ACTORS_OF_A_TASK {
+            self.close_without_actor(task.clone(), ctx);
+            return;
+        }
+        let Some(slot) = entry.slot.clone() else {
+            return;
+        };
+        let tell = async move {
+            failpoint!("registry.tell_delivered");
+            // A task that is being restarted reads the same in the journal.
+            let _ = slot
+                .ask_idempotent(ResultDelivered, Instant::now() + TELL)
+                .await;
+        };
+        ctx.spawn(tell.into_actor(self));
+    }
+
+    /// A task's actor failed too often: the task has failed, and that is delivered like any other end. A last actor delivers
+    /// it and cleans up; where that one fails too, it is delivered without.
+    fn gave_up(&mut self, task: TaskId, reason: String, ctx: &mut Context<Self>) {
+        let Some(entry) = self.tasks.get_mut(&task) else {
+            return;
+        };
+        entry.actors_lost += 1;
+        let records = self.peers.records.clone();
+        let change = Change::Ended {
+            task: task.clone(),
+            ending: Box::new(internal_error(reason)),
+        };
+        let read = async move {
+            failpoint!("registry.gave_up");
+            // Refused: it had ended before, and that end stands.
+            let _ = records.keep(vec![change]).await;
+            records.find(&task, Instant::now() + TELL).await
+        };
+        ctx.spawn(read.into_actor(self).map(|known, actor, ctx| match known {
+            Ok(Some(Known::Record(record))) => actor.finish_given_up(record, ctx),
+            Ok(Some(Known::Retired(_)) | None) => {}
+            Err(error) => {
+                warn!(error:%; "a task that failed internally cannot be read from the journal")
+            }
+        }));
+    }
+
+    fn finish_given_up(&mut self, record: Box<TaskRecord>, ctx: &mut Context<Self>) {
+        let task = record.spec.id.clone();
+        let lost = self.tasks.get(&task).map(|entry| entry.actors_lost);
+        match lost {
+            None => {}
+            Some(lost) if lost < ACTORS_OF_A_TASK => self.launch_again(&record, ctx),
+            Some(_) if record.phase >= Phase::Delivered => self.close_without_actor(task, ctx),
+            Some(_) => self.deliver_without_actor(record, ctx),
+        }
+    }
+
+    fn deliver_without_actor(&mut self, record: Box<TaskRecord>, ctx: &mut Context<Self>) {
+        let outbox = self.peers.outbox.clone();
+        let hand_over = async move {
+            failpoint!("registry.deliver_without_actor");
+            let deliver = Deliver(record);
+            if let Err(error) = outbox.ask_idempotent(deliver, Instant::now() + TELL).await {
+                // The journal has it: the outbox takes it up when it starts again.
+                warn!(error:%; "the result of a task that failed internally waits for the outbox's next start");
+            }
+        };
+        ctx.spawn(hand_over.into_actor(self));
+    }
+
+    /// What is left of its container and files is the janitor's.
+    fn close_without_actor(&mut self, task: TaskId, ctx: &mut Context<Self>) {
+        let records = self.peers.records.clone();
+        let done = Change::Done {
+            task: task.clone(),
+            at: self.peers.clock.now(),
+        };
+        let close = async move {
+            failpoint!("registry.close_without_actor");
+            let _ = records.keep(vec![done]).await;
+        };
+        ctx.spawn(
+            close
+                .into_actor(self)
+                .map(move |(), actor, _| actor.release(&task)),
+        );
+    }
+
+    /// A cancel that was made durable without us: the registry could not be asked.
+    fn cancel_kept(&mut self, task: TaskId, ctx: &mut Context<Self>) {
+        if let Some(entry) = self.tasks.get_mut(&task) {
+            entry.cancelled = true;
+            self.launch_unrepeated(&task, ctx);
+            self.stop(&task, StopReason::Cancelled, ctx);
+        } else if self.readiness() != Readiness::Ready {
+            self.early_cancels.insert(task);
+        }
+    }
+
+    /// The master was told 'refused', and may take the task elsewhere.
+    fn offer_lost(&mut self, task: TaskId, ctx: &mut Context<Self>) {
+        match self.tasks.get(&task) {
+            Some(entry) if entry.unrepeated.is_some() => self.withdraw_lost(&task, ctx),
+            // It is accepted by now, or it is a repeat of what is.
+            Some(_) => debug!(task:%; "an answer was lost on its way to the master"),
+            None if self.readiness() == Readiness::Loading => {
+                self.lost_offers.insert(task);
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn withdraw_lost(&mut self, task: &TaskId, ctx: &mut Context<Self>) {
+        if let Some(entry) = self.tasks.get_mut(task) {
+            entry.unrepeated = None;
+            entry.standing = super::Standing::Accepting;
+        }
+        self.withdraw(task.clone(), ctx);
+    }
+}
+
+pub(super) fn internal_error(reason: String) -> Ending {
+    Ending {
+        outcome: Outcome::Failed(Failure::Internal(reason)),
+        exit: None,
+        outputs: Outputs::default(),
+        notes: Vec::new(),
+    }
+}
