@@ -5,7 +5,7 @@ mod build;
 mod lifecycle;
 mod tree;
 
-use std::{process, time::Duration};
+use std::{path::Path, process, time::Duration};
 
 use actix_rt::System;
 use log::{error, info, warn};
@@ -23,6 +23,8 @@ use self::{
 use crate::{
     config::{Config, OnStop, WhenAway},
     exit::Exit,
+    grpc::admin::RemoteAdmin,
+    ports::admin::Admin,
     state_dir::StateDir,
     supervision::{self, Ended},
 };
@@ -59,6 +61,12 @@ pub fn run(config: &Config, state: StateDir) -> Exit {
     let exit = system.block_on(async { serve(config, state, runtime).await });
     // Arbiters and blocking threads that hang are not waited for.
     process::exit(i32::from(exit.code()))
+}
+
+/// The way to the worker that runs on a state folder, for the commands that ask it.
+#[must_use]
+pub fn admin_of(folder: &Path) -> impl Admin {
+    RemoteAdmin::of(folder)
 }
 
 fn refuse(error: &StartError) -> Exit {

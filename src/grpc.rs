@@ -1,9 +1,10 @@
 //! gRPC at the border: the server that a master calls and the client that calls a master, both over the generated code of
 //! `proto`. `app` starts [`listener::serve`] over a `ports::worker::Worker`, and gives [`client::GrpcMaster`] to the actors as
-//! their `ports::master::Master`.
+//! their `ports::master::Master`. The operator's door is beside them, in [`admin`].
 //!
 //! Wire types end here: what goes inwards is in domain words. Nothing is decided here about tasks, retries or settle times.
 
+pub mod admin;
 pub mod client;
 pub mod convert;
 pub mod listener;

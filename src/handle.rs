@@ -1,6 +1,8 @@
 //! The only door into the actors. Outside of them nobody sees an address, a slot or a mailbox; what goes wrong in there comes
 //! out as an answer in the caller's own words.
 
+pub mod admin;
+
 use std::time::Duration;
 
 use async_trait::async_trait;

@@ -1,6 +1,8 @@
 //! What the actors need of the world, in domain words. Adapters implement these: `engine` (Docker), `grpc` (the master),
-//! `journal` (SQLite), `outputs` (folders), and the fakes of the tests.
+//! `journal` (SQLite), `outputs` (folders), and the fakes of the tests. `worker` and `admin` are the other way round: what the
+//! master and the operator need of the actors.
 
+pub mod admin;
 pub mod clock;
 pub mod engine;
 pub mod journal;

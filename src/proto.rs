@@ -2,3 +2,8 @@
 #![allow(missing_docs, clippy::all, clippy::too_many_lines, unreachable_pub)]
 
 tonic::include_proto!("cluster");
+
+/// The operator's door: `proto/worker_admin.proto`.
+pub mod worker_admin {
+    tonic::include_proto!("worker.v1");
+}

@@ -1,8 +1,9 @@
-//! The listener of the master's calls, as a child: what serves comes from outside, this keeps it alive and stops it in order.
+//! A server as a child: the listener of the master's calls, or the operator's door. What serves comes from outside; this keeps
+//! it alive and stops it in order, calls in flight first.
 
 use std::{io, sync::Arc};
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Running, WrapFuture};
 use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +17,17 @@ pub type Serve = Arc<dyn Fn(CancellationToken) -> BoxFuture<'static, io::Result<
 pub struct ServersActor {
     serve: Serve,
     stop: CancellationToken,
+    phase: Phase,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    /// It was asked to stop, and ends with what it serves.
+    Draining,
+    /// Nothing is served any more.
+    Served,
 }
 
 impl ServersActor {
@@ -25,17 +37,18 @@ impl ServersActor {
         Self {
             serve,
             stop: stop.child_token(),
+            phase: Phase::Serving,
         }
     }
 }
 
 /// Ends what was spawned when the actor ends, however it ends.
-struct Running {
+struct Served {
     stop: CancellationToken,
     task: JoinHandle<io::Result<()>>,
 }
 
-impl Drop for Running {
+impl Drop for Served {
     fn drop(&mut self) {
         self.stop.cancel();
         self.task.abort();
@@ -48,7 +61,7 @@ impl Actor for ServersActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         failpoint!("servers.started");
         // On the shared runtime, not on this arbiter: calls must not wait for each other.
-        let mut running = Running {
+        let mut running = Served {
             stop: self.stop.clone(),
             task: tokio::spawn((self.serve)(self.stop.clone())),
         };
@@ -61,6 +74,11 @@ impl Actor for ServersActor {
         };
         ctx.spawn(served.into_actor(self).map(|served, actor, ctx| {
             failpoint!("servers.served");
+            let was = std::mem::replace(&mut actor.phase, Phase::Served);
+            if was == Phase::Draining {
+                return ctx.stop();
+            }
+            // The worker is stopping: this child's turn to stop comes.
             if actor.stop.is_cancelled() {
                 return;
             }
@@ -71,6 +89,17 @@ impl Actor for ServersActor {
             };
             supervision::fail(ctx, why);
         }));
+    }
+
+    /// Streams end, calls in flight are answered; how long that may take is bounded by what serves, and by the child's
+    /// shutdown time.
+    fn stopping(&mut self, _: &mut Self::Context) -> Running {
+        if self.phase == Phase::Served {
+            return Running::Stop;
+        }
+        self.phase = Phase::Draining;
+        self.stop.cancel();
+        Running::Continue
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -23,7 +24,7 @@ use crate::{
     domain::{record::Snapshot, spec::MachineTotals},
     engine::{DockerEngine, EngineOptions},
     exit::Exit,
-    grpc::{client::GrpcMaster, convert::TaskMessageCodec},
+    grpc::{admin::Door, client::GrpcMaster, convert::TaskMessageCodec},
     journal::SqliteJournal,
     outputs::{OutputFolders, Quotas},
     ports::{
@@ -56,6 +57,14 @@ pub(super) enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// The operator's socket.
+    #[error("the operator's socket in the state folder {folder} cannot be made: {source}")]
+    Door {
+        /// Which.
+        folder: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The engine's address.
     #[error("the engine address (--engine) {0}")]
     Engine(String),
@@ -75,9 +84,9 @@ impl StartError {
                 _ => Exit::Usage,
             },
             Self::Engine(_) => Exit::Usage,
-            Self::Journal(JournalError::Full(_) | JournalError::Broken(_)) | Self::Io(_) => {
-                Exit::Unexpected
-            }
+            Self::Journal(JournalError::Full(_) | JournalError::Broken(_))
+            | Self::Door { .. }
+            | Self::Io(_) => Exit::Unexpected,
         }
     }
 }
@@ -87,6 +96,7 @@ pub(super) struct Built {
     pub(super) config: Config,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) listener: Arc<TcpListener>,
+    pub(super) door: Arc<Door>,
     /// What the master is told.
     pub(super) advertised: String,
     pub(super) open_journal: OpenJournal,
@@ -136,6 +146,7 @@ impl Built {
             config: config.clone(),
             clock,
             listener: Arc::new(listener),
+            door: Arc::new(door(&state)?),
             open_journal,
             master: Arc::new(GrpcMaster),
             spools: Arc::new(spools),
@@ -192,6 +203,14 @@ async fn listen(address: &ListenAddress) -> Result<TcpListener, StartError> {
     Err(StartError::Listen {
         address: address.to_string(),
         source: last,
+    })
+}
+
+/// The folder is locked, so nobody else's socket can be there.
+fn door(state: &StateDir) -> Result<Door, StartError> {
+    Door::open(state.path()).map_err(|source| StartError::Door {
+        folder: state.path().to_owned(),
+        source,
     })
 }
 

@@ -37,8 +37,8 @@ use crate::{
     },
     config::{Limits, MasterMoves, OnStop, PullPolicy, WhenSubsystemFails},
     domain::settle::SettleTime,
-    grpc::listener,
-    handle::WorkerHandle,
+    grpc::{admin, listener},
+    handle::{WorkerHandle, admin::AdminHandle},
     ports::master::Registration,
     supervision::{
         Backoff, Budget, ChildSpec, RestartPolicy, Restarts, Seat, Slot, StartError, StopReport,
@@ -70,7 +70,7 @@ pub(super) struct Tree {
     master_view: Arc<MasterView>,
     stop_serving: CancellationToken,
     /// Holds the lock on the state folder until the process ends.
-    _built: Built,
+    built: Built,
 }
 
 /// A slot for callers and the seat for the child spec of every subsystem.
@@ -85,6 +85,7 @@ struct Places {
     outbox: (Slot<OutboxActor>, Seat<OutboxActor>),
     janitor: (Slot<JanitorActor>, Seat<JanitorActor>),
     servers: (Slot<ServersActor>, Seat<ServersActor>),
+    admin: (Slot<ServersActor>, Seat<ServersActor>),
 }
 
 impl Places {
@@ -100,6 +101,7 @@ impl Places {
             outbox: slot("outbox"),
             janitor: slot("janitor"),
             servers: slot("servers"),
+            admin: slot("admin"),
         }
     }
 }
@@ -167,7 +169,7 @@ impl Tree {
             board,
             master_view,
             stop_serving,
-            _built: built,
+            built,
         }
     }
 
@@ -214,7 +216,11 @@ impl Tree {
     /// Streams first, then the children in reverse order.
     pub(super) async fn stop(&self, deadline: Instant) -> StopReport {
         self.stop_serving.cancel();
-        self.supervisor.stop(deadline).await
+        let report = self.supervisor.stop(deadline).await;
+        if let Err(error) = self.built.door.remove() {
+            warn!(error:%; "the operator's socket was left behind");
+        }
+        report
     }
 }
 
@@ -274,6 +280,7 @@ impl Wiring<'_> {
             }),
             self.janitor(places.janitor.1, records),
             self.servers(places.servers.1, handle, stop_serving),
+            self.admin(places.admin.1),
         ]
     }
 
@@ -424,6 +431,19 @@ impl Wiring<'_> {
         });
         let stop = stop.clone();
         spec(seat, move || ServersActor::new(Arc::clone(&serve), &stop))
+    }
+
+    /// Last to start and first to stop: it answers for all the others. A child of its own, so that it falls alone.
+    fn admin(&self, seat: Seat<ServersActor>) -> ChildSpec {
+        let door = Arc::clone(&self.built.door);
+        let worker = self.built.config.cluster.worker.clone();
+        let handle = AdminHandle::new(worker, self.beside.supervisor.subscribe());
+        let serve: Serve = Arc::new(move |stop| {
+            let serving = admin::serve(Arc::clone(&door), Arc::new(handle.clone()), stop);
+            async move { serving.await.map_err(std::io::Error::other) }.boxed()
+        });
+        let never = CancellationToken::new();
+        spec(seat, move || ServersActor::new(Arc::clone(&serve), &never))
     }
 
     fn task_env(&self, places: &Places, records: &Records) -> Arc<TaskEnv> {

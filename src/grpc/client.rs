@@ -14,7 +14,8 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 use tonic::{Response, Status};
 
-use self::connection::{Connection, Requests};
+use self::connection::Connection;
+pub(super) use self::connection::Requests;
 use super::{MESSAGE_LIMIT, convert, status};
 use crate::{
     ports::master::{

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use self::accept::Acceptor;
-pub(super) use self::guarded::OpenStreams;
+pub(super) use self::guarded::{Guarded, OpenStreams, Patience};
 use super::{MESSAGE_LIMIT, server::WorkerService};
 use crate::{ports::worker::Worker, proto::master_worker_server::MasterWorkerServer};
 
@@ -78,8 +78,8 @@ impl Limits {
 
 /// The server ended although nobody had stopped it.
 #[derive(Debug, Error)]
-#[error("the server of the master's calls ended by itself")]
-pub struct ServeError(#[source] Option<tonic::transport::Error>);
+#[error("the server ended by itself")]
+pub struct ServeError(#[source] pub(super) Option<tonic::transport::Error>);
 
 /// Serves the master's calls on `listener` until `stop` fires. The listener is shared, so that a restarted server takes over
 /// the same port without a gap.

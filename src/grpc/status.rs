@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 
 use crate::{
     domain::text,
-    ports::{master::MasterError, worker::LogsError},
+    ports::{admin::AdminError, master::MasterError, worker::LogsError},
 };
 
 /// Untrusted words are cut at so many bytes before they are passed on.
@@ -48,6 +48,49 @@ impl From<Denied> for Status {
             Denied::ServedByMaster(_) => Code::Unimplemented,
         };
         Self::new(code, denied.to_string())
+    }
+}
+
+impl From<AdminError> for Status {
+    fn from(error: AdminError) -> Self {
+        let code = match &error {
+            AdminError::UnknownActor(_) => Code::NotFound,
+            AdminError::Task(_) => Code::FailedPrecondition,
+            AdminError::Stopping => Code::Aborted,
+            AdminError::Unavailable => Code::Unavailable,
+            AdminError::Denied(_) => Code::PermissionDenied,
+            AdminError::NoWorker(_) | AdminError::Lost(_) => Code::Internal,
+        };
+        Self::new(code, text::escape(&error.to_string(), WORDS_LIMIT))
+    }
+}
+
+/// What a worker's answer means to its operator; the name that was asked for is the caller's to fill in.
+pub(super) fn admin_error(status: &Status) -> AdminError {
+    if let Some(error) = transport_error(status) {
+        return AdminError::Lost(chain(error));
+    }
+    match status.code() {
+        Code::NotFound => AdminError::UnknownActor(String::new()),
+        Code::FailedPrecondition => AdminError::Task(String::new()),
+        Code::Aborted => AdminError::Stopping,
+        Code::Unavailable => AdminError::Unavailable,
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::InvalidArgument
+        | Code::DeadlineExceeded
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::DataLoss
+        | Code::Unauthenticated => {
+            let words = text::escape(status.message(), WORDS_LIMIT);
+            AdminError::Lost(format!("{:?}: {words}", status.code()))
+        }
     }
 }
 
@@ -182,6 +225,23 @@ mod tests {
             master_error(&broken, TIMEOUT),
             MasterError::Lost("reset".into())
         );
+    }
+
+    #[test]
+    fn an_operator_hears_what_the_worker_said() {
+        let told = |error: AdminError| admin_error(&error.into());
+        let name = String::new;
+
+        for error in [
+            AdminError::UnknownActor(name()),
+            AdminError::Task(name()),
+            AdminError::Stopping,
+            AdminError::Unavailable,
+        ] {
+            assert_eq!(told(error.clone()), error);
+        }
+        let broken = Status::from_error(Box::new(std::io::Error::other("reset")));
+        assert_eq!(admin_error(&broken), AdminError::Lost("reset".into()));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::{
     timers::TimerId,
     view::{ChildState, ChildView},
 };
-use crate::domain::restart::{ChildKind, RestartHistory, RestartPolicy, RestartType};
+use crate::domain::restart::{Budget, ChildKind, RestartHistory, RestartPolicy, RestartType};
 
 /// A living incarnation.
 pub(super) struct Life {
@@ -239,7 +239,14 @@ impl Child {
             last_message: statistics.last_message,
             busy: share(busy, age),
             last_reason: self.last_reason.clone(),
+            restart: self.restart,
+            budget: Budget {
+                intensity: budget.of,
+                window: budget.window,
+            },
             budget_left: budget.of.saturating_sub(budget.used),
+            shutdown: self.shutdown,
+            placement: self.placement,
         }
     }
 }

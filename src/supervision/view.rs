@@ -2,6 +2,9 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use super::spec::Placement;
+use crate::domain::restart::{Budget, RestartType};
+
 /// Where a child stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ChildState {
@@ -59,6 +62,14 @@ pub struct ChildView {
     pub busy: f64,
     /// How its last incarnation ended, if one did.
     pub last_reason: Option<String>,
-    /// Restarts that its budget still allows now.
+    /// When it is restarted.
+    pub restart: RestartType,
+    /// The budget that counts for it: its own, or its group's.
+    pub budget: Budget,
+    /// Restarts that the budget still allows now.
     pub budget_left: u32,
+    /// How long it may take to stop.
+    pub shutdown: Duration,
+    /// Where it runs.
+    pub placement: Placement,
 }

@@ -2,6 +2,10 @@
 //! JSON line per event and one `write` per line: a crash of the process loses nothing, a power cut the last moments, and
 //! nobody waits for a disk. Two files of 8 MiB at most; the older one is dropped when the newer one is full.
 
+mod follow;
+
+pub use self::follow::Follower;
+
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},

@@ -134,7 +134,7 @@ fn origin(master: &MasterAddress) -> http::Uri {
 
 /// The way in for requests, as tonic's client wants it.
 #[derive(Clone)]
-pub(super) struct Requests(SendRequest<Body>);
+pub(in super::super) struct Requests(pub(in super::super) SendRequest<Body>);
 
 impl Service<http::Request<Body>> for Requests {
     type Response = http::Response<Incoming>;

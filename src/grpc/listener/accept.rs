@@ -48,14 +48,14 @@ impl Acceptor {
     }
 
     /// The connections, for ever.
-    pub(super) fn connections(self) -> impl Stream<Item = io::Result<Guarded>> {
+    pub(super) fn connections(self) -> impl Stream<Item = io::Result<Guarded<TcpStream>>> {
         stream::unfold(self, |mut acceptor| async move {
             let connection = acceptor.next().await;
             Some((Ok(connection), acceptor))
         })
     }
 
-    async fn next(&mut self) -> Guarded {
+    async fn next(&mut self) -> Guarded<TcpStream> {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
@@ -73,7 +73,7 @@ impl Acceptor {
         }
     }
 
-    fn admit(&mut self, stream: TcpStream) -> Option<Guarded> {
+    fn admit(&mut self, stream: TcpStream) -> Option<Guarded<TcpStream>> {
         let Some(slot) = self.slot() else {
             self.crowded.begin("limit reached");
             return None;

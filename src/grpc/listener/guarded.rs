@@ -14,7 +14,6 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     sync::OwnedSemaphorePermit,
     time::{Instant, Sleep},
 };
@@ -26,11 +25,11 @@ const PREFACE: usize = 24;
 
 /// How long a connection may be silent.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
+pub(in super::super) struct Patience {
     /// Before the preface is complete, from the beginning on.
-    pub(super) preface: Duration,
+    pub(in super::super) preface: Duration,
     /// After it, while no log stream is open.
-    pub(super) idle: Duration,
+    pub(in super::super) idle: Duration,
 }
 
 /// How many log streams a connection carries. A call finds it among its request's extensions.
@@ -59,8 +58,8 @@ impl Drop for OpenStream {
 }
 
 /// A connection under guard.
-pub(super) struct Guarded {
-    stream: TcpStream,
+pub(in super::super) struct Guarded<S> {
+    stream: S,
     patience: Patience,
     streams: OpenStreams,
     /// Bytes read, as far as it matters.
@@ -72,10 +71,10 @@ pub(super) struct Guarded {
     _slot: OwnedSemaphorePermit,
 }
 
-impl Guarded {
+impl<S> Guarded<S> {
     /// Guards `stream`, which gives its slot back when it ends.
-    pub(super) fn new(
-        stream: TcpStream,
+    pub(in super::super) fn new(
+        stream: S,
         slot: OwnedSemaphorePermit,
         patience: Patience,
         cut: &CancellationToken,
@@ -136,7 +135,7 @@ impl Guarded {
     }
 }
 
-impl Connected for Guarded {
+impl<S> Connected for Guarded<S> {
     type ConnectInfo = OpenStreams;
 
     fn connect_info(&self) -> OpenStreams {
@@ -144,7 +143,7 @@ impl Connected for Guarded {
     }
 }
 
-impl AsyncRead for Guarded {
+impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -159,7 +158,7 @@ impl AsyncRead for Guarded {
     }
 }
 
-impl AsyncWrite for Guarded {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

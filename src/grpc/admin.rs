@@ -1,0 +1,97 @@
+//! The operator's door over gRPC, both sides of it: [`serve`] answers on the socket in the state folder from a
+//! `ports::admin::Admin`, and [`RemoteAdmin`] is one, for the commands of another process. `app` wires both.
+//!
+//! It is a server of its own beside the listener of the master's calls: neither sees the other's callers, and neither falls
+//! with the other. Who may come in is decided before a byte is read (`door`), and nothing is decided about actors.
+
+mod client;
+mod convert;
+mod door;
+mod service;
+
+use std::{io, sync::Arc, time::Duration};
+
+use futures_util::{Stream, stream};
+use log::warn;
+use tokio::{net::UnixStream, sync::Semaphore};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use self::service::AdminService;
+pub use self::{client::RemoteAdmin, door::Door};
+use super::listener::{Guarded, Patience, ServeError};
+use crate::{ports::admin::Admin, proto::worker_admin::admin_server::AdminServer};
+
+/// Operators at once; one more is turned away.
+const CONNECTIONS: usize = 64;
+
+/// A caller on this machine who needs longer is no caller.
+const PATIENCE: Patience = Patience {
+    preface: Duration::from_secs(5),
+    idle: Duration::from_secs(60),
+};
+
+/// How long to leave the socket alone when no descriptor is to be had. The master's listener says that it is so.
+const BACKOFF: Duration = Duration::from_millis(100);
+
+/// How long calls in flight may take once the server stops.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Serves operators at `door` until `stop` fires. The door is shared, so that a restarted server takes over the same socket.
+///
+/// # Errors
+/// The server ended by itself; it can be started again.
+pub async fn serve(
+    door: Arc<Door>,
+    admin: Arc<dyn Admin>,
+    stop: CancellationToken,
+) -> Result<(), ServeError> {
+    // Dropped with this future, and fired then: a server that is thrown away leaves no connection behind.
+    let cut = CancellationToken::new();
+    let _cut_at_the_end = cut.clone().drop_guard();
+    let serving = Server::builder()
+        .add_service(AdminServer::new(AdminService::new(admin)))
+        .serve_with_incoming_shutdown(visitors(door, cut.clone()), stop.clone().cancelled_owned());
+    let cutting = async {
+        stop.cancelled().await;
+        tokio::time::sleep(DRAIN).await;
+        cut.cancel();
+    };
+    tokio::pin!(serving, cutting);
+    let ended = tokio::select! {
+        ended = &mut serving => ended,
+        () = &mut cutting => serving.await,
+    };
+    match ended {
+        Ok(()) if stop.is_cancelled() => Ok(()),
+        Ok(()) => Err(ServeError(None)),
+        Err(error) => Err(ServeError(Some(error))),
+    }
+}
+
+/// The connections of those who may come in, for ever.
+fn visitors(
+    door: Arc<Door>,
+    cut: CancellationToken,
+) -> impl Stream<Item = io::Result<Guarded<UnixStream>>> {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    stream::unfold((door, slots, cut), |(door, slots, cut)| async move {
+        let visitor = loop {
+            let stream = match door.accept().await {
+                Ok(stream) => stream,
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    warn!(error:%; "somebody was turned away at the operator's door");
+                    continue;
+                }
+                Err(_) => {
+                    tokio::time::sleep(BACKOFF).await;
+                    continue;
+                }
+            };
+            if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
+                break Guarded::new(stream, slot, PATIENCE, &cut);
+            }
+        };
+        Some((Ok(visitor), (door, slots, cut)))
+    })
+}

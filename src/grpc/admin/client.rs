@@ -1,0 +1,165 @@
+//! The way from a command to the worker of a state folder: [`RemoteAdmin`] implements `ports::admin::Admin` over its socket.
+//! Every call has a connection of its own, so a worker that was restarted in between is simply the next one to answer.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::time::timeout;
+use tonic::{Response, Status, codegen::http::Uri};
+
+use super::{convert, door};
+use crate::{
+    grpc::{client::Requests, status},
+    ports::admin::{ActorTree, ActorView, Admin, AdminError},
+    proto::worker_admin::{
+        GetActorRequest, ListActorsRequest, RestartActorRequest, admin_client::AdminClient,
+    },
+};
+
+/// The worker itself answers within two seconds; a machine under load may need more.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Ten thousand tasks, each with a reason: more than gRPC's default.
+const ANSWER_LIMIT: usize = 64 * 1024 * 1024;
+
+type Client = AdminClient<Requests>;
+
+/// The worker that runs on a state folder, if one does. Finds out anew at every call.
+#[derive(Debug, Clone)]
+pub struct RemoteAdmin {
+    folder: PathBuf,
+}
+
+impl RemoteAdmin {
+    /// The worker of this state folder.
+    #[must_use]
+    pub fn of(folder: impl Into<PathBuf>) -> Self {
+        Self {
+            folder: folder.into(),
+        }
+    }
+
+    async fn call<T, F>(&self, ask: impl FnOnce(Client) -> F) -> Result<T, AdminError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let call = async {
+            let client = self.connect().await?;
+            ask(client).await.map_err(|status| self.failed(&status))
+        };
+        match timeout(ANSWER, call).await {
+            Ok(answer) => answer.map(Response::into_inner),
+            Err(_) => Err(AdminError::Unavailable),
+        }
+    }
+
+    async fn connect(&self) -> Result<Client, AdminError> {
+        let stream = door::knock(&self.folder).map_err(|error| refused(&self.folder, &error))?;
+        let (requests, driver) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .map_err(|error| self.lost(error.to_string()))?;
+        // Ends with the connection; the request sees why.
+        tokio::spawn(driver);
+        let client =
+            AdminClient::with_origin(Requests(requests), Uri::from_static("http://worker"));
+        Ok(client.max_decoding_message_size(ANSWER_LIMIT))
+    }
+
+    fn failed(&self, status: &Status) -> AdminError {
+        match status::admin_error(status) {
+            AdminError::Lost(words) => self.lost(words),
+            told => told,
+        }
+    }
+
+    /// A connection is also lost when the worker turns us away: then its socket is not ours.
+    fn lost(&self, words: String) -> AdminError {
+        match door::is_ours(&self.folder) {
+            true => AdminError::Lost(words),
+            false => AdminError::Denied(self.folder.clone()),
+        }
+    }
+}
+
+/// What it means that nobody opened.
+fn refused(folder: &Path, error: &io::Error) -> AdminError {
+    match error.kind() {
+        io::ErrorKind::NotFound
+        | io::ErrorKind::NotADirectory
+        | io::ErrorKind::ConnectionRefused => AdminError::NoWorker(folder.to_owned()),
+        io::ErrorKind::PermissionDenied => AdminError::Denied(folder.to_owned()),
+        _ => AdminError::Lost(error.to_string()),
+    }
+}
+
+#[async_trait]
+impl Admin for RemoteAdmin {
+    async fn actors(&self) -> Result<ActorTree, AdminError> {
+        let reply = self
+            .call(|mut client| async move { client.list_actors(ListActorsRequest {}).await })
+            .await?;
+        convert::tree(reply)
+    }
+
+    async fn actor(&self, name: &str) -> Result<ActorView, AdminError> {
+        let name = name.to_owned();
+        let request = GetActorRequest { name: name.clone() };
+        let asked = self.call(|mut client| async move { client.get_actor(request).await });
+        convert::actor(asked.await.map_err(|error| named(error, name))?)
+    }
+
+    async fn restart(&self, name: &str) -> Result<(), AdminError> {
+        let name = name.to_owned();
+        let request = RestartActorRequest { name: name.clone() };
+        let asked = self.call(|mut client| async move { client.restart_actor(request).await });
+        asked.await.map_err(|error| named(error, name))?;
+        Ok(())
+    }
+}
+
+/// A status code does not carry the name that was asked for.
+fn named(error: AdminError, name: String) -> AdminError {
+    match error {
+        AdminError::UnknownActor(_) => AdminError::UnknownActor(name),
+        AdminError::Task(_) => AdminError::Task(name),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_home_is_told_from_somebody_elses() {
+        let folder = Path::new("/state");
+        let of = |kind: io::ErrorKind| refused(folder, &kind.into());
+
+        for kind in [
+            io::ErrorKind::NotFound,
+            io::ErrorKind::ConnectionRefused,
+            io::ErrorKind::NotADirectory,
+        ] {
+            assert_eq!(of(kind), AdminError::NoWorker("/state".into()));
+        }
+        assert_eq!(
+            of(io::ErrorKind::PermissionDenied),
+            AdminError::Denied("/state".into())
+        );
+    }
+
+    #[tokio::test]
+    async fn a_folder_without_a_socket_has_no_worker() {
+        let folder = tempfile::tempdir().unwrap();
+
+        let told = RemoteAdmin::of(folder.path()).actors().await;
+
+        assert_eq!(told, Err(AdminError::NoWorker(folder.path().to_owned())));
+    }
+}

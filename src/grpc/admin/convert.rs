@@ -1,0 +1,218 @@
+//! Between the words of `ports::admin` and the messages of `worker_admin.proto`, both ways. What makes no sense on the way
+//! back (a state that this build does not know) is an answer that was lost.
+
+use std::time::Duration;
+
+use crate::{
+    domain::{
+        id::WorkerId,
+        restart::{Budget, RestartType},
+    },
+    ports::admin::{ActorKind, ActorSpec, ActorState, ActorTree, ActorView, AdminError},
+    proto::worker_admin::{self as wire, ListActorsReply},
+};
+
+pub(super) fn tree_to_wire(tree: ActorTree) -> ListActorsReply {
+    ListActorsReply {
+        worker: tree.worker.to_string(),
+        process: tree.process,
+        actors: tree.actors.into_iter().map(actor_to_wire).collect(),
+    }
+}
+
+pub(super) fn actor_to_wire(actor: ActorView) -> wire::Actor {
+    wire::Actor {
+        name: actor.name,
+        kind: match actor.kind {
+            ActorKind::Subsystem => wire::ActorKind::Subsystem,
+            ActorKind::Task => wire::ActorKind::Task,
+        }
+        .into(),
+        state: state_to_wire(actor.state).into(),
+        uptime_ms: actor.uptime.map(millis),
+        generation: actor.generation,
+        restarts: actor.restarts,
+        last_restart_ms: actor.last_restart.map(millis),
+        mailbox: actor.mailbox,
+        handled: actor.handled,
+        last_message: actor.last_message,
+        busy: actor.busy,
+        last_reason: actor.last_reason,
+        spec: Some(spec_to_wire(actor.spec)),
+    }
+}
+
+fn state_to_wire(state: ActorState) -> wire::ActorState {
+    match state {
+        ActorState::Starting => wire::ActorState::Starting,
+        ActorState::Running => wire::ActorState::Running,
+        ActorState::Backoff => wire::ActorState::Backoff,
+        ActorState::Stopping => wire::ActorState::Stopping,
+        ActorState::Stopped => wire::ActorState::Stopped,
+        ActorState::Fatal => wire::ActorState::Fatal,
+    }
+}
+
+fn spec_to_wire(spec: ActorSpec) -> wire::ActorSpec {
+    wire::ActorSpec {
+        restart: match spec.restart {
+            RestartType::Permanent => wire::RestartType::Permanent,
+            RestartType::Transient => wire::RestartType::Transient,
+            RestartType::Temporary => wire::RestartType::Temporary,
+        }
+        .into(),
+        intensity: spec.budget.intensity,
+        window_ms: millis(spec.budget.window),
+        budget_left: spec.budget_left,
+        shutdown_ms: millis(spec.shutdown),
+        runs_on: spec.runs_on,
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+pub(super) fn tree(reply: ListActorsReply) -> Result<ActorTree, AdminError> {
+    Ok(ActorTree {
+        worker: WorkerId::new(reply.worker).map_err(|_| senseless("the worker's name"))?,
+        process: reply.process,
+        actors: reply
+            .actors
+            .into_iter()
+            .map(actor)
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+pub(super) fn actor(actor: wire::Actor) -> Result<ActorView, AdminError> {
+    Ok(ActorView {
+        kind: match actor.kind() {
+            wire::ActorKind::Subsystem => ActorKind::Subsystem,
+            wire::ActorKind::Task => ActorKind::Task,
+            wire::ActorKind::Unspecified => return Err(senseless("an actor's kind")),
+        },
+        state: state(actor.state())?,
+        name: actor.name,
+        uptime: actor.uptime_ms.map(Duration::from_millis),
+        generation: actor.generation,
+        restarts: actor.restarts,
+        last_restart: actor.last_restart_ms.map(Duration::from_millis),
+        mailbox: actor.mailbox,
+        handled: actor.handled,
+        last_message: actor.last_message,
+        busy: actor.busy,
+        last_reason: actor.last_reason,
+        spec: spec(&actor.spec.ok_or_else(|| senseless("an actor's spec"))?)?,
+    })
+}
+
+fn state(state: wire::ActorState) -> Result<ActorState, AdminError> {
+    Ok(match state {
+        wire::ActorState::Starting => ActorState::Starting,
+        wire::ActorState::Running => ActorState::Running,
+        wire::ActorState::Backoff => ActorState::Backoff,
+        wire::ActorState::Stopping => ActorState::Stopping,
+        wire::ActorState::Stopped => ActorState::Stopped,
+        wire::ActorState::Fatal => ActorState::Fatal,
+        wire::ActorState::Unspecified => return Err(senseless("an actor's state")),
+    })
+}
+
+fn spec(spec: &wire::ActorSpec) -> Result<ActorSpec, AdminError> {
+    Ok(ActorSpec {
+        restart: match spec.restart() {
+            wire::RestartType::Permanent => RestartType::Permanent,
+            wire::RestartType::Transient => RestartType::Transient,
+            wire::RestartType::Temporary => RestartType::Temporary,
+            wire::RestartType::Unspecified => return Err(senseless("a restart type")),
+        },
+        budget: Budget {
+            intensity: spec.intensity,
+            window: Duration::from_millis(spec.window_ms),
+        },
+        budget_left: spec.budget_left,
+        shutdown: Duration::from_millis(spec.shutdown_ms),
+        runs_on: spec.runs_on.clone(),
+    })
+}
+
+fn senseless(what: &str) -> AdminError {
+    AdminError::Lost(format!(
+        "{what} makes no sense; is the worker of another version?"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(state: ActorState, kind: ActorKind, restart: RestartType) -> ActorView {
+        ActorView {
+            name: "journal".into(),
+            kind,
+            state,
+            uptime: Some(Duration::from_millis(1_500)),
+            generation: 3,
+            restarts: 2,
+            last_restart: Some(Duration::from_secs(7)),
+            mailbox: 4,
+            handled: 5,
+            last_message: Some("Commit".into()),
+            busy: 0.25,
+            last_reason: Some("panicked: oh".into()),
+            spec: ActorSpec {
+                restart,
+                budget: Budget::SUBSYSTEM,
+                budget_left: 1,
+                shutdown: Duration::from_secs(5),
+                runs_on: "a thread of its own".into(),
+            },
+        }
+    }
+
+    #[test]
+    fn an_actor_comes_through_whole() {
+        use ActorState::{Backoff, Fatal, Running, Starting, Stopped, Stopping};
+        let kinds = [ActorKind::Subsystem, ActorKind::Task];
+        let restarts = [
+            RestartType::Permanent,
+            RestartType::Transient,
+            RestartType::Temporary,
+        ];
+        for state in [Starting, Running, Backoff, Stopping, Stopped, Fatal] {
+            for (kind, restart) in kinds.into_iter().cycle().zip(restarts) {
+                let sent = ActorTree {
+                    worker: WorkerId::new("w").unwrap(),
+                    process: 9,
+                    actors: vec![view(state, kind, restart)],
+                };
+
+                assert_eq!(tree(tree_to_wire(sent.clone())), Ok(sent));
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_of_an_unknown_version_is_not_guessed_at() {
+        let known = || {
+            actor_to_wire(view(
+                ActorState::Running,
+                ActorKind::Task,
+                RestartType::Permanent,
+            ))
+        };
+        let unknown_state = wire::Actor {
+            state: 99,
+            ..known()
+        };
+        let without_spec = wire::Actor {
+            spec: None,
+            ..known()
+        };
+
+        for answer in [unknown_state, without_spec] {
+            assert!(matches!(actor(answer), Err(AdminError::Lost(_))));
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The methods of the operator's door, over `ports::admin::Admin`: each converts, asks, converts back.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::convert;
+use crate::{
+    ports::admin::Admin,
+    proto::worker_admin::{
+        self as wire, ListActorsReply, ListActorsRequest, RestartActorReply, RestartActorRequest,
+        admin_server,
+    },
+};
+
+/// Answers operators.
+pub(super) struct AdminService {
+    admin: Arc<dyn Admin>,
+}
+
+impl AdminService {
+    pub(super) fn new(admin: Arc<dyn Admin>) -> Self {
+        Self { admin }
+    }
+}
+
+#[tonic::async_trait]
+impl admin_server::Admin for AdminService {
+    async fn list_actors(
+        &self,
+        _: Request<ListActorsRequest>,
+    ) -> Result<Response<ListActorsReply>, Status> {
+        let tree = self.admin.actors().await?;
+        Ok(Response::new(convert::tree_to_wire(tree)))
+    }
+
+    async fn get_actor(
+        &self,
+        request: Request<wire::GetActorRequest>,
+    ) -> Result<Response<wire::Actor>, Status> {
+        let actor = self.admin.actor(&request.get_ref().name).await?;
+        Ok(Response::new(convert::actor_to_wire(actor)))
+    }
+
+    async fn restart_actor(
+        &self,
+        request: Request<RestartActorRequest>,
+    ) -> Result<Response<RestartActorReply>, Status> {
+        self.admin.restart(&request.get_ref().name).await?;
+        Ok(Response::new(RestartActorReply {}))
+    }
+}

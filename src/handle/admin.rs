@@ -1,0 +1,240 @@
+//! The operator's door to the supervisor: [`AdminHandle`] implements `ports::admin::Admin` for whoever serves operators. It
+//! translates and waits no longer than an operator would; it keeps nothing, and decides only that tasks are not restarted
+//! by hand.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use log::info;
+use tokio::{sync::watch, time::timeout};
+
+use crate::{
+    domain::{id::WorkerId, text},
+    ports::admin::{ActorKind, ActorSpec, ActorState, ActorTree, ActorView, Admin, AdminError},
+    supervision::{ChildError, ChildState, ChildView, Placement, SupervisorHandle},
+};
+
+/// The supervisor does no work, so it answers at once or is in deep trouble.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// What is passed on of an actor's last reason, in bytes: ten thousand tasks must fit into one answer.
+const REASON_LIMIT: usize = 512;
+
+/// See the module.
+#[derive(Clone)]
+pub struct AdminHandle {
+    worker: WorkerId,
+    supervisor: watch::Receiver<Option<SupervisorHandle>>,
+}
+
+impl AdminHandle {
+    /// A door to the supervisor of `worker`, which may not have begun yet.
+    #[must_use]
+    pub fn new(worker: WorkerId, supervisor: watch::Receiver<Option<SupervisorHandle>>) -> Self {
+        Self { worker, supervisor }
+    }
+
+    fn supervisor(&self) -> Result<SupervisorHandle, AdminError> {
+        let supervisor = self.supervisor.borrow().clone();
+        supervisor.ok_or(AdminError::Unavailable)
+    }
+
+    async fn children(&self) -> Result<Vec<ChildView>, AdminError> {
+        let supervisor = self.supervisor()?;
+        let children = timeout(ANSWER, supervisor.children())
+            .await
+            .map_err(|_| AdminError::Unavailable)?;
+        // A supervisor without children is one that has ended.
+        if children.is_empty() {
+            return Err(AdminError::Stopping);
+        }
+        Ok(children)
+    }
+
+    async fn find(&self, name: &str) -> Result<ChildView, AdminError> {
+        let children = self.children().await?;
+        find(children, name).ok_or_else(|| AdminError::UnknownActor(name.to_owned()))
+    }
+}
+
+#[async_trait]
+impl Admin for AdminHandle {
+    async fn actors(&self) -> Result<ActorTree, AdminError> {
+        let children = self.children().await?;
+        Ok(ActorTree {
+            worker: self.worker.clone(),
+            process: std::process::id(),
+            actors: children.into_iter().map(actor).collect(),
+        })
+    }
+
+    async fn actor(&self, name: &str) -> Result<ActorView, AdminError> {
+        self.find(name).await.map(actor)
+    }
+
+    async fn restart(&self, name: &str) -> Result<(), AdminError> {
+        let child = self.find(name).await?;
+        if child.dynamic {
+            return Err(AdminError::Task(name.to_owned()));
+        }
+        info!(actor = &*child.name; "restarting an actor: its operator asks for it");
+        let supervisor = self.supervisor()?;
+        match timeout(ANSWER, supervisor.restart_child(&child.name)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(ChildError::Unknown)) => Err(AdminError::UnknownActor(name.to_owned())),
+            Ok(Err(ChildError::ShuttingDown)) => Err(AdminError::Stopping),
+            Err(_) => Err(AdminError::Unavailable),
+        }
+    }
+}
+
+fn find(children: Vec<ChildView>, name: &str) -> Option<ChildView> {
+    // A subsystem's name wins over a task's id, which is anybody's choice.
+    let task = format!("task({name})");
+    let position = children
+        .iter()
+        .position(|child| *child.name == *name)
+        .or_else(|| children.iter().position(|child| *child.name == *task))?;
+    children.into_iter().nth(position)
+}
+
+fn actor(child: ChildView) -> ActorView {
+    ActorView {
+        name: child.name.to_string(),
+        kind: match child.dynamic {
+            true => ActorKind::Task,
+            false => ActorKind::Subsystem,
+        },
+        state: match child.state {
+            ChildState::Starting => ActorState::Starting,
+            ChildState::Running => ActorState::Running,
+            ChildState::Backoff => ActorState::Backoff,
+            ChildState::Stopping => ActorState::Stopping,
+            ChildState::Stopped => ActorState::Stopped,
+            ChildState::Fatal => ActorState::Fatal,
+        },
+        uptime: child.uptime,
+        generation: child.generation,
+        restarts: child.restarts,
+        last_restart: child.last_restart,
+        mailbox: child.depth,
+        handled: child.handled,
+        last_message: Some(short_type(child.last_message)).filter(|name| !name.is_empty()),
+        busy: child.busy,
+        last_reason: child
+            .last_reason
+            .map(|reason| text::truncate(&reason, REASON_LIMIT).to_owned()),
+        spec: ActorSpec {
+            restart: child.restart,
+            budget: child.budget,
+            budget_left: child.budget_left,
+            shutdown: child.shutdown,
+            runs_on: match child.placement {
+                Placement::OwnArbiter => "a thread of its own",
+                Placement::Pool => "a thread of the pool",
+                Placement::SupervisorsArbiter => "the supervisor's thread",
+            }
+            .to_owned(),
+        },
+    }
+}
+
+/// A type's name without the modules, its parameters included.
+fn short_type(name: &str) -> String {
+    let mut short = String::new();
+    let is_path = |character: char| character.is_alphanumeric() || matches!(character, '_' | ':');
+    let mut rest = name;
+    while let Some(first) = rest.chars().next() {
+        let length = match is_path(first) {
+            true => rest.find(|c| !is_path(c)).unwrap_or(rest.len()),
+            false => first.len_utf8(),
+        };
+        let (part, after) = rest.split_at(length);
+        short.push_str(part.rsplit("::").next().unwrap_or(part));
+        rest = after;
+    }
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::supervision::{Budget, RestartType};
+
+    fn child(name: &str, dynamic: bool) -> ChildView {
+        ChildView {
+            name: Arc::from(name),
+            dynamic,
+            state: ChildState::Running,
+            uptime: None,
+            generation: 1,
+            restarts: 0,
+            last_restart: None,
+            depth: 0,
+            handled: 0,
+            last_message: "",
+            busy: 0.0,
+            last_reason: None,
+            restart: RestartType::Permanent,
+            budget: Budget::SUBSYSTEM,
+            budget_left: 5,
+            shutdown: Duration::from_secs(5),
+            placement: Placement::OwnArbiter,
+        }
+    }
+
+    #[test]
+    fn a_type_is_shown_without_its_modules() {
+        for (name, short) in [
+            ("worker_node::actors::registry::AssignTask", "AssignTask"),
+            ("Ping", "Ping"),
+            ("a::Batch<b::c::Line, [d::E; 2]>", "Batch<Line, [E; 2]>"),
+            ("", ""),
+        ] {
+            assert_eq!(short_type(name), short);
+        }
+    }
+
+    #[test]
+    fn a_task_is_found_by_its_id_and_never_hides_a_subsystem() {
+        let children = || {
+            vec![
+                child("journal", false),
+                child("task(a)", true),
+                child("task(journal)", true),
+            ]
+        };
+        let found = |name| find(children(), name).map(|child| child.name.to_string());
+
+        assert_eq!(found("a").as_deref(), Some("task(a)"));
+        assert_eq!(found("task(a)").as_deref(), Some("task(a)"));
+        assert_eq!(found("journal").as_deref(), Some("journal"));
+        assert_eq!(found("task(journal)").as_deref(), Some("task(journal)"));
+        assert_eq!(found("b"), None);
+    }
+
+    #[test]
+    fn a_long_reason_is_cut_before_it_is_sent() {
+        let told = actor(ChildView {
+            last_reason: Some("é".repeat(1_000)),
+            last_message: "a::B",
+            ..child("journal", false)
+        });
+
+        assert_eq!(told.last_reason.map(|reason| reason.len()), Some(512));
+        assert_eq!(told.last_message.as_deref(), Some("B"));
+        assert_eq!(actor(child("x", false)).last_message, None);
+    }
+
+    #[tokio::test]
+    async fn before_the_supervisor_begins_nobody_answers() {
+        let (_announce, supervisor) = watch::channel(None);
+        let worker = WorkerId::new("w").unwrap();
+
+        let told = AdminHandle::new(worker, supervisor).actors().await;
+
+        assert_eq!(told, Err(AdminError::Unavailable));
+    }
+}

@@ -1,0 +1,157 @@
+//! The worker as its operator sees it: its actors, and the one thing that can be done to them. `handle` implements it over
+//! the supervisor, `grpc::admin` carries it through the socket in the state folder, and the commands of `cli` are its callers.
+//! What happened to the actors before is not here: the history lies in files, and is read from them.
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use async_trait::async_trait;
+use thiserror::Error;
+
+use crate::domain::{
+    id::WorkerId,
+    restart::{Budget, RestartType},
+};
+
+/// The operator's questions and orders. Every method answers within seconds, or fails.
+#[async_trait]
+pub trait Admin: Send + Sync {
+    /// All actors.
+    ///
+    /// # Errors
+    /// The supervisor does not answer, or nobody does.
+    async fn actors(&self) -> Result<ActorTree, AdminError>;
+
+    /// One actor by its name; for a task its id will do.
+    ///
+    /// # Errors
+    /// As above, or there is none of that name.
+    async fn actor(&self, name: &str) -> Result<ActorView, AdminError>;
+
+    /// Stops a subsystem and starts it again, without charge to its restart budget; does not wait for either.
+    ///
+    /// # Errors
+    /// As above, or the actor is not one to be restarted by hand.
+    async fn restart(&self, name: &str) -> Result<(), AdminError>;
+}
+
+/// Why an operator has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum AdminError {
+    /// No actor has this name.
+    #[error("there is no actor named {0}; `worker-node actors` shows those that there are")]
+    UnknownActor(String),
+    /// A task's actor is not restarted by hand.
+    #[error("{0} is a task: its actor is restarted by the supervisor alone")]
+    Task(String),
+    /// The worker is stopping.
+    #[error("the worker is stopping")]
+    Stopping,
+    /// The supervisor does not answer.
+    #[error("the worker does not answer in time")]
+    Unavailable,
+    /// Nobody serves the socket of this state folder.
+    #[error("no worker runs on the state folder {0}; start one there, or give its --state-dir")]
+    NoWorker(PathBuf),
+    /// The worker is another user's.
+    #[error("the worker on the state folder {0} is another user's; run this as that user")]
+    Denied(PathBuf),
+    /// The connection was lost, or what came through it makes no sense; in the system's words.
+    #[error("the worker's answer was lost: {0}")]
+    Lost(String),
+}
+
+/// All actors of a worker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ActorTree {
+    /// Whose.
+    pub worker: WorkerId,
+    /// The worker's process id.
+    pub process: u32,
+    /// Subsystems in start order, then tasks by name.
+    pub actors: Vec<ActorView>,
+}
+
+/// What part an actor has in the worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ActorKind {
+    /// A fixed part of it.
+    Subsystem,
+    /// The keeper of one container.
+    Task,
+}
+
+/// Where an actor stands, in supervisorctl's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ActorState {
+    /// Its turn to start has not come, or it is not up yet.
+    Starting,
+    /// It runs.
+    Running,
+    /// It failed, and waits for its restart.
+    Backoff,
+    /// It is stopping, or will be.
+    Stopping,
+    /// It ended in order and stays down.
+    Stopped,
+    /// It failed and stays down.
+    Fatal,
+}
+
+impl fmt::Display for ActorState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Starting => "STARTING",
+            Self::Running => "RUNNING",
+            Self::Backoff => "BACKOFF",
+            Self::Stopping => "STOPPING",
+            Self::Stopped => "STOPPED",
+            Self::Fatal => "FATAL",
+        })
+    }
+}
+
+/// One actor at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ActorView {
+    /// Its name; a task's is `task(ID)`.
+    pub name: String,
+    /// Its part in the worker.
+    pub kind: ActorKind,
+    /// Where it stands.
+    pub state: ActorState,
+    /// How long it has been up; `None` while it is not.
+    pub uptime: Option<Duration>,
+    /// Its incarnations so far.
+    pub generation: u64,
+    /// Restarts after failures.
+    pub restarts: u64,
+    /// Time since the last of them.
+    pub last_restart: Option<Duration>,
+    /// Messages that wait for an answer.
+    pub mailbox: u64,
+    /// Messages answered, over all incarnations.
+    pub handled: u64,
+    /// Type of the message that came last, without its module.
+    pub last_message: Option<String>,
+    /// Share of its life that its code ran, 0.0 to 1.0.
+    pub busy: f64,
+    /// How its last incarnation ended, if one did. Untrusted: a panic may hold anybody's words.
+    pub last_reason: Option<String>,
+    /// How it is kept.
+    pub spec: ActorSpec,
+}
+
+/// How an actor is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActorSpec {
+    /// When it is restarted.
+    pub restart: RestartType,
+    /// How many restarts are allowed.
+    pub budget: Budget,
+    /// Restarts that are left of them now.
+    pub budget_left: u32,
+    /// How long it may take to stop.
+    pub shutdown: Duration,
+    /// Where it runs, in words.
+    pub runs_on: String,
+}
