@@ -1,18 +1,27 @@
 //! The command line: from the words to a command that can be performed, or to an answer (help, version, mistakes) and an exit
-//! code. Performing is `main`'s: what a worker is made of is not known here.
+//! code. Performing what needs a worker is `main`'s: what one is made of is not known here. The commands that ask about a
+//! worker are performed here, over what they are given.
 
+pub mod actors;
 mod args;
 pub mod demo;
+pub mod events;
 #[cfg(feature = "failpoints")]
 pub mod failpoints;
 mod known_flags;
+mod page;
+mod words;
 
-use std::ffi::OsString;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::Parser;
 
 pub use self::args::DemoTask;
-use self::args::{Command, CommandLine, DemoArgs, DemoCommand};
+use self::{
+    actors::ActorsCommand,
+    args::{Command, CommandLine, DemoArgs, DemoCommand, FolderArgs},
+    events::EventsCommand,
+};
 use crate::{
     config::{self, Config, RunArgs, Surroundings},
     exit::Exit,
@@ -31,6 +40,10 @@ pub enum Invocation {
     /// The list of this build's failpoints.
     #[cfg(feature = "failpoints")]
     Failpoints,
+    /// A look at the actors of a worker that runs, or an order to one.
+    Actors(ActorsCommand),
+    /// The history of a worker's actors.
+    Events(EventsCommand),
 }
 
 /// Why there is nothing to perform.
@@ -75,6 +88,14 @@ fn parse(
         Some(Command::Demo(args)) => demonstrate(*args, &surroundings),
         #[cfg(feature = "failpoints")]
         Some(Command::Failpoints) => Ok(Invocation::Failpoints),
+        Some(Command::Actors(args)) => {
+            let folder = folder(&args.folder, &surroundings)?;
+            Ok(Invocation::Actors(ActorsCommand::new(args, folder)))
+        }
+        Some(Command::Events(args)) => {
+            let folder = folder(&args.folder, &surroundings)?;
+            Ok(Invocation::Events(EventsCommand::new(args, folder)))
+        }
     }
 }
 
@@ -90,6 +111,10 @@ fn demonstrate(args: DemoArgs, surroundings: &Surroundings) -> Result<Invocation
         keep: args.keep,
         verbose: args.verbose,
     }))
+}
+
+fn folder(args: &FolderArgs, surroundings: &Surroundings) -> Result<PathBuf, Answer> {
+    config::state_folder(args.state_dir.as_deref(), surroundings).map_err(Answer::Values)
 }
 
 fn run_worker(args: RunArgs, surroundings: Surroundings) -> Result<Invocation, Answer> {
@@ -173,6 +198,39 @@ mod tests {
             config("worker-node -id a -id b"),
             config("worker-node -id b")
         );
+    }
+
+    #[test]
+    fn questions_are_asked_of_the_worker_of_a_state_folder() {
+        for line in [
+            "worker-node actors --state-dir /s",
+            "worker-node actors restart --state-dir /s journal",
+            "worker-node actors restart journal --state-dir /s",
+        ] {
+            let Ok(Invocation::Actors(command)) = parsed(line) else {
+                panic!("{line}");
+            };
+            assert_eq!(command.folder, PathBuf::from("/s"), "{line}");
+        }
+        let Ok(Invocation::Events(command)) = parsed("worker-node events -f --since 10m") else {
+            panic!("no events");
+        };
+        assert_eq!(
+            command.folder,
+            PathBuf::from("/home/u/.local/state/worker-node")
+        );
+    }
+
+    #[test]
+    fn an_order_and_a_question_do_not_mix() {
+        for line in [
+            "worker-node actors journal restart journal",
+            "worker-node actors --json restart journal",
+            "worker-node actors restart",
+            "worker-node events --since soon",
+        ] {
+            assert!(matches!(parsed(line), Err(Answer::Words(_))), "{line}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod check;
 mod choice;
 mod surroundings;
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsStr, path::PathBuf, time::Duration};
 
 pub use self::{
     address::{EngineAddress, ListenAddress, Reach},
@@ -293,8 +293,24 @@ fn engine(
     }
 }
 
-fn state(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Option<StateConfig> {
-    let folder = match &args.state_dir {
+/// The state folder by itself, for the commands that ask about a worker.
+///
+/// # Errors
+/// There is none, or what was given is none.
+pub fn state_folder(
+    given: Option<&OsStr>,
+    surroundings: &Surroundings,
+) -> Result<PathBuf, Mistakes> {
+    let mut check = Check::default();
+    folder(given, surroundings, &mut check).ok_or_else(|| check.into_mistakes())
+}
+
+fn folder(
+    given: Option<&OsStr>,
+    surroundings: &Surroundings,
+    check: &mut Check,
+) -> Option<PathBuf> {
+    match given {
         Some(folder) if folder.is_empty() => {
             check.mistake("--state-dir", "", "is empty; give a folder");
             None
@@ -307,7 +323,11 @@ fn state(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Opti
             );
             None
         }),
-    };
+    }
+}
+
+fn state(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Option<StateConfig> {
+    let folder = folder(args.state_dir.as_deref(), surroundings, check);
     let retention = check.value("--retention", &args.retention, |text| {
         // Under a minute, a viewer that comes right after the end finds nothing.
         read_time(text, Range::new(60 * SECOND, 365 * DAY))

@@ -13,6 +13,8 @@ pub enum Exit {
     Unexpected = 1,
     /// The command line or the environment is wrong.
     Usage = 2,
+    /// A question about a worker that does not run.
+    NotRunning = 3,
     /// The engine or the master is away, and `--fail-fast` says not to wait for it; for `demo`, what it stands on.
     DependencyAway = 69,
     /// The stop took longer than its deadline.

@@ -22,6 +22,11 @@ fn perform(invocation: Invocation) -> Exit {
         Invocation::DemoSubmit(task) => demo::submit(&task),
         #[cfg(feature = "failpoints")]
         Invocation::Failpoints => cli::failpoints::list(),
+        Invocation::Actors(command) => {
+            let admin = app::admin_of(&command.folder);
+            cli::actors::perform(&command, &admin)
+        }
+        Invocation::Events(command) => cli::events::perform(&command),
     }
 }
 

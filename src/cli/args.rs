@@ -1,5 +1,7 @@
 //! The commands that can be typed, and the help that goes with them. What `run` is told is `config`'s.
 
+use std::{ffi::OsString, time::Duration};
+
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::RunArgs;
@@ -18,7 +20,7 @@ Examples:
       restart failed subsystems, let running tasks finish on SIGTERM, log one JSON object per line
 
 Exit codes:
-  0 clean, 1 unexpected, 2 usage, 69 dependency away with --fail-fast, 70 stop took too long,
+  0 clean, 1 unexpected, 2 usage, 3 no worker runs there, 69 dependency away with --fail-fast, 70 stop took too long,
   75 try later (state or id in use, port taken, gave up), 77 permission, 78 configuration
 ";
 
@@ -76,6 +78,101 @@ pub(super) enum Command {
     /// List the points at which the variable FAILPOINTS can make this build fail.
     #[cfg(feature = "failpoints")]
     Failpoints,
+    /// Show the actors of the worker that runs here: where they stand, what they do, how they were restarted.
+    #[command(after_help = ACTORS_EXAMPLES)]
+    Actors(ActorsArgs),
+    /// Show what has happened to the actors; no worker needs to run for it.
+    #[command(after_help = EVENTS_EXAMPLES)]
+    Events(EventsArgs),
+}
+
+const ACTORS_EXAMPLES: &str = "\
+Examples:
+  worker-node actors --watch
+      the tree of actors, drawn anew every second
+  worker-node actors journal
+      one of them: how it is kept, its restart budget, its last 20 events
+  worker-node actors restart journal
+      stop it in good order, start it again, and wait until it runs
+";
+
+const EVENTS_EXAMPLES: &str = "\
+Examples:
+  worker-node events -f --since 10m
+      the last ten minutes and all that comes, through crashes and restarts of the worker
+  worker-node events --actor journal --json
+      one actor's life, one JSON object per line
+";
+
+/// Which worker is meant.
+#[derive(Debug, Args)]
+pub(super) struct FolderArgs {
+    /// The state folder of the worker [default: /var/lib/worker-node as root, else the user's XDG state folder]
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        env = "WORKER_NODE_STATE_DIR",
+        global = true
+    )]
+    pub(super) state_dir: Option<OsString>,
+}
+
+/// What `actors` is told.
+#[derive(Debug, Args)]
+#[command(disable_help_subcommand = true, args_conflicts_with_subcommands = true)]
+pub(super) struct ActorsArgs {
+    /// What to do; nothing means to show.
+    #[command(subcommand)]
+    pub(super) order: Option<ActorsOrder>,
+    /// One actor, or one task by its id; nothing means all.
+    pub(super) name: Option<String>,
+    /// Show every task, however many there are.
+    #[arg(long)]
+    pub(super) all: bool,
+    /// Show them again every second, until interrupted.
+    #[arg(long)]
+    pub(super) watch: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Which worker.
+    #[command(flatten)]
+    pub(super) folder: FolderArgs,
+}
+
+/// What to do with an actor.
+#[derive(Debug, Subcommand)]
+pub(super) enum ActorsOrder {
+    /// Stop a subsystem in good order and start it again, without charge to its restart budget.
+    Restart {
+        /// Which.
+        name: String,
+    },
+}
+
+/// What `events` is told.
+#[derive(Debug, Args)]
+pub(super) struct EventsArgs {
+    /// Go on with what happens from now on, until interrupted.
+    #[arg(short, long)]
+    pub(super) follow: bool,
+    /// Only those of one actor, or of one task by its id.
+    #[arg(long, value_name = "NAME")]
+    pub(super) actor: Option<String>,
+    /// Only those of this last time, such as 10m or 2h.
+    #[arg(long, value_name = "TIME", value_parser = read_time)]
+    pub(super) since: Option<Duration>,
+    /// Print one JSON object per line.
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Which worker.
+    #[command(flatten)]
+    pub(super) folder: FolderArgs,
+}
+
+fn read_time(text: &str) -> Result<Duration, &'static str> {
+    humantime::parse_duration(text)
+        .map_err(|_| "write a number with its unit, such as 30s, 10m or 2h")
 }
 
 /// What `demo` is told.

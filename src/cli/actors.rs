@@ -1,0 +1,196 @@
+//! `worker-node actors`: the tree of a running worker's actors, one of them, or an order to restart one. Asks through
+//! `ports::admin` and reads the history's files; what is shown is made by pure functions (`tree`, `one`, `json`).
+
+mod json;
+mod one;
+mod restart;
+mod tree;
+
+use std::{collections::VecDeque, io, path::PathBuf, time::Duration};
+
+use thiserror::Error;
+use tokio::runtime::Builder;
+
+use super::{
+    args::{ActorsArgs, ActorsOrder},
+    page::{self, Paper},
+    words,
+};
+use crate::{
+    exit::Exit,
+    ports::admin::{Admin, AdminError},
+    telemetry::history::{self, HistoryEvent},
+};
+
+/// From one page to the next.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Events that are shown of one actor.
+const LAST_EVENTS: usize = 20;
+
+/// What was asked for, checked.
+#[derive(Debug, PartialEq)]
+pub struct ActorsCommand {
+    /// The worker's state folder.
+    pub folder: PathBuf,
+    request: Request,
+}
+
+#[derive(Debug, PartialEq)]
+enum Request {
+    Restart(String),
+    Show(Show),
+}
+
+#[derive(Debug, PartialEq)]
+struct Show {
+    /// `None`: all.
+    name: Option<String>,
+    crowd: Crowd,
+    repeat: Repeat,
+    format: Format,
+}
+
+/// What becomes of many tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Crowd {
+    /// They are counted.
+    Counted,
+    /// Each is shown.
+    Shown,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    Once,
+    UntilInterrupted,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Text,
+    Json,
+}
+
+/// Why there is nothing to show.
+#[derive(Debug, Error)]
+enum Trouble {
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    #[error("the history cannot be read: {0}")]
+    History(io::Error),
+    #[error("{0} is not back: {1}")]
+    NotBack(String, String),
+    #[error("this process cannot begin: {0}")]
+    Runtime(io::Error),
+    #[error("the output cannot be written: {0}")]
+    Output(io::Error),
+}
+
+impl ActorsCommand {
+    pub(super) fn new(args: ActorsArgs, folder: PathBuf) -> Self {
+        let request = match args.order {
+            Some(ActorsOrder::Restart { name }) => Request::Restart(name),
+            None => Request::Show(Show {
+                name: args.name,
+                crowd: match args.all {
+                    true => Crowd::Shown,
+                    false => Crowd::Counted,
+                },
+                repeat: match args.watch {
+                    true => Repeat::UntilInterrupted,
+                    false => Repeat::Once,
+                },
+                format: match args.json {
+                    true => Format::Json,
+                    false => Format::Text,
+                },
+            }),
+        };
+        Self { folder, request }
+    }
+}
+
+/// Asks the worker behind `admin`, and prints what it says.
+pub fn perform(command: &ActorsCommand, admin: &dyn Admin) -> Exit {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let performed = match runtime {
+        Ok(runtime) => runtime.block_on(command.perform(admin)),
+        Err(error) => Err(Trouble::Runtime(error)),
+    };
+    match performed {
+        Ok(()) => Exit::Clean,
+        Err(Trouble::Output(error)) => page::unwritten(&error),
+        Err(trouble) => {
+            eprintln!("error: {}", words::foreign(&trouble.to_string(), 1_024));
+            trouble.exit()
+        }
+    }
+}
+
+impl Trouble {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Admin(AdminError::NoWorker(_)) => Exit::NotRunning,
+            Self::Admin(AdminError::Denied(_)) => Exit::Permission,
+            Self::Admin(AdminError::UnknownActor(_) | AdminError::Task(_)) => Exit::Usage,
+            Self::Admin(AdminError::Stopping | AdminError::Unavailable) => Exit::TryLater,
+            Self::Admin(AdminError::Lost(_))
+            | Self::History(_)
+            | Self::NotBack(..)
+            | Self::Runtime(_)
+            | Self::Output(_) => Exit::Unexpected,
+        }
+    }
+}
+
+impl ActorsCommand {
+    async fn perform(&self, admin: &dyn Admin) -> Result<(), Trouble> {
+        let mut paper = Paper::standard();
+        let show = match &self.request {
+            Request::Restart(name) => {
+                let told = restart::restart(admin, name).await?;
+                return paper.put(&told).map_err(Trouble::Output);
+            }
+            Request::Show(show) => show,
+        };
+        loop {
+            let page = self.page(show, admin).await?;
+            if show.repeat == Repeat::Once {
+                return paper.put(&page).map_err(Trouble::Output);
+            }
+            paper.turn(&page).map_err(Trouble::Output)?;
+            tokio::time::sleep(PERIOD).await;
+        }
+    }
+
+    async fn page(&self, show: &Show, admin: &dyn Admin) -> Result<String, Trouble> {
+        let Some(name) = &show.name else {
+            let tree = admin.actors().await?;
+            return Ok(match show.format {
+                Format::Json => json::tree(&tree),
+                Format::Text => tree::page(&tree, show.crowd),
+            });
+        };
+        let actor = admin.actor(name).await?;
+        let events = self.last_events(&actor.name).map_err(Trouble::History)?;
+        Ok(match show.format {
+            Format::Json => json::one(&actor, &events),
+            Format::Text => one::page(&actor, &events),
+        })
+    }
+
+    fn last_events(&self, actor: &str) -> io::Result<Vec<HistoryEvent>> {
+        let mut last = VecDeque::new();
+        for event in history::read(&self.folder)?.filter(|event| event.actor == actor) {
+            if last.len() == LAST_EVENTS {
+                last.pop_front();
+            }
+            last.push_back(event);
+        }
+        Ok(last.into())
+    }
+}
+
+#[cfg(test)]
+mod specimen;
