@@ -193,26 +193,38 @@ mod armed {
     /// When that is what is configured, or when what is configured has no meaning.
     #[track_caller]
     pub fn pass(name: &str, stake: &dyn fmt::Debug) {
-        fail::eval(name, |argument| {
-            let argument = argument.unwrap_or_default();
-            match argument.split_once(' ') {
-                None if argument == "abort" => {
-                    log::error!(name; "failpoint: abort");
-                    process::abort()
-                }
-                Some(("hang", pipe)) => {
-                    log::warn!(name; "failpoint: hang");
-                    // Opening a pipe for reading blocks until there is a writer; one that is gone lets everybody pass.
-                    drop(File::open(pipe));
-                    log::warn!(name; "failpoint: released");
-                }
-                Some(("poison", text)) => assert!(
-                    !format!("{stake:?}").contains(text),
-                    "failpoint {name} panic: {text} is poison"
-                ),
-                _ => panic!("failpoint {name}: return({argument}) has no meaning"),
+        // Not within `eval`: a panic there would be told as one of the crate `fail`, not of the point's own place.
+        let Some(argument) = fail::eval(name, Option::unwrap_or_default) else {
+            return;
+        };
+        match argument.split_once(' ') {
+            None if argument == "panic" => panic!("failpoint {name} panic"),
+            None if argument == "abort" => {
+                log::error!(name; "failpoint: abort");
+                process::abort()
             }
-        });
+            Some(("hang", pipe)) => {
+                log::warn!(name; "failpoint: hang");
+                // Opening a pipe for reading blocks until there is a writer; one that is gone lets everybody pass.
+                drop(File::open(pipe));
+                log::warn!(name; "failpoint: released");
+            }
+            Some(("poison", text)) => assert!(
+                !format!("{stake:?}").contains(text),
+                "failpoint {name} panic: {text} is poison"
+            ),
+            _ => panic!("failpoint {name}: return({argument}) has no meaning"),
+        }
+    }
+
+    /// The crate's own `panic` is left to [`pass`], which knows the place.
+    fn with_place(actions: &str) -> String {
+        let own = |action: &str| match action.strip_suffix("panic") {
+            Some(times) => format!("{times}return(panic)"),
+            None => action.to_owned(),
+        };
+        let actions: Vec<String> = actions.split("->").map(own).collect();
+        actions.join("->")
     }
 
     /// As [`set_up`], from the variable `FAILPOINTS`.
@@ -236,7 +248,8 @@ mod armed {
             if !NAMES.contains(&name) {
                 return Err(format!("FAILPOINTS: there is no point {name:?}"));
             }
-            fail::cfg(name, actions).map_err(|error| format!("FAILPOINTS: {name}: {error}"))?;
+            fail::cfg(name, &with_place(actions))
+                .map_err(|error| format!("FAILPOINTS: {name}: {error}"))?;
         }
         Ok(())
     }

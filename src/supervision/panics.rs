@@ -44,7 +44,7 @@ fn observe(info: &PanicHookInfo<'_>) {
         actor = actor.as_deref().unwrap_or("none"),
         thread = std::thread::current().name().unwrap_or("unnamed"),
         location = location.as_str(),
-        message:? = message;
+        message = message.as_str();
         "panic"
     );
     // `try_with`: the thread may be past the destruction of its locals.

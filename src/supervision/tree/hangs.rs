@@ -77,7 +77,7 @@ impl Tree {
     fn judge_statics(&mut self, now: Instant) {
         for key in self.children.order().to_vec() {
             if let Some(silent_for) = self.overdue(key, now) {
-                self.hung(key, format!("no answer to a ping for {silent_for:?}"));
+                self.hung(key, format!("no answer to a ping for {silent_for:.1?}"));
             }
         }
     }
