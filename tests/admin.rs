@@ -1,0 +1,274 @@
+//! The operator's door: the commands that look at the actors of a worker, over the real binary and its socket.
+
+#[path = "support/harness.rs"]
+mod harness;
+
+use std::{
+    os::unix::{
+        fs::{FileTypeExt, PermissionsExt},
+        process::CommandExt,
+    },
+    path::Path,
+    process::{Command, Output},
+};
+
+use rustix::process::geteuid;
+use serde_json::Value;
+
+use harness::{Cluster, Process};
+
+/// The children of the supervisor in start order.
+const SUBSYSTEMS: [&str; 11] = [
+    "journal",
+    "engine_watch",
+    "images",
+    "log_router",
+    "registry",
+    "session",
+    "heartbeat",
+    "outbox",
+    "janitor",
+    "servers",
+    "admin",
+];
+
+fn command(state: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_worker-node"));
+    command.args(arguments).arg("--state-dir").arg(state);
+    command
+}
+
+/// Runs to its end, beside the test's runtime.
+async fn run(mut command: Command) -> Output {
+    let ended = tokio::task::spawn_blocking(move || command.output()).await;
+    ended
+        .expect("no panic")
+        .expect("the program can be started")
+}
+
+async fn asked(cluster: &Cluster, arguments: &[&str]) -> Output {
+    run(command(cluster.worker.state_dir(), arguments)).await
+}
+
+fn text(output: &Output) -> String {
+    assert!(
+        output.status.success(),
+        "{}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+async fn json(cluster: &Cluster, arguments: &[&str]) -> Value {
+    serde_json::from_str(&text(&asked(cluster, arguments).await)).expect("JSON")
+}
+
+fn actor<'a>(tree: &'a Value, name: &str) -> &'a Value {
+    let actors = tree["actors"].as_array().expect("a list");
+    actors
+        .iter()
+        .find(|actor| actor["name"] == name)
+        .unwrap_or_else(|| panic!("{name} in {tree}"))
+}
+
+#[tokio::test]
+async fn every_subsystem_is_shown_running_in_start_order() {
+    let cluster = Cluster::start().await;
+    // The tree is there before the last child is: it is looked at once the worker takes tasks.
+    cluster.worker.wait_log_line("Ready to receive tasks").await;
+
+    let shown = text(&asked(&cluster, &["actors"]).await);
+    let rows: Vec<&str> = shown.lines().skip(2).collect();
+    let names: Vec<&str> = rows
+        .iter()
+        .filter_map(|row| row.split_whitespace().nth(1))
+        .collect();
+    assert_eq!(names, SUBSYSTEMS, "{shown}");
+    assert!(rows.iter().all(|row| row.contains(" RUNNING ")), "{shown}");
+
+    let tree = json(&cluster, &["actors", "--json"]).await;
+    assert_eq!(tree["version"], 1);
+    assert_eq!(tree["worker"], cluster.worker.id());
+    assert_eq!(
+        tree["process"],
+        cluster.worker.process().pid().as_raw_nonzero().get()
+    );
+    for name in SUBSYSTEMS {
+        assert_eq!(actor(&tree, name)["state"], "RUNNING", "{name}");
+    }
+    assert!(actor(&tree, "journal")["handled"].as_u64() > Some(0));
+    cluster.finish().await;
+}
+
+#[tokio::test]
+async fn a_task_is_shown_while_it_runs_and_leaves_nothing() {
+    let cluster = Cluster::start().await;
+    let task = cluster.run("sleep 60").await;
+
+    let tree = text(&asked(&cluster, &["actors"]).await);
+    assert!(tree.contains(&format!("task({task})")), "{tree}");
+    let one = text(&asked(&cluster, &["actors", &task]).await);
+    assert!(one.contains("transient"), "{one}");
+    assert!(one.contains("3 of 3 restarts left"), "{one}");
+    let refused = asked(&cluster, &["actors", "restart", &task]).await;
+    assert_ne!(refused.status.code(), Some(0), "a task is no subsystem");
+
+    cluster.master.cancel(&task).await.expect("it is known");
+    cluster.report(&task).await;
+    cluster.engine.wait_task(&task, "destroy").await;
+    cluster.worker.wait_log_line("stopped actor=task(").await;
+    let tree = text(&asked(&cluster, &["actors"]).await);
+    assert!(!tree.contains(&task), "{tree}");
+    cluster.finish().await;
+}
+
+#[tokio::test]
+async fn a_restart_by_hand_is_in_good_order_and_spends_no_budget() {
+    let cluster = Cluster::start().await;
+    let task = cluster.run("sleep 60").await;
+
+    for name in SUBSYSTEMS {
+        let told = text(&asked(&cluster, &["actors", "restart", name]).await);
+        assert!(
+            told.starts_with(&format!("{name} restarted: generation 2, RUNNING")),
+            "{told}"
+        );
+    }
+
+    let tree = json(&cluster, &["actors", "--json"]).await;
+    for name in SUBSYSTEMS {
+        let it = actor(&tree, name);
+        assert_eq!(it["generation"], 2, "{name}");
+        assert_eq!(it["spec"]["budget_left"], 5, "{name}");
+    }
+    let story = text(&asked(&cluster, &["events", "--actor", "registry"]).await);
+    let words: Vec<&str> = story
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(2))
+        .collect();
+    assert_eq!(
+        words,
+        [
+            "starting", "started", "stopping", "stopped", "starting", "started"
+        ],
+        "{story}"
+    );
+    // Whoever was restarted knows the task.
+    let cancel = cluster.master.cancel(&task).await.expect("it is known");
+    assert!(cancel.answer.is_success(), "{cancel:?}");
+    assert_eq!(cluster.report(&task).await.status, "cancelled");
+    cluster.finish().await;
+}
+
+#[tokio::test]
+async fn an_unknown_actor_is_a_clear_error() {
+    let cluster = Cluster::start().await;
+
+    for arguments in [&["actors", "jurnal"][..], &["actors", "restart", "jurnal"]] {
+        let asked = asked(&cluster, arguments).await;
+        let said = String::from_utf8_lossy(&asked.stderr).into_owned();
+        assert_eq!(asked.status.code(), Some(2), "{said}");
+        assert!(said.contains("jurnal"), "{said}");
+    }
+    cluster.finish().await;
+}
+
+#[tokio::test]
+async fn the_story_can_be_read_after_a_crash() {
+    let cluster = Cluster::start().await;
+    let started = text(&asked(&cluster, &["events"]).await);
+    assert!(started.lines().count() >= 2 * SUBSYSTEMS.len(), "{started}");
+
+    cluster.worker.kill().await;
+
+    assert_eq!(text(&asked(&cluster, &["events"]).await), started);
+    let recent = text(&asked(&cluster, &["events", "--since", "1h"]).await);
+    assert_eq!(recent, started);
+    let journal = text(&asked(&cluster, &["events", "--actor", "journal", "--json"]).await);
+    let lines: Vec<Value> = journal
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!(lines.len(), 2, "{journal}");
+    assert!(lines.iter().all(|line| line["actor"] == "journal"));
+    // The socket is still there, and nobody behind it.
+    let actors = asked(&cluster, &["actors"]).await;
+    assert_eq!(actors.status.code(), Some(3));
+    let said = String::from_utf8_lossy(&actors.stderr).into_owned();
+    assert!(said.contains("no worker runs"), "{said}");
+}
+
+/// A command that goes on; what it says can be waited for.
+fn follow(cluster: &Cluster, arguments: &[&str]) -> Process {
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        "exec \"$0\" \"$@\" >&2",
+        env!("CARGO_BIN_EXE_worker-node"),
+    ]);
+    command.args(arguments);
+    command.arg("--state-dir").arg(cluster.worker.state_dir());
+    Process::start(&arguments.join(" "), &mut command)
+}
+
+#[tokio::test]
+async fn events_are_followed_through_a_crash_and_the_next_start() {
+    let mut cluster = Cluster::start().await;
+    let events = follow(&cluster, &["events", "-f", "--actor", "session"]);
+    events.wait_lines("started     generation=1", 1).await;
+
+    asked(&cluster, &["actors", "restart", "session"]).await;
+    events.wait_lines("started     generation=2", 1).await;
+
+    cluster.worker.kill().await;
+    cluster.worker.restart().await;
+    events.wait_lines("started     generation=1", 2).await;
+    cluster.worker.stop().await;
+    events.wait_lines("stopped     generation=1", 2).await;
+}
+
+#[tokio::test]
+async fn a_watch_that_is_piped_appends_the_tree_again_and_again() {
+    let cluster = Cluster::start().await;
+    let watch = follow(&cluster, &["actors", "--watch"]);
+
+    watch.wait_lines("supervisor of", 3).await;
+    watch.wait_lines(" heartbeat ", 3).await;
+    cluster.finish().await;
+}
+
+#[tokio::test]
+async fn the_socket_is_for_its_user_alone() {
+    let cluster = Cluster::start().await;
+    let socket = cluster.worker.state_dir().join("worker.sock");
+    let metadata = std::fs::metadata(&socket).expect("it is there");
+    assert!(metadata.file_type().is_socket());
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+
+    assert!(
+        geteuid().is_root(),
+        "only root can knock as another user; every other test of this file can be run by anybody"
+    );
+    // Even where the permissions of folder and file would let another user in, the door does not.
+    for (path, mode) in [(cluster.worker.state_dir(), 0o755), (&socket, 0o666)] {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("it is ours");
+    }
+    let mut stranger = command(cluster.worker.state_dir(), &["actors"]);
+    stranger.uid(65534).gid(65534);
+    let refused = run(stranger).await;
+    assert_ne!(refused.status.code(), Some(0));
+    assert!(refused.stdout.is_empty());
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("user"), "{said}");
+    cluster.finish().await;
+}
+
+#[tokio::test]
+async fn a_stopped_worker_leaves_no_socket() {
+    let cluster = Cluster::start().await;
+
+    assert_eq!(cluster.worker.stop().await, Some(0));
+
+    assert!(!cluster.worker.state_dir().join("worker.sock").exists());
+}
