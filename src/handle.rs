@@ -136,9 +136,10 @@ impl Worker for WorkerHandle {
                 let kept = self.records.commit(keep, Instant::now() + KEEP).await;
                 self.tell(TaskNews::CancelKept(task));
                 match kept {
-                    Ok(()) | Err(CommitError::Journal(_) | CommitError::Unavailable) => {
-                        CancelAnswer::Accepted
-                    }
+                    Ok(())
+                    | Err(
+                        CommitError::Journal(_) | CommitError::Unavailable | CommitError::Poisoned,
+                    ) => CancelAnswer::Accepted,
                     Err(CommitError::Refused(_)) => CancelAnswer::NotFound,
                 }
             }

@@ -18,7 +18,7 @@ use crate::{
     domain::{id::WorkerId, settle::SettleTime},
     failpoint,
     ports::master::{Beat, Master, MasterError, RunningTask},
-    supervision::Slot,
+    supervision::{AskError, Slot},
     telemetry::{
         operator,
         voice::{HeartbeatVoice, Outage},
@@ -27,6 +27,9 @@ use crate::{
 
 /// The first beat comes after this time at the latest, registered or not.
 const FIRST: Duration = Duration::from_secs(1);
+
+/// Until a session that died of being asked is asked again: twice its restart budget's window.
+const POISON: Duration = Duration::from_secs(60);
 
 /// The contract's period.
 pub const PERIOD: Duration = Duration::from_secs(5);
@@ -74,6 +77,8 @@ pub struct HeartbeatActor {
     /// The master answers, but does not know us.
     forgotten: Outage,
     failing: bool,
+    /// The session died of being asked to register.
+    not_again_before: Option<Instant>,
 }
 
 impl HeartbeatActor {
@@ -87,6 +92,7 @@ impl HeartbeatActor {
             voice: HeartbeatVoice::default(),
             forgotten: Outage::default(),
             failing: false,
+            not_again_before: None,
         }
     }
 
@@ -156,18 +162,23 @@ impl HeartbeatActor {
         }
     }
 
-    fn register_again(&self, ctx: &mut Context<Self>) {
+    fn register_again(&mut self, ctx: &mut Context<Self>) {
+        let now = Instant::now();
+        if self.not_again_before.is_some_and(|instant| now < instant) {
+            return;
+        }
         let session = self.session.clone();
         let ask = async move {
             failpoint!("heartbeat.register_again");
-            if let Err(error) = session
-                .ask_idempotent(RegisterAgain, Instant::now() + ASK)
-                .await
-            {
-                debug!(error:%; "the session did not take the request; the next beat asks again");
-            }
+            session.ask_idempotent(RegisterAgain, now + ASK).await
         };
-        ctx.spawn(ask.into_actor(self));
+        ctx.spawn(ask.into_actor(self).map(move |asked, actor, _| {
+            let Err(error) = asked else { return };
+            debug!(error:%; "the session did not take the request; a later beat asks again");
+            if error == AskError::Poisoned {
+                actor.not_again_before = Some(now + POISON);
+            }
+        }));
     }
 }
 

@@ -70,6 +70,18 @@ pub enum CommitError {
     /// The journal's actor did not answer.
     #[error("the journal did not answer")]
     Unavailable,
+    /// The journal died of it, twice.
+    #[error("internal error: the journal fails over it")]
+    Poisoned,
+}
+
+impl From<AskError> for CommitError {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Unavailable | AskError::Deadline => Self::Unavailable,
+            AskError::Poisoned => Self::Poisoned,
+        }
+    }
 }
 
 enum Job {
@@ -281,6 +293,9 @@ const RETRY: Backoff = Backoff {
     jitter: 0.3,
 };
 
+/// Between two tries of what the journal dies of: twice its restart budget's window, so that a poison does not spend it.
+const POISON: Duration = Duration::from_secs(60);
+
 /// How long one try may take: a disk under load flushes in seconds.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -290,12 +305,7 @@ impl Records {
     /// # Errors
     /// They are not, or (`Unavailable`) it is not known.
     pub async fn commit(&self, changes: Vec<Change>, deadline: Instant) -> Result<(), CommitError> {
-        match self.0.ask_idempotent(Commit(changes), deadline).await {
-            Ok(answer) => answer,
-            Err(AskError::Unavailable | AskError::Deadline | AskError::Poisoned) => {
-                Err(CommitError::Unavailable)
-            }
-        }
+        self.0.ask_idempotent(Commit(changes), deadline).await?
     }
 
     /// Makes changes durable, however long the journal is away or its disk full.
@@ -311,9 +321,11 @@ impl Records {
             {
                 Ok(()) => return Ok(()),
                 Err(CommitError::Refused(refused)) => return Err(refused),
-                Err(error @ (CommitError::Journal(_) | CommitError::Unavailable)) => {
-                    pause(&mut attempt, &error).await
-                }
+                Err(
+                    error @ (CommitError::Journal(_)
+                    | CommitError::Unavailable
+                    | CommitError::Poisoned),
+                ) => pause(&mut attempt, &error).await,
             }
         }
     }
@@ -329,7 +341,7 @@ impl Records {
             {
                 Ok(Ok(snapshot)) => return snapshot,
                 Ok(Err(error)) => pause(&mut attempt, &error.into()).await,
-                Err(_) => pause(&mut attempt, &CommitError::Unavailable).await,
+                Err(error) => pause(&mut attempt, &error.into()).await,
             }
         }
     }
@@ -343,10 +355,19 @@ impl Records {
         task: &TaskId,
         deadline: Instant,
     ) -> Result<Option<Known>, CommitError> {
-        match self.0.ask_idempotent(GetTask(task.clone()), deadline).await {
-            Ok(answer) => Ok(answer?),
-            Err(AskError::Unavailable | AskError::Deadline | AskError::Poisoned) => {
-                Err(CommitError::Unavailable)
+        Ok(self
+            .0
+            .ask_idempotent(GetTask(task.clone()), deadline)
+            .await??)
+    }
+
+    /// As [`find`](Self::find), however long the journal is away.
+    pub async fn find_in_the_end(&self, task: &TaskId) -> Option<Known> {
+        let mut attempt = 0;
+        loop {
+            match self.find(task, Instant::now() + PATIENCE).await {
+                Ok(known) => return known,
+                Err(error) => pause(&mut attempt, &error).await,
             }
         }
     }
@@ -357,6 +378,12 @@ async fn pause(attempt: &mut u32, error: &CommitError) {
     if *attempt == 0 {
         warn!(error:%; "the journal cannot be used; trying on");
     }
-    sleep(RETRY.delay(*attempt, fastrand::f64())).await;
+    let delay = match error {
+        CommitError::Poisoned => POISON,
+        CommitError::Refused(_) | CommitError::Journal(_) | CommitError::Unavailable => {
+            RETRY.delay(*attempt, fastrand::f64())
+        }
+    };
+    sleep(delay).await;
     *attempt += 1;
 }

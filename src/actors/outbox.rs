@@ -6,7 +6,7 @@ mod reporting;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -55,8 +55,8 @@ pub struct Deliver(pub Box<TaskRecord>);
 pub struct DeliverAgain {
     /// Whose.
     pub task: TaskId,
-    /// The settle time after the acknowledgement of the new offer.
-    pub not_before: Instant,
+    /// The settle time after the acknowledgement of the new offer; `None`: that was some time ago, and you may know of it.
+    pub not_before: Option<Instant>,
 }
 
 /// Whom deliveries work with.
@@ -80,10 +80,35 @@ pub struct Correspondents {
     pub outputs: Arc<dyn OutputStore>,
     /// How long a repeat waits after the acknowledgement of its offer.
     pub settle: Arc<Mutex<SettleTime>>,
+    /// What the master took and the journal does not know of yet.
+    pub receipts: Arc<Receipts>,
     /// For records.
     pub clock: Arc<dyn Clock>,
     /// How long to wait for what.
     pub patience: Patience,
+}
+
+/// Results that the master has taken, from its answer until the journal knows, and when their reports left: beside the outbox,
+/// so that one that falls in between does not report again.
+#[derive(Debug, Default)]
+pub struct Receipts(Mutex<HashMap<TaskId, Instant>>);
+
+impl Receipts {
+    fn lock(&self) -> MutexGuard<'_, HashMap<TaskId, Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, task: &TaskId) -> Option<Instant> {
+        self.lock().get(task).copied()
+    }
+
+    fn keep(&self, task: TaskId, left: Instant) {
+        self.lock().insert(task, left);
+    }
+
+    fn remove(&self, task: &TaskId) {
+        self.lock().remove(task);
+    }
 }
 
 /// Deadlines and backoffs of deliveries; the defaults are the design's.
@@ -217,7 +242,11 @@ impl OutboxActor {
         ctx.spawn(note.into_actor(self));
     }
 
-    fn wanted_again(&mut self, task: TaskId, not_before: Instant, ctx: &mut Context<Self>) {
+    fn wanted_again(&mut self, task: TaskId, not_before: Option<Instant>, ctx: &mut Context<Self>) {
+        if not_before.is_none() && self.again.contains_key(&task) {
+            return;
+        }
+        let not_before = not_before.unwrap_or_else(|| Instant::now() + self.settle_time());
         self.again.insert(task.clone(), not_before);
         if !self.under_way.contains_key(&task) {
             self.deliver_again(task, not_before, ctx);
@@ -237,9 +266,8 @@ impl OutboxActor {
                             actor.deliver(Box::new(record), ctx);
                         }
                     }
-                    let not_before = Instant::now() + actor.settle_time();
                     for task in snapshot.redeliveries {
-                        actor.wanted_again(task, not_before, ctx);
+                        actor.wanted_again(task, None, ctx);
                     }
                 }),
         );

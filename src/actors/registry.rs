@@ -15,7 +15,10 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult};
+use actix::{
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult,
+    ResponseActFuture, WrapFuture,
+};
 use tokio::{sync::watch, time::Instant};
 
 use self::entry::{Entry, Standing};
@@ -130,6 +133,8 @@ pub struct RegistryActor {
     early_cancels: HashSet<TaskId>,
     /// Offers whose masters were told 'refused' before it was known what had become of them.
     lost_offers: HashSet<TaskId>,
+    /// Offers that the journal died of, and when.
+    poison: HashMap<TaskId, Instant>,
     readiness: watch::Sender<Readiness>,
 }
 
@@ -166,6 +171,7 @@ impl RegistryActor {
             tasks: HashMap::new(),
             early_cancels: HashSet::new(),
             lost_offers: HashSet::new(),
+            poison: HashMap::new(),
             readiness: watch::Sender::new(Readiness::Loading),
         }
     }
@@ -242,12 +248,15 @@ impl Handler<GetSealing> for RegistryActor {
 }
 
 impl Handler<GetStanding> for RegistryActor {
-    type Result = bool;
+    type Result = ResponseActFuture<Self, bool>;
 
-    fn handle(&mut self, GetStanding(task): GetStanding, _: &mut Self::Context) -> bool {
+    fn handle(&mut self, GetStanding(task): GetStanding, _: &mut Self::Context) -> Self::Result {
         failpoint!("registry.GetStanding", task);
-        let entry = self.tasks.get(&task);
-        entry.is_some_and(|entry| entry.standing != Standing::Accepting)
+        let loaded = self.loaded().into_actor(self);
+        Box::pin(loaded.map(move |(), actor, _| {
+            let entry = actor.tasks.get(&task);
+            entry.is_some_and(|entry| entry.standing != Standing::Accepting)
+        }))
     }
 }
 

@@ -261,7 +261,7 @@ impl TaskActor {
             if fresh {
                 return (spool, record, Found::Nothing);
             }
-            let record = match env.find(&task).await {
+            let record = match env.records.find_in_the_end(&task).await {
                 Some(Known::Record(record)) => *record,
                 Some(Known::Retired(_)) | None => record,
             };

@@ -504,6 +504,7 @@ impl Wiring<'_> {
             news: self.beside.news.clone(),
             outputs: Arc::clone(&self.built.outputs),
             settle: Arc::clone(&self.beside.settle),
+            receipts: Arc::default(),
             clock: Arc::clone(&self.built.clock),
             patience: Patience {
                 upload_inactivity: upload.inactivity,

@@ -55,7 +55,7 @@ pub(super) async fn again(
 ) -> Told {
     sleep_until(not_before).await;
     failpoint!("outbox.again");
-    match known(&with, &task).await {
+    match with.records.find_in_the_end(&task).await {
         Some(Known::Record(record)) if record.phase < Phase::Sealed => Told::NotYet,
         Some(Known::Record(record)) => Told::At(Delivery::new(with, gates, *record).report().await),
         Some(Known::Retired(stone)) => {
@@ -79,16 +79,6 @@ fn report_of(with: &Correspondents, stone: Tombstone) -> Report {
         ),
         output_files: Vec::new(),
         timeout: with.patience.report,
-    }
-}
-
-/// What the journal knows of a task, however long it is away.
-async fn known(with: &Correspondents, task: &TaskId) -> Option<Known> {
-    loop {
-        match with.records.find(task, Instant::now() + ASK).await {
-            Ok(known) => return known,
-            Err(_) => sleep(with.patience.backoff.delay(0, fastrand::f64())).await,
-        }
     }
 }
 
@@ -124,11 +114,21 @@ impl Delivery {
             failpoint!("outbox.sealed");
         }
         // Both tell what is sealed: the report need not wait until the end of the log is on the disk.
-        let ((), left) = tokio::join!(self.close_log(), self.report());
+        let ((), left) = tokio::join!(self.close_log(), self.report_once_only());
         failpoint!("outbox.reported");
         self.note_delivered().await;
         failpoint!("outbox.delivered");
         Told::At(left)
+    }
+
+    async fn report_once_only(&self) -> Instant {
+        let task = &self.record.spec.id;
+        if let Some(left) = self.with.receipts.find(task) {
+            return left;
+        }
+        let left = self.report().await;
+        self.with.receipts.keep(task.clone(), left);
+        left
     }
 
     async fn report(&self) -> Instant {
@@ -141,7 +141,12 @@ impl Delivery {
     /// Takes up what is durable. After a start a task and the outbox itself both ask for its delivery, and either may have
     /// read the record before the delivery that the other asked for came to its end: then there is nothing left to tell.
     async fn is_delivered(&mut self) -> bool {
-        match known(&self.with, &self.record.spec.id).await {
+        match self
+            .with
+            .records
+            .find_in_the_end(&self.record.spec.id)
+            .await
+        {
             Some(Known::Retired(_)) => true,
             Some(Known::Record(record)) if record.phase >= Phase::Ended => {
                 self.record = *record;
@@ -363,6 +368,7 @@ impl Delivery {
     async fn note_delivered(&self) {
         let task = self.record.spec.id.clone();
         self.keep(Change::Delivered(task.clone())).await;
+        self.with.receipts.remove(&task);
         let _ = self.with.news.send(TaskNews::Delivered(task));
     }
 

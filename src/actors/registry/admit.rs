@@ -35,6 +35,9 @@ use crate::{
 /// After this an answer has been handed over, or the connection is gone.
 const RECORD_ANSWER: Duration = Duration::from_millis(300);
 
+/// How long an offer that the journal dies of is refused unseen: it is offered every 5 s.
+const POISON: Duration = Duration::from_secs(600);
+
 /// A master offers a task. Idempotent by id and digest.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "AssignAnswer")]
@@ -157,7 +160,8 @@ impl RegistryActor {
             failpoint!("registry.answer_again");
             match committed {
                 Ok(()) => {
-                    actor.deliver_again(task, ctx);
+                    let not_before = Instant::now() + actor.settle_time();
+                    actor.deliver_again(task, Some(not_before), ctx);
                     AssignAnswer::AlreadyAccepted
                 }
                 Err(error) => refused(format!("its result cannot be sent again now: {error}")),
@@ -167,6 +171,10 @@ impl RegistryActor {
 
     /// Why no new task is taken now, if so. A task that can never run here is taken, and fails at once.
     fn refusal(&self, offer: &Offer) -> Option<AssignAnswer> {
+        let poisoned = self.poison.get(&offer.spec.id);
+        if poisoned.is_some_and(|since| since.elapsed() < POISON) {
+            return Some(refused(CommitError::Poisoned.to_string()));
+        }
         if let Some(why) = self.peers.draining.get() {
             return Some(refused(why.as_str()));
         }
@@ -302,6 +310,11 @@ impl RegistryActor {
                 self.withdraw(task, ctx);
                 refused("the worker's journal did not answer in time")
             }
+            Err(error @ CommitError::Poisoned) => {
+                self.release(&task);
+                self.poison.insert(task, Instant::now());
+                refused(error.to_string())
+            }
         };
         self.answer(answer)
     }
@@ -387,8 +400,12 @@ impl RegistryActor {
         }
     }
 
-    fn deliver_again(&self, task: TaskId, ctx: &mut Context<Self>) {
-        let not_before = Instant::now() + self.settle_time();
+    pub(super) fn deliver_again(
+        &self,
+        task: TaskId,
+        not_before: Option<Instant>,
+        ctx: &mut Context<Self>,
+    ) {
         let outbox = self.peers.outbox.clone();
         let again = DeliverAgain { task, not_before };
         let ask = async move {

@@ -30,12 +30,12 @@ impl RegistryActor {
                 .into_actor(self)
                 .map(|snapshot, actor, ctx| {
                     failpoint!("registry.load");
-                    actor.loaded(snapshot, ctx);
+                    actor.take_in_all(snapshot, ctx);
                 }),
         );
     }
 
-    fn loaded(&mut self, snapshot: Snapshot, ctx: &mut Context<Self>) {
+    fn take_in_all(&mut self, snapshot: Snapshot, ctx: &mut Context<Self>) {
         self.early_cancels.extend(snapshot.early_cancels);
         let known = snapshot.tasks.iter().map(|record| record.spec.id.clone());
         let known: HashSet<_> = known
@@ -45,6 +45,10 @@ impl RegistryActor {
             if record.phase != Phase::Done {
                 self.take_in(record, ctx);
             }
+        }
+        for task in snapshot.redeliveries {
+            // The incarnation before may not have come to it.
+            self.deliver_again(task, None, ctx);
         }
         self.readiness.send_replace(Readiness::Reconciling);
         self.show();
@@ -135,6 +139,15 @@ impl RegistryActor {
             operator::ready();
             actor.show();
         }));
+    }
+
+    /// Waits until the journal has been read.
+    pub(super) fn loaded(&self) -> impl Future<Output = ()> + use<> {
+        let mut readiness = self.readiness.subscribe();
+        async move {
+            // The sender lives as long as the actor, and so as long as this.
+            let _ = readiness.wait_for(|now| *now > Readiness::Loading).await;
+        }
     }
 
     /// Waits until offers can be judged, which takes a moment after a restart: not longer than until `deadline`, and not for

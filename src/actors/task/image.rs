@@ -16,7 +16,7 @@ use crate::{
     },
     domain::{id::TaskId, task::Event},
     failpoint,
-    ports::{journal::Known, spool::Spool},
+    ports::spool::Spool,
     supervision::AskError,
 };
 
@@ -98,16 +98,6 @@ impl TaskEnv {
                 Ok(Err(_)) | Err(_) => {}
             }
             sleep(RETRY).await;
-        }
-    }
-
-    /// What the journal knows of the task, however long it is away.
-    pub(super) async fn find(&self, task: &TaskId) -> Option<Known> {
-        loop {
-            match self.records.find(task, Instant::now() + ASK).await {
-                Ok(known) => return known,
-                Err(_) => sleep(RETRY).await,
-            }
         }
     }
 }
