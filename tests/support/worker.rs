@@ -44,6 +44,12 @@ impl WorkerSetup {
         self
     }
 
+    /// Its master goes by the name of this machine, so that a master that calls itself by its address moves it.
+    pub(crate) fn master_by_name(mut self) -> Self {
+        self.master = self.master.replace("127.0.0.1", "localhost");
+        self
+    }
+
     /// More arguments.
     pub(crate) fn arguments<const N: usize>(mut self, more: [&str; N]) -> Self {
         self.arguments.extend(more.map(str::to_owned));

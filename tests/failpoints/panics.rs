@@ -1,0 +1,252 @@
+//! A panic at every point of every actor. Whoever panics is restarted alone; no task is lost, none runs twice, each has one
+//! outcome, heartbeats go on, and viewers see every line once.
+
+use std::future::Future;
+
+use tokio::task::JoinSet;
+use worker_node::dev_master::{Fault, Method};
+use worker_node::failpoint;
+
+use crate::harness::{Cluster, WorkerSetup};
+use crate::lifecycle::{edges, failures};
+use crate::stimuli::{Way, way_to};
+use crate::workload::{Workload, cluster};
+
+/// How often each point is tried: once, or three times in a full run.
+fn rounds() -> usize {
+    match std::env::var_os("WORKER_NODE_FULL") {
+        Some(_) => 3,
+        None => 1,
+    }
+}
+
+/// All points of one child, as many at a time as there are places for clusters; every one that fails is named.
+async fn a_panic_at_every_point_of(child: &str) {
+    let mut runs = JoinSet::new();
+    for name in failpoint::NAMES {
+        if name.split('.').next() == Some(child) {
+            for _ in 0..rounds() {
+                runs.spawn(named(name, a_panic_at(name)));
+            }
+        }
+    }
+    assert!(!runs.is_empty(), "{child} has points");
+    let mut failed: Vec<&str> = runs.join_all().await.into_iter().flatten().collect();
+    failed.sort_unstable();
+    assert!(
+        failed.is_empty(),
+        "the worker did not survive a panic at {failed:?}"
+    );
+}
+
+/// The name of a run that failed.
+async fn named(
+    name: &'static str,
+    run: impl Future<Output = ()> + Send + 'static,
+) -> Option<&'static str> {
+    let ended = tokio::spawn(run).await;
+    ended.is_err().then(|| {
+        eprintln!("^^^ this was a panic at {name}");
+        name
+    })
+}
+
+#[tokio::test]
+async fn a_panic_in_the_journal_stays_there() {
+    a_panic_at_every_point_of("journal").await;
+}
+
+#[tokio::test]
+async fn a_panic_in_the_engine_watch_stays_there() {
+    a_panic_at_every_point_of("engine_watch").await;
+}
+
+#[tokio::test]
+async fn a_panic_in_images_stays_there() {
+    a_panic_at_every_point_of("images").await;
+}
+
+#[tokio::test]
+async fn a_panic_in_the_log_router_stays_there() {
+    a_panic_at_every_point_of("log_router").await;
+}
+
+#[tokio::test]
+async fn a_panic_in_the_registry_stays_there() {
+    a_panic_at_every_point_of("registry").await;
+}
+
+#[tokio::test]
+async fn a_panic_in_the_session_stays_there() {
+    a_panic_at_every_point_of("session").await;
+}
+
+#[tokio::test]
+async fn a_panic_in_the_heartbeat_stays_there() {
+    a_panic_at_every_point_of("heartbeat").await;
+}
+
+#[tokio::test]
+async fn a_panic_in_the_outbox_stays_there() {
+    a_panic_at_every_point_of("outbox").await;
+}
+
+#[tokio::test]
+async fn a_panic_in_the_janitor_stays_there() {
+    a_panic_at_every_point_of("janitor").await;
+}
+
+#[tokio::test]
+async fn a_panic_in_the_servers_stays_there() {
+    a_panic_at_every_point_of("servers").await;
+}
+
+#[tokio::test]
+async fn a_panic_in_a_task_stays_there() {
+    a_panic_at_every_point_of("task").await;
+}
+
+/// One point alone, for whoever looks for a fault: `WORKER_NODE_POINT=registry.AssignTask cargo test --test failpoints one`.
+#[tokio::test]
+async fn one_point_can_be_chosen() {
+    let chosen = std::env::var("WORKER_NODE_POINT");
+    let chosen = chosen.as_deref().unwrap_or("heartbeat.beat");
+    let name = failpoint::NAMES.iter().find(|name| **name == chosen);
+    a_panic_at(name.expect("a point of that name")).await;
+}
+
+async fn a_panic_at(name: &'static str) {
+    let child = name.split('.').next().unwrap_or_default();
+    let panic = format!("{name}=1*panic");
+    match way_to(name) {
+        Way::NotReached(_) => {}
+        Way::Stop(on_stop) => stopped(name, &panic, on_stop).await,
+        Way::GivenUpTask(actor) => given_up(name, &panic, actor).await,
+        Way::PoisonedOffer => poisoned_offer(name, &panic).await,
+        Way::With(more, fallen) => {
+            let mut expected = fallen.to_vec();
+            expected.push(child);
+            worked(name, &format!("{panic};{more}"), &expected, Way::Workload).await;
+        }
+        way => worked(name, &panic, &[child], way).await,
+    }
+}
+
+/// The ordinary workload.
+async fn worked(name: &str, failpoints: &str, expected: &[&str], way: Way) {
+    let cluster = cluster(failpoints, |setup| setup).await;
+    prepare(&cluster, way);
+    let workload = Workload::begin(&cluster).await;
+    disturb(&cluster, &workload, way, name).await;
+    workload.end(&cluster).await;
+    passed(&cluster, name).await;
+    fell(&cluster, expected);
+    cluster.finish().await;
+}
+
+fn prepare(cluster: &Cluster, way: Way) {
+    let refused = || Fault::Refuse("a passing database error".to_owned());
+    match way {
+        Way::RefusedUpload => cluster.master.inject_times(Method::Upload, refused(), 1),
+        Way::RefusedReport => cluster.master.inject_times(Method::Report, refused(), 1),
+        Way::HeldReports => cluster.master.inject(Method::Report, Fault::Hold),
+        _ => {}
+    }
+}
+
+async fn disturb(cluster: &Cluster, workload: &Workload, way: Way, name: &str) {
+    let (master, worker) = (&cluster.master, cluster.worker.id());
+    match way {
+        Way::Forgotten => {
+            let known =
+                master.look(|record| record.worker(worker).map(|it| it.registrations.len()));
+            master.forget_worker(worker);
+            let again = known.unwrap_or_default() + 1;
+            master
+                .wait_registrations(worker, again)
+                .await
+                .expect("it registers again");
+        }
+        Way::HeldReports => {
+            workload.cancel_endless(cluster).await;
+            passed(cluster, name).await;
+            master.heal(Method::Report);
+        }
+        Way::Time => passed(cluster, name).await,
+        _ => {}
+    }
+}
+
+/// A worker that is asked to stop while a task runs.
+async fn stopped(name: &str, panic: &str, on_stop: &'static str) {
+    let cluster = cluster(panic, |setup: WorkerSetup| {
+        setup.arguments(["--on-stop", on_stop])
+    })
+    .await;
+    let task = cluster.run("sleep 2").await;
+    cluster.worker.signal_stop();
+    passed(&cluster, name).await;
+    let code = cluster.worker.process().wait_exit().await.code();
+    assert_eq!(code, Some(0), "it stops in order all the same");
+    if on_stop == "leave" {
+        return;
+    }
+    let expected = if on_stop == "stop" {
+        "failed"
+    } else {
+        "success"
+    };
+    assert_eq!(cluster.report(&task).await.status, expected);
+    assert_eq!(cluster.engine.starts(&task).await, 1);
+    let verdict = cluster.master.verdict();
+    assert!(verdict.is_complete(), "{verdict}");
+}
+
+/// A task whose actor cannot live, and a registry that falls over the news.
+async fn given_up(name: &str, panic: &str, actor: &str) {
+    let cluster = cluster(&format!("{panic};task.begin={actor}"), |setup| setup).await;
+    let task = cluster.submit(cluster.task("true")).await;
+    cluster.report(&task).await;
+    passed(&cluster, name).await;
+    assert!(cluster.engine.starts(&task).await <= 1);
+    cluster.finish().await;
+}
+
+/// An offer that kills the registry, and a registry that falls over its failure.
+async fn poisoned_offer(name: &str, panic: &str) {
+    let cluster = cluster(&format!("{panic};registry.AssignTask=2*panic"), |setup| {
+        setup
+    })
+    .await;
+    let task = cluster.submit(cluster.task("true")).await;
+    assert_eq!(cluster.report(&task).await.status, "failed");
+    passed(&cluster, name).await;
+    assert_eq!(cluster.engine.starts(&task).await, 0);
+    cluster.finish().await;
+}
+
+/// The point was passed, and whoever panicked there is there again.
+async fn passed(cluster: &Cluster, name: &str) {
+    let panic = format!("failpoint {name} panic");
+    cluster.worker.wait_log_line(&panic).await;
+}
+
+/// These actors failed, each as often as it is named, and nobody else.
+#[track_caller]
+fn fell(cluster: &Cluster, expected: &[&str]) {
+    let process = cluster.worker.process();
+    let mut expected = expected.to_vec();
+    expected.sort_unstable();
+    let mut found = failures(process);
+    found.sort_unstable();
+    let lines: Vec<String> = edges(process).into_iter().map(|edge| edge.line).collect();
+    assert_eq!(found, expected, "\n{}", lines.join("\n"));
+    let for_good = ["gave_up", "hung"];
+    assert!(
+        !edges(process)
+            .iter()
+            .any(|edge| for_good.contains(&edge.word.as_str())),
+        "\n{}",
+        lines.join("\n")
+    );
+}
