@@ -3,6 +3,7 @@
 
 mod build;
 mod lifecycle;
+mod service_manager;
 mod tree;
 
 use std::{path::Path, process, time::Duration};
@@ -26,11 +27,14 @@ use crate::{
     grpc::admin::RemoteAdmin,
     ports::admin::Admin,
     state_dir::StateDir,
-    supervision::{self, Ended},
+    supervision::{self, Ended, StopReport},
 };
 
 /// Enough for the last commits and for answers in flight; then the process ends all the same.
 const STOP: Duration = Duration::from_secs(10);
+
+/// The same after a second signal.
+const HURRY: Duration = Duration::from_secs(2);
 
 /// With `--fail-fast`: how long the first registration may take.
 const MASTER_PATIENCE: Duration = Duration::from_secs(10);
@@ -92,8 +96,20 @@ async fn serve(config: &Config, state: StateDir, runtime: &'static Runtime) -> E
     }
     let tree = Tree::start(built, runtime);
     tokio::select! {
-        _ = terminate.recv() => stop(&tree, config, "SIGTERM", terminate, interrupt).await,
-        _ = interrupt.recv() => stop(&tree, config, "SIGINT", terminate, interrupt).await,
+        exit = until_the_end(&tree, config, (&mut terminate, &mut interrupt), &mut fatals) => exit,
+        never = service_manager::attend(&tree.supervisor) => match never {},
+    }
+}
+
+async fn until_the_end(
+    tree: &Tree,
+    config: &Config,
+    (terminate, interrupt): (&mut Signal, &mut Signal),
+    fatals: &mut mpsc::UnboundedReceiver<Fatal>,
+) -> Exit {
+    tokio::select! {
+        _ = terminate.recv() => stop(tree, config, "SIGTERM", (terminate, interrupt)).await,
+        _ = interrupt.recv() => stop(tree, config, "SIGINT", (terminate, interrupt)).await,
         ended = tree.supervisor.ended() => gave_up(&ended),
         () = tree.master_missed(MASTER_PATIENCE), if config.process.when_away == WhenAway::EndProcess => {
             error!("the master did not register this worker within {MASTER_PATIENCE:?} (--fail-fast)");
@@ -121,15 +137,16 @@ fn gave_up(ended: &Ended) -> Exit {
     Exit::TryLater
 }
 
-/// In order: no more offers, then what `--on-stop` says, then the children in reverse order. A second signal ends it at once.
+/// In order: no more offers, then what `--on-stop` says, then the children in reverse order. A second signal hurries: nothing
+/// is waited for any more but what has begun.
 async fn stop(
     tree: &Tree,
     config: &Config,
     name: &str,
-    mut terminate: Signal,
-    mut interrupt: Signal,
+    (terminate, interrupt): (&mut Signal, &mut Signal),
 ) -> Exit {
     info!(signal = name; "stopping: no new tasks are taken");
+    service_manager::stopping();
     let orderly = async {
         tree.drain(config.process.on_stop).await;
         if config.process.on_stop == OnStop::Leave {
@@ -137,24 +154,25 @@ async fn stop(
         }
         tree.stop(Instant::now() + STOP).await
     };
-    tokio::select! {
-        report = orderly => {
-            if report.killed.is_empty() {
-                info!("stopped");
-                Exit::Clean
-            } else {
-                warn!(killed:? = report.killed; "stopped, but not everybody in time");
-                Exit::StopOverdue
-            }
-        }
-        _ = terminate.recv() => hurried(),
-        _ = interrupt.recv() => hurried(),
+    let report = tokio::select! {
+        report = orderly => report,
+        _ = terminate.recv() => hurried(tree).await,
+        _ = interrupt.recv() => hurried(tree).await,
+    };
+    if report.killed.is_empty() {
+        info!("stopped");
+        Exit::Clean
+    } else {
+        warn!(killed:? = report.killed; "stopped, but not everybody in time");
+        Exit::StopOverdue
     }
 }
 
-fn hurried() -> Exit {
-    warn!("stopping at once: a second signal came");
-    Exit::StopOverdue
+/// What runs is left running, as with `--on-stop leave`.
+async fn hurried(tree: &Tree) -> StopReport {
+    warn!("hurrying: a second signal came; running tasks are left to the next start");
+    hurry_at(HURRY + Duration::from_secs(1));
+    tree.stop(Instant::now() + HURRY).await
 }
 
 /// A last resort beside everything that could hang: ends the process after `time`.
