@@ -52,7 +52,7 @@ pub use self::{
     event::{Edge, LifecycleEvent, RestartsUsed},
     exit::Exit,
     handle::{ChildError, Ended, ReadyError, StartChildError, StopReport, SupervisorHandle},
-    incarnation::{ChildContext, Fence, current, fail},
+    incarnation::{ChildContext, Fence, current, fail, is_current},
     options::{ArbiterFactory, PingOptions, SupervisorOptions},
     panics::install_panic_hook,
     ping::Ping,

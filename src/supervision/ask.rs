@@ -1,7 +1,7 @@
 //! Asking an actor through its slot, across its deaths.
 //!
 //! An ask waits for the reply or for the slot to change. Dropping an ask lets go of its message: actix skips what nobody waits for, so
-//! nothing is done late by an actor that was hung.
+//! nothing is done late by an actor that was hung. And one that was hung is not heard when it wakes: it asks nobody.
 //!
 //! Poison: actix doesn't tell which of the messages in a mailbox was the one that killed the actor. So an idempotent ask that saw one death
 //! becomes a suspect, and suspects are offered to the successor one at a time. If the actor dies again, it was this one: it ends as
@@ -19,14 +19,15 @@ use tokio::{
 };
 
 use super::{
-    incarnation::Incarnation,
+    incarnation::{self, Incarnation},
     slot::{Occupancy, Occupant, Slot},
 };
 
 /// Why an ask has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
 pub enum AskError {
-    /// Nobody took it, or the incarnation that had it ended: in that case it may or may not have been carried out.
+    /// Nobody took it, or the incarnation that had it ended: in that case it may or may not have been carried out. Also where the asker
+    /// itself was replaced: then it was not sent.
     #[error("the actor is unavailable")]
     Unavailable,
     /// It was taken, and not answered in time: it may or may not have been carried out.
@@ -151,6 +152,9 @@ async fn present<A: Actor>(
     deadline: Instant,
 ) -> Result<(Addr<A>, Arc<Incarnation>), AskError> {
     loop {
+        if !incarnation::is_current() {
+            return Err(AskError::Unavailable);
+        }
         match occupant.borrow_and_update().clone() {
             // One that has just ended is still shown: its successor is waited for, instead of losing the message.
             Occupant::Present(address, incarnation) if address.connected() => {

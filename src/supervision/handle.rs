@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{actor::SupervisorActor, spec::ChildSpec, view::ChildView};
+use super::{actor::SupervisorActor, incarnation::is_current, spec::ChildSpec, view::ChildView};
 
 /// Why a supervisor ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +61,9 @@ pub enum StartChildError {
     /// The supervisor is ending, or has ended.
     #[error("the supervisor is shutting down")]
     ShuttingDown,
+    /// The caller is an incarnation that was replaced: its successor decides.
+    #[error("the caller was replaced")]
+    Replaced,
 }
 
 /// Why a command on a child was refused.
@@ -104,8 +107,11 @@ impl SupervisorHandle {
     /// Adds a dynamic child and sends it to its arbiter; it starts there. Failures from then on are the supervisor's business.
     ///
     /// # Errors
-    /// When the name is taken or the supervisor is ending.
+    /// When the name is taken, the supervisor is ending, or the caller was replaced.
     pub async fn start_child(&self, spec: ChildSpec) -> Result<(), StartChildError> {
+        if !is_current() {
+            return Err(StartChildError::Replaced);
+        }
         let sent = self.address.send(StartChild(spec)).await;
         sent.unwrap_or(Err(StartChildError::ShuttingDown))
     }

@@ -161,6 +161,15 @@ pub fn current() -> Option<ChildContext> {
     })
 }
 
+/// False in the code of an incarnation that was replaced and does not know it yet: what it does counts no more. True everywhere else.
+#[must_use]
+pub fn is_current() -> bool {
+    let fenced = |current: &RefCell<Option<Arc<Incarnation>>>| {
+        current.borrow().as_ref().is_some_and(|it| it.is_fenced())
+    };
+    !CURRENT.try_with(fenced).unwrap_or(false)
+}
+
 /// Ends the calling actor as failed: it is restarted as after a panic, but quietly. Its mailbox is closed at once; `stopping` runs, but can't
 /// keep it alive. The first reason counts. Call it with the actor's own context, from its own code.
 pub fn fail<A>(ctx: &mut Context<A>, reason: impl Into<String>)

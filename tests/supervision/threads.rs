@@ -9,13 +9,13 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, Arbiter, Context, Handler, Message};
+use actix::{Actor, Arbiter, AsyncContext, Context, Handler, Message, WrapFuture};
 use tokio::sync::mpsc;
 use worker_node::{
     answers_pings,
     supervision::{
         self, AskError, Budget, ChildSpec, Edge, Ended, Fence, PingOptions, Placement, Slot,
-        SupervisorActor, SupervisorHandle, SupervisorOptions, slot,
+        StartChildError, SupervisorActor, SupervisorHandle, SupervisorOptions, slot,
     },
 };
 
@@ -228,6 +228,78 @@ async fn a_blocked_thread_is_left_behind_and_its_zombie_handles_nothing_when_it_
         Ok(2),
         "its late end concerns nobody"
     );
+    stage.supervisor.stop(far()).await;
+}
+
+/// Blocks its thread, and asks somebody and starts a child when it is released.
+struct Meddler {
+    latch: Arc<Latch>,
+    blocked: mpsc::UnboundedSender<()>,
+    told: mpsc::UnboundedSender<Told>,
+    asks: Slot<Blocker>,
+    supervisor: SupervisorHandle,
+}
+
+/// What came of it.
+type Told = (Result<u64, AskError>, Result<(), StartChildError>);
+
+answers_pings!(Meddler);
+
+impl Actor for Meddler {
+    type Context = Context<Self>;
+}
+
+impl Handler<Block> for Meddler {
+    type Result = ();
+
+    fn handle(&mut self, _: Block, ctx: &mut Self::Context) {
+        let _ = self.blocked.send(());
+        self.latch.block();
+        let (asks, supervisor) = (self.asks.clone(), self.supervisor.clone());
+        let told = self.told.clone();
+        let meddle = async move {
+            let answer = asks.ask_idempotent(Work, far()).await;
+            let (_, spec) = subject("child");
+            let started = supervisor.start_child(spec).await;
+            let _ = told.send((answer, started));
+        };
+        ctx.spawn(meddle.into_actor(self));
+    }
+}
+
+#[actix::test]
+async fn a_zombie_that_wakes_asks_nobody_and_starts_nobody() {
+    let (rig, spec) = blocker("asked");
+    let stage = Stage::open(short(), vec![spec]);
+    stage.supervisor.ready(far()).await.unwrap();
+    let (slot, seat) = slot::<Meddler>("meddler");
+    let latch = Opens(Arc::default());
+    let (blocked, mut is_blocked) = mpsc::unbounded_channel();
+    let (told, mut hears) = mpsc::unbounded_channel();
+    let (inner, asks, supervisor) = (
+        Arc::clone(&latch.0),
+        rig.slot.clone(),
+        stage.supervisor.clone(),
+    );
+    let meddler = ChildSpec::new(seat, move |_| {
+        Ok(Meddler {
+            latch: Arc::clone(&inner),
+            blocked: blocked.clone(),
+            told: told.clone(),
+            asks: asks.clone(),
+            supervisor: supervisor.clone(),
+        })
+    });
+    stage.supervisor.start_child(meddler).await.unwrap();
+
+    let asked = slot.clone();
+    let hung = actix::spawn(async move { asked.ask(Block, far()).await });
+    is_blocked.recv().await.unwrap();
+    assert_eq!(hung.await.unwrap(), Err(AskError::Unavailable), "replaced");
+    latch.0.open();
+
+    let refused = (Err(AskError::Unavailable), Err(StartChildError::Replaced));
+    assert_eq!(hears.recv().await, Some(refused));
     stage.supervisor.stop(far()).await;
 }
 
