@@ -2,20 +2,19 @@
 //! outlives its incarnations. Order is kept; what came while nobody listened is handled by the next incarnation. News that
 //! an incarnation died over are handed to the next one too, so whoever reads them must bear to read them twice; news that
 //! two died over are poison, and left out.
+//!
+//! The latest incarnation owns the desk: one that hangs holds nothing up, and gets nothing when it wakes.
 
 use std::{
     fmt::Debug,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
 };
 
-use futures_util::{FutureExt, Stream, future::BoxFuture};
+use futures_util::Stream;
 use log::error;
-use tokio::sync::{
-    Mutex, OwnedMutexGuard,
-    mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
-};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// Incarnations that may die over the same news.
 const DEATHS_OF_POISON: u32 = 2;
@@ -29,6 +28,8 @@ struct Desk<T> {
     receiver: UnboundedReceiver<T>,
     /// What was handed out last, until the next is asked for; and how often it was.
     open: Option<(T, u32)>,
+    /// The generation of the latest reader: it alone is given anything.
+    reader: u64,
 }
 
 impl<T> Clone for NewsDesk<T> {
@@ -44,50 +45,56 @@ pub fn news<T>() -> (UnboundedSender<T>, NewsDesk<T>) {
     let desk = Desk {
         receiver,
         open: None,
+        reader: 0,
     };
     (sender, NewsDesk(Arc::new(Mutex::new(desk))))
 }
 
-impl<T: Send + 'static> NewsDesk<T> {
-    /// The news from here on. Waits until the incarnation before has let go of it.
+impl<T> NewsDesk<T> {
+    /// The news from here on, for the incarnation of that generation; earlier ones get no more.
     #[must_use]
-    pub fn read(&self) -> News<T> {
-        News(Reading::Later(Arc::clone(&self.0).lock_owned().boxed()))
+    pub fn read(&self, generation: u64) -> News<T> {
+        let mut desk = lock(&self.0);
+        desk.reader = desk.reader.max(generation);
+        News {
+            desk: self.clone(),
+            generation,
+            begun: false,
+        }
     }
 }
 
-/// A stream of news for one incarnation. Asking for the next says that the last was dealt with.
-pub struct News<T>(Reading<T>);
+fn lock<T>(desk: &Mutex<Desk<T>>) -> MutexGuard<'_, Desk<T>> {
+    desk.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-enum Reading<T> {
-    /// The incarnation before still holds the desk.
-    Later(BoxFuture<'static, OwnedMutexGuard<Desk<T>>>),
-    /// The desk is ours.
-    Now(OwnedMutexGuard<Desk<T>>),
+/// A stream of news for one incarnation. Asking for the next says that the last was dealt with.
+pub struct News<T> {
+    desk: NewsDesk<T>,
+    generation: u64,
+    /// Whether anything was asked for.
+    begun: bool,
 }
 
 impl<T: Clone + Debug> Stream for News<T> {
     type Item = T;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        loop {
-            match &mut self.0 {
-                Reading::Later(lock) => {
-                    let mut desk = ready!(lock.poll_unpin(cx));
-                    let again = desk.hand_out_again();
-                    self.0 = Reading::Now(desk);
-                    if let Some(news) = again {
-                        return Poll::Ready(Some(news));
-                    }
-                }
-                Reading::Now(desk) => {
-                    desk.open = None;
-                    let news = ready!(desk.receiver.poll_recv(cx));
-                    desk.open = news.clone().map(|news| (news, 1));
-                    return Poll::Ready(news);
-                }
-            }
+        let shared = self.desk.clone();
+        let mut desk = lock(&shared.0);
+        if desk.reader != self.generation {
+            // It was replaced, and is about to end.
+            return Poll::Pending;
         }
+        if !std::mem::replace(&mut self.begun, true)
+            && let Some(news) = desk.hand_out_again()
+        {
+            return Poll::Ready(Some(news));
+        }
+        desk.open = None;
+        let news = ready!(desk.receiver.poll_recv(cx));
+        desk.open = news.clone().map(|news| (news, 1));
+        Poll::Ready(news)
     }
 }
 
@@ -107,6 +114,7 @@ impl<T: Clone + Debug> Desk<T> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
     use tokio_stream::StreamExt as _;
 
     use super::*;
@@ -114,7 +122,7 @@ mod tests {
     #[tokio::test]
     async fn what_came_while_nobody_listened_is_read_by_the_next_incarnation() {
         let (sender, desk) = news();
-        let mut first = desk.read();
+        let mut first = desk.read(1);
         sender.send(1).unwrap();
         assert_eq!(first.next().await, Some(1));
 
@@ -123,7 +131,7 @@ mod tests {
         sender.send(2).unwrap();
         sender.send(3).unwrap();
 
-        let mut second = desk.read();
+        let mut second = desk.read(2);
         assert_eq!(second.next().await, Some(2));
         assert_eq!(second.next().await, Some(3));
     }
@@ -133,16 +141,43 @@ mod tests {
         let (sender, desk) = news();
         sender.send(1).unwrap();
         sender.send(2).unwrap();
-        let mut first = desk.read();
+        let mut first = desk.read(1);
         assert_eq!(first.next().await, Some(1));
         drop(first);
-        let mut second = desk.read();
+        let mut second = desk.read(2);
         assert_eq!(second.next().await, Some(1));
         drop(second);
 
-        let mut third = desk.read();
+        let mut third = desk.read(3);
 
         assert_eq!(third.next().await, Some(2));
         assert!(third.next().now_or_never().is_none(), "there is no more");
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_hangs_over_news_keeps_none_of_them_from_the_next() {
+        let (sender, desk) = news();
+        let mut hung = desk.read(1);
+        sender.send(1).unwrap();
+        assert_eq!(hung.next().await, Some(1));
+
+        let mut next = desk.read(2);
+        sender.send(2).unwrap();
+
+        assert_eq!(next.next().await, Some(1), "nobody has dealt with it");
+        assert!(hung.next().now_or_never().is_none(), "it was replaced");
+        assert_eq!(next.next().await, Some(2));
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_comes_too_late_takes_nothing_from_its_successor() {
+        let (sender, desk) = news();
+        let mut next = desk.read(2);
+
+        let mut late = desk.read(1);
+        sender.send(1).unwrap();
+
+        assert!(late.next().now_or_never().is_none(), "it was replaced");
+        assert_eq!(next.next().await, Some(1));
     }
 }

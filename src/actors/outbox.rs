@@ -163,6 +163,8 @@ pub struct OutboxActor {
     correspondents: Correspondents,
     gates: Arc<Gates>,
     under_way: HashMap<TaskId, SpawnHandle>,
+    /// Results that were handed over while something else was under way for their task.
+    waiting: HashMap<TaskId, Box<TaskRecord>>,
     /// Results that are to be sent once more, and not before when.
     again: HashMap<TaskId, Instant>,
 }
@@ -180,6 +182,7 @@ impl OutboxActor {
             correspondents,
             gates: Arc::new(gates),
             under_way: HashMap::new(),
+            waiting: HashMap::new(),
             again: HashMap::new(),
         }
     }
@@ -187,6 +190,8 @@ impl OutboxActor {
     fn deliver(&mut self, record: Box<TaskRecord>, ctx: &mut Context<Self>) {
         let task = record.spec.id.clone();
         if self.under_way.contains_key(&task) {
+            // It may be a repeat that began before there was anything to deliver.
+            self.waiting.insert(task, record);
             return;
         }
         let delivery = Delivery::new(
@@ -212,8 +217,16 @@ impl OutboxActor {
         self.under_way.insert(task, handle);
     }
 
-    /// A repeat may have been asked for while the delivery was under way; one that left late enough serves for both.
     fn finished(&mut self, task: TaskId, told: Told, ctx: &mut Context<Self>) {
+        match (self.waiting.remove(&task), told) {
+            (Some(record), Told::NotYet) => self.deliver(record, ctx),
+            // What was under way told what was handed over.
+            (Some(_) | None, _) => self.tell_again(task, told, ctx),
+        }
+    }
+
+    /// A repeat may have been asked for while the delivery was under way; one that left late enough serves for both.
+    fn tell_again(&mut self, task: TaskId, told: Told, ctx: &mut Context<Self>) {
         let Some(&not_before) = self.again.get(&task) else {
             return;
         };

@@ -41,7 +41,7 @@ use crate::{
     },
     failpoint,
     ports::{clock::Clock, master::RunningTask},
-    supervision::{Slot, SupervisorHandle},
+    supervision::{self, Slot, SupervisorHandle},
 };
 
 /// How long a task's actor may take to hear something.
@@ -190,13 +190,18 @@ impl RegistryActor {
     fn release(&mut self, task: &TaskId) {
         if let Some(entry) = self.tasks.remove(task) {
             self.ledger.release(&entry.wants);
-            self.peers.directory.remove(task);
+            if supervision::is_current() {
+                self.peers.directory.remove(task);
+            }
         }
         self.show();
     }
 
     /// Puts the present state on the heartbeat's board.
     fn show(&self) {
+        if !supervision::is_current() {
+            return;
+        }
         let running = self
             .tasks
             .values()
@@ -219,7 +224,9 @@ impl Actor for RegistryActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         failpoint!("registry.started");
-        ctx.add_stream(self.desk.read());
+        // Outside of supervision there is one incarnation.
+        let generation = supervision::current().map_or(1, |child| child.generation);
+        ctx.add_stream(self.desk.read(generation));
         self.load(ctx);
     }
 }
@@ -261,13 +268,17 @@ impl Handler<GetStanding> for RegistryActor {
 }
 
 impl Handler<StopAll> for RegistryActor {
-    type Result = ();
+    type Result = ResponseActFuture<Self, ()>;
 
-    fn handle(&mut self, _: StopAll, ctx: &mut Self::Context) {
+    fn handle(&mut self, _: StopAll, _: &mut Self::Context) -> Self::Result {
         failpoint!("registry.StopAll");
-        for task in self.tasks.keys() {
-            self.stop(task, StopReason::WorkerStopped, ctx);
-        }
+        // One that has just been restarted does not know its tasks yet.
+        let loaded = self.loaded().into_actor(self);
+        Box::pin(loaded.map(|(), actor, ctx| {
+            for task in actor.tasks.keys() {
+                actor.stop(task, StopReason::WorkerStopped, ctx);
+            }
+        }))
     }
 }
 

@@ -176,10 +176,7 @@ impl TaskActor {
         ctx: &mut Context<Self>,
     ) {
         if before != Some(state.word()) {
-            let _ = self
-                .env
-                .news
-                .send(TaskNews::Moved(self.id().clone(), state.word()));
+            self.tell(TaskNews::Moved(self.id().clone(), state.word()));
             self.say(&state);
         }
         self.state = Some(state);
@@ -245,8 +242,15 @@ impl TaskActor {
 
     fn finish(&mut self, ctx: &mut Context<Self>) {
         failpoint!("task.finish");
-        let _ = self.env.news.send(TaskNews::Done(self.id().clone()));
+        self.tell(TaskNews::Done(self.id().clone()));
         ctx.stop();
+    }
+
+    /// Tells the registry, unless another incarnation has taken over: then that one tells.
+    fn tell(&self, news: TaskNews) {
+        if supervision::is_current() {
+            let _ = self.env.news.send(news);
+        }
     }
 
     /// Looks at what there is of the task, then begins.

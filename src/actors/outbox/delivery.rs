@@ -57,6 +57,10 @@ pub(super) async fn again(
     failpoint!("outbox.again");
     match with.records.find_in_the_end(&task).await {
         Some(Known::Record(record)) if record.phase < Phase::Sealed => Told::NotYet,
+        // Its first report has not arrived yet, as far as is known: this one serves for both.
+        Some(Known::Record(record)) if record.phase == Phase::Sealed => {
+            Delivery::new(with, gates, *record).run().await
+        }
         Some(Known::Record(record)) => Told::At(Delivery::new(with, gates, *record).report().await),
         Some(Known::Retired(stone)) => {
             let report = report_of(&with, stone);

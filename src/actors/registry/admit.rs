@@ -95,7 +95,13 @@ impl Handler<FailOffer> for RegistryActor {
             deadline,
         } = fail;
         let settled = self.settled(deadline).into_actor(self);
-        Box::pin(settled.then(move |(), actor, _| actor.fail(&offer, reason, deadline)))
+        Box::pin(settled.then(move |(), actor, ctx| {
+            if actor.tasks.contains_key(&offer.spec.id) {
+                // The incarnation before came to its acceptance, and not to the answer.
+                return actor.answer_active(&offer, deadline, ctx);
+            }
+            actor.fail(&offer, reason, deadline)
+        }))
     }
 }
 

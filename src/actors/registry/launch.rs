@@ -13,7 +13,7 @@ use crate::{
     actors::task::{Beginning, TaskActor},
     domain::{id::TaskId, record::TaskRecord},
     failpoint,
-    supervision::{ChildSpec, Slot, slot},
+    supervision::{self, ChildSpec, Slot, slot},
 };
 
 impl RegistryActor {
@@ -28,6 +28,10 @@ impl RegistryActor {
     }
 
     fn start(&mut self, record: &TaskRecord, beginning: Beginning, ctx: &mut Context<Self>) {
+        if !supervision::is_current() {
+            // It was replaced, and its successor has started what there is to start.
+            return;
+        }
         let task = record.spec.id.clone();
         if let Some(running) = self.peers.directory.find(&task) {
             // The registry was restarted, its tasks were not.
