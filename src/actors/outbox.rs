@@ -88,26 +88,55 @@ pub struct Correspondents {
     pub patience: Patience,
 }
 
-/// Results that the master has taken, from its answer until the journal knows, and when their reports left: beside the outbox,
-/// so that one that falls in between does not report again.
+/// What the master took and the journal does not know yet, and which results are wanted once more: beside the outbox, so that
+/// one that falls in between does not report again.
 #[derive(Debug, Default)]
-pub struct Receipts(Mutex<HashMap<TaskId, Instant>>);
+pub struct Receipts(Mutex<Tickets>);
+
+#[derive(Debug, Default)]
+struct Tickets {
+    /// When the report left that the master took.
+    taken: HashMap<TaskId, Instant>,
+    /// Results that are to be sent once more, and not before when.
+    wanted: HashMap<TaskId, Instant>,
+}
 
 impl Receipts {
-    fn lock(&self) -> MutexGuard<'_, HashMap<TaskId, Instant>> {
+    fn lock(&self) -> MutexGuard<'_, Tickets> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn find(&self, task: &TaskId) -> Option<Instant> {
-        self.lock().get(task).copied()
+    fn taken(&self, task: &TaskId) -> Option<Instant> {
+        self.lock().taken.get(task).copied()
     }
 
     fn keep(&self, task: TaskId, left: Instant) {
-        self.lock().insert(task, left);
+        self.lock().taken.insert(task, left);
     }
 
-    fn remove(&self, task: &TaskId) {
-        self.lock().remove(task);
+    fn wanted(&self, task: &TaskId) -> Option<Instant> {
+        self.lock().wanted.get(task).copied()
+    }
+
+    fn want(&self, task: TaskId, not_before: Instant) {
+        self.lock().wanted.insert(task, not_before);
+    }
+
+    /// The wish was fulfilled, unless it was renewed meanwhile.
+    fn fulfilled(&self, task: &TaskId, not_before: Instant) {
+        let mut tickets = self.lock();
+        if tickets.wanted.get(task) == Some(&not_before) {
+            tickets.wanted.remove(task);
+            tickets.taken.remove(task);
+        }
+    }
+
+    /// The journal knows all there is to know of a task that nobody wants to hear of again.
+    fn forget(&self, task: &TaskId) {
+        let mut tickets = self.lock();
+        if !tickets.wanted.contains_key(task) {
+            tickets.taken.remove(task);
+        }
     }
 }
 
@@ -165,8 +194,6 @@ pub struct OutboxActor {
     under_way: HashMap<TaskId, SpawnHandle>,
     /// Results that were handed over while something else was under way for their task.
     waiting: HashMap<TaskId, Box<TaskRecord>>,
-    /// Results that are to be sent once more, and not before when.
-    again: HashMap<TaskId, Instant>,
 }
 
 impl OutboxActor {
@@ -183,7 +210,6 @@ impl OutboxActor {
             gates: Arc::new(gates),
             under_way: HashMap::new(),
             waiting: HashMap::new(),
-            again: HashMap::new(),
         }
     }
 
@@ -227,14 +253,21 @@ impl OutboxActor {
 
     /// A repeat may have been asked for while the delivery was under way; one that left late enough serves for both.
     fn tell_again(&mut self, task: TaskId, told: Told, ctx: &mut Context<Self>) {
-        let Some(&not_before) = self.again.get(&task) else {
+        let Some(not_before) = self.correspondents.receipts.wanted(&task) else {
+            self.correspondents.receipts.forget(&task);
             return;
         };
-        match told {
-            Told::At(left) if left >= not_before => self.told_again(task, ctx),
-            Told::Nothing => self.told_again(task, ctx),
-            Told::At(_) | Told::Earlier => self.deliver_again(task, not_before, ctx),
-            Told::NotYet => {}
+        let left = match told {
+            Told::At(left) => Some(left),
+            // By an incarnation before this one.
+            Told::Earlier => self.correspondents.receipts.taken(&task),
+            Told::Nothing => Some(not_before),
+            Told::NotYet => return,
+        };
+        if left.is_some_and(|left| left >= not_before) {
+            self.told_again(task, not_before, ctx);
+        } else {
+            self.deliver_again(task, not_before, ctx);
         }
     }
 
@@ -244,25 +277,33 @@ impl OutboxActor {
         self.spawn(task, work, ctx);
     }
 
-    fn told_again(&mut self, task: TaskId, ctx: &mut Context<Self>) {
-        self.again.remove(&task);
-        let records = self.correspondents.records.clone();
+    fn told_again(&mut self, task: TaskId, not_before: Instant, ctx: &mut Context<Self>) {
+        let (records, receipts) = (
+            self.correspondents.records.clone(),
+            Arc::clone(&self.correspondents.receipts),
+        );
         let note = async move {
             failpoint!("outbox.told_again");
             // It is refused by nobody: there is nothing that it could undo.
-            let _ = records.keep(vec![Change::Redelivered(task)]).await;
+            let _ = records.keep(vec![Change::Redelivered(task.clone())]).await;
+            receipts.fulfilled(&task, not_before);
         };
         ctx.spawn(note.into_actor(self));
     }
 
     fn wanted_again(&mut self, task: TaskId, not_before: Option<Instant>, ctx: &mut Context<Self>) {
-        if not_before.is_none() && self.again.contains_key(&task) {
+        let receipts = Arc::clone(&self.correspondents.receipts);
+        let not_before = not_before
+            .or_else(|| receipts.wanted(&task))
+            .unwrap_or_else(|| Instant::now() + self.settle_time());
+        receipts.want(task.clone(), not_before);
+        if self.under_way.contains_key(&task) {
             return;
         }
-        let not_before = not_before.unwrap_or_else(|| Instant::now() + self.settle_time());
-        self.again.insert(task.clone(), not_before);
-        if !self.under_way.contains_key(&task) {
-            self.deliver_again(task, not_before, ctx);
+        match receipts.taken(&task) {
+            // The incarnation before came to that, and not to noting it.
+            Some(left) if left >= not_before => self.told_again(task, not_before, ctx),
+            Some(_) | None => self.deliver_again(task, not_before, ctx),
         }
     }
 
@@ -275,8 +316,10 @@ impl OutboxActor {
                 .map(|snapshot, actor, ctx| {
                     failpoint!("outbox.take_up");
                     for record in snapshot.tasks {
-                        if matches!(record.phase, Phase::Ended | Phase::Sealed) {
-                            actor.deliver(Box::new(record), ctx);
+                        match record.phase {
+                            Phase::Accepted | Phase::Starting | Phase::Running | Phase::Done => {}
+                            Phase::Ended | Phase::Sealed => actor.deliver(Box::new(record), ctx),
+                            Phase::Delivered => actor.say_delivered(record.spec.id),
                         }
                     }
                     for task in snapshot.redeliveries {
@@ -284,6 +327,11 @@ impl OutboxActor {
                     }
                 }),
         );
+    }
+
+    /// Whoever fell between the note in the journal and the news of it has told nobody.
+    fn say_delivered(&self, task: TaskId) {
+        let _ = self.correspondents.news.send(TaskNews::Delivered(task));
     }
 
     fn settle_time(&self) -> Duration {

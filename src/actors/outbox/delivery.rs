@@ -61,10 +61,14 @@ pub(super) async fn again(
         Some(Known::Record(record)) if record.phase == Phase::Sealed => {
             Delivery::new(with, gates, *record).run().await
         }
-        Some(Known::Record(record)) => Told::At(Delivery::new(with, gates, *record).report().await),
+        Some(Known::Record(record)) => {
+            Told::At(Delivery::new(with, gates, *record).report_and_keep().await)
+        }
         Some(Known::Retired(stone)) => {
             let report = report_of(&with, stone);
-            Told::At(Reporter::new(&with, &gates).deliver(&report).await)
+            let left = Reporter::new(&with, &gates).deliver(&report).await;
+            with.receipts.keep(task, left);
+            Told::At(left)
         }
         None => Told::Nothing,
     }
@@ -126,12 +130,15 @@ impl Delivery {
     }
 
     async fn report_once_only(&self) -> Instant {
-        let task = &self.record.spec.id;
-        if let Some(left) = self.with.receipts.find(task) {
-            return left;
+        match self.with.receipts.taken(&self.record.spec.id) {
+            Some(left) => left,
+            None => self.report_and_keep().await,
         }
+    }
+
+    async fn report_and_keep(&self) -> Instant {
         let left = self.report().await;
-        self.with.receipts.keep(task.clone(), left);
+        self.with.receipts.keep(self.record.spec.id.clone(), left);
         left
     }
 
@@ -372,7 +379,6 @@ impl Delivery {
     async fn note_delivered(&self) {
         let task = self.record.spec.id.clone();
         self.keep(Change::Delivered(task.clone())).await;
-        self.with.receipts.remove(&task);
         let _ = self.with.news.send(TaskNews::Delivered(task));
     }
 
