@@ -4,7 +4,17 @@
 #[path = "support/harness.rs"]
 mod harness;
 
+#[path = "recovery/cancels.rs"]
+mod cancels;
+#[path = "recovery/crash_points.rs"]
+mod crash_points;
+#[path = "recovery/kill_storm.rs"]
+mod kill_storm;
+#[path = "recovery/life.rs"]
+mod life;
 #[path = "recovery/offers.rs"]
 mod offers;
 #[path = "recovery/parts.rs"]
 mod parts;
+#[path = "failpoints/stimuli.rs"]
+mod stimuli;

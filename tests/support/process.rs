@@ -89,6 +89,12 @@ impl Process {
         })
     }
 
+    /// Waits until it has written so many lines, or no more come.
+    pub(crate) async fn wait_count(&self, count: usize) {
+        let mut written = self.written.clone();
+        let _ended = written.wait_for(|lines| *lines >= count).await;
+    }
+
     /// Sends a signal; nothing happens when it has ended.
     pub(crate) fn signal(&self, signal: Signal) {
         if self.exit.borrow().is_none() {

@@ -1,0 +1,167 @@
+//! The process dies at every point of a task's life and of its delivery, before and after each durable step, and is started
+//! again: one outcome per task, none run twice, every line of log once.
+
+use tokio::task::JoinSet;
+use worker_node::dev_master::{Fault, Method};
+use worker_node::failpoint;
+
+use crate::harness::{Cluster, PATIENCE, master_options};
+use crate::life::{Life, judged};
+use crate::stimuli::{Way, way_to};
+
+/// How often each point is tried: once, or five times in a full run.
+fn rounds() -> usize {
+    match std::env::var_os("WORKER_NODE_FULL") {
+        Some(_) => 5,
+        None => 1,
+    }
+}
+
+/// Points of the registry that lie on the way of every task; the others need offers and cancels of their own.
+const OF_THE_REGISTRY: &[&str] = &[
+    "registry.GetSealing",
+    "registry.TaskNews",
+    "registry.accept",
+    "registry.committed",
+    "registry.record_cancel",
+    "registry.start_task",
+    "registry.stop_task",
+    "registry.tell_delivered",
+];
+
+/// Points that this life of a task does not pass, and why.
+const PASSED_BY: &[(&str, &str)] = &[
+    (
+        "task.prove_start",
+        "it takes an actor that fails alone: tests/failpoints",
+    ),
+    (
+        "task.create_anew",
+        "it takes an actor that fails alone: tests/failpoints",
+    ),
+    (
+        "task.grace_elapsed_again",
+        "it takes a container that survives a KILL for a while: tests/failpoints",
+    ),
+    ("task.sample_memory", "it takes a task of seconds"),
+    (
+        "journal.Withdraw.before",
+        "it takes a disk that is too slow for an answer: tests/recovery/offers.rs",
+    ),
+    (
+        "journal.Withdraw.after",
+        "it takes a disk that is too slow for an answer: tests/recovery/offers.rs",
+    ),
+    ("journal.answer", "it is passed by every question"),
+];
+
+fn is_tried(name: &str) -> bool {
+    let child = name.split('.').next().unwrap_or_default();
+    let on_the_way = match child {
+        "task" | "outbox" => true,
+        "journal" => name.ends_with(".before") || name.ends_with(".after"),
+        _ => OF_THE_REGISTRY.contains(&name),
+    };
+    let reached = match way_to(name) {
+        Way::Workload | Way::RefusedUpload | Way::RefusedReport | Way::With(..) => true,
+        Way::Forgotten
+        | Way::HeldReports
+        | Way::Time
+        | Way::Stop(_)
+        | Way::GivenUpTask(_)
+        | Way::PoisonedOffer
+        | Way::NotReached(_) => false,
+    };
+    on_the_way && reached && !PASSED_BY.iter().any(|(passed_by, _)| *passed_by == name)
+}
+
+async fn a_death_at_every_point_of(child: &str) {
+    let mut runs = JoinSet::new();
+    for name in failpoint::NAMES {
+        if name.split('.').next() == Some(child) && is_tried(name) {
+            for _ in 0..rounds() {
+                runs.spawn(named(name));
+            }
+        }
+    }
+    assert!(!runs.is_empty(), "{child} has points");
+    let mut failed: Vec<&str> = runs.join_all().await.into_iter().flatten().collect();
+    failed.sort_unstable();
+    assert!(
+        failed.is_empty(),
+        "a promise did not survive a death at {failed:?}"
+    );
+}
+
+/// The name of a run that failed.
+async fn named(name: &'static str) -> Option<&'static str> {
+    let ended = tokio::spawn(a_death_at(name)).await;
+    ended.is_err().then(|| {
+        eprintln!("^^^ this was a death at {name}");
+        name
+    })
+}
+
+#[tokio::test]
+async fn a_death_at_any_point_of_a_task_breaks_no_promise() {
+    a_death_at_every_point_of("task").await;
+}
+
+#[tokio::test]
+async fn a_death_at_any_point_of_a_delivery_breaks_no_promise() {
+    a_death_at_every_point_of("outbox").await;
+}
+
+#[tokio::test]
+async fn a_death_before_or_after_any_durable_step_breaks_no_promise() {
+    a_death_at_every_point_of("journal").await;
+}
+
+#[tokio::test]
+async fn a_death_on_a_tasks_way_through_the_registry_breaks_no_promise() {
+    a_death_at_every_point_of("registry").await;
+}
+
+/// One point alone: `WORKER_NODE_POINT=task.created cargo test --test recovery one_crash`.
+#[tokio::test]
+async fn one_crash_point_can_be_chosen() {
+    let chosen = std::env::var("WORKER_NODE_POINT");
+    let chosen = chosen.as_deref().unwrap_or("task.created");
+    let name = failpoint::NAMES.iter().find(|name| **name == chosen);
+    a_death_at(name.expect("a point of that name")).await;
+}
+
+async fn a_death_at(name: &'static str) {
+    let mut points = format!("{name}=1*return(abort)");
+    if let Way::With(more, _) = way_to(name) {
+        points = format!("{points};{more}");
+    }
+    let mut cluster = Cluster::start_under(master_options(), |setup| {
+        setup
+            .arguments(["--stop-grace", "1s"])
+            .variable("FAILPOINTS", &points)
+    })
+    .await;
+    let refused = || Fault::Refuse("a passing database error".to_owned());
+    match way_to(name) {
+        Way::RefusedUpload => cluster.master.inject_times(Method::Upload, refused(), 1),
+        Way::RefusedReport => cluster.master.inject_times(Method::Report, refused(), 1),
+        _ => {}
+    }
+    let life = Life::begin(&cluster);
+
+    tokio::select! {
+        () = life.live(&cluster) => panic!("nothing passed {name}"),
+        _ = cluster.worker.process().wait_exit() => {}
+    }
+    cluster.master.doubt("the worker died");
+    cluster
+        .worker
+        .restart_with(|setup| setup.variable("FAILPOINTS", ""))
+        .await;
+    let lived = tokio::time::timeout(PATIENCE, life.live(&cluster)).await;
+    assert!(lived.is_ok(), "it came to no end after a death at {name}");
+
+    life.check(&cluster).await;
+    judged(cluster).await;
+}
