@@ -5,7 +5,7 @@ use tokio::task::JoinSet;
 use worker_node::dev_master::{Fault, Method};
 use worker_node::failpoint;
 
-use crate::harness::{Cluster, PATIENCE, master_options};
+use crate::harness::{Cluster, PATIENCE, WorkerSetup, master_options};
 use crate::life::{Life, judged};
 use crate::stimuli::{Way, way_to};
 
@@ -131,24 +131,32 @@ async fn one_crash_point_can_be_chosen() {
     a_death_at(name.expect("a point of that name")).await;
 }
 
+/// Points that every process passes before it has registered: a worker with tasks is killed, and its successor dies there.
+const AT_THE_START: &[&str] = &["outbox.registration", "outbox.started", "outbox.take_up"];
+
 async fn a_death_at(name: &'static str) {
     let mut points = format!("{name}=1*return(abort)");
     if let Way::With(more, _) = way_to(name) {
         points = format!("{points};{more}");
     }
+    let at_the_start = AT_THE_START.contains(&name);
+    let first = if at_the_start { "" } else { &points };
     let mut cluster = Cluster::start_under(master_options(), |setup| {
         setup
+            .master_by_name()
             .arguments(["--stop-grace", "1s"])
-            .variable("FAILPOINTS", &points)
+            .variable("FAILPOINTS", first)
     })
     .await;
-    let refused = || Fault::Refuse("a passing database error".to_owned());
-    match way_to(name) {
-        Way::RefusedUpload => cluster.master.inject_times(Method::Upload, refused(), 1),
-        Way::RefusedReport => cluster.master.inject_times(Method::Report, refused(), 1),
-        _ => {}
+    prepare(&cluster, way_to(name));
+    let life = Life::begin(&cluster).await;
+    if at_the_start {
+        life.has_begun(&cluster).await;
+        cluster.worker.kill().await;
+        cluster.master.doubt("the worker was killed");
+        let armed = |setup: WorkerSetup| setup.variable("FAILPOINTS", &points);
+        cluster.worker.restart_with(armed).await;
     }
-    let life = Life::begin(&cluster);
 
     tokio::select! {
         () = life.live(&cluster) => panic!("nothing passed {name}"),
@@ -164,4 +172,13 @@ async fn a_death_at(name: &'static str) {
 
     life.check(&cluster).await;
     judged(cluster).await;
+}
+
+fn prepare(cluster: &Cluster, way: Way) {
+    let refused = || Fault::Refuse("a passing database error".to_owned());
+    match way {
+        Way::RefusedUpload => cluster.master.inject_times(Method::Upload, refused(), 1),
+        Way::RefusedReport => cluster.master.inject_times(Method::Report, refused(), 1),
+        _ => {}
+    }
 }

@@ -27,8 +27,12 @@ pub(crate) struct Life {
 }
 
 impl Life {
-    /// Has the master submit them.
-    pub(crate) fn begin(cluster: &Cluster) -> Self {
+    /// Has the master submit them, and move the worker from its name to its address.
+    pub(crate) async fn begin(cluster: &Cluster) -> Self {
+        let worker = cluster.master.wait_registered(cluster.worker.id()).await;
+        let address = worker.expect("it is registered").info.worker_ip;
+        // It may die of that.
+        let _moved = cluster.master.call_worker(&address).await;
         let files = cluster.task(&format!("seq 1 {LINES}; echo kept > /output/kept"));
         // It heeds no TERM, so that its end takes every step there is.
         let endless = cluster.task("trap '' TERM; while :; do sleep 0.1; done");
@@ -44,10 +48,15 @@ impl Life {
         life
     }
 
+    /// Waits until its tasks run.
+    pub(crate) async fn has_begun(&self, cluster: &Cluster) {
+        cluster.engine.wait_task(&self.endless, "start").await;
+    }
+
     /// From wherever it stands to the end.
     pub(crate) async fn live(&self, cluster: &Cluster) {
         let (master, files) = (&cluster.master, &self.files.task_id);
-        cluster.engine.wait_task(&self.endless, "start").await;
+        self.has_begun(cluster).await;
         cluster.engine.wait_task(&self.clock, "die").await;
         self.cancel(cluster).await;
         for task in [files, &self.endless, &self.clock] {

@@ -53,7 +53,12 @@ pub(super) async fn again(
     task: TaskId,
     not_before: Instant,
 ) -> Told {
-    sleep_until(not_before).await;
+    let mut until = not_before;
+    while Instant::now() < until {
+        sleep_until(until).await;
+        // The offer may have been repeated meanwhile: one report serves for both.
+        until = with.receipts.wanted(&task).unwrap_or(until);
+    }
     failpoint!("outbox.again");
     match with.records.find_in_the_end(&task).await {
         Some(Known::Record(record)) if record.phase < Phase::Sealed => Told::NotYet,
