@@ -69,6 +69,8 @@ pub struct ClusterConfig {
     pub settle_time: Option<Duration>,
     /// How long an upload may take.
     pub upload: UploadPatience,
+    /// How long a report may take.
+    pub report: ReportPatience,
 }
 
 /// How long an upload of output files may take.
@@ -78,6 +80,15 @@ pub struct UploadPatience {
     pub inactivity: Duration,
     /// In all.
     pub total: Duration,
+}
+
+/// How long a report may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReportPatience {
+    /// Until its answer must be there.
+    pub timeout: Duration,
+    /// Before one without an answer is repeated.
+    pub doubt: Duration,
 }
 
 /// How tasks are run.
@@ -229,13 +240,7 @@ fn cluster(args: &RunArgs, check: &mut Check) -> Option<ClusterConfig> {
             .map(Some)
             .map_err(|error| format!("{error}, or auto")),
     });
-    let patience = Range::new(SECOND / 10, DAY);
-    let inactivity = check.value("--upload-inactivity", &args.upload_inactivity, |text| {
-        read_time(text, patience)
-    });
-    let total = check.value("--upload-total", &args.upload_total, |text| {
-        read_time(text, patience)
-    });
+    let (upload, report) = (upload(args, check), report(args, check));
     Some(ClusterConfig {
         worker: worker?,
         reach: reach?,
@@ -247,10 +252,39 @@ fn cluster(args: &RunArgs, check: &mut Check) -> Option<ClusterConfig> {
             MasterMoves::Followed
         },
         settle_time: settle_time?,
-        upload: UploadPatience {
-            inactivity: inactivity?,
-            total: total?,
-        },
+        upload: upload?,
+        report: report?,
+    })
+}
+
+/// What anybody would wait for a master.
+fn patience() -> Range<Duration> {
+    Range::new(SECOND / 10, DAY)
+}
+
+fn upload(args: &RunArgs, check: &mut Check) -> Option<UploadPatience> {
+    let inactivity = check.value("--upload-inactivity", &args.upload_inactivity, |text| {
+        read_time(text, patience())
+    });
+    let total = check.value("--upload-total", &args.upload_total, |text| {
+        read_time(text, patience())
+    });
+    Some(UploadPatience {
+        inactivity: inactivity?,
+        total: total?,
+    })
+}
+
+fn report(args: &RunArgs, check: &mut Check) -> Option<ReportPatience> {
+    let timeout = check.value("--report-timeout", &args.report_timeout, |text| {
+        read_time(text, patience())
+    });
+    let doubt = check.value("--report-doubt", &args.report_doubt, |text| {
+        read_time(text, patience())
+    });
+    Some(ReportPatience {
+        timeout: timeout?,
+        doubt: doubt?,
     })
 }
 

@@ -12,6 +12,8 @@ mod crash_points;
 mod kill_storm;
 #[path = "recovery/life.rs"]
 mod life;
+#[path = "recovery/masters.rs"]
+mod masters;
 #[path = "recovery/offers.rs"]
 mod offers;
 #[path = "recovery/parts.rs"]

@@ -493,7 +493,10 @@ impl Wiring<'_> {
     }
 
     fn correspondents(&self, places: &Places, records: &Records) -> Correspondents {
-        let upload = self.built.config.cluster.upload;
+        let (upload, report) = (
+            self.built.config.cluster.upload,
+            self.built.config.cluster.report,
+        );
         Correspondents {
             worker: self.built.config.cluster.worker.clone(),
             master: Arc::clone(&self.built.master),
@@ -509,6 +512,8 @@ impl Wiring<'_> {
             patience: Patience {
                 upload_inactivity: upload.inactivity,
                 upload_total: upload.total,
+                report: report.timeout,
+                doubt: report.doubt,
                 ..Patience::default()
             },
         }

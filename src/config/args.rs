@@ -46,6 +46,14 @@ pub struct RunArgs {
     #[arg(long, value_name = "TIME", env = "WORKER_NODE_UPLOAD_TOTAL", default_value = "30m", help_heading = CLUSTER)]
     pub upload_total: String,
 
+    /// How long to wait for the master's answer to a result; one that does not come leaves it in doubt whether it arrived.
+    #[arg(long, value_name = "TIME", env = "WORKER_NODE_REPORT_TIMEOUT", default_value = "1m", help_heading = CLUSTER)]
+    pub report_timeout: String,
+
+    /// A result in doubt is sent once more after this time; one that is in doubt again waits for the master's next registration.
+    #[arg(long, value_name = "TIME", env = "WORKER_NODE_REPORT_DOUBT", default_value = "5m", help_heading = CLUSTER)]
+    pub report_doubt: String,
+
     /// The container engine: unix:///path or tcp://host:port [default: DOCKER_HOST, else unix:///var/run/docker.sock]
     #[arg(long, value_name = "ADDRESS", env = "WORKER_NODE_ENGINE", help_heading = TASKS)]
     pub engine: Option<String>,

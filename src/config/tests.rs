@@ -57,7 +57,7 @@ fn the_defaults_are_those_of_the_existing_worker() {
 }
 
 /// Every flag, none at its default.
-const EVERYTHING: &str = "--id=w --ip=10.0.0.7:1 --master=[::1]:2 --port=[::1]:3 --pin-master --settle-time=2s --upload-inactivity=3s --upload-total=1m \
+const EVERYTHING: &str = "--id=w --ip=10.0.0.7:1 --master=[::1]:2 --port=[::1]:3 --pin-master --settle-time=2s --upload-inactivity=3s --upload-total=1m --report-timeout=4s --report-doubt=5s \
     --engine=tcp://e:1 --max-tasks=1 --limits=reserve --pull=never --network=none --stop-grace=0s --state-dir=/s \
     --retention=90m --spool-cap=2m --supervise --fail-fast=true --on-stop=drain --log-format=json \
     --restart-intensity=2 --restart-period=1m --restart-backoff=1s --restart-backoff-max=2s";
@@ -86,6 +86,10 @@ fn everything_can_be_set() {
             upload: UploadPatience {
                 inactivity: Duration::from_secs(3),
                 total: Duration::from_secs(60),
+            },
+            report: ReportPatience {
+                timeout: Duration::from_secs(4),
+                doubt: Duration::from_secs(5),
             },
         }
     );

@@ -1,0 +1,130 @@
+//! Masters that are away, refuse, are slow, answer too late or not at all while many results wait: each is delivered, and twice
+//! only where its delivery was in doubt.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+use worker_node::dev_master::{Fault, Inside, MasterOptions, Method, Submissions};
+use worker_node::proto::Task;
+
+use crate::harness::{Cluster, master_options};
+use crate::life::judged;
+
+/// Results of one test: the five of them make 200, or 2,000 in a full run.
+fn results() -> usize {
+    match std::env::var_os("WORKER_NODE_FULL") {
+        Some(_) => 400,
+        None => 40,
+    }
+}
+
+/// How long the master is away.
+fn outage() -> Duration {
+    Duration::from_secs(match std::env::var_os("WORKER_NODE_FULL") {
+        Some(_) => 60,
+        None => 8,
+    })
+}
+
+/// Tasks whose image nobody has end as soon as they were accepted.
+async fn cluster<const N: usize>(arguments: [&str; N]) -> Cluster {
+    let options = MasterOptions {
+        submissions: Submissions::Parallel,
+        ..master_options()
+    };
+    Cluster::start_under(options, |setup| {
+        setup
+            .arguments(["--pull", "never", "--max-tasks", "1000"])
+            .arguments(arguments)
+    })
+    .await
+}
+
+async fn accepted(cluster: &Cluster) -> Vec<String> {
+    let mut tasks = Vec::new();
+    for _ in 0..results() {
+        let task = Task {
+            docker_image: "worker-node-test/there-is-none:1".to_owned(),
+            ..cluster.task("true")
+        };
+        tasks.push(task.task_id.clone());
+        cluster.master.submit(task);
+    }
+    for task in &tasks {
+        let accepted = cluster.master.wait_accepted(task).await;
+        accepted.expect("it is accepted");
+    }
+    tasks
+}
+
+/// All are delivered; how many of them more than once.
+async fn delivered(cluster: Cluster, tasks: &[String]) -> usize {
+    for task in tasks {
+        assert_eq!(cluster.report(task).await.status, "failed", "{task}");
+    }
+    judged(cluster).await
+}
+
+#[tokio::test]
+async fn results_wait_for_a_master_that_is_away() {
+    let cluster = cluster(["--settle-time", "4s"]).await;
+    let tasks = accepted(&cluster).await;
+
+    cluster.master.stop_listening(Inside::Cut).await;
+    let ended = timeout(outage(), cluster.worker.process().wait_exit()).await;
+    assert!(ended.is_err(), "it waits");
+    cluster.master.listen_again().await.expect("the same port");
+
+    assert_eq!(delivered(cluster, &tasks).await, 0, "nothing was in doubt");
+}
+
+#[tokio::test]
+async fn results_that_are_refused_are_sent_again() {
+    let cluster = cluster([]).await;
+    let refuse = Fault::Refuse("a passing database error".to_owned());
+    let refusals = 2 * results();
+    cluster
+        .master
+        .inject_times(Method::Report, refuse, refusals);
+
+    let tasks = accepted(&cluster).await;
+
+    assert_eq!(delivered(cluster, &tasks).await, 0, "nothing was in doubt");
+}
+
+#[tokio::test]
+async fn a_slow_master_gets_every_result_once() {
+    let cluster = cluster([]).await;
+    let slow = Fault::AnswerLate(Duration::from_millis(700));
+    cluster.master.inject(Method::Report, slow);
+
+    let tasks = accepted(&cluster).await;
+
+    assert_eq!(delivered(cluster, &tasks).await, 0, "nothing was in doubt");
+}
+
+#[tokio::test]
+async fn a_master_that_answers_after_the_deadline_gets_every_result_once_more() {
+    let cluster = cluster(["--report-timeout", "500ms", "--report-doubt", "2s"]).await;
+    let late = Fault::AnswerLate(Duration::from_secs(3));
+    cluster.master.inject_times(Method::Report, late, results());
+
+    let tasks = accepted(&cluster).await;
+
+    let repeats = delivered(cluster, &tasks).await;
+    assert!((1..=results()).contains(&repeats), "{repeats} repeats");
+}
+
+#[tokio::test]
+async fn a_master_whose_answers_are_lost_gets_every_result_once_more() {
+    let cluster = cluster([]).await;
+    let times = results();
+    cluster
+        .master
+        .inject_times(Method::Report, Fault::DropReply, times);
+
+    let tasks = accepted(&cluster).await;
+
+    let repeats = delivered(cluster, &tasks).await;
+    assert!((1..=times).contains(&repeats), "{repeats} repeats");
+}
