@@ -107,6 +107,14 @@ fn everything_can_be_set() {
             stop_grace: Duration::ZERO,
         }
     );
+}
+
+#[test]
+fn everything_about_state_and_process_can_be_set() {
+    let words: Vec<_> = EVERYTHING.split_whitespace().collect();
+
+    let config = config(&words).unwrap();
+
     assert_eq!(
         config.state,
         StateConfig {
