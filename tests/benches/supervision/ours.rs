@@ -17,12 +17,14 @@ use worker_node::supervision::{
     install_panic_hook, slot,
 };
 
-use crate::work::{Answer, Board, Child, Figures, Library, PATIENCE, perform};
+use crate::work::{
+    Answer, Board, Child, Figures, Library, PATIENCE, perform, silence_planned_panics,
+};
 
 /// Does one part with one of the libraries that are made of actix.
 pub(crate) fn run(library: &str, part: &str, amount: u64) -> Figures {
-    // Panics are planned here. The hook that tells their place is on, as in the worker.
-    std::panic::set_hook(Box::new(|_| {}));
+    silence_planned_panics();
+    // It tells their place, as in the worker.
     install_panic_hook();
     let system = actix::System::with_tokio_rt(runtime);
     system.block_on(async {

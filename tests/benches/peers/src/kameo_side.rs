@@ -11,7 +11,7 @@ use kameo::message::{Context, Message};
 use kameo::supervision::SupervisedActorBuilder;
 use tokio::time::Instant;
 
-use crate::work::{Answer, Board, Child, Library, PATIENCE};
+use crate::work::{Answer, Board, Child, Library, PATIENCE, TRY};
 
 /// Under a supervisor.
 pub(crate) struct Kameo {
@@ -98,8 +98,8 @@ impl Library for Kameo {
 
     async fn ask(child: &ActorRef<Counter>, question: u64) -> Option<Answer> {
         let begun = Instant::now();
-        while let Some(left) = PATIENCE.checked_sub(begun.elapsed()) {
-            if let Some(answer) = ask_once(child, question, left).await {
+        while begun.elapsed() < PATIENCE {
+            if let Some(answer) = ask_once(child, question, TRY).await {
                 return Some(answer);
             }
             tokio::task::yield_now().await;
@@ -108,12 +108,12 @@ impl Library for Kameo {
     }
 
     async fn break_down(child: &ActorRef<Counter>) {
-        let _lost = child.ask(BreakDown).reply_timeout(PATIENCE).await;
+        let _lost = child.ask(BreakDown).reply_timeout(TRY).await;
     }
 }
 
-async fn ask_once(child: &ActorRef<Counter>, question: u64, left: Duration) -> Option<Answer> {
-    let asked = child.ask(Add(question)).reply_timeout(left).await;
+async fn ask_once(child: &ActorRef<Counter>, question: u64, limit: Duration) -> Option<Answer> {
+    let asked = child.ask(Add(question)).reply_timeout(limit).await;
     asked.ok().map(|Sum(answer)| answer)
 }
 

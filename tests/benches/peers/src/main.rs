@@ -11,8 +11,7 @@ use ractor_side::{PlainRactor, Ractor};
 
 #[tokio::main]
 async fn main() {
-    // Panics are planned here; each library tells of them in its own way.
-    std::panic::set_hook(Box::new(|_| {}));
+    work::silence_planned_panics();
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let [library, part, amount] = &arguments[..] else {
         panic!("usage: peers LIBRARY PART AMOUNT");

@@ -13,6 +13,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 /// How long an ask may take, deaths and restarts included. What has no answer by then is lost.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+/// How long one try of an ask may take where the library leaves it to its caller to try again.
+#[allow(dead_code, reason = "the peers use it")]
+pub(crate) const TRY: Duration = Duration::from_secs(1);
 /// Tasks that ask, each one question at a time.
 const ASKERS: usize = 8;
 /// Between two panics of the storm: 50 in a second.
@@ -98,8 +101,20 @@ impl Child {
             .last_panic
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        panic!("as planned");
+        panic!("{PLANNED}");
     }
+}
+
+const PLANNED: &str = "as planned";
+
+/// Panics that are planned are not printed; any other is.
+pub(crate) fn silence_planned_panics() {
+    let previous = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if info.payload_as_str() != Some(PLANNED) {
+            previous(info);
+        }
+    }));
 }
 
 /// What a part measured: names and numbers.
