@@ -27,6 +27,13 @@ const MEMORY: &str = "/dev/shm";
 const SHARE: f64 = 4.0;
 
 pub(crate) async fn measure(binary: &Path, extent: Extent) -> Vec<Row> {
+    let mut rows = offers(binary, extent).await;
+    rows.extend(rates(binary, extent).await);
+    rows
+}
+
+/// A worker whose flushes are counted.
+async fn counted(binary: &Path) -> (Stage, Flushes) {
     let flushes = Flushes::new();
     let stage = Stage::start_as(|setup| {
         flushes
@@ -35,10 +42,7 @@ pub(crate) async fn measure(binary: &Path, extent: Extent) -> Vec<Row> {
             .arguments(["--settle-time", "0s"])
     })
     .await;
-    let mut rows = offers(&stage, &flushes, extent).await;
-    rows.extend(rates(binary, &stage, &flushes, extent).await);
-    stage.finish().await;
-    rows
+    (stage, flushes)
 }
 
 /// What some offers took.
@@ -51,7 +55,8 @@ struct Offers {
     flushes: Vec<f64>,
 }
 
-async fn offers(stage: &Stage, flushes: &Flushes, extent: Extent) -> Vec<Row> {
+async fn offers(binary: &Path, extent: Extent) -> Vec<Row> {
+    let (stage, flushes) = counted(binary).await;
     let (mut alone, mut together) = <(Offers, Offers)>::default();
     let (mut bare, mut bare_spans) = (Times::default(), Vec::new());
     let commit = BareCommit::new();
@@ -62,9 +67,10 @@ async fn offers(stage: &Stage, flushes: &Flushes, extent: Extent) -> Vec<Row> {
             bare.push(commit.time().await);
         }
         bare_spans.push(millis(begun.elapsed()));
-        one_after_another(stage, flushes, (&image, extent.crowd), &mut alone).await;
-        at_once(stage, flushes, (&image, extent.crowd), &mut together).await;
+        one_after_another(&stage, &flushes, (&image, extent.crowd), &mut alone).await;
+        at_once(&stage, &flushes, (&image, extent.crowd), &mut together).await;
     }
+    stage.finish().await;
     rows_of_offers(extent, (&bare, &bare_spans), &alone, &together)
 }
 
@@ -157,8 +163,9 @@ fn rows_of_offers(
     ]
 }
 
-/// Bursts: on this stage, on one whose state is in memory, and by bare loops.
-async fn rates(binary: &Path, on_disk: &Stage, flushes: &Flushes, extent: Extent) -> Vec<Row> {
+/// Bursts: with the state on the disk, with the state in memory, and by bare loops.
+async fn rates(binary: &Path, extent: Extent) -> Vec<Row> {
+    let (on_disk, flushes) = counted(binary).await;
     let in_memory = Stage::start_as(|setup| {
         setup
             .binary(binary)
@@ -166,7 +173,7 @@ async fn rates(binary: &Path, on_disk: &Stage, flushes: &Flushes, extent: Extent
             .state_beneath(Path::new(MEMORY))
     })
     .await;
-    let bare = BareLoop::like_a_task(on_disk).await;
+    let bare = BareLoop::like_a_task(&on_disk).await;
     let mut rates = [const { Vec::new() }; 3];
     let (mut each, mut answers) = (Vec::new(), Times::default());
     let mut unused = Times::default();
@@ -176,7 +183,7 @@ async fn rates(binary: &Path, on_disk: &Stage, flushes: &Flushes, extent: Extent
         for disk in disk_first {
             if disk {
                 let before = flushes.so_far();
-                rates[0].push(burst(on_disk, extent, &mut answers).await);
+                rates[0].push(burst(&on_disk, extent, &mut answers).await);
                 each.push(as_f64(flushes.so_far() - before) / as_f64(extent.burst));
             } else {
                 rates[1].push(burst(&in_memory, extent, &mut unused).await);
@@ -185,6 +192,7 @@ async fn rates(binary: &Path, on_disk: &Stage, flushes: &Flushes, extent: Extent
         rates[2].push(bare.rate(extent.burst, LOOPS).await);
     }
     in_memory.finish().await;
+    on_disk.finish().await;
     rows_of_rates(extent, &rates, &each)
 }
 
