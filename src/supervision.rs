@@ -37,6 +37,7 @@ mod timers;
 mod tree;
 mod view;
 mod watch;
+mod witness;
 
 pub use crate::{
     answers_pings,

@@ -3,10 +3,11 @@
 //! An ask waits for the reply or for the slot to change. Dropping an ask lets go of its message: actix skips what nobody waits for, so
 //! nothing is done late by an actor that was hung. And one that was hung is not heard when it wakes: it asks nobody.
 //!
-//! Poison: actix doesn't tell which of the messages in a mailbox was the one that killed the actor. So an idempotent ask that saw one death
-//! becomes a suspect, and suspects are offered to the successor one at a time. If the actor dies again, it was this one: it ends as
-//! `Poisoned` and no third incarnation sees it. The innocent ones that were queued behind it pass. (A second, different poison that arrives
-//! at the same moment can make a suspect look guilty.)
+//! Poison: a message that killed two incarnations ends as `Poisoned`, and no third sees it. Whose handler panicked is seen by the ask that
+//! waits for it (`witness.rs`), and all others are bystanders then, however many deaths they meet. Where nobody saw it (a panic behind the
+//! handler, or a hang), an idempotent ask that met the death becomes a suspect, and suspects are offered to the successor one at a time: if
+//! the actor dies again it was this one. The innocent ones that were queued behind it pass. (A second, different poison that arrives at the
+//! same moment, and is not seen either, can make a suspect look guilty.)
 
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ use tokio::{
 use super::{
     incarnation::{self, Incarnation},
     slot::{Occupancy, Occupant, Slot},
+    witness::{Part, Witness},
 };
 
 /// Why an ask has no answer.
@@ -44,7 +46,7 @@ const DEATHS_OF_POISON: u32 = 2;
 enum Offer<T> {
     Answered(T),
     /// The incarnation ended, or was replaced, before it answered.
-    Lost,
+    Lost(Part),
     TimedOut,
 }
 
@@ -64,13 +66,13 @@ where
     {
         let in_flight = self.0.ask_begins::<M>();
         let mut occupant = self.0.occupant.subscribe();
-        let (address, _) = present(&mut occupant, deadline).await?;
-        match offer(&mut occupant, &address, message, deadline).await {
+        let present = present(&mut occupant, deadline).await?;
+        match offer(&mut occupant, &present, message, deadline).await {
             Offer::Answered(answer) => {
                 in_flight.answered();
                 Ok(answer)
             }
-            Offer::Lost => Err(AskError::Unavailable),
+            Offer::Lost(_) => Err(AskError::Unavailable),
             Offer::TimedOut => Err(AskError::Deadline),
         }
     }
@@ -93,23 +95,24 @@ where
         let mut occupant = self.0.occupant.subscribe();
         let mut suspicion = Suspicion::new(&self.0);
         loop {
-            let (address, incarnation) = present(&mut occupant, deadline).await?;
-            match offer(&mut occupant, &address, message.clone(), deadline).await {
+            let present = present(&mut occupant, deadline).await?;
+            match offer(&mut occupant, &present, message.clone(), deadline).await {
                 Offer::Answered(answer) => {
                     in_flight.answered();
                     return Ok(answer);
                 }
                 Offer::TimedOut => return Err(AskError::Deadline),
-                Offer::Lost => {
+                Offer::Lost(part) => {
+                    let (_, incarnation) = present;
                     replaced(&mut occupant, &incarnation, deadline).await?;
-                    suspicion.seen_end_of(&incarnation, deadline).await?;
+                    suspicion.seen_end_of(&incarnation, part, deadline).await?;
                 }
             }
         }
     }
 }
 
-/// The deaths that one ask has seen, and its turn among the suspects.
+/// The deaths that one ask may have caused, and its turn among the suspects.
 struct Suspicion<'a, A: Actor> {
     occupancy: &'a Occupancy<A>,
     deaths: u32,
@@ -128,9 +131,10 @@ impl<'a, A: Actor> Suspicion<'a, A> {
     async fn seen_end_of(
         &mut self,
         incarnation: &Incarnation,
+        part: Part,
         deadline: Instant,
     ) -> Result<(), AskError> {
-        if !incarnation.died() {
+        if !incarnation.died() || part == Part::Bystander {
             return Ok(());
         }
         self.deaths += 1;
@@ -197,7 +201,7 @@ async fn change<A: Actor>(
 
 async fn offer<A, M>(
     occupant: &mut watch::Receiver<Occupant<A>>,
-    address: &Addr<A>,
+    (address, incarnation): &(Addr<A>, Arc<Incarnation>),
     message: M,
     deadline: Instant,
 ) -> Offer<M::Result>
@@ -206,11 +210,13 @@ where
     M: Message + Send + 'static,
     M::Result: Send,
 {
+    let witness = Witness::of(incarnation);
+    let lost = || Offer::Lost(witness.part());
     select! {
         // The reply first: otherwise work that was carried out is offered again.
         biased;
-        reply = address.send(message) => reply.map_or(Offer::Lost, Offer::Answered),
-        _ = occupant.changed() => Offer::Lost,
+        reply = witness.watch(address.send(message)) => reply.map_or_else(|_| lost(), Offer::Answered),
+        _ = occupant.changed() => lost(),
         () = sleep_until(deadline) => Offer::TimedOut,
     }
 }

@@ -34,6 +34,8 @@ pub(crate) struct Incarnation {
     pub(super) waker: AtomicWaker,
     failed: AtomicBool,
     failure: Mutex<Option<String>>,
+    /// An ask saw that it was its message that this incarnation died of.
+    culprit_known: AtomicBool,
     busy_nanos: AtomicU64,
 }
 
@@ -48,6 +50,7 @@ impl Incarnation {
             waker: AtomicWaker::new(),
             failed: AtomicBool::new(false),
             failure: Mutex::new(None),
+            culprit_known: AtomicBool::new(false),
             busy_nanos: AtomicU64::new(0),
         })
     }
@@ -66,6 +69,15 @@ impl Incarnation {
     /// True when it ended in a failure: an ask that was with it may have been the cause.
     pub(crate) fn died(&self) -> bool {
         self.ended.get() == Some(&Ending::Failure)
+    }
+
+    pub(super) fn culprit_is_known(&self) {
+        self.culprit_known.store(true, Ordering::Release);
+    }
+
+    /// True when the message that it died of is known, and so that no other was the cause.
+    pub(super) fn is_culprit_known(&self) -> bool {
+        self.culprit_known.load(Ordering::Acquire)
     }
 
     pub(crate) fn request_stop(&self) {

@@ -4,7 +4,7 @@
 //! ```text
 //! tests/with-docker cargo bench --bench tasks              # some ten minutes
 //! tests/with-docker cargo bench --bench tasks -- --quick   # a minute: it shows that all of it works, and no figures
-//! tests/with-docker cargo bench --bench tasks -- rate      # one part: idle, latency, rate, settle or crowd
+//! tests/with-docker cargo bench --bench tasks -- rate      # one part: idle, latency, rate, settle, durability, crowd
 //! ```
 //!
 //! The worker that is measured is built apart, as it ships (`binary`), and talks to the recording master in this process. It
@@ -21,8 +21,12 @@ mod binary;
 mod commit;
 #[path = "tasks/crowd.rs"]
 mod crowd;
+#[path = "tasks/durability.rs"]
+mod durability;
 #[path = "tasks/figures.rs"]
 mod figures;
+#[path = "tasks/flushes.rs"]
+mod flushes;
 #[path = "tasks/idle.rs"]
 mod idle;
 #[path = "tasks/latency.rs"]
@@ -132,6 +136,9 @@ async fn measure(binary: &Path, extent: Extent, parts: &Parts) -> Table {
         let stage = Stage::start(binary, []).await;
         table.add(latency::with_settle_time(&stage, extent).await);
         stage.finish().await;
+    }
+    if parts.wants("durability") {
+        table.add(durability::measure(binary, extent).await);
     }
     if parts.wants("crowd") {
         table.add(crowd::measure(binary, extent).await);

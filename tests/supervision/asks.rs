@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use tokio::time::Instant;
 use worker_node::supervision::{
     AskError, Budget, Edge, PingOptions, RestartType, SupervisorOptions,
@@ -108,6 +108,21 @@ async fn an_orderly_stop_is_no_death_of_the_messages_behind_it() {
     }
 
     assert_eq!(role.script.made(), 4);
+}
+
+#[actix::test]
+async fn an_ask_that_meets_the_deaths_of_others_again_and_again_is_no_poison() {
+    let (role, _stage) = one_child(options()).await;
+
+    // Polled in this order: each panic is in the mailbox before the note.
+    let others = async {
+        for _ in 0..5 {
+            let _ = role.slot.ask(Suffer(Fault::Panic), far()).await;
+        }
+    };
+    let ((), answer) = join(others, role.slot.ask_idempotent(Note(1), far())).await;
+
+    assert_eq!(answer, Ok(6));
 }
 
 #[actix::test]

@@ -19,6 +19,7 @@ pub(crate) struct WorkerSetup {
     master: String,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    state_beneath: PathBuf,
 }
 
 impl WorkerSetup {
@@ -35,6 +36,7 @@ impl WorkerSetup {
             master: master.to_owned(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            state_beneath: std::env::temp_dir(),
         }
     }
 
@@ -63,13 +65,20 @@ impl WorkerSetup {
         self
     }
 
+    /// Its state folder is made in this one, instead of the folder for temporary files.
+    pub(crate) fn state_beneath(mut self, folder: &Path) -> Self {
+        self.state_beneath = folder.to_owned();
+        self
+    }
+
     pub(crate) fn id(&self) -> &str {
         &self.id
     }
 
     /// Starts it on a new state folder.
     pub(crate) fn start(self) -> WorkerProcess {
-        let state = tempfile::tempdir().expect("a folder for the state");
+        let state = tempfile::tempdir_in(&self.state_beneath);
+        let state = state.expect("a folder for the state");
         let process = Process::start(&self.id, &mut self.command(state.path()));
         WorkerProcess {
             process,

@@ -20,7 +20,7 @@ const LOGGER: &str = "mkfifo /tmp/never; exec 3<>/tmp/never; \
     while :; do read -t 0.1 -u 3 nothing; echo a line of about fifty bytes, ten times in every second; done";
 
 /// Limits of `design`, over the p99 of bare commits and per task.
-const ASSIGN_MS: f64 = 5.0;
+pub(crate) const ASSIGN_MS: f64 = 5.0;
 const CANCEL_MS: f64 = 15.0;
 const TASK_KIB: f64 = 256.0;
 const REGISTERED_S: f64 = 1.0;
@@ -79,7 +79,7 @@ async fn answers(stage: &Stage, extent: Extent) -> Vec<Row> {
 }
 
 /// Takes connections and says nothing on them.
-async fn silent_registry() -> String {
+pub(crate) async fn silent_registry() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("it is bound").to_string();
     tokio::spawn(async move {
@@ -138,7 +138,7 @@ async fn cancel_all(stage: &Stage, crowd: &[String]) -> Row {
 
 impl Row {
     /// Worker's answers beside bare commits, with a limit on how much later their p99 is, in milliseconds.
-    fn beside(self, bare: &Times, answers: &Times, limit: f64) -> Self {
+    pub(crate) fn beside(self, bare: &Times, answers: &Times, limit: f64) -> Self {
         let more = answers.p99() - bare.p99();
         self.samples(answers.count())
             .bare(p50_p99(bare))

@@ -64,7 +64,7 @@ fn rows(
 }
 
 /// Offers a burst at once and waits until nothing is left of it; how many tasks that makes per second.
-async fn burst(stage: &Stage, extent: Extent, answers: &mut Times) -> f64 {
+pub(crate) async fn burst(stage: &Stage, extent: Extent, answers: &mut Times) -> f64 {
     let tasks: Vec<_> = (0..extent.burst).map(|_| stage.task(COMMAND)).collect();
     let ids: Vec<_> = tasks.iter().map(|task| task.task_id.clone()).collect();
     let begun = Instant::now();

@@ -35,10 +35,13 @@ pub(crate) struct Stage {
 impl Stage {
     /// Starts a worker on new state, and waits until it takes offers.
     pub(crate) async fn start<const N: usize>(binary: &Path, arguments: [&str; N]) -> Self {
+        Self::start_as(|setup| setup.binary(binary).arguments(arguments)).await
+    }
+
+    /// The same, set up in another way.
+    pub(crate) async fn start_as(set_up: impl FnOnce(WorkerSetup) -> WorkerSetup) -> Self {
         let master = DevMaster::start(options()).await.expect("a free port");
-        let setup = WorkerSetup::new(&master)
-            .binary(binary)
-            .arguments(arguments);
+        let setup = set_up(WorkerSetup::new(&master));
         let begun = Instant::now();
         let worker = setup.start();
         let registration = master.wait_registered(worker.id()).await;

@@ -1,0 +1,90 @@
+//! Who killed an actor: actix does not tell, but the ask that waits for an answer can see it.
+//!
+//! What an actor owes to an ask is let go of in one of two moments: while the handler of that message unwinds, or afterwards, with the
+//! mailbox (see `watch.rs`). Either wakes the asker, on the actor's thread. A [`Witness`] is woken in its place, and looks whether the thread
+//! panics just then. What it cannot see is a panic behind the handler: in a future that the handler returned or spawned, or in a timer.
+
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+use futures_util::task::AtomicWaker;
+
+use super::incarnation::Incarnation;
+
+/// What an ask has to do with the end of the incarnation that had it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The handler of its message panicked.
+    Culprit,
+    /// The handler of another's did.
+    Bystander,
+    /// Nobody saw who it was.
+    Unknown,
+}
+
+/// See the module. One for each time that a message is offered.
+pub(super) struct Witness {
+    asker: AtomicWaker,
+    incarnation: Arc<Incarnation>,
+    culprit: AtomicBool,
+}
+
+impl Witness {
+    pub(super) fn of(incarnation: &Arc<Incarnation>) -> Arc<Self> {
+        Arc::new(Self {
+            asker: AtomicWaker::new(),
+            incarnation: Arc::clone(incarnation),
+            culprit: AtomicBool::new(false),
+        })
+    }
+
+    /// Waits for an answer.
+    pub(super) async fn watch<F: Future>(self: &Arc<Self>, answer: F) -> F::Output {
+        let mut answer = pin!(answer);
+        let eyes = Waker::from(Arc::clone(self));
+        std::future::poll_fn(|cx| self.poll(&eyes, answer.as_mut(), cx)).await
+    }
+
+    fn poll<F: Future>(
+        &self,
+        eyes: &Waker,
+        answer: Pin<&mut F>,
+        cx: &mut Context<'_>,
+    ) -> Poll<F::Output> {
+        self.asker.register(cx.waker());
+        answer.poll(&mut Context::from_waker(eyes))
+    }
+
+    /// What this ask had to do with it, once the incarnation has ended.
+    pub(super) fn part(&self) -> Part {
+        match (
+            self.culprit.load(Ordering::Acquire),
+            self.incarnation.is_culprit_known(),
+        ) {
+            (true, _) => Part::Culprit,
+            (false, true) => Part::Bystander,
+            (false, false) => Part::Unknown,
+        }
+    }
+}
+
+impl Wake for Witness {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if std::thread::panicking() {
+            self.culprit.store(true, Ordering::Release);
+            self.incarnation.culprit_is_known();
+        }
+        self.asker.wake();
+    }
+}
