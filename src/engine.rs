@@ -18,7 +18,7 @@ mod progress;
 mod reference;
 mod streams;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, thread, time::Duration};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
@@ -112,6 +112,10 @@ impl DockerEngine {
         codec: Arc<dyn SpecCodec>,
         options: EngineOptions,
     ) -> Self {
+        // Its first use is slow: better here than in the first task. Without a thread for it, it is done there.
+        let _ = thread::Builder::new()
+            .name("image names".into())
+            .spawn(reference::prepare);
         Self {
             line: Line::to(address.clone()),
             codec,
