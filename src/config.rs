@@ -115,6 +115,8 @@ pub struct StateConfig {
     pub folder: PathBuf,
     /// How long a finished task's log and record are kept.
     pub retention: Duration,
+    /// How long a container that no task knows is left alone.
+    pub orphan_grace: Duration,
     /// Bytes of one task's log that are kept.
     pub spool_cap: u64,
 }
@@ -366,12 +368,16 @@ fn state(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Opti
         // Under a minute, a viewer that comes right after the end finds nothing.
         read_time(text, Range::new(60 * SECOND, 365 * DAY))
     });
+    let orphan_grace = check.value("--orphan-grace", &args.orphan_grace, |text| {
+        read_time(text, Range::new(SECOND, DAY))
+    });
     let spool_cap = check.value("--spool-cap", &args.spool_cap, |text| {
         read_size(text, Range::new(MIB, TIB))
     });
     Some(StateConfig {
         folder: folder?,
         retention: retention?,
+        orphan_grace: orphan_grace?,
         spool_cap: spool_cap?,
     })
 }

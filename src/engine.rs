@@ -15,10 +15,16 @@ mod image;
 mod labels;
 mod outputs;
 mod progress;
+mod record;
 mod reference;
 mod streams;
 
-use std::{path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    thread,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
@@ -29,7 +35,7 @@ use crate::{
     domain::id::{ContainerId, WorkerId},
     ports::engine::{
         ContainerEngine, ContainerFacts, ContainerPlan, EngineError, EngineInfo, Events, Force,
-        Frames, Image, ImageRef, Listed, Signal, SpecCodec, TarStream,
+        Frames, Image, ImageRef, Listed, RememberedEnd, Signal, SpecCodec, TarStream,
     },
 };
 use call::Line;
@@ -160,14 +166,22 @@ impl ContainerEngine for DockerEngine {
             .await
     }
 
-    async fn logs(&self, container: &ContainerId) -> Result<Frames, EngineError> {
+    async fn logs(
+        &self,
+        container: &ContainerId,
+        moments: &[SystemTime],
+    ) -> Result<Frames, EngineError> {
         self.line
-            .within(OPEN, "logs", self.open_logs(container))
+            .within(OPEN, "logs", self.open_logs(container, moments))
             .await
     }
 
-    async fn follow(&self, container: &ContainerId) -> Result<Frames, EngineError> {
-        self.follow_logs(container)
+    async fn follow(
+        &self,
+        container: &ContainerId,
+        moments: &[SystemTime],
+    ) -> Result<Frames, EngineError> {
+        self.follow_logs(container, moments)
     }
 
     async fn start(&self, container: &ContainerId) -> Result<(), EngineError> {
@@ -189,6 +203,12 @@ impl ContainerEngine for DockerEngine {
     async fn was_started(&self, container: &ContainerId) -> Result<bool, EngineError> {
         self.line
             .within(LOOK, "events", self.remembers_start(container))
+            .await
+    }
+
+    async fn remembered_end(&self, container: &ContainerId) -> Result<RememberedEnd, EngineError> {
+        self.line
+            .within(LOOK, "events", self.remembers_end(container))
             .await
     }
 

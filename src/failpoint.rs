@@ -131,6 +131,7 @@ mod armed {
         "registry.gave_up",
         "registry.load",
         "registry.reconcile",
+        "registry.reconcile_again",
         "registry.record_answer",
         "registry.record_cancel",
         "registry.settled",

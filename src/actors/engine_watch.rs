@@ -1,24 +1,24 @@
 //! The connection to the engine: says whether it is there and what it holds of ours. A listing every few seconds is the
 //! truth; the engine's events are hints that bring the next listing forward. Nobody else decides that the engine is away.
 
+mod view;
+
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use actix::{Actor, AsyncContext, Context, WrapFuture};
-use log::warn;
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep, timeout_at},
-};
+use log::{debug, warn};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_stream::StreamExt as _;
+
+pub use self::view::{EndSeen, EngineStatus, EngineView, Listing};
 
 use crate::{
     domain::id::{ContainerId, WorkerId},
     failpoint,
-    ports::engine::{ContainerEngine, EngineError, EngineEvent, EngineInfo, Listed},
+    ports::engine::{ContainerEngine, EngineError, EngineInfo, Events, Listed},
     telemetry::{operator, voice::Outage},
 };
 
@@ -27,114 +27,6 @@ const RELIST: Duration = Duration::from_secs(5);
 
 /// Between two tries while it is away.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// Containers whose foreign signals are remembered at most.
-const HINTS: usize = 4_096;
-
-/// Whether the engine is there.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum EngineStatus {
-    /// Nobody has looked yet.
-    #[default]
-    Unknown,
-    /// It does not answer.
-    Away {
-        /// Since when.
-        since: Instant,
-        /// Why, in the words of the last try.
-        why: String,
-    },
-    /// It answers.
-    Here(EngineInfo),
-}
-
-/// What the engine holds of this worker's, at one moment.
-#[derive(Debug, Clone, Default)]
-pub struct Listing {
-    /// Counts listings from 1; 0 is none yet.
-    pub number: u64,
-    /// All of them, whatever their state.
-    pub containers: Arc<Vec<Listed>>,
-}
-
-/// What everybody may look at without asking: kept beside the actor, so that its restart changes nothing.
-#[derive(Debug)]
-pub struct EngineView {
-    status: watch::Sender<EngineStatus>,
-    listing: watch::Sender<Listing>,
-    /// The first look is over, and this worker may go by its name.
-    looked: watch::Sender<bool>,
-    signals: Mutex<HashMap<ContainerId, String>>,
-}
-
-impl Default for EngineView {
-    fn default() -> Self {
-        Self {
-            status: watch::Sender::new(EngineStatus::Unknown),
-            listing: watch::Sender::new(Listing::default()),
-            looked: watch::Sender::new(false),
-            signals: Mutex::default(),
-        }
-    }
-}
-
-impl EngineView {
-    /// Whether it is there, now and later.
-    #[must_use]
-    pub fn status(&self) -> watch::Receiver<EngineStatus> {
-        self.status.subscribe()
-    }
-
-    /// What it holds, now and later.
-    #[must_use]
-    pub fn listing(&self) -> watch::Receiver<Listing> {
-        self.listing.subscribe()
-    }
-
-    /// Waits until the engine answers.
-    pub async fn here(&self) -> EngineInfo {
-        let mut status = self.status.subscribe();
-        loop {
-            if let EngineStatus::Here(info) = &*status.borrow_and_update() {
-                return info.clone();
-            }
-            if status.changed().await.is_err() {
-                // The sender lives as long as `self`.
-                std::future::pending::<()>().await;
-            }
-        }
-    }
-
-    /// Waits until it is known that no other worker of this name uses the engine, or that the engine is away. Never returns
-    /// where there is another: then this process ends.
-    pub async fn looked(&self) {
-        // The sender lives as long as `self`.
-        let _ = self.looked.subscribe().wait_for(|looked| *looked).await;
-    }
-
-    /// The signal that somebody sent to a container, as far as the engine's events told.
-    #[must_use]
-    pub fn signal_seen(&self, container: &ContainerId) -> Option<String> {
-        self.signals().get(container).cloned()
-    }
-
-    fn signals(&self) -> MutexGuard<'_, HashMap<ContainerId, String>> {
-        self.signals.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn note(&self, event: &EngineEvent) {
-        let mut signals = self.signals();
-        match event.action.as_str() {
-            "kill" if signals.len() < HINTS => {
-                signals.insert(event.container.clone(), event.action.clone());
-            }
-            "destroy" => {
-                signals.remove(&event.container);
-            }
-            _ => {}
-        }
-    }
-}
 
 /// Takes the lock on this engine under this worker's id, on every new connection; an error is for the operator.
 pub type ClaimEngine = Arc<dyn Fn(&EngineInfo) -> Result<(), String> + Send + Sync>;
@@ -225,36 +117,55 @@ impl Watcher {
 
     /// Lists until that fails, and says why it did.
     async fn stay(&self, info: &EngineInfo) -> EngineError {
-        let mut events = None;
-        loop {
-            if events.is_none() {
-                events = self.engine.events(&self.worker).await.ok();
-            }
+        let mut ear = Ear::default();
+        let lost = loop {
             match self.engine.list(&self.worker).await {
                 Ok(containers) => {
                     failpoint!("engine_watch.listed");
+                    if ear.is_deaf(&containers) {
+                        debug!(
+                            "the engine's events do not tell what its listings show; they are asked for anew"
+                        );
+                        self.listen_to(None, &mut ear);
+                    }
                     self.here(info, containers);
                 }
-                Err(error) => return error,
+                Err(error) => break error,
             }
             let until = Instant::now() + RELIST;
-            loop {
-                let Some(stream) = &mut events else {
-                    sleep(RELIST).await;
-                    break;
-                };
-                match timeout_at(until, stream.next()).await {
-                    Ok(Some(Ok(event))) => self.view.note(&event),
-                    // The stream broke: look at once whether the engine is still there.
-                    Ok(Some(Err(_)) | None) => {
-                        events = None;
-                        sleep(RETRY / 4).await;
-                        break;
-                    }
-                    Err(_) => break,
+            if ear.events.is_none() {
+                let events = self.engine.events(&self.worker).await;
+                self.listen_to(events.ok(), &mut ear);
+            }
+            self.listen(&mut ear, until).await;
+        };
+        self.listen_to(None, &mut ear);
+        lost
+    }
+
+    fn listen_to(&self, events: Option<Events>, ear: &mut Ear) {
+        self.view.hearing.send_replace(events.is_some());
+        ear.events = events;
+    }
+
+    /// Notes hints until it is time for a listing; at once when the stream breaks.
+    async fn listen(&self, ear: &mut Ear, until: Instant) {
+        while let Some(events) = &mut ear.events {
+            match timeout_at(until, events.next()).await {
+                Ok(Some(Ok(event))) => {
+                    ear.heard = true;
+                    self.view.note(&event);
                 }
+                // Look at once whether the engine is still there.
+                Ok(Some(Err(_)) | None) => {
+                    self.listen_to(None, ear);
+                    sleep(RETRY / 4).await;
+                    return;
+                }
+                Err(_) => return,
             }
         }
+        sleep(RELIST).await;
     }
 
     fn outage(&self) -> MutexGuard<'_, Outage> {
@@ -262,10 +173,7 @@ impl Watcher {
     }
 
     fn here(&self, info: &EngineInfo, containers: Vec<Listed>) {
-        self.view.listing.send_modify(|listing| {
-            listing.number += 1;
-            listing.containers = Arc::new(containers);
-        });
+        self.view.show(info, containers);
         self.view.status.send_if_modified(|status| {
             if matches!(status, EngineStatus::Here(before) if before == info) {
                 return false;
@@ -294,6 +202,29 @@ impl Watcher {
                 true
             }
         });
+    }
+}
+
+/// The stream of hints, and whether it is true to what is listed: a connection may be dead without a word.
+#[derive(Default)]
+struct Ear {
+    events: Option<Events>,
+    /// Something has come since the last listing.
+    heard: bool,
+    listed: Vec<(ContainerId, bool)>,
+}
+
+impl Ear {
+    /// Something has changed since the last listing, and the events have not told of anything.
+    fn is_deaf(&mut self, containers: &[Listed]) -> bool {
+        let mut listed: Vec<_> = containers
+            .iter()
+            .map(|listed| (listed.id.clone(), listed.running))
+            .collect();
+        listed.sort_unstable();
+        let has_changed = std::mem::replace(&mut self.listed, listed) != self.listed;
+        let has_heard = std::mem::replace(&mut self.heard, false);
+        self.events.is_some() && has_changed && !has_heard
     }
 }
 

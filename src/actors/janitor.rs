@@ -28,14 +28,13 @@ const ROUND: Duration = Duration::from_secs(30);
 /// Between two looks at the disk.
 const DISK: Duration = Duration::from_secs(2);
 
-/// A container of ours that no task knows may be the work of a create that is still on its way.
-const ORPHAN_GRACE: Duration = Duration::from_secs(60);
-
 /// What is kept, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
     /// How long records and logs of finished tasks are kept.
     pub keep: Duration,
+    /// A container of ours that no task knows may be the work of a create that is still on its way: so long it is left alone.
+    pub orphan_grace: Duration,
     /// All logs together take no more than this; the oldest finished go first. In bytes.
     pub spool_total: u64,
     /// With less free space than this new tasks are refused. In bytes.
@@ -133,7 +132,7 @@ impl JanitorActor {
                 .strangers
                 .entry(listed.id.clone())
                 .or_insert_with(Instant::now);
-            if seen.elapsed() >= ORPHAN_GRACE {
+            if seen.elapsed() >= self.tools.retention.orphan_grace {
                 orphans.push(listed.clone());
             }
         }
@@ -153,7 +152,7 @@ impl Actor for JanitorActor {
         failpoint!("janitor.started");
         self.look_at_disk(ctx);
         ctx.run_interval(DISK, Self::look_at_disk);
-        ctx.run_interval(ROUND, Self::round);
+        ctx.run_interval(ROUND.min(self.tools.retention.orphan_grace), Self::round);
     }
 }
 

@@ -21,6 +21,7 @@ use crate::{
     domain::id::{ContainerId, TaskId},
     failpoint,
     ports::{
+        clock::Clock,
         engine::{ContainerEngine, EngineError},
         spool::{LogCursor, Spool, SpoolStore},
         worker::LogsError,
@@ -96,6 +97,7 @@ pub struct LogRouterActor {
     engine: Arc<dyn ContainerEngine>,
     view: Arc<EngineView>,
     readers: Arc<Readers>,
+    clock: Arc<dyn Clock>,
 }
 
 impl LogRouterActor {
@@ -106,12 +108,14 @@ impl LogRouterActor {
         engine: Arc<dyn ContainerEngine>,
         view: Arc<EngineView>,
         readers: Arc<Readers>,
+        clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
             spools,
             engine,
             view,
             readers,
+            clock,
         }
     }
 }
@@ -192,14 +196,17 @@ impl LogRouterActor {
         container: ContainerId,
     ) -> impl Future<Output = Result<Work, EngineError>> + 'static {
         let (engine, view) = (Arc::clone(&self.engine), Arc::clone(&self.view));
+        let clock = Arc::clone(&self.clock);
         let spool = open(Arc::clone(&self.spools), task.clone());
         async move {
             Ok(Work {
                 engine,
                 view,
+                clock,
                 task,
                 container,
                 spool: spool.await.map_err(EngineError::Failed)?,
+                give_up: Arc::default(),
             })
         }
     }

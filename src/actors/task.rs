@@ -3,6 +3,7 @@
 
 mod container;
 mod ending;
+mod exit;
 mod full_log;
 mod image;
 

@@ -330,12 +330,14 @@ impl Wiring<'_> {
             Arc::clone(&self.beside.view),
             Arc::clone(&self.beside.readers),
         );
+        let clock = Arc::clone(&self.built.clock);
         spec(seat, move || {
             LogRouterActor::new(
                 Arc::clone(&spools),
                 Arc::clone(&engine),
                 Arc::clone(&view),
                 Arc::clone(&readers),
+                Arc::clone(&clock),
             )
         })
     }
@@ -405,6 +407,7 @@ impl Wiring<'_> {
             pressure: Arc::clone(&self.beside.pressure),
             retention: Retention {
                 keep: self.built.config.state.retention,
+                orphan_grace: self.built.config.state.orphan_grace,
                 spool_total: SPOOL_TOTAL,
                 disk_low: DISK_LOW,
             },

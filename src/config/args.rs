@@ -86,6 +86,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "TIME", env = "WORKER_NODE_RETENTION", default_value = "24h", help_heading = STATE)]
     pub retention: String,
 
+    /// How long a container of this worker that no task knows is left alone before it is removed.
+    #[arg(long, value_name = "TIME", env = "WORKER_NODE_ORPHAN_GRACE", default_value = "1m", help_heading = STATE)]
+    pub orphan_grace: String,
+
     /// How much of one task's log is kept: its beginning and its end.
     #[arg(long, value_name = "SIZE", env = "WORKER_NODE_SPOOL_CAP", default_value = "1GiB", help_heading = STATE)]
     pub spool_cap: String,

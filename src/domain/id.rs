@@ -110,7 +110,7 @@ impl fmt::Display for WorkerId {
 }
 
 /// What the engine calls a container.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContainerId(pub String);
 
 impl fmt::Display for ContainerId {

@@ -174,6 +174,8 @@ pub enum Found {
     Running(ContainerId),
     /// It ended.
     Exited(ContainerId, Exit),
+    /// The engine or somebody else ended it: their doing, in words.
+    Stopped(ContainerId, Exit, String),
 }
 
 impl State {
@@ -183,7 +185,10 @@ impl State {
     pub fn resume(record: &TaskRecord, found: Found) -> (Self, Vec<Effect>) {
         let container = match &found {
             Found::Nothing => None,
-            Found::Created(id) | Found::Running(id) | Found::Exited(id, _) => Some(id.clone()),
+            Found::Created(id)
+            | Found::Running(id)
+            | Found::Exited(id, _)
+            | Found::Stopped(id, _, _) => Some(id.clone()),
         };
         match record.phase {
             Phase::Accepted | Phase::Starting | Phase::Running => {
@@ -236,11 +241,12 @@ impl State {
                 ),
             },
             (Found::Exited(container, exit), _) => {
-                let outcome = if stop.is_some() {
-                    Outcome::Cancelled
-                } else {
-                    exit.outcome()
-                };
+                let outcome = stop.map_or(exit.outcome(), StopReason::outcome);
+                Self::Accepted.after_end(Some(container), outcome, Some(exit))
+            }
+            (Found::Stopped(container, exit, who), _) => {
+                let stopped = Outcome::Failed(Failure::StoppedByOther(who));
+                let outcome = stop.map_or(stopped, StopReason::outcome);
                 Self::Accepted.after_end(Some(container), outcome, Some(exit))
             }
         }

@@ -5,12 +5,20 @@
 use std::{sync::OnceLock, time::Duration};
 
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+};
 
 use super::{address::EngineAddress, failure};
 use crate::ports::engine::EngineError;
 
 /// The client's own limit for response headers, in seconds: out of the way of every deadline of ours.
 const CLIENT_TIMEOUT: u64 = 7 * 24 * 3_600;
+
+/// A connection that the client knows nothing of.
+pub(super) trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 
 /// The way to an engine.
 pub(super) struct Line {
@@ -51,6 +59,22 @@ impl Line {
             }
         };
         Ok(docker.with_request_modifier(with_url_safe_credentials))
+    }
+
+    /// The same way, for somebody who outlives the call.
+    pub(super) fn clone_address(&self) -> Self {
+        Self::to(self.address.clone())
+    }
+
+    /// A connection without the client.
+    ///
+    /// # Errors
+    /// Nobody listens.
+    pub(super) async fn connect(&self) -> std::io::Result<Box<dyn Connection>> {
+        Ok(match &self.address {
+            EngineAddress::Unix(path) => Box::new(UnixStream::connect(path).await?),
+            EngineAddress::Tcp(host_port) => Box::new(TcpStream::connect(host_port).await?),
+        })
     }
 
     /// Whether the address is a socket of this machine.

@@ -35,6 +35,7 @@ impl DockerEngine {
             version: info.server_version.unwrap_or_default(),
             api_version: version.api_version.unwrap_or_default(),
             local,
+            live_restore: info.live_restore_enabled.unwrap_or_default(),
         })
     }
 

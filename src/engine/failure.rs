@@ -70,7 +70,8 @@ pub(super) fn of_pull(error: Error) -> EngineError {
     }
 }
 
-fn by_status(status: u16, message: &str) -> EngineError {
+/// Of an answer with that status.
+pub(super) fn by_status(status: u16, message: &str) -> EngineError {
     let said = words(message);
     match status {
         400 => EngineError::Invalid(said),

@@ -7,22 +7,25 @@ use bollard::{
     container::LogOutput,
     errors::Error,
     models::EventMessage,
-    query_parameters::{AttachContainerOptions, EventsOptions, LogsOptions},
+    query_parameters::{AttachContainerOptions, EventsOptions},
 };
 use futures_util::{Stream, StreamExt, future::ready, stream};
 
-use super::{DockerEngine, call::path_part, failure, labels};
+use super::{DockerEngine, call::path_part, failure, labels, record};
 use crate::{
     domain::{
         id::{ContainerId, WorkerId},
         log_line::Source,
         text,
     },
-    ports::engine::{EngineError, EngineEvent, Events, Frame, Frames},
+    ports::engine::{EngineError, EngineEvent, Events, Frame, Frames, RememberedEnd},
 };
 
 /// The kind of frame with which the engine reports a failure of its own.
 const ENGINE_WORDS: u8 = 3;
+
+/// Events that an engine remembers at most, every version of it until now.
+const MEMORY: usize = 256;
 
 /// Bytes before a frame's content.
 const FRAME_HEADER: usize = 8;
@@ -45,21 +48,35 @@ impl DockerEngine {
         Ok(Box::pin(attached.output.map(frame)))
     }
 
-    pub(super) async fn open_logs(&self, container: &ContainerId) -> Result<Frames, EngineError> {
-        let id = path_part(&container.0)?;
-        let items = self.line.docker()?.logs(id, Some(whole_log()));
-        opened(items.map(frame)).await
+    pub(super) async fn open_logs(
+        &self,
+        container: &ContainerId,
+        moments: &[SystemTime],
+    ) -> Result<Frames, EngineError> {
+        opened(Box::pin(self.record(container, "0", moments)?)).await
     }
 
     /// Its first item may be long in coming: a container may say nothing for hours.
-    pub(super) fn follow_logs(&self, container: &ContainerId) -> Result<Frames, EngineError> {
-        let options = LogsOptions {
-            follow: true,
-            ..whole_log()
-        };
+    pub(super) fn follow_logs(
+        &self,
+        container: &ContainerId,
+        moments: &[SystemTime],
+    ) -> Result<Frames, EngineError> {
+        Ok(Box::pin(self.record(container, "1", moments)?))
+    }
+
+    fn record(
+        &self,
+        container: &ContainerId,
+        follow: &str,
+        moments: &[SystemTime],
+    ) -> Result<impl Stream<Item = Result<Frame, EngineError>> + Send + use<>, EngineError> {
         let id = path_part(&container.0)?;
-        let items = self.line.docker()?.logs(id, Some(options));
-        Ok(Box::pin(items.map(frame)))
+        let times = u8::from(!moments.is_empty());
+        let path = format!(
+            "/containers/{id}/logs?stdout=1&stderr=1&tail=all&follow={follow}&timestamps={times}"
+        );
+        Ok(record::frames(&self.line, path, moments))
     }
 
     /// Begins at the engine's own time of this call, so that nothing is missed until the stream is first read.
@@ -100,21 +117,33 @@ impl DockerEngine {
         }
     }
 
+    /// Looks through all that the engine remembers: only so it shows whether its memory is full.
+    pub(super) async fn remembers_end(
+        &self,
+        container: &ContainerId,
+    ) -> Result<RememberedEnd, EngineError> {
+        let options = EventsOptions {
+            since: Some("0".into()),
+            until: Some(self.engine_time().await?),
+            filters: None,
+        };
+        let mut messages = self.line.docker()?.events(Some(options));
+        let mut events = Vec::new();
+        while let Some(message) = messages.next().await {
+            events.push(message.map_err(failure::of_call)?);
+        }
+        let count = events.len();
+        let events = events.into_iter().filter_map(event);
+        let its = events.filter(|event| event.container == *container);
+        Ok(remembered_end(its, count))
+    }
+
     async fn engine_time(&self) -> Result<String, EngineError> {
         let info = self.line.docker()?.info().await.map_err(failure::of_call)?;
         info.system_time
             .as_deref()
             .and_then(event_time)
             .ok_or_else(|| EngineError::Failed("the engine does not tell its time".into()))
-    }
-}
-
-fn whole_log() -> LogsOptions {
-    LogsOptions {
-        stdout: true,
-        stderr: true,
-        tail: "all".into(),
-        ..LogsOptions::default()
     }
 }
 
@@ -150,7 +179,7 @@ fn frame(item: Result<LogOutput, Error>) -> Result<Frame, EngineError> {
         // does not know: the engine's own words about a log that it cannot read on.
         LogOutput::Console { message } if message.first() == Some(&ENGINE_WORDS) => {
             let said = message.get(FRAME_HEADER..).unwrap_or_default();
-            return Err(EngineError::Failed(text::repair_utf8(said).trim().into()));
+            return Err(engine_words(said));
         }
         // The other thing outside is the rest of a frame that was cut off.
         LogOutput::Console { message } => {
@@ -159,18 +188,51 @@ fn frame(item: Result<LogOutput, Error>) -> Result<Frame, EngineError> {
             return Err(EngineError::Away(said));
         }
     };
-    Ok(Frame { source, bytes })
+    Ok(Frame {
+        source,
+        bytes,
+        beyond: None,
+    })
+}
+
+/// What the engine says of itself where the output of a container should be.
+pub(super) fn engine_words(said: &[u8]) -> EngineError {
+    EngineError::Failed(text::repair_utf8(said).trim().into())
 }
 
 fn hint(message: Result<EventMessage, Error>) -> Option<Result<EngineEvent, EngineError>> {
-    let message = match message {
-        Ok(message) => message,
-        Err(error) => return Some(Err(failure::of_call(error))),
-    };
-    Some(Ok(EngineEvent {
-        container: ContainerId(message.actor?.id?),
+    match message {
+        Ok(message) => event(message).map(Ok),
+        Err(error) => Some(Err(failure::of_call(error))),
+    }
+}
+
+fn event(message: EventMessage) -> Option<EngineEvent> {
+    let actor = message.actor?;
+    let attributes = actor.attributes.unwrap_or_default();
+    let signal = attributes.get("signal");
+    Some(EngineEvent {
+        container: ContainerId(actor.id?),
         action: message.action?,
-    }))
+        signal: signal.and_then(|signal| signal.parse().ok()),
+    })
+}
+
+/// What one container's events tell, of so many that are remembered in all.
+fn remembered_end(events: impl Iterator<Item = EngineEvent>, in_all: usize) -> RememberedEnd {
+    let mut signals = Vec::new();
+    for event in events {
+        match event.action.as_str() {
+            "kill" => signals.extend(event.signal),
+            "die" => return RememberedEnd::Seen(signals),
+            _ => {}
+        }
+    }
+    if in_all < MEMORY {
+        RememberedEnd::BeforeItsStart
+    } else {
+        RememberedEnd::Forgotten
+    }
 }
 
 #[cfg(test)]
@@ -212,6 +274,27 @@ mod tests {
             Some("1700000000.000000017")
         );
         assert_eq!(bound("0001-01-01T00:00:00Z"), None);
+    }
+
+    #[test]
+    fn an_end_is_remembered_with_what_came_before_it() {
+        let event = |action: &str, signal| EngineEvent {
+            container: ContainerId("c".into()),
+            action: action.into(),
+            signal,
+        };
+        let told = |events: &[EngineEvent], in_all| remembered_end(events.iter().cloned(), in_all);
+        let killed = [
+            event("start", None),
+            event("kill", Some(15)),
+            event("die", None),
+            event("kill", Some(9)),
+        ];
+
+        assert_eq!(told(&killed, 4), RememberedEnd::Seen(vec![15]));
+        assert_eq!(told(&killed[2..], MEMORY), RememberedEnd::Seen(vec![]));
+        assert_eq!(told(&killed[..2], 2), RememberedEnd::BeforeItsStart);
+        assert_eq!(told(&[], MEMORY), RememberedEnd::Forgotten);
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub struct EngineInfo {
     pub api_version: String,
     /// Its containers see this machine's files: reached over a unix socket, and the same kernel.
     pub local: bool,
+    /// Its containers run on when it is stopped.
+    pub live_restore: bool,
 }
 
 /// A checked image reference, in the engine's normal form (`docker.io/library/busybox:latest`).
@@ -134,6 +136,17 @@ pub struct Frame {
     pub source: Source,
     /// What came.
     pub bytes: Bytes,
+    /// It is the first of its source after a moment that was asked for.
+    pub beyond: Option<Beyond>,
+}
+
+/// What was before a moment in a record of output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beyond {
+    /// Which one; those before are passed too.
+    pub moment: usize,
+    /// Bytes that the source wrote last, within some 20 ms, if that was within the second before.
+    pub just_before: u64,
 }
 
 /// A stream of a container's output. Its end never means that the container exited.
@@ -149,6 +162,19 @@ pub struct EngineEvent {
     pub container: ContainerId,
     /// The engine's word: `start`, `die`, `kill`, `oom`, `destroy`, ...
     pub action: String,
+    /// Which signal, where the word is `kill`.
+    pub signal: Option<i64>,
+}
+
+/// What the engine remembers of a container's end. Its memory is short: some hundred events, since its own start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RememberedEnd {
+    /// It has seen it, and these signals were sent before.
+    Seen(Vec<i64>),
+    /// It remembers everything since its own start, and that is not among it.
+    BeforeItsStart,
+    /// Too much has happened since, if it has seen it.
+    Forgotten,
 }
 
 /// A stream of hints.
@@ -234,18 +260,26 @@ pub trait ContainerEngine: Send + Sync {
     /// The engine's.
     async fn attach(&self, container: &ContainerId) -> Result<Frames, EngineError>;
 
-    /// Reads the engine's own record of the output of a container from its beginning to its present end.
+    /// Reads the engine's own record of the output of a container from its beginning to its present end. The first
+    /// frame of each source after each of these moments, in their order and by this machine's clock, is marked.
     ///
     /// # Errors
     /// The engine's.
-    async fn logs(&self, container: &ContainerId) -> Result<Frames, EngineError>;
+    async fn logs(
+        &self,
+        container: &ContainerId,
+        moments: &[SystemTime],
+    ) -> Result<Frames, EngineError>;
 
-    /// Reads the engine's own record of the output of a container from its beginning, and on as it grows. It ends with the
-    /// container, and may lack the last of the record then.
+    /// As `logs`, and on as it grows. It ends with the container, and may lack the last of the record then.
     ///
     /// # Errors
     /// The engine's; those of the opening come with the stream.
-    async fn follow(&self, container: &ContainerId) -> Result<Frames, EngineError>;
+    async fn follow(
+        &self,
+        container: &ContainerId,
+        moments: &[SystemTime],
+    ) -> Result<Frames, EngineError>;
 
     /// Starts it. Not idempotent: a second start after its exit runs it again.
     ///
@@ -270,6 +304,12 @@ pub trait ContainerEngine: Send + Sync {
     /// # Errors
     /// The engine's.
     async fn was_started(&self, container: &ContainerId) -> Result<bool, EngineError>;
+
+    /// What the engine remembers of a container's end.
+    ///
+    /// # Errors
+    /// The engine's.
+    async fn remembered_end(&self, container: &ContainerId) -> Result<RememberedEnd, EngineError>;
 
     /// Sends a signal.
     ///

@@ -64,7 +64,7 @@ async fn the_engines_record_begins_at_the_beginning_each_time() {
     let (id, _, attached) = bench.run(&bench.plan(command).await).await;
 
     for _ in 0..2 {
-        let recorded = in_time(read(bench.engine.logs(&id).await.unwrap())).await;
+        let recorded = in_time(read(bench.engine.logs(&id, &[]).await.unwrap())).await;
         assert_eq!(recorded, attached);
     }
     assert_eq!(attached.stderr, b"end");
@@ -75,7 +75,7 @@ async fn the_record_of_a_running_container_ends_at_its_present_end() {
     let bench = Bench::new();
     let id = bench.running().await;
 
-    let recorded = in_time(read(bench.engine.logs(&id).await.unwrap())).await;
+    let recorded = in_time(read(bench.engine.logs(&id, &[]).await.unwrap())).await;
 
     assert_eq!(recorded.stdout, b"ready\n");
 }
@@ -86,7 +86,7 @@ async fn a_container_that_wrote_nothing_has_an_empty_record() {
 
     let (id, _, attached) = bench.run(&bench.plan("true").await).await;
 
-    let recorded = in_time(read(bench.engine.logs(&id).await.unwrap())).await;
+    let recorded = in_time(read(bench.engine.logs(&id, &[]).await.unwrap())).await;
     assert_eq!(recorded, attached);
     assert!(recorded.stdout.is_empty() && recorded.stderr.is_empty());
 }

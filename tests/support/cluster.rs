@@ -8,7 +8,7 @@ use worker_node::dev_master::{DevMaster, MasterOptions, ReportCopy};
 use worker_node::proto::Task;
 
 use super::engine::BUSYBOX;
-use super::{Engine, PATIENCE, WorkerProcess, WorkerSetup, unique};
+use super::{Engine, PATIENCE, PrivateEngine, WorkerProcess, WorkerSetup, unique};
 
 /// Clusters that exist at once in one test binary: more containers than this only queue in the engine.
 static PLACES: Semaphore = Semaphore::const_new(4);
@@ -41,7 +41,31 @@ impl Cluster {
         change: impl FnOnce(WorkerSetup) -> WorkerSetup,
     ) -> Self {
         let place = PLACES.acquire().await.expect("it is never closed");
-        let engine = Engine::connect().await;
+        Self::start_at(place, Engine::connect().await, options, change).await
+    }
+
+    /// On an engine of its own.
+    pub(crate) async fn start_on(
+        engine: &PrivateEngine,
+        options: MasterOptions,
+        change: impl FnOnce(WorkerSetup) -> WorkerSetup,
+    ) -> Self {
+        let place = PLACES.acquire().await.expect("it is never closed");
+        let (address, engine) = (engine.address(), Engine::at(engine.docker()).await);
+        Self::start_at(place, engine, options, |setup| {
+            // It has no bridge.
+            let setup = setup.arguments(["--engine", &address, "--network", "none"]);
+            change(setup)
+        })
+        .await
+    }
+
+    async fn start_at(
+        place: SemaphorePermit<'static>,
+        engine: Engine,
+        options: MasterOptions,
+        change: impl FnOnce(WorkerSetup) -> WorkerSetup,
+    ) -> Self {
         let master = DevMaster::start(options).await.expect("a free port");
         let setup = change(WorkerSetup::new(&master));
         master.admit(setup.id());

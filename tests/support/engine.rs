@@ -23,6 +23,9 @@ pub(crate) const TASK_LABEL: &str = "worker-node.task";
 /// The image that everything is tried with.
 pub(crate) const BUSYBOX: &str = "busybox:latest";
 
+/// Between two tries to follow the events of an engine that is away.
+const RECONNECT: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// A connection to the engine, and everything that happens to containers from here on.
 #[derive(Debug)]
 pub(crate) struct Engine {
@@ -33,8 +36,10 @@ pub(crate) struct Engine {
 }
 
 /// One thing that happened to a container.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ContainerEvent {
+    /// When, in nanoseconds by the engine's clock.
+    at: i64,
     /// The engine's word: create, start, die, destroy, ...
     pub(crate) action: String,
     /// The container's labels and the engine's own attributes.
@@ -44,7 +49,11 @@ pub(crate) struct ContainerEvent {
 impl Engine {
     /// Connects, or says how to get an engine.
     pub(crate) async fn connect() -> Self {
-        let docker = connected().await;
+        Self::at(connected().await).await
+    }
+
+    /// The one behind this client, which may go away and come back.
+    pub(crate) async fn at(docker: Docker) -> Self {
         let (ring, happened) = watch::channel(());
         let events = Arc::new(Mutex::new(Vec::new()));
         let watching = tokio::spawn(watch_events(docker.clone(), Arc::clone(&events), ring));
@@ -183,16 +192,21 @@ async fn watch_events(
         filters: Some(filter("type", "container")),
         ..EventsOptions::default()
     };
-    let mut stream = std::pin::pin!(docker.events(Some(options)));
-    while let Some(Ok(event)) = stream.next().await {
-        let Some(event) = container_event(event) else {
-            continue;
-        };
-        events
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(event);
-        ring.send_replace(());
+    let mut looks = tokio::time::interval(RECONNECT);
+    loop {
+        // A private engine may be killed: what its successor remembers is seen next.
+        looks.tick().await;
+        let mut stream = std::pin::pin!(docker.events(Some(options.clone())));
+        while let Some(Ok(event)) = stream.next().await {
+            let Some(event) = container_event(event) else {
+                continue;
+            };
+            let mut events = events.lock().unwrap_or_else(PoisonError::into_inner);
+            if !events.contains(&event) {
+                events.push(event);
+                ring.send_replace(());
+            }
+        }
     }
 }
 
@@ -201,6 +215,7 @@ fn container_event(event: EventMessage) -> Option<ContainerEvent> {
     Some(ContainerEvent {
         action: event.action?,
         attributes,
+        at: event.time_nano?,
     })
 }
 

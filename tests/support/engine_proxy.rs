@@ -1,14 +1,15 @@
 //! A proxy in front of the engine, on a unix socket of its own. It can hold back requests or answers of one kind, so that a
-//! task stays where a test wants it, and it can be away, as an engine that does not run is away.
+//! task stays where a test wants it; it can lose answers, cut them off, or let a connection die without a word; and it can be
+//! away, as an engine that does not run is away.
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::PATIENCE;
@@ -19,6 +20,7 @@ pub(crate) struct EngineProxy {
     folder: TempDir,
     rules: watch::Sender<Rules>,
     held: watch::Sender<usize>,
+    cuts: Cuts,
     accepting: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -27,6 +29,33 @@ pub(crate) struct EngineProxy {
 struct Rules {
     requests: Option<&'static str>,
     answers: Option<&'static str>,
+    dead: Option<&'static str>,
+}
+
+/// Answers that are not to be whole, and how many have not been.
+#[derive(Clone, Debug, Default)]
+struct Cuts {
+    wanted: Arc<Mutex<Vec<Cut>>>,
+    made: watch::Sender<usize>,
+}
+
+/// One answer to a request whose first line holds `part` breaks off after so many bytes.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    part: &'static str,
+    after: usize,
+}
+
+impl Cuts {
+    /// How many of these bytes may still pass, where the answer is to be cut within them.
+    fn within(&self, asked: &str, passed: usize, count: usize) -> Option<usize> {
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = |cut: &Cut| asked.contains(cut.part) && cut.after < passed + count;
+        let place = wanted.iter().position(due)?;
+        let cut = wanted.remove(place);
+        self.made.send_modify(|made| *made += 1);
+        Some(cut.after.saturating_sub(passed))
+    }
 }
 
 impl EngineProxy {
@@ -43,6 +72,7 @@ impl EngineProxy {
             folder: tempfile::tempdir().expect("a folder for a socket"),
             rules: watch::Sender::default(),
             held: watch::Sender::default(),
+            cuts: Cuts::default(),
             accepting: Mutex::default(),
         }
     }
@@ -60,12 +90,13 @@ impl EngineProxy {
     pub(crate) fn come(&self) {
         let listener = UnixListener::bind(self.socket()).expect("a socket in a new folder");
         let (rules, held) = (self.rules.clone(), self.held.clone());
+        let cuts = self.cuts.clone();
         let accepting = tokio::spawn(async move {
             // Dropped with this task, and all the connections with it.
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((near, _)) = listener.accept().await {
                 while connections.try_join_next().is_some() {}
-                connections.spawn(pass(near, rules.subscribe(), held.clone()));
+                connections.spawn(pass(near, rules.subscribe(), held.clone(), cuts.clone()));
             }
         });
         self.set(Some(accepting));
@@ -87,7 +118,47 @@ impl EngineProxy {
         self.rules.send_modify(|rules| rules.answers = Some(part));
     }
 
-    /// Everything goes on.
+    /// Everything waits from now on, streams too; new connections are taken, and nobody answers.
+    pub(crate) fn freeze(&self) {
+        self.rules.send_modify(|rules| {
+            (rules.requests, rules.answers) = (Some("HTTP"), Some("HTTP"));
+        });
+    }
+
+    /// Connections with a request whose first line holds `part` are dead without a word when something passes, for good.
+    pub(crate) fn let_die(&self, part: &'static str) {
+        self.rules.send_modify(|rules| rules.dead = Some(part));
+    }
+
+    /// So many answers to requests whose first line holds `part` are cut off after some bytes.
+    pub(crate) fn cut_answers(&self, part: &'static str, after: usize, times: usize) {
+        let wanted = self.cuts.wanted.lock();
+        let mut wanted = wanted.unwrap_or_else(PoisonError::into_inner);
+        wanted.extend(std::iter::repeat_n(Cut { part, after }, times));
+    }
+
+    /// So many answers to requests whose first line holds `part` are lost: the engine has done what it was asked for.
+    pub(crate) fn lose_answers(&self, part: &'static str, times: usize) {
+        self.cut_answers(part, 0, times);
+    }
+
+    /// Waits until so many answers have been cut off since the start.
+    pub(crate) async fn wait_cut(&self, count: usize) {
+        let mut made = self.cuts.made.subscribe();
+        let waited = tokio::time::timeout(PATIENCE, made.wait_for(|made| *made >= count)).await;
+        let made = *self.cuts.made.borrow();
+        assert!(
+            matches!(waited, Ok(Ok(_))),
+            "{made} answers were cut, not {count}"
+        );
+    }
+
+    /// How many answers have been cut off since the start.
+    pub(crate) fn cut(&self) -> usize {
+        *self.cuts.made.borrow()
+    }
+
+    /// Everything goes on, but what is dead.
     pub(crate) fn release(&self) {
         self.rules.send_replace(Rules::default());
     }
@@ -135,26 +206,42 @@ async fn engine() -> io::Result<Box<dyn Connection>> {
     })
 }
 
-async fn pass(near: UnixStream, rules: watch::Receiver<Rules>, held: watch::Sender<usize>) {
+async fn pass(
+    near: UnixStream,
+    rules: watch::Receiver<Rules>,
+    held: watch::Sender<usize>,
+    cuts: Cuts,
+) {
     let Ok(far) = engine().await else { return };
     let (near_reader, near_writer) = tokio::io::split(near);
     let (far_reader, far_writer) = tokio::io::split(far);
     let valve = Valve {
         rules,
         held,
+        cuts,
+        cut: Notify::new(),
         asked: Mutex::default(),
     };
-    // Either side may hang up: that is how connections end.
-    let _hung_up = tokio::join!(
-        valve.requests(near_reader, far_writer),
-        valve.answers(far_reader, near_writer)
-    );
+    let both = async {
+        // Either side may hang up: that is how connections end.
+        let _hung_up = tokio::join!(
+            valve.requests(near_reader, far_writer),
+            valve.answers(far_reader, near_writer)
+        );
+    };
+    tokio::select! {
+        () = both => {}
+        () = valve.cut.notified() => {}
+    }
 }
 
 /// One connection's place to wait.
 struct Valve {
     rules: watch::Receiver<Rules>,
     held: watch::Sender<usize>,
+    cuts: Cuts,
+    /// Rings when the connection is to be cut.
+    cut: Notify,
     /// The first line of the last request.
     asked: Mutex<String>,
 }
@@ -185,22 +272,38 @@ impl Valve {
         mut to: impl AsyncWrite + Unpin,
     ) -> io::Result<()> {
         let mut buffer = vec![0; 64 * 1024];
+        let mut passed = 0;
         loop {
             let count = from.read(&mut buffer).await?;
             self.wait(|rules| rules.answers).await;
             if count == 0 {
                 return to.shutdown().await;
             }
+            if let Some(last) = self.cuts.within(&self.asked(), passed, count) {
+                to.write_all(&buffer[..last]).await?;
+                self.cut.notify_one();
+                return Ok(());
+            }
             to.write_all(&buffer[..count]).await?;
+            passed += count;
         }
     }
 
+    fn asked(&self) -> String {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.clone()
+    }
+
     async fn wait(&self, held_back: fn(&Rules) -> Option<&'static str>) {
-        let asked = self
-            .asked
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let asked = self.asked();
+        if self
+            .rules
+            .borrow()
+            .dead
+            .is_some_and(|part| asked.contains(part))
+        {
+            std::future::pending::<()>().await;
+        }
         let free = |rules: &Rules| !held_back(rules).is_some_and(|part| asked.contains(part));
         let mut rules = self.rules.clone();
         if free(&rules.borrow_and_update()) {

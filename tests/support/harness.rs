@@ -12,15 +12,17 @@ mod engine;
 mod engine_proxy;
 mod gate;
 mod image;
+mod private_engine;
 mod process;
 mod registry;
 mod worker;
 
 pub(crate) use cluster::{Cluster, master_options};
-pub(crate) use engine::{Engine, remove_all_of};
+pub(crate) use engine::{Engine, TASK_LABEL, WORKER_LABEL, remove_all_of, remove_container};
 pub(crate) use engine_proxy::EngineProxy;
 pub(crate) use gate::Gate;
 pub(crate) use image::{TestImage, remove_image};
+pub(crate) use private_engine::{OnStop, PrivateEngine};
 pub(crate) use process::Process;
 pub(crate) use registry::Registry;
 pub(crate) use worker::{WorkerProcess, WorkerSetup};

@@ -113,6 +113,11 @@ impl Process {
         }
     }
 
+    /// How it has ended, once it has.
+    pub(crate) fn exit(&self) -> watch::Receiver<Option<ExitStatus>> {
+        self.exit.clone()
+    }
+
     /// Its last lines.
     pub(crate) fn tail(&self) -> String {
         let lines = self.lines();

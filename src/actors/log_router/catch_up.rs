@@ -3,15 +3,21 @@
 //!
 //! It does not attach again: where a new stream would begin within the record, nobody tells. So from here on the output
 //! comes through the record, which costs the engine more and replaces bytes that are no UTF-8.
+//!
+//! An engine that dies loses what it had read and not written down, in both of its ways at once. So where one died under a
+//! source that was busy, that is said at the place, although nothing shows there.
 
-use std::{io, mem, time::Duration};
+use std::{
+    io, mem,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use log::{info, warn};
 use tokio::time::sleep;
 
-use super::reader::{BATCH, Progress, ReadEnd, Work};
+use super::reader::{BATCH, Patience, Progress, ReadEnd, Work};
 use crate::{
     actors::engine_watch::ride_out,
     domain::{
@@ -33,12 +39,20 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// A record that has this much in common with the spool begins where the container began.
 const PROOF: u64 = 4_096;
 
+/// A source that wrote this much shortly before an engine died was busy: some of it may not have been written down.
+const BUSY: u64 = 16 * 1024;
+
+/// Deaths of engines that are remembered for one container.
+const DEATHS: usize = 16;
+
 /// So much of the end of a spool is looked for in a record that begins later.
 const TAIL: usize = 64 * 1024;
 
 /// What stands in a log where bytes may be missing.
 const NOT_PROVABLE: &str = "[worker-node] continuity is not provable here: the engine's record of this output does not go on \
                             where the stream broke off";
+const ENGINE_DIED: &str =
+    "[worker-node] continuity is not provable here: the engine died while this output was written";
 const UNKNOWN_MISSING: &str =
     "[worker-node] an unknown number of bytes is missing here: the engine's record begins later";
 
@@ -59,6 +73,10 @@ pub(super) struct CatchUp {
     progress: Progress,
     /// Of stdout and stderr.
     places: [Place; 2],
+    /// When engines died, or the last stream alone broke off.
+    broke_off: Vec<SystemTime>,
+    /// About so many of these places there is nothing more to say, of each source.
+    said: [usize; 2],
 }
 
 /// Why a reading of the record ended.
@@ -72,11 +90,14 @@ enum Pass {
 }
 
 impl CatchUp {
-    pub(super) fn new(work: Work, progress: Progress) -> Self {
+    /// `broke_off`: when a stream did that this worker has read until then.
+    pub(super) fn new(work: Work, progress: Progress, broke_off: Option<SystemTime>) -> Self {
         Self {
             work,
             progress,
             places: [Place::Unknown, Place::Unknown],
+            broke_off: broke_off.into_iter().collect(),
+            said: [0; 2],
         }
     }
 
@@ -86,13 +107,20 @@ impl CatchUp {
             let Some(state) = self.state().await else {
                 return ReadEnd::Broken;
             };
+            self.forget_mere_break().await;
             let opened = match state {
                 ContainerState::Created => {
                     sleep(LOOK).await;
                     continue;
                 }
-                ContainerState::Running => self.work.engine.follow(&self.work.container).await,
-                ContainerState::Exited(_) => self.work.engine.logs(&self.work.container).await,
+                ContainerState::Running => {
+                    let engine = &self.work.engine;
+                    engine.follow(&self.work.container, &self.broke_off).await
+                }
+                ContainerState::Exited(_) => {
+                    let engine = &self.work.engine;
+                    engine.logs(&self.work.container, &self.broke_off).await
+                }
             };
             let pass = match opened {
                 Ok(frames) => self.pass(frames).await,
@@ -108,13 +136,34 @@ impl CatchUp {
                     warn!(task:% = self.work.task, error:%; "the engine's record of the output cannot be read");
                     return ReadEnd::Broken;
                 }
-                Ok(Pass::Cut(error)) => self.ride_out(&error).await,
+                Ok(Pass::Cut(error)) => {
+                    self.note_break();
+                    self.ride_out(&error).await;
+                }
                 Err(error) => {
                     warn!(task:% = self.work.task, error:%; "the spool cannot be compared with the engine's record");
                     return ReadEnd::Broken;
                 }
             }
             sleep(AGAIN).await;
+        }
+    }
+
+    fn note_break(&mut self) {
+        if self.broke_off.len() == DEATHS {
+            self.broke_off.remove(0);
+            self.said = self.said.map(|said| said.saturating_sub(1));
+        }
+        self.broke_off.push(self.work.clock.now());
+    }
+
+    /// Where the last stream broke off without its engine, there is nothing to say.
+    async fn forget_mere_break(&mut self) {
+        let engine = &self.work.engine;
+        let is_new = self.said.iter().all(|said| *said < self.broke_off.len());
+        if is_new && matches!(engine.was_started(&self.work.container).await, Ok(true)) {
+            // It remembers the container's start: it has lived since, and only the stream broke off.
+            self.broke_off.pop();
         }
     }
 
@@ -139,12 +188,17 @@ impl CatchUp {
     async fn pass(&mut self, frames: Frames) -> io::Result<Pass> {
         let mut tracks = [self.track(Source::Stdout), self.track(Source::Stderr)];
         let mut batches = frames.ready_chunks(BATCH);
-        let mut pass = Pass::End;
-        while let Some(batch) = batches.next().await
-            && matches!(pass, Pass::End)
-        {
-            pass = self.take(batch, &mut tracks).await?;
-        }
+        let mut patience = Patience::new(&self.work);
+        let pass = loop {
+            match patience.next(&mut batches).await {
+                Ok(Some(batch)) => match self.take(batch, &mut tracks).await? {
+                    Pass::End => {}
+                    other => break other,
+                },
+                Ok(None) => break Pass::End,
+                Err(silent) => break Pass::Cut(silent),
+            }
+        };
         for (place, track) in self.places.iter_mut().zip(&tracks) {
             // What has been compared is compared again: the record may have lost its beginning by then.
             if matches!(track.mode, Mode::Appending) && *place != Place::Unknown {
@@ -155,7 +209,7 @@ impl CatchUp {
     }
 
     async fn take(
-        &self,
+        &mut self,
         batch: Vec<Result<Frame, EngineError>>,
         tracks: &mut [Track; 2],
     ) -> io::Result<Pass> {
@@ -173,8 +227,22 @@ impl CatchUp {
             let number = number_of(frame.source);
             match tracks[number].take(frame.bytes).await? {
                 Taken::New(bytes) if bytes.is_empty() => {}
-                Taken::New(bytes) => new.push((frame.source, bytes)),
+                Taken::New(bytes) => {
+                    if let Some(beyond) = frame.beyond
+                        && beyond.moment >= self.said[number]
+                    {
+                        self.said[number] = beyond.moment + 1;
+                        if beyond.just_before >= BUSY {
+                            self.work.spool.append(mem::take(&mut new)).await?;
+                            self.note(ENGINE_DIED).await;
+                        }
+                    }
+                    new.push((frame.source, bytes));
+                }
                 Taken::Differs(at) => {
+                    if let Some(beyond) = frame.beyond {
+                        self.said[number] = self.said[number].max(beyond.moment + 1);
+                    }
                     pass = Pass::Differs(number, at);
                     break;
                 }
@@ -221,7 +289,8 @@ impl CatchUp {
         let source = [Source::Stdout, Source::Stderr][number];
         let (tail, unfinished) = tail(self.work.spool.cursor(), source).await.ok()?;
         let mut search = TailSearch::new(&tail)?;
-        let mut frames = self.work.engine.logs(&self.work.container).await.ok()?;
+        let logs = self.work.engine.logs(&self.work.container, &[]);
+        let mut frames = logs.await.ok()?;
         while let Some(Ok(frame)) = frames.next().await {
             self.progress.read(frame.bytes.len());
             if frame.source == source

@@ -1,25 +1,26 @@
 //! The reader of one container: moves its output from the engine into the spool until the container has ended, whatever
 //! becomes of the stream on the way. It is a task of its own beside the actor, and knows no mailbox.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use log::warn;
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
 
 use super::catch_up::CatchUp;
 use crate::{
-    actors::engine_watch::EngineView,
+    actors::engine_watch::{EngineView, ride_out},
     domain::{
         id::{ContainerId, TaskId},
         log_line::Source,
     },
     ports::{
-        engine::{ContainerEngine, Frames},
+        clock::Clock,
+        engine::{ContainerEngine, EngineError, Frames},
         spool::Spool,
     },
 };
@@ -33,6 +34,9 @@ const UNPROVEN: Duration = Duration::from_millis(200);
 
 /// The last bytes are there when the container has ended; so long is waited for the next of them.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// A stream that says nothing for so long after the engine came back may be dead without a word.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// How a container's output was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,9 +67,72 @@ enum Stand {
 pub(super) struct Work {
     pub(super) engine: Arc<dyn ContainerEngine>,
     pub(super) view: Arc<EngineView>,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) task: TaskId,
     pub(super) container: ContainerId,
     pub(super) spool: Arc<dyn Spool>,
+    /// Rings when the present stream is to be given up.
+    pub(super) give_up: Arc<Notify>,
+}
+
+impl fmt::Debug for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Work({}, {})", self.task, self.container)
+    }
+}
+
+impl Work {
+    /// Whether the engine answers at once; if not, waits until it does.
+    async fn engine_answers(&self) -> bool {
+        let mut at_once = true;
+        loop {
+            match self.engine.inspect(&self.container.0).await {
+                Err(error @ (EngineError::Away(_) | EngineError::Deadline(_))) => {
+                    at_once = false;
+                    ride_out(&self.view, &error).await;
+                }
+                Ok(_) | Err(_) => return at_once,
+            }
+        }
+    }
+}
+
+/// Reads a stream as long as it is worth it: a connection may be dead without a word when the engine comes back, and then its
+/// end would never come.
+pub(super) struct Patience {
+    work: Work,
+    returned: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Patience {
+    pub(super) fn new(work: &Work) -> Self {
+        let view = Arc::clone(&work.view);
+        Self {
+            work: work.clone(),
+            returned: Box::pin(async move { view.returned().await }),
+        }
+    }
+
+    /// The next item; an error where nothing will come any more, as far as can be told.
+    pub(super) async fn next<S: Stream + Unpin>(
+        &mut self,
+        stream: &mut S,
+    ) -> Result<Option<S::Item>, EngineError> {
+        let silent = || Err(EngineError::Away("its stream is silent".into()));
+        tokio::select! {
+            biased;
+            item = stream.next() => Ok(item),
+            () = self.work.give_up.notified() => silent(),
+            () = &mut self.returned => {
+                let view = Arc::clone(&self.work.view);
+                self.returned = Box::pin(async move { view.returned().await });
+                match timeout(SILENCE, stream.next()).await {
+                    Ok(item) => Ok(item),
+                    Err(_) => silent(),
+                }
+            }
+        }
+    }
 }
 
 /// How far a reader has come, told to those who wait for its end.
@@ -97,7 +164,7 @@ impl Progress {
 /// A reader at work, or its end.
 #[derive(Debug)]
 pub(super) struct Reader {
-    container: ContainerId,
+    work: Work,
     stand: watch::Receiver<Stand>,
     reading: JoinHandle<()>,
 }
@@ -111,15 +178,15 @@ impl Drop for Reader {
 impl Reader {
     /// Reads a stream that was opened before the container was started; without one, what the engine has recorded.
     pub(super) fn start(work: Work, frames: Option<Frames>) -> Self {
-        let container = work.container.clone();
         let (sender, stand) = watch::channel(Stand::Reading(0));
         let progress = Progress(Arc::new(sender));
+        let kept = work.clone();
         let reading = tokio::spawn(async move {
             let how = read(&work, frames, &progress).await;
             progress.stand(Stand::Ended(how, Instant::now()));
         });
         Self {
-            container,
+            work: kept,
             stand,
             reading,
         }
@@ -128,7 +195,7 @@ impl Reader {
     /// Whether that container's output is being read, or has been to its end.
     pub(super) fn reads(&self, container: &ContainerId) -> bool {
         let broken = matches!(*self.stand.borrow(), Stand::Ended(how, _) if how != ReadEnd::Whole);
-        self.container == *container && !broken
+        self.work.container == *container && !broken
     }
 
     /// Whether it ended that long ago.
@@ -136,19 +203,29 @@ impl Reader {
         matches!(*self.stand.borrow(), Stand::Ended(_, at) if at.elapsed() >= age)
     }
 
-    /// Waits for its end, after the container's: as long as bytes come.
+    /// Waits for its end, after the container's: as long as bytes come. A stream from which none come is given up once, and
+    /// the rest is read from the engine's record.
     pub(super) fn finish(&self) -> impl Future<Output = ReadEnd> + Send + 'static {
-        let mut stand = self.stand.clone();
+        let (mut stand, work) = (self.stand.clone(), self.work.clone());
         async move {
+            let mut given_up = false;
             loop {
                 let present = *stand.borrow_and_update();
                 let changed = match present {
                     Stand::Drained => return ReadEnd::Whole,
                     Stand::Ended(how, _) => return how,
                     Stand::Away => stand.changed().await.is_ok(),
-                    Stand::Reading(_) => {
-                        matches!(timeout(DRAIN, stand.changed()).await, Ok(Ok(())))
-                    }
+                    Stand::Reading(_) => match timeout(DRAIN, stand.changed()).await {
+                        Ok(changed) => changed.is_ok(),
+                        // It could send nothing meanwhile.
+                        Err(_) if !work.engine_answers().await => true,
+                        Err(_) if !given_up => {
+                            given_up = true;
+                            work.give_up.notify_one();
+                            true
+                        }
+                        Err(_) => false,
+                    },
                 };
                 if !changed {
                     return ReadEnd::Broken;
@@ -159,27 +236,37 @@ impl Reader {
 }
 
 async fn read(work: &Work, frames: Option<Frames>, progress: &Progress) -> ReadEnd {
-    if let Some(frames) = frames
-        && pump(work, frames, progress).await
-    {
-        progress.stand(Stand::Drained);
-        sleep(UNPROVEN).await;
-        progress.stand(Stand::Reading(0));
-        if work.has_just_ended().await {
-            return ReadEnd::Whole;
+    let mut broke_off = None;
+    if let Some(frames) = frames {
+        let came_to_its_end = pump(work, frames, progress).await;
+        broke_off = Some(work.clock.now());
+        if came_to_its_end {
+            progress.stand(Stand::Drained);
+            sleep(UNPROVEN).await;
+            progress.stand(Stand::Reading(0));
+            if work.has_just_ended().await {
+                return ReadEnd::Whole;
+            }
         }
     }
-    CatchUp::new(work.clone(), progress.clone()).run().await
+    CatchUp::new(work.clone(), progress.clone(), broke_off)
+        .run()
+        .await
 }
 
 /// Moves a stream into the spool; whether it came to its own end. It reads on whatever happens to the spool: a container
 /// whose output is not read stands still after about 2 MB.
 async fn pump(work: &Work, frames: Frames, progress: &Progress) -> bool {
     let mut batches = frames.ready_chunks(BATCH);
+    let mut patience = Patience::new(work);
     let mut said = false;
-    while let Some(batch) = batches.next().await {
+    loop {
+        let (batch, mut broken) = match patience.next(&mut batches).await {
+            Ok(Some(batch)) => (batch, None),
+            Ok(None) => return true,
+            Err(silent) => (Vec::new(), Some(silent)),
+        };
         let mut bytes: Vec<(Source, _)> = Vec::with_capacity(batch.len());
-        let mut broken = None;
         for frame in batch {
             match frame {
                 Ok(frame) => bytes.push((frame.source, frame.bytes)),
@@ -197,5 +284,4 @@ async fn pump(work: &Work, frames: Frames, progress: &Progress) -> bool {
             return false;
         }
     }
-    true
 }

@@ -1,7 +1,7 @@
 //! What a new incarnation has to know before it judges: the journal's tasks first, then the engine's containers. Tasks that
 //! run are not touched by it; those that nobody runs are taken up.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, time::Duration};
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use log::warn;
@@ -9,7 +9,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Readiness, RegistryActor, entry::Entry};
 use crate::{
-    actors::engine_watch::EngineStatus,
+    actors::{
+        engine_watch::{EngineStatus, Listing},
+        journal::Records,
+    },
     domain::{
         id::TaskId,
         record::{Change, Phase, Snapshot, TaskRecord},
@@ -107,38 +110,72 @@ impl RegistryActor {
     /// Offers are judged once the engine's containers were compared with the journal: a container that the journal does not
     /// know (it was lost) is adopted from its labels, so that a repeated offer starts no second copy.
     fn reconcile(&mut self, known: HashSet<TaskId>, ctx: &mut Context<Self>) {
-        let mut listing = self.peers.engine.listing();
+        let listed = self.listed_after(0);
         let records = self.peers.records.clone();
         let adopt = async move {
-            let containers = match listing.wait_for(|listing| listing.number > 0).await {
-                Ok(listing) => Arc::clone(&listing.containers),
-                Err(_) => Arc::default(),
-            };
-            let labelled = containers
-                .iter()
-                .filter_map(|listed| listed.record.as_deref());
-            let unknown: Vec<_> = labelled
+            let listing = listed.await;
+            let unknown: Vec<_> = labelled(&listing)
                 .filter(|record| !known.contains(&record.spec.id))
-                .cloned()
                 .collect();
-            for record in &unknown {
-                // A duplicate is two containers of one task: the journal keeps the first.
-                let _ = records
-                    .keep(vec![Change::Accept(Box::new(record.clone()))])
-                    .await;
-            }
-            unknown
+            (listing.number, accept_all(unknown, &records).await)
         };
-        ctx.spawn(adopt.into_actor(self).map(|adopted, actor, ctx| {
+        ctx.spawn(adopt.into_actor(self).map(|(number, adopted), actor, ctx| {
             failpoint!("registry.reconcile");
-            for record in adopted {
-                warn!(task:% = record.spec.id; "a container that the journal does not know is adopted from its labels");
-                actor.take_in(record, ctx);
-            }
+            actor.adopt(adopted, ctx);
             actor.readiness.send_replace(Readiness::Ready);
             operator::ready();
             actor.show();
+            actor.reconcile_again(number, ctx);
         }));
+    }
+
+    /// The same at every further listing: the engine may have come back with containers that it did not show before.
+    fn reconcile_again(&mut self, number: u64, ctx: &mut Context<Self>) {
+        let listed = self.listed_after(number);
+        let compare = listed.into_actor(self).then(|listing, actor, _| {
+            failpoint!("registry.reconcile_again");
+            let strangers: Vec<_> = labelled(&listing)
+                .filter(|record| !actor.tasks.contains_key(&record.spec.id))
+                .collect();
+            let records = actor.peers.records.clone();
+            let adopt = async move {
+                let mut unknown = Vec::new();
+                for record in strangers {
+                    // One that is finished is the janitor's.
+                    if records.find_in_the_end(&record.spec.id).await.is_none() {
+                        unknown.push(record);
+                    }
+                }
+                (listing.number, accept_all(unknown, &records).await)
+            };
+            adopt.into_actor(actor)
+        });
+        ctx.spawn(compare.map(|(number, adopted), actor, ctx| {
+            if !adopted.is_empty() {
+                actor.adopt(adopted, ctx);
+                actor.show();
+            }
+            actor.reconcile_again(number, ctx);
+        }));
+    }
+
+    /// Waits for a listing with a higher number.
+    fn listed_after(&self, number: u64) -> impl Future<Output = Listing> + use<> {
+        let mut listing = self.peers.engine.listing();
+        async move {
+            match listing.wait_for(|listing| listing.number > number).await {
+                Ok(listing) => listing.clone(),
+                // The sender lives as long as the registry's view of it, and so as long as this.
+                Err(_) => std::future::pending().await,
+            }
+        }
+    }
+
+    fn adopt(&mut self, adopted: Vec<TaskRecord>, ctx: &mut Context<Self>) {
+        for record in adopted {
+            warn!(task:% = record.spec.id; "a container that the journal does not know is adopted from its labels");
+            self.take_in(record, ctx);
+        }
     }
 
     /// Waits until the journal has been read.
@@ -165,4 +202,22 @@ impl RegistryActor {
             let _ = timeout_at(deadline, known).await;
         }
     }
+}
+
+/// Records that can be rebuilt from labels.
+fn labelled(listing: &Listing) -> impl Iterator<Item = TaskRecord> {
+    let containers = listing.containers.iter();
+    containers.filter_map(|listed| listed.record.as_deref().cloned())
+}
+
+/// Makes them durable. Of two containers of one task the journal keeps the first.
+async fn accept_all(unknown: Vec<TaskRecord>, records: &Records) -> Vec<TaskRecord> {
+    let mut accepted = Vec::new();
+    for record in unknown {
+        let accept = Change::Accept(Box::new(record.clone()));
+        if records.keep(vec![accept]).await.is_ok() {
+            accepted.push(record);
+        }
+    }
+    accepted
 }

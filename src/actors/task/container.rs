@@ -13,7 +13,11 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{TaskActor, TaskEnv, container_name, image::note};
+use super::{
+    TaskActor, TaskEnv, container_name,
+    exit::{Watched, exit_of},
+    image::note,
+};
 use crate::{
     actors::{
         engine_watch::ride_out,
@@ -21,16 +25,12 @@ use crate::{
     },
     domain::{
         id::ContainerId,
-        outcome::Exit,
         record::{Change, Phase, TaskRecord},
-        task::{Event, Found, State},
+        task::{Event, State},
     },
     failpoint,
     ports::{
-        engine::{
-            ContainerFacts, ContainerPlan, ContainerState, EngineError, ExitFacts, Force, Image,
-            Ours, Signal,
-        },
+        engine::{ContainerPlan, ContainerState, EngineError, Force, Image, Signal},
         spool::Spool,
     },
     supervision::AskError,
@@ -177,7 +177,7 @@ impl TaskActor {
             failpoint!("task.wait");
             let event = env.wait_for_end(&container).await;
             failpoint!("task.exited");
-            with_peak(event, peak.load(Ordering::Relaxed))
+            Self::with_peak(event, peak.load(Ordering::Relaxed))
         };
         self.run(wait, ctx);
     }
@@ -199,9 +199,14 @@ impl TaskActor {
         let (env, peak) = (Arc::clone(&self.env), Arc::clone(&self.peak_memory));
         let sample = async move {
             sleep(MEMORY / 5).await;
-            while let Ok(seen) = env.engine.peak_memory(&container).await {
+            loop {
+                match env.engine.peak_memory(&container).await {
+                    Ok(seen) => peak.fetch_max(seen.unwrap_or(0), Ordering::Relaxed),
+                    // The wait for its end says what there is to say.
+                    Err(EngineError::Away(_) | EngineError::Deadline(_)) => 0,
+                    Err(_) => return,
+                };
                 failpoint!("task.sample_memory");
-                peak.fetch_max(seen.unwrap_or(0), Ordering::Relaxed);
                 sleep(MEMORY).await;
             }
         };
@@ -239,47 +244,7 @@ impl TaskActor {
     }
 }
 
-fn with_peak(event: Event, peak: u64) -> Event {
-    let add = |mut exit: Exit| {
-        exit.peak_memory = exit.peak_memory.or(Some(peak).filter(|bytes| *bytes > 0));
-        exit
-    };
-    match event {
-        Event::Exited(exit) => Event::Exited(add(exit)),
-        Event::StoppedByOther(exit, who) => Event::StoppedByOther(add(exit), who),
-        other => other,
-    }
-}
-
 impl TaskEnv {
-    /// What the engine has of a task.
-    pub(super) async fn look_at(&self, record: &TaskRecord) -> Found {
-        if record.phase == Phase::Done {
-            return Found::Nothing;
-        }
-        match self.inspect(&record.container_name.0).await {
-            Some(facts) if self.is_ours(facts.ours.as_ref(), record) => found(facts),
-            Some(_) | None => Found::Nothing,
-        }
-    }
-
-    /// Looks until there is an answer; `None` where there is no such container.
-    async fn inspect(&self, id_or_name: &str) -> Option<ContainerFacts> {
-        loop {
-            match self.engine.inspect(id_or_name).await {
-                Ok(facts) => return Some(facts),
-                Err(EngineError::NotFound(_)) => return None,
-                Err(error) => ride_out(&self.view, &error).await,
-            }
-        }
-    }
-
-    fn is_ours(&self, labels: Option<&Ours>, record: &TaskRecord) -> bool {
-        labels.is_some_and(|ours| {
-            ours.worker == self.worker.as_str() && ours.task == record.spec.id.as_str()
-        })
-    }
-
     /// Creates under the fixed name. Idempotent: one that is there already with the same digest and attempt is the one.
     async fn create_container(&self, record: &TaskRecord, image: Image) -> Creation {
         let plan = match self.plan(record, image).await {
@@ -373,7 +338,8 @@ impl TaskEnv {
                 match self.inspect(&container.0).await.map(|facts| facts.state) {
                     Some(ContainerState::Running) => Event::Started,
                     Some(ContainerState::Exited(facts)) if facts.started_at.is_some() => {
-                        Event::Exited(exit_of(&facts))
+                        let exit = exit_of(&facts);
+                        self.ended(container, exit, Watched::No).await
                     }
                     Some(ContainerState::Created | ContainerState::Exited(_)) => {
                         Event::StartFailed(error.to_string())
@@ -426,7 +392,10 @@ impl TaskEnv {
             };
             match facts.state {
                 ContainerState::Running => return Event::Started,
-                ContainerState::Exited(facts) => return Event::Exited(exit_of(&facts)),
+                ContainerState::Exited(facts) => {
+                    let exit = exit_of(&facts);
+                    return self.ended(container, exit, Watched::No).await;
+                }
                 ContainerState::Created if waited => match self.engine.was_started(container).await
                 {
                     Ok(false) => return Event::NeverStarted,
@@ -457,36 +426,6 @@ impl TaskEnv {
         }
     }
 
-    /// Until it is known how the container ended.
-    async fn wait_for_end(&self, container: &ContainerId) -> Event {
-        loop {
-            match self.engine.wait(container).await {
-                Ok(code) => return self.exit_facts(container, code).await,
-                Err(EngineError::NotFound(_)) => {
-                    return Event::Lost("its container was removed by somebody else".into());
-                }
-                Err(error) => ride_out(&self.view, &error).await,
-            }
-        }
-    }
-
-    async fn exit_facts(&self, container: &ContainerId, code: i64) -> Event {
-        let exit = match self.inspect(&container.0).await.map(|facts| facts.state) {
-            Some(ContainerState::Exited(facts)) => exit_of(&facts),
-            Some(ContainerState::Created | ContainerState::Running) | None => Exit {
-                code,
-                ..Exit::default()
-            },
-        };
-        match self.view.signal_seen(container) {
-            // Our own signals are told apart by the machine: it is stopping then.
-            Some(_) if !exit.oom_killed => {
-                Event::StoppedByOther(exit, format!("exit code {}", exit.code))
-            }
-            Some(_) | None => Event::Exited(exit),
-        }
-    }
-
     async fn signal(&self, container: &ContainerId, signal: Signal) {
         loop {
             match self.engine.kill(container, signal).await {
@@ -509,26 +448,5 @@ impl TaskEnv {
                 Err(error) => ride_out(&self.view, &error).await,
             }
         }
-    }
-}
-
-fn found(facts: ContainerFacts) -> Found {
-    match facts.state {
-        ContainerState::Created => Found::Created(facts.id),
-        ContainerState::Running => Found::Running(facts.id),
-        ContainerState::Exited(exit) => Found::Exited(facts.id, exit_of(&exit)),
-    }
-}
-
-fn exit_of(facts: &ExitFacts) -> Exit {
-    let duration = facts
-        .started_at
-        .zip(facts.finished_at)
-        .and_then(|(from, to)| to.duration_since(from).ok());
-    Exit {
-        code: facts.code,
-        oom_killed: facts.oom_killed,
-        duration: duration.unwrap_or_default(),
-        peak_memory: None,
     }
 }

@@ -358,12 +358,7 @@ impl World {
                 Event::Started
             }
             Effect::Start(_) => Event::StartFailed("no".into()),
-            Effect::ProveStart(_) => match self.found() {
-                Found::Created(_) => Event::NeverStarted,
-                Found::Running(_) => Event::Started,
-                Found::Exited(_, exit) => Event::Exited(exit),
-                Found::Nothing => Event::Lost("gone".into()),
-            },
+            Effect::ProveStart(_) => self.proven(),
             Effect::CreateAnew(_) => {
                 self.container = None;
                 Event::ImageReady
@@ -399,6 +394,16 @@ impl World {
                 Event::Cleaned
             }
         })
+    }
+
+    fn proven(&mut self) -> Event {
+        match self.found() {
+            Found::Created(_) => Event::NeverStarted,
+            Found::Running(_) => Event::Started,
+            Found::Exited(_, exit) => Event::Exited(exit),
+            Found::Stopped(_, exit, who) => Event::StoppedByOther(exit, who),
+            Found::Nothing => Event::Lost("gone".into()),
+        }
     }
 
     fn step(&mut self, step: &Step) {

@@ -1,0 +1,219 @@
+//! What is known of the engine, for everybody to look at without asking: whether it is there, what it holds of ours, what its
+//! events told of ends. Kept beside the actor, so that its restart changes nothing.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+
+use crate::{
+    domain::id::ContainerId,
+    ports::engine::{EngineEvent, EngineInfo, Listed},
+};
+
+/// Containers whose ends are remembered at most: many times what runs at once.
+const ENDS: usize = 4_096;
+
+/// How long the end of a container that is gone is remembered.
+const KEEP: Duration = Duration::from_secs(60);
+
+/// An end is told by an event at the moment at which a wait is answered; it may come a little later on its own way.
+const SEE: Duration = Duration::from_secs(1);
+
+/// Whether the engine is there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum EngineStatus {
+    /// Nobody has looked yet.
+    #[default]
+    Unknown,
+    /// It does not answer.
+    Away {
+        /// Since when.
+        since: Instant,
+        /// Why, in the words of the last try.
+        why: String,
+    },
+    /// It answers.
+    Here(EngineInfo),
+}
+
+/// What the engine holds of this worker's, at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Listing {
+    /// Counts listings from 1; 0 is none yet.
+    pub number: u64,
+    /// All of them, whatever their state.
+    pub containers: Arc<Vec<Listed>>,
+}
+
+/// What the engine's events told of a container's end.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EndSeen {
+    /// Signals that were sent to it before, whoever sent them.
+    pub signals: Vec<i64>,
+    /// The end itself was told.
+    pub died: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct EngineView {
+    pub(super) status: watch::Sender<EngineStatus>,
+    pub(super) listing: watch::Sender<Listing>,
+    /// The first look is over, and this worker may go by its name.
+    pub(super) looked: watch::Sender<bool>,
+    /// Events are being heard.
+    pub(super) hearing: watch::Sender<bool>,
+    /// Rings when an end was told.
+    told: watch::Sender<()>,
+    ends: Mutex<HashMap<ContainerId, (EndSeen, Instant)>>,
+    live_restore: AtomicBool,
+}
+
+impl Default for EngineView {
+    fn default() -> Self {
+        Self {
+            status: watch::Sender::new(EngineStatus::Unknown),
+            listing: watch::Sender::new(Listing::default()),
+            looked: watch::Sender::new(false),
+            hearing: watch::Sender::new(false),
+            told: watch::Sender::new(()),
+            ends: Mutex::default(),
+            live_restore: AtomicBool::new(false),
+        }
+    }
+}
+
+impl EngineView {
+    /// Whether it is there, now and later.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<EngineStatus> {
+        self.status.subscribe()
+    }
+
+    /// What it holds, now and later.
+    #[must_use]
+    pub fn listing(&self) -> watch::Receiver<Listing> {
+        self.listing.subscribe()
+    }
+
+    /// Waits until the engine answers.
+    pub async fn here(&self) -> EngineInfo {
+        let mut status = self.status.subscribe();
+        loop {
+            if let EngineStatus::Here(info) = &*status.borrow_and_update() {
+                return info.clone();
+            }
+            if status.changed().await.is_err() {
+                // The sender lives as long as `self`.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Waits until the engine was away and is there again: connections from before may be dead without a word.
+    pub async fn returned(&self) {
+        let mut status = self.status.subscribe();
+        // The sender lives as long as `self`.
+        let _ = status
+            .wait_for(|status| matches!(status, EngineStatus::Away { .. }))
+            .await;
+        self.here().await;
+    }
+
+    /// Waits until it is known that no other worker of this name uses the engine, or that the engine is away. Never returns
+    /// where there is another: then this process ends.
+    pub async fn looked(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.looked.subscribe().wait_for(|looked| *looked).await;
+    }
+
+    /// Waits for a listing in which that container does not run: a wait for its end on a connection that is dead without a
+    /// word would never be answered.
+    pub async fn listed_ended(&self, container: &ContainerId) {
+        let mut listing = self.listing.subscribe();
+        listing.mark_unchanged();
+        // The sender lives as long as `self`.
+        while listing.changed().await.is_ok() {
+            let runs = |listed: &Listed| listed.id == *container && listed.running;
+            if !listing.borrow_and_update().containers.iter().any(runs) {
+                return;
+            }
+        }
+    }
+
+    /// Whether containers run on when this engine is stopped, as far as it has said.
+    #[must_use]
+    pub fn live_restore(&self) -> bool {
+        self.live_restore.load(Ordering::Relaxed)
+    }
+
+    /// What the events told of the end of a container that has ended. Where it is not told, the stream of events was broken.
+    pub async fn end_seen(&self, container: &ContainerId) -> EndSeen {
+        let (mut told, mut hearing) = (self.told.subscribe(), self.hearing.subscribe());
+        let seen = async {
+            while *hearing.borrow_and_update() && !self.end(container).died {
+                tokio::select! {
+                    _ = told.changed() => {}
+                    _ = hearing.changed() => {}
+                }
+            }
+        };
+        // Too late: what is known now is all there will be.
+        let _ = timeout(SEE, seen).await;
+        self.end(container)
+    }
+
+    fn end(&self, container: &ContainerId) -> EndSeen {
+        let ends = self.ends();
+        ends.get(container)
+            .map(|(seen, _)| seen.clone())
+            .unwrap_or_default()
+    }
+
+    fn ends(&self) -> MutexGuard<'_, HashMap<ContainerId, (EndSeen, Instant)>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn note(&self, event: &EngineEvent) {
+        let is_end = event.action == "die";
+        if !is_end && event.action != "kill" {
+            return;
+        }
+        let mut ends = self.ends();
+        if ends.len() >= ENDS && !ends.contains_key(&event.container) {
+            return;
+        }
+        let (seen, at) = ends
+            .entry(event.container.clone())
+            .or_insert_with(|| (EndSeen::default(), Instant::now()));
+        *at = Instant::now();
+        seen.died |= is_end;
+        if !is_end && seen.signals.len() < 16 {
+            seen.signals.extend(event.signal);
+        }
+        drop(ends);
+        self.told.send_replace(());
+    }
+
+    pub(super) fn show(&self, info: &EngineInfo, containers: Vec<Listed>) {
+        self.live_restore
+            .store(info.live_restore, Ordering::Relaxed);
+        self.ends().retain(|id, (_, at)| {
+            at.elapsed() < KEEP || containers.iter().any(|listed| listed.id == *id)
+        });
+        self.listing.send_modify(|listing| {
+            listing.number += 1;
+            listing.containers = Arc::new(containers);
+        });
+    }
+}

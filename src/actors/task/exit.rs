@@ -1,0 +1,229 @@
+//! How a task's container stands and how it ended, found out from the engine. Who ended it is told by the engine's events, as
+//! they were heard or as the engine remembers them, and where it was stopped itself, by that.
+
+use super::{TaskActor, TaskEnv};
+use crate::{
+    actors::engine_watch::ride_out,
+    domain::{
+        id::ContainerId,
+        outcome::Exit,
+        record::{Phase, TaskRecord},
+        task::{Event, Found},
+    },
+    ports::engine::{
+        ContainerFacts, ContainerState, EngineError, ExitFacts, Listed, Ours, RememberedEnd,
+    },
+};
+
+/// Signals that are sent to end something.
+const ENDING: [i64; 5] = [2, 3, 6, 9, 15];
+
+/// Whether this worker has seen the container to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Watched {
+    /// It has, on an engine whose containers run on when it is stopped.
+    RunsOn,
+    /// It has, on an engine that stops its containers with itself.
+    Stops,
+    /// Nobody has: it was away itself.
+    No,
+}
+
+impl TaskActor {
+    /// An exit with the peak of memory that was seen, where it has none.
+    pub(super) fn with_peak(event: Event, peak: u64) -> Event {
+        let add = |mut exit: Exit| {
+            exit.peak_memory = exit.peak_memory.or(Some(peak).filter(|bytes| *bytes > 0));
+            exit
+        };
+        match event {
+            Event::Exited(exit) => Event::Exited(add(exit)),
+            Event::StoppedByOther(exit, who) => Event::StoppedByOther(add(exit), who),
+            other => other,
+        }
+    }
+}
+
+impl TaskEnv {
+    /// What the engine has of a task.
+    pub(super) async fn look_at(&self, record: &TaskRecord) -> Found {
+        if record.phase == Phase::Done {
+            return Found::Nothing;
+        }
+        let Some(facts) = self.find(record).await else {
+            return Found::Nothing;
+        };
+        let exit = match facts.state {
+            ContainerState::Created => return Found::Created(facts.id),
+            ContainerState::Running => return Found::Running(facts.id),
+            ContainerState::Exited(exit) => exit_of(&exit),
+        };
+        if record.phase >= Phase::Ended {
+            return Found::Exited(facts.id, exit);
+        }
+        match self.who_ended(&facts.id, &exit, Watched::No).await {
+            Some(who) => Found::Stopped(facts.id, exit, who),
+            None => Found::Exited(facts.id, exit),
+        }
+    }
+
+    /// By its id, else by its name, else by its labels: somebody may have renamed it.
+    async fn find(&self, record: &TaskRecord) -> Option<ContainerFacts> {
+        let id = record.container.as_ref().map(|id| id.0.as_str());
+        for id_or_name in id.into_iter().chain([record.container_name.0.as_str()]) {
+            if let Some(facts) = self.inspect(id_or_name).await
+                && self.is_ours(facts.ours.as_ref(), record)
+            {
+                return Some(facts);
+            }
+        }
+        let listed = self.list().await;
+        let renamed = listed.into_iter().find(|listed| {
+            self.is_ours(Some(&listed.ours), record) && listed.ours.attempt == record.attempt
+        })?;
+        self.inspect(&renamed.id.0).await
+    }
+
+    async fn list(&self) -> Vec<Listed> {
+        loop {
+            match self.engine.list(&self.worker).await {
+                Ok(listed) => return listed,
+                Err(error) => ride_out(&self.view, &error).await,
+            }
+        }
+    }
+
+    /// Looks until there is an answer; `None` where there is no such container.
+    pub(super) async fn inspect(&self, id_or_name: &str) -> Option<ContainerFacts> {
+        loop {
+            match self.engine.inspect(id_or_name).await {
+                Ok(facts) => return Some(facts),
+                Err(EngineError::NotFound(_)) => return None,
+                Err(error) => ride_out(&self.view, &error).await,
+            }
+        }
+    }
+
+    pub(super) fn is_ours(&self, labels: Option<&Ours>, record: &TaskRecord) -> bool {
+        labels.is_some_and(|ours| {
+            ours.worker == self.worker.as_str() && ours.task == record.spec.id.as_str()
+        })
+    }
+
+    /// Until it is known how the container ended. A listing that shows that it does not run is asked about too: the wait may
+    /// hang on a connection that is dead without a word.
+    pub(super) async fn wait_for_end(&self, container: &ContainerId) -> Event {
+        let watched = if self.view.live_restore() {
+            Watched::RunsOn
+        } else {
+            Watched::Stops
+        };
+        let removed = || Event::Lost("its container was removed by somebody else".into());
+        loop {
+            let waited = tokio::select! {
+                waited = self.engine.wait(container) => waited,
+                () = self.view.listed_ended(container) => {
+                    match self.inspect(&container.0).await.map(|facts| facts.state) {
+                        Some(ContainerState::Created | ContainerState::Running) => continue,
+                        Some(ContainerState::Exited(exit)) => Ok(exit.code),
+                        None => return removed(),
+                    }
+                }
+            };
+            match waited {
+                Ok(code) => return self.exit_facts(container, code, watched).await,
+                Err(EngineError::NotFound(_)) => return removed(),
+                Err(error) => ride_out(&self.view, &error).await,
+            }
+        }
+    }
+
+    async fn exit_facts(&self, container: &ContainerId, code: i64, watched: Watched) -> Event {
+        let exit = match self.inspect(&container.0).await.map(|facts| facts.state) {
+            Some(ContainerState::Exited(facts)) => exit_of(&facts),
+            Some(ContainerState::Created | ContainerState::Running) | None => Exit {
+                code,
+                ..Exit::default()
+            },
+        };
+        self.ended(container, exit, watched).await
+    }
+
+    /// The end of a container as an event. Our own signals are told apart by the machine: it is stopping then.
+    pub(super) async fn ended(
+        &self,
+        container: &ContainerId,
+        exit: Exit,
+        watched: Watched,
+    ) -> Event {
+        match self.who_ended(container, &exit, watched).await {
+            Some(who) => Event::StoppedByOther(exit, who),
+            None => Event::Exited(exit),
+        }
+    }
+
+    /// The doing of the engine or of somebody else, in words; `None` where it ended by itself, as far as can be known.
+    async fn who_ended(
+        &self,
+        container: &ContainerId,
+        exit: &Exit,
+        watched: Watched,
+    ) -> Option<String> {
+        if exit.oom_killed {
+            return None;
+        }
+        let code = exit.code;
+        let ends = |signal: &i64| ENDING.contains(signal) || 128 + signal == code;
+        let seen = self.view.end_seen(container).await;
+        let remembered = if seen.died || seen.signals.iter().any(ends) {
+            RememberedEnd::Seen(seen.signals)
+        } else {
+            self.remembered_end(container).await
+        };
+        let engine_stopped = || format!("exit code {code}; the engine went down meanwhile");
+        match remembered {
+            RememberedEnd::Seen(signals) => {
+                let by_signal = signals.iter().any(ends);
+                by_signal.then(|| format!("exit code {code}"))
+            }
+            // It was stopped, and told nobody what it did before. An engine that lets containers run on has done nothing.
+            RememberedEnd::BeforeItsStart => match watched {
+                Watched::RunsOn if self.view.live_restore() => None,
+                Watched::RunsOn | Watched::Stops => Some(engine_stopped()),
+                Watched::No => {
+                    let by_signal = ENDING.contains(&(code - 128));
+                    (by_signal && !self.view.live_restore()).then(engine_stopped)
+                }
+            },
+            RememberedEnd::Forgotten => None,
+        }
+    }
+
+    async fn remembered_end(&self, container: &ContainerId) -> RememberedEnd {
+        loop {
+            match self.engine.remembered_end(container).await {
+                Ok(remembered) => return remembered,
+                Err(error @ (EngineError::Away(_) | EngineError::Deadline(_))) => {
+                    ride_out(&self.view, &error).await;
+                }
+                Err(error) => {
+                    log::warn!(container:%, error:%; "the engine does not tell what it remembers");
+                    return RememberedEnd::Forgotten;
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn exit_of(facts: &ExitFacts) -> Exit {
+    let duration = facts
+        .started_at
+        .zip(facts.finished_at)
+        .and_then(|(from, to)| to.duration_since(from).ok());
+    Exit {
+        code: facts.code,
+        oom_killed: facts.oom_killed,
+        duration: duration.unwrap_or_default(),
+        peak_memory: None,
+    }
+}

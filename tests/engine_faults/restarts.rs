@@ -1,0 +1,81 @@
+//! An engine of the test's own, killed and restarted under its tasks.
+
+use crate::harness::{Cluster, OnStop, PrivateEngine, master_options};
+use crate::rounds;
+use crate::tasks::{Pace, Printing};
+
+const AWAY: &str = "Docker engine away";
+const BACK: &str = "Docker engine back";
+
+#[tokio::test]
+async fn an_engine_that_is_killed_fails_no_task_and_loses_no_line() {
+    let engine = PrivateEngine::start(OnStop::RunOn).await;
+    let cluster = Cluster::start_on(&engine, master_options(), |setup| setup).await;
+    let mut printing = vec![
+        Printing::start(&cluster, Pace::Bursts).await,
+        Printing::start(&cluster, Pace::Megabyte).await,
+    ];
+    for _ in 2..rounds(10, 20) {
+        printing.push(Printing::start(&cluster, Pace::Slow).await);
+    }
+
+    for round in 1..=rounds(5, 20) {
+        printing[0].burst(&cluster).await;
+        printing[0].wait_more(5_000).await;
+        engine.kill().await;
+        cluster.worker.process().wait_lines(AWAY, round).await;
+        engine.start_again().await;
+        cluster.worker.process().wait_lines(BACK, round).await;
+        for one in &printing[1..] {
+            one.wait_more(2).await;
+        }
+    }
+
+    for one in &printing {
+        one.end(&cluster).await;
+    }
+    for one in printing {
+        one.assert_whole(&cluster).await;
+    }
+    cluster.finish().await;
+}
+
+/// What an end by the engine's doing is called, whatever the exit code says.
+const STOPPED: &str = "failed: stopped by the engine or another party";
+
+#[tokio::test]
+async fn an_engine_that_stops_its_tasks_is_told_as_the_one_that_did() {
+    let engine = PrivateEngine::start(OnStop::Stop).await;
+    let cluster = Cluster::start_on(&engine, master_options(), |setup| setup).await;
+
+    for round in 1..=rounds(2, 5) {
+        let ends_well = "trap 'echo stopping; exit 0' TERM; echo up; while :; do sleep 0.1; done";
+        let ends_badly = "trap 'exit 7' TERM; echo up; while :; do sleep 0.1; done";
+        let mut tasks = vec![
+            (cluster.run("echo up; exec sleep 600").await, 143),
+            (cluster.run(ends_well).await, 0),
+            (cluster.run(ends_badly).await, 7),
+        ];
+        for (task, _) in &tasks {
+            let viewer = cluster.master.watch_log(task);
+            viewer.wait_line("up").await.expect("it runs");
+        }
+        let by_itself = cluster.run("exit 0").await;
+        let by_itself = cluster.report(&by_itself).await;
+        engine.shut_down().await;
+        cluster.worker.process().wait_lines(AWAY, round).await;
+        engine.start_again().await;
+
+        assert_eq!(by_itself.status, "success", "{}", by_itself.logs);
+        for (task, code) in tasks.drain(..) {
+            let report = cluster.report(&task).await;
+            assert_eq!(report.status, "failed", "{}", report.logs);
+            let words = format!("{STOPPED}: exit code {code}");
+            assert!(report.logs.contains(&words), "{code}: {}", report.logs);
+            assert_eq!(cluster.engine.starts(&task).await, 1, "starts");
+        }
+        let next = cluster.run("echo next").await;
+        assert_eq!(cluster.report(&next).await.status, "success");
+    }
+    cluster.finish().await;
+}

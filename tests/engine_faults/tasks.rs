@@ -1,0 +1,153 @@
+//! Tasks that print numbered lines until they are told to end, and what their logs must look like in the end.
+
+use bollard::Docker;
+use bollard::exec::StartExecResults;
+use bollard::models::ExecConfig;
+use futures_util::StreamExt as _;
+use worker_node::dev_master::LogView;
+
+use crate::harness::Cluster;
+
+/// What stands in a log where its continuity could not be proven.
+const MARKERS: [&str; 2] = [
+    "[worker-node] continuity is not provable here",
+    "[worker-node] an unknown number of bytes is missing here",
+];
+
+/// How fast a task prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// A line each tenth of a second.
+    Slow,
+    /// A megabyte a second.
+    Megabyte,
+    /// As fast as it can, 5 MB at a time: at once, and whenever it is [`Printing::burst`].
+    Bursts,
+}
+
+impl Pace {
+    /// Until `/tmp/end` is there.
+    fn command(self) -> String {
+        let body = match self {
+            Self::Slow => "echo $n; n=$((n+1)); sleep 0.1",
+            Self::Megabyte => {
+                "awk -v n=$n 'BEGIN{for(i=0;i<100;i++)printf \"%0999d\\n\",n+i}'; n=$((n+100)); sleep 0.09"
+            }
+            Self::Bursts => {
+                "if rm /tmp/burst; then awk -v n=$n 'BEGIN{for(i=0;i<50000;i++)printf \"%099d\\n\",n+i}'; \
+                 n=$((n+50000)); else sleep 0.02; fi 2>/dev/null"
+            }
+        };
+        format!("n=1; touch /tmp/burst; while [ ! -e /tmp/end ]; do {body}; done")
+    }
+}
+
+/// A running task with a viewer.
+#[derive(Debug)]
+pub(crate) struct Printing {
+    pub(crate) task: String,
+    pub(crate) viewer: LogView,
+    pace: Pace,
+}
+
+impl Printing {
+    /// Submits it, and waits until its first line has come.
+    pub(crate) async fn start(cluster: &Cluster, pace: Pace) -> Self {
+        let task = cluster.submit(cluster.task(&pace.command())).await;
+        let viewer = cluster.master.watch_log(&task);
+        viewer.wait_line("1").await.expect("it prints");
+        Self { task, viewer, pace }
+    }
+
+    /// Waits until so many lines more have come.
+    pub(crate) async fn wait_more(&self, lines: u64) {
+        let target = self
+            .viewer
+            .until("some lines", |seen| Some(seen.count))
+            .await;
+        let target = target.expect("there are some") + lines;
+        let more = self
+            .viewer
+            .until("more lines", |seen| (seen.count >= target).then_some(()));
+        more.await.expect("it goes on");
+    }
+
+    /// Makes it print at full speed, once.
+    pub(crate) async fn burst(&self, cluster: &Cluster) {
+        self.touched(cluster, "/tmp/burst").await;
+    }
+
+    /// Makes it end by itself, with 0.
+    pub(crate) async fn end(&self, cluster: &Cluster) {
+        self.touched(cluster, "/tmp/end").await;
+    }
+
+    async fn touched(&self, cluster: &Cluster, file: &str) {
+        let containers = cluster.engine.containers_of(&self.task).await;
+        touch(cluster.engine.docker(), &containers[0], file).await;
+    }
+
+    /// It ended well, ran once, and its viewer saw every line once; at full speed with a marker where some may be missing.
+    pub(crate) async fn assert_whole(self, cluster: &Cluster) {
+        let report = cluster.report(&self.task).await;
+        assert_eq!(report.status, "success", "{}", report.logs);
+        let seen = self.viewer.wait_end().await.expect("the end of its log");
+        assert_eq!(seen.final_status(), Some("completed"), "{seen}");
+        let gaps = assert_in_order(self.pace, &seen.lines());
+        if gaps != Gaps::default() {
+            eprintln!("{:?}: {gaps:?} in {} lines", self.pace, seen.count);
+        }
+        assert!(gaps.markers == 0 || self.pace != Pace::Slow, "{seen}");
+        assert_eq!(cluster.engine.starts(&self.task).await, 1, "starts");
+    }
+}
+
+/// Where a log is not whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Gaps {
+    /// How often it is said.
+    markers: usize,
+    /// How many lines are missing there.
+    missing: u64,
+}
+
+/// Every number once and in order; behind a marker some may be missing, and a line beside one may be a part of a line.
+#[track_caller]
+fn assert_in_order(pace: Pace, lines: &[String]) -> Gaps {
+    let is_marker = |line: &String| MARKERS.iter().any(|marker| line.starts_with(marker));
+    let (mut next, mut gap, mut gaps) = (1_u64, false, Gaps::default());
+    for (place, line) in lines.iter().enumerate() {
+        if is_marker(line) {
+            gap = true;
+            gaps.markers += 1;
+            continue;
+        }
+        let beside = gap || lines.get(place + 1).is_some_and(is_marker);
+        match line.parse::<u64>() {
+            Ok(number) if number == next || (gap && number > next) => {
+                gaps.missing += number - next;
+                (next, gap) = (number + 1, false);
+            }
+            _ if beside => {}
+            _ => panic!("{pace:?}: line {place} is {line:?}, not {next}, after {gaps:?}"),
+        }
+    }
+    assert!(next > 1, "there are lines");
+    gaps
+}
+
+/// Makes a file in a container.
+pub(crate) async fn touch(docker: &Docker, container: &str, file: &str) {
+    let command = ["touch", file].map(str::to_owned);
+    let config = ExecConfig {
+        cmd: Some(command.into()),
+        attach_stdout: Some(true),
+        ..ExecConfig::default()
+    };
+    let exec = docker.create_exec(container, config).await;
+    let exec = exec.expect("it runs").id;
+    let started = docker.start_exec(&exec, None).await.expect("it runs");
+    if let StartExecResults::Attached { mut output, .. } = started {
+        while output.next().await.is_some() {}
+    }
+}
