@@ -4,6 +4,7 @@
 mod build;
 mod lifecycle;
 mod service_manager;
+mod state;
 mod tree;
 
 use std::{path::Path, process, time::Duration};
@@ -17,6 +18,7 @@ use tokio::{
     time::Instant,
 };
 
+pub use self::state::state_of;
 use self::{
     build::{Built, StartError},
     tree::Tree,

@@ -10,6 +10,7 @@ pub mod events;
 pub mod failpoints;
 mod known_flags;
 mod page;
+pub mod state;
 mod words;
 
 use std::{ffi::OsString, path::PathBuf};
@@ -21,6 +22,7 @@ use self::{
     actors::ActorsCommand,
     args::{Command, CommandLine, DemoArgs, DemoCommand, FolderArgs},
     events::EventsCommand,
+    state::StateCommand,
 };
 use crate::{
     config::{self, Config, RunArgs, Surroundings},
@@ -44,6 +46,8 @@ pub enum Invocation {
     Actors(ActorsCommand),
     /// The history of a worker's actors.
     Events(EventsCommand),
+    /// A look at what lies in a state folder.
+    State(StateCommand),
 }
 
 /// Why there is nothing to perform.
@@ -95,6 +99,10 @@ fn parse(
         Some(Command::Events(args)) => {
             let folder = folder(&args.folder, &surroundings)?;
             Ok(Invocation::Events(EventsCommand::new(args, folder)))
+        }
+        Some(Command::State(args)) => {
+            let folder = folder(&args.folder, &surroundings)?;
+            Ok(Invocation::State(StateCommand::new(&args.order, folder)))
         }
     }
 }
@@ -219,6 +227,20 @@ mod tests {
             command.folder,
             PathBuf::from("/home/u/.local/state/worker-node")
         );
+    }
+
+    #[test]
+    fn a_state_folder_is_checked_or_shown() {
+        for line in [
+            "worker-node state check --state-dir /s",
+            "worker-node state --state-dir /s dump --json",
+        ] {
+            let Ok(Invocation::State(command)) = parsed(line) else {
+                panic!("{line}");
+            };
+            assert_eq!(command.folder, PathBuf::from("/s"), "{line}");
+        }
+        assert!(matches!(parsed("worker-node state"), Err(Answer::Words(_))));
     }
 
     #[test]

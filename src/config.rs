@@ -119,6 +119,10 @@ pub struct StateConfig {
     pub orphan_grace: Duration,
     /// Bytes of one task's log that are kept.
     pub spool_cap: u64,
+    /// With fewer bytes free on the disk new tasks are refused, and logs left out.
+    pub disk_low: u64,
+    /// Bytes of all that is in the folder; beyond them new tasks are refused.
+    pub state_cap: u64,
 }
 
 /// How the process behaves.
@@ -374,11 +378,19 @@ fn state(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Opti
     let spool_cap = check.value("--spool-cap", &args.spool_cap, |text| {
         read_size(text, Range::new(MIB, TIB))
     });
+    let disk_low = check.value("--disk-low", &args.disk_low, |text| {
+        read_size(text, Range::new(0, TIB))
+    });
+    let state_cap = check.value("--state-cap", &args.state_cap, |text| {
+        read_size(text, Range::new(MIB, 1_024 * TIB))
+    });
     Some(StateConfig {
         folder: folder?,
         retention: retention?,
         orphan_grace: orphan_grace?,
         spool_cap: spool_cap?,
+        disk_low: disk_low?,
+        state_cap: state_cap?,
     })
 }
 

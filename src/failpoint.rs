@@ -88,6 +88,7 @@ mod armed {
         "journal.Withdraw.before",
         "journal.answer",
         "journal.started",
+        "journal.tend",
         "log_router.FinishReading",
         "log_router.OpenLog",
         "log_router.OpenSpool",
@@ -185,6 +186,7 @@ mod armed {
         "task.start",
         "task.started",
         "task.step",
+        "task.tell_anew",
         "task.wait",
     ];
 

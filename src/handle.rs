@@ -16,10 +16,15 @@ use crate::{
         registry::{AssignTask, CancelTask, FailOffer, GetStanding, RegistryActor, TaskNews},
         session::{MasterIsAt, SessionActor},
     },
-    domain::{id::TaskId, record::Change, spec::Offer},
+    domain::{
+        id::TaskId,
+        record::{Change, Phase},
+        spec::Offer,
+    },
     ports::{
+        journal::Known,
         master::MasterAddress,
-        spool::LogCursor,
+        spool::{LogCursor, LogEnd},
         worker::{AssignAnswer, CancelAnswer, LogsError, MoveError, Worker},
     },
     supervision::{AskError, Slot},
@@ -97,6 +102,34 @@ impl WorkerHandle {
         )
     }
 
+    /// The end of a finished task's log can be damaged, or a full disk did not take it: then its viewers would wait for ever. The
+    /// journal knows how the task ended.
+    async fn restore_end(&self, task: &TaskId, deadline: Instant) {
+        let open = OpenSpool(task.clone());
+        let Ok(Ok(spool)) = self.logs.ask_idempotent(open, deadline).await else {
+            return;
+        };
+        if spool.end().is_some() {
+            return;
+        }
+        let verdict = match self.records.find(task, deadline).await {
+            // Before that its end is still to be written by the outbox.
+            Ok(Some(Known::Record(record))) if record.phase < Phase::Delivered => None,
+            Ok(Some(Known::Record(record))) => record.verdict,
+            Ok(Some(Known::Retired(stone))) => Some(stone.verdict),
+            Ok(None) | Err(_) => None,
+        };
+        let end = verdict.map(|verdict| LogEnd {
+            word: verdict.outcome.word(),
+            trailer: verdict.trailer,
+        });
+        if let Some(end) = end
+            && let Err(error) = spool.close(end).await
+        {
+            warn!(task:%, error:%; "the lost end of a log could not be written anew");
+        }
+    }
+
     fn tell(&self, news: TaskNews) {
         // The receiver lives as long as the process.
         let _ = self.news.send(news);
@@ -151,6 +184,11 @@ impl Worker for WorkerHandle {
         let unavailable = |_| LogsError::Unavailable;
         let open = OpenLog(task.clone());
         let opened = self.logs.ask_idempotent(open, deadline).await;
+        if matches!(opened, Ok(Ok(_))) {
+            // Beside the viewer, who need not wait for it.
+            let (this, task) = (self.clone(), task.clone());
+            tokio::spawn(async move { this.restore_end(&task, deadline).await });
+        }
         if !matches!(opened, Ok(Err(LogsError::UnknownTask))) {
             return opened.map_err(unavailable)?;
         }

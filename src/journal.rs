@@ -6,6 +6,7 @@
 //! `synchronous=FULL` a commit is on the disk when it returns, power cut included.
 
 mod json;
+pub mod look;
 mod opening;
 mod reserve;
 mod rows;
@@ -15,11 +16,13 @@ mod steps;
 mod tests;
 
 use std::{
+    fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, ffi};
 
 use crate::{
     domain::{
@@ -31,14 +34,22 @@ use crate::{
         journal::{JournalError, JournalStore, Known, Refused},
     },
 };
-pub use reserve::{RESERVE, Reserve};
+use reserve::Reserve;
 use steps::Stop;
 
 /// The journal, open. One per process and file.
 pub struct SqliteJournal {
     connection: Connection,
     clock: Arc<dyn Clock>,
+    /// None where the disk does not tell its size.
+    reserve: Option<Reserve>,
+    path: PathBuf,
+    /// Of the file that is open.
+    identity: Option<Identity>,
 }
+
+/// A file, whatever its name.
+type Identity = (u64, u64);
 
 /// What opening a journal brought.
 pub struct Opened {
@@ -47,19 +58,59 @@ pub struct Opened {
     /// Where a damaged file that stood in the way lies now; the journal is empty then. The caller says so to the operator
     /// and rebuilds what it can from the containers.
     pub set_aside: Option<PathBuf>,
+    /// There was none, and one was made.
+    pub is_new: bool,
 }
 
 impl SqliteJournal {
-    /// Opens the journal at `path`, made new (mode 0600) where there is none. A damaged one is set aside under another name.
+    /// Opens the journal at `path`, made new (mode 0600) where there is none. A damaged one is set aside under another name,
+    /// and of those the newest few are kept. On a full disk the journal's reserve is given up for it.
     /// The clock dates tombstones, which are forgotten after 30 days.
     ///
     /// # Errors
     /// `Newer`: nothing was touched. `Full`, and `Broken` with what to look at.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Opened, JournalError> {
-        let (connection, set_aside) = opening::open(path)?;
-        let journal = Self { connection, clock };
-        Ok(Opened { journal, set_aside })
+        let reserve = Reserve::beside(path).ok();
+        let is_new = !path.exists();
+        let opened = match opening::open(path) {
+            Err(JournalError::Full(_)) if given_up(reserve.as_ref()) => opening::open(path),
+            opened => opened,
+        };
+        let (connection, set_aside) = opened?;
+        let mut journal = Self {
+            connection,
+            clock,
+            reserve,
+            path: path.to_owned(),
+            identity: identity(path),
+        };
+        journal.keep_room();
+        Ok(Opened {
+            journal,
+            set_aside,
+            is_new,
+        })
     }
+
+    fn keep_room(&mut self) {
+        if let Some(Err(error)) = self.reserve.as_ref().map(Reserve::fill_of_plenty) {
+            log::debug!(error:%; "no space is kept back for the journal");
+        }
+    }
+}
+
+fn identity(path: &Path) -> Option<Identity> {
+    let file = fs::metadata(path).ok()?;
+    Some((file.dev(), file.ino()))
+}
+
+/// Whether the journal has more space now than before.
+fn given_up(reserve: Option<&Reserve>) -> bool {
+    let given_up = reserve.map_or(Ok(false), Reserve::give_up);
+    given_up.unwrap_or_else(|error| {
+        log::warn!(error:%; "the journal's reserve cannot be given up");
+        false
+    })
 }
 
 impl JournalStore for SqliteJournal {
@@ -82,6 +133,29 @@ impl JournalStore for SqliteJournal {
         }
         let now = rows::nanos(self.clock.now());
         commit(&mut self.connection, requests, now).map_err(|e| failure(&e))
+    }
+
+    fn make_room(&mut self) {
+        if given_up(self.reserve.as_ref()) {
+            log::warn!(
+                "the disk is full; the journal's reserve is given up for what tasks come to"
+            );
+        }
+        // What is in the write-ahead log goes to its place in the file, so that the log can begin again without growing. It
+        // does not matter how far that comes.
+        let checkpoint = "PRAGMA wal_checkpoint(PASSIVE)";
+        let _ = self.connection.query_row(checkpoint, [], |_| Ok(()));
+    }
+
+    fn tend(&mut self) -> Result<(), JournalError> {
+        // SQLite would go on writing to a file that no next start finds.
+        if self.identity.is_some() && identity(&self.path) != self.identity {
+            return Err(JournalError::Damaged(
+                "its file was removed or replaced".into(),
+            ));
+        }
+        self.keep_room();
+        Ok(())
     }
 }
 
@@ -122,10 +196,33 @@ fn commit(
     Ok(answers)
 }
 
-/// Turns SQLite's error into the caller's decision: wait for space, or give the journal up.
+/// Turns SQLite's error into the caller's decision: wait for space, open it anew, or give the journal up.
 fn failure(error: &rusqlite::Error) -> JournalError {
+    use ErrorCode::{DatabaseCorrupt, DiskFull, NotADatabase};
+    let text = error.to_string();
     match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => JournalError::Full(error.to_string()),
-        _ => JournalError::Broken(error.to_string()),
+        Some(DiskFull) => JournalError::Full(text),
+        // The index of the write-ahead log could not grow, which has no other reason.
+        Some(_) if error.sqlite_extended_error_code() == Some(ffi::SQLITE_IOERR_SHMSIZE) => {
+            JournalError::Full(text)
+        }
+        Some(DatabaseCorrupt | NotADatabase) => JournalError::Damaged(text),
+        Some(_) if opening::is_torn(error) => JournalError::Damaged(text),
+        None if is_unreadable(error) => JournalError::Damaged(text),
+        Some(_) | None => JournalError::Broken(text),
     }
+}
+
+/// A row that SQLite gave out well could not be understood.
+fn is_unreadable(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{
+        FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error,
+    };
+    matches!(
+        error,
+        FromSqlConversionFailure(..)
+            | IntegralValueOutOfRange(..)
+            | InvalidColumnType(..)
+            | Utf8Error(..)
+    )
 }

@@ -27,6 +27,7 @@ fn perform(invocation: Invocation) -> Exit {
             cli::actors::perform(&command, &admin)
         }
         Invocation::Events(command) => cli::events::perform(&command),
+        Invocation::State(command) => cli::state::perform(&command, app::state_of(&command.folder)),
     }
 }
 

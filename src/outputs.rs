@@ -7,6 +7,7 @@
 
 mod beneath;
 mod listing;
+mod measuring;
 mod names;
 mod removing;
 mod skipped;
@@ -15,6 +16,7 @@ mod tests;
 mod unpacking;
 
 use std::{
+    collections::HashSet,
     fs::{self, DirBuilder, File, Permissions},
     io::{self, Read},
     os::unix::fs::{DirBuilderExt, PermissionsExt},
@@ -33,7 +35,7 @@ use crate::{
         id::TaskId,
         record::{OutputFile, Outputs},
     },
-    ports::outputs::OutputStore,
+    ports::{holdings::Holdings, outputs::OutputStore},
 };
 
 /// How much of a task's output is taken.
@@ -115,6 +117,10 @@ impl OutputStore for OutputFolders {
         Ok(self.root.join(name_of(task)))
     }
 
+    fn is_there(&self, task: &TaskId) -> io::Result<bool> {
+        Ok(self.find(task)?.is_some())
+    }
+
     fn list(&self, task: &TaskId) -> io::Result<Outputs> {
         match self.find(task)? {
             Some(folder) => listing::list(folder, &self.quotas),
@@ -150,6 +156,29 @@ impl OutputStore for OutputFolders {
 
     fn remove(&self, task: &TaskId) -> io::Result<()> {
         removing::remove(&self.root()?, name_of(task).as_bytes())
+    }
+}
+
+impl Holdings for OutputFolders {
+    fn total_bytes(&self) -> u64 {
+        self.root().map_or(0, |root| measuring::bytes_in(&root))
+    }
+
+    fn strangers(&self, known: &HashSet<TaskId>) -> io::Result<Vec<String>> {
+        let theirs: HashSet<String> = known.iter().map(name_of).collect();
+        let is_stranger = |name: &String| {
+            let is_ours = name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+            is_ours && !theirs.contains(name)
+        };
+        let names = fs::read_dir(&self.root)?
+            .map(|entry| Ok(entry?.file_name()))
+            .collect::<io::Result<Vec<_>>>()?;
+        let names = names.into_iter().filter_map(|name| name.into_string().ok());
+        Ok(names.filter(is_stranger).collect())
+    }
+
+    fn remove_stranger(&self, name: &str) -> io::Result<()> {
+        removing::remove(&self.root()?, name.as_bytes())
     }
 }
 

@@ -5,8 +5,10 @@
 pub mod admin;
 pub mod clock;
 pub mod engine;
+pub mod holdings;
 pub mod journal;
 pub mod master;
 pub mod outputs;
 pub mod spool;
+pub mod state;
 pub mod worker;

@@ -15,6 +15,7 @@
 mod cursor;
 mod disk;
 mod format;
+pub mod look;
 mod open;
 mod space;
 #[cfg(test)]
@@ -22,7 +23,7 @@ mod tests;
 mod writer;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::{self, DirBuilder, File, Permissions},
     io,
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
@@ -40,6 +41,7 @@ use crate::{
     domain::{id::TaskId, log_line::Source},
     ports::{
         clock::Clock,
+        holdings::Holdings,
         spool::{LogCursor, LogEnd, Spool, SpoolStore},
     },
 };
@@ -164,12 +166,7 @@ impl FileSpools {
     }
 
     fn file_of(&self, task: &TaskId) -> PathBuf {
-        let digest = Sha256::digest(task.as_str());
-        let name: String = digest[..16]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        self.house.folder.join(name + ".log")
+        self.house.folder.join(stem_of(task) + ".log")
     }
 }
 
@@ -217,7 +214,9 @@ impl SpoolStore for FileSpools {
         }
         Ok(())
     }
+}
 
+impl Holdings for FileSpools {
     fn total_bytes(&self) -> u64 {
         let Ok(entries) = fs::read_dir(&self.house.folder) else {
             return 0;
@@ -229,6 +228,53 @@ impl SpoolStore for FileSpools {
             .map(|metadata| metadata.blocks() * 512)
             .sum()
     }
+
+    fn strangers(&self, known: &HashSet<TaskId>) -> io::Result<Vec<String>> {
+        let mut theirs: HashSet<String> = known.iter().map(stem_of).collect();
+        // Whoever holds a spool knows why.
+        theirs.extend(lock(&self.open).in_use().map(stem_of));
+        let mut strangers = Vec::new();
+        for entry in fs::read_dir(&self.house.folder)? {
+            let Ok(name) = entry?.file_name().into_string() else {
+                continue;
+            };
+            let stem = name.strip_suffix(".damaged").unwrap_or(&name);
+            if let Some(stem) = stem.strip_suffix(".log")
+                && is_stem(stem)
+                && !theirs.contains(stem)
+            {
+                strangers.push(name);
+            }
+        }
+        Ok(strangers)
+    }
+
+    fn remove_stranger(&self, name: &str) -> io::Result<()> {
+        match fs::remove_file(self.house.folder.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}
+
+impl OpenSpools {
+    fn in_use(&self) -> impl Iterator<Item = &TaskId> {
+        let used = self.slots.iter().filter(|(_, slot)| !slot.is_idle());
+        used.map(|(task, _)| task)
+    }
+}
+
+/// A file's name without its ending: it holds nothing of what the id holds.
+fn stem_of(task: &TaskId) -> String {
+    let digest = Sha256::digest(task.as_str());
+    digest[..16]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+fn is_stem(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 impl Slot {

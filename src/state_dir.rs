@@ -6,8 +6,9 @@ use std::{
     env,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Seek, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rustix::fs::{Access, FlockOperation, OFlags};
@@ -107,7 +108,7 @@ impl StateDir {
             .mode(0o600)
             .open(path.join("lock"))
             .map_err(error)?;
-        match lock(&file).map_err(error)? {
+        match lock_patiently(&file).map_err(error)? {
             Lock::Taken => {}
             Lock::HeldByAnother => {
                 return Err(StateDirError::InUse {
@@ -116,7 +117,10 @@ impl StateDir {
                 });
             }
         }
-        sign(&mut file).map_err(error)?;
+        if let Err(error) = sign(&mut file) {
+            // On a full disk. The lock is taken all the same; only nobody reads who has it.
+            log::warn!(error:%; "the lock of the state folder does not say which process holds it");
+        }
         Ok(Self { path, _lock: file })
     }
 
@@ -137,6 +141,40 @@ impl StateDir {
             Err(source) => Err(StateDirError::new(&folder, source)),
         }
     }
+}
+
+/// Whether a worker has a state folder, and which process it is if that is written down. Nothing is made or changed; the lock is
+/// tried for, and given back at once.
+///
+/// # Errors
+/// The lock file is there and cannot be read.
+pub fn held_by(folder: &Path) -> io::Result<Option<Option<u32>>> {
+    let mut file = match lock_file().write(false).open(folder.join("lock")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(None),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(Some(written_holder(&mut file))),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Bytes on disk of the files that lie in a state folder itself, those in its folders not counted.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn bytes_of_files(folder: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(folder)? {
+        // One that is gone by now takes nothing.
+        if let Ok(found) = fs::symlink_metadata(entry?.path())
+            && found.is_file()
+        {
+            bytes += found.blocks() * 512;
+        }
+    }
+    Ok(bytes)
 }
 
 /// Why this worker may not use this engine.
@@ -275,6 +313,22 @@ enum Lock {
     HeldByAnother,
 }
 
+/// Somebody who only looks (`held_by`) has the lock for no longer than that takes.
+fn lock_patiently(file: &File) -> io::Result<Lock> {
+    for _ in 0..LOOKS {
+        if lock(file)? == Lock::Taken {
+            return Ok(Lock::Taken);
+        }
+        #[expect(clippy::disallowed_methods, reason = "nothing runs yet")]
+        std::thread::sleep(LOOK);
+    }
+    lock(file)
+}
+
+/// How long a look at the lock may take, and how many may come together.
+const LOOK: Duration = Duration::from_millis(10);
+const LOOKS: usize = 5;
+
 fn lock(file: &File) -> io::Result<Lock> {
     match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Lock::Taken),
@@ -292,12 +346,13 @@ fn sign(file: &mut File) -> io::Result<()> {
 
 /// What the holder wrote into its lock file.
 fn holder(file: &mut File) -> String {
+    written_holder(file).map_or_else(String::new, |process| format!(" (process {process})"))
+}
+
+fn written_holder(file: &mut File) -> Option<u32> {
     let mut text = String::new();
-    let read = file.take(20).read_to_string(&mut text);
-    match text.trim().parse::<u32>() {
-        Ok(process) if read.is_ok() => format!(" (process {process})"),
-        _ => String::new(),
-    }
+    file.take(20).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
 }
 
 #[cfg(test)]

@@ -1,12 +1,23 @@
-//! Keeps the house clean: retires tasks whose retention is over, removes containers of ours that no task knows, and watches
-//! the disk. Nothing that is not delivered is ever removed, and nobody else's containers are touched.
+//! Keeps the house clean: retires tasks whose retention is over, removes containers, logs and output folders of ours that no
+//! task knows, and watches the disk and the size of the state folder. Nothing that is not delivered is ever removed, and nobody
+//! else's containers are touched.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+mod ages;
+mod disk;
+mod strays;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use log::{info, warn};
 use tokio::{sync::watch, task::spawn_blocking, time::Instant};
 
+pub use self::ages::Ages;
+use self::{disk::Used, strays::Strays};
 use super::{engine_watch::EngineView, journal::Records};
 use crate::{
     domain::{
@@ -15,8 +26,8 @@ use crate::{
     },
     failpoint,
     ports::{
-        clock::Clock,
         engine::{ContainerEngine, Force, Listed},
+        holdings::Holdings,
         outputs::OutputStore,
         spool::SpoolStore,
     },
@@ -33,16 +44,17 @@ const DISK: Duration = Duration::from_secs(2);
 pub struct Retention {
     /// How long records and logs of finished tasks are kept.
     pub keep: Duration,
-    /// A container of ours that no task knows may be the work of a create that is still on its way: so long it is left alone.
+    /// What is ours and no task knows may be the work of somebody who is still at it: so long it is left alone.
     pub orphan_grace: Duration,
-    /// All logs together take no more than this; the oldest finished go first. In bytes.
-    pub spool_total: u64,
+    /// The state folder takes no more than this, in bytes: over it the logs of finished tasks go, the oldest first, and if that
+    /// is not enough new tasks are refused.
+    pub total: u64,
     /// With less free space than this new tasks are refused. In bytes.
     pub disk_low: u64,
 }
 
-/// Free bytes on the disk of the state folder.
-pub type FreeSpace = Arc<dyn Fn() -> std::io::Result<u64> + Send + Sync>;
+/// Bytes on the disk of the state folder: free ones, or used by something.
+pub type DiskFigure = Arc<dyn Fn() -> std::io::Result<u64> + Send + Sync>;
 
 /// What the janitor works with.
 #[derive(Clone)]
@@ -53,14 +65,18 @@ pub struct Tools {
     pub spools: Arc<dyn SpoolStore>,
     /// Output folders.
     pub outputs: Arc<dyn OutputStore>,
+    /// Logs and output folders, as what lies on the disk.
+    pub holdings: Vec<Arc<dyn Holdings>>,
     /// Containers.
     pub engine: Arc<dyn ContainerEngine>,
     /// What is there of ours.
     pub view: Arc<EngineView>,
-    /// The time of day.
-    pub clock: Arc<dyn Clock>,
-    /// The disk.
-    pub free_space: FreeSpace,
+    /// How long what is done has been done.
+    pub ages: Arc<Ages>,
+    /// What the disk has left.
+    pub free_space: DiskFigure,
+    /// What the state folder takes beside what `holdings` have.
+    pub own_space: DiskFigure,
     /// Why new tasks are refused, for the registry.
     pub pressure: Arc<watch::Sender<Option<String>>>,
     /// What is kept.
@@ -71,7 +87,11 @@ pub struct Tools {
 pub struct JanitorActor {
     tools: Tools,
     strangers: HashMap<ContainerId, Instant>,
+    strays: Strays,
     cleaning: bool,
+    /// What the state folder took when it was last measured.
+    used: Option<Used>,
+    looking: bool,
 }
 
 impl JanitorActor {
@@ -81,7 +101,10 @@ impl JanitorActor {
         Self {
             tools,
             strangers: HashMap::new(),
+            strays: Strays::default(),
             cleaning: false,
+            used: None,
+            looking: false,
         }
     }
 
@@ -103,10 +126,21 @@ impl JanitorActor {
                 .then(|snapshot, actor, _| {
                     failpoint!("janitor.orphans");
                     let orphans = actor.orphans(&snapshot);
-                    let tools = actor.tools.clone();
-                    async move { tools.remove_orphans(orphans).await }.into_actor(actor)
+                    let known = actor.known(&snapshot);
+                    let (tools, strays) = (actor.tools.clone(), actor.strays.clone());
+                    let remove = async move {
+                        tools.remove_orphans(orphans).await;
+                        match known {
+                            Some(known) => tools.remove_strays(known, strays).await,
+                            None => strays,
+                        }
+                    };
+                    remove.into_actor(actor)
                 })
-                .map(|(), actor, _| actor.cleaning = false),
+                .map(|strays, actor, _| {
+                    actor.strays = strays;
+                    actor.cleaning = false;
+                }),
         );
     }
 
@@ -139,9 +173,29 @@ impl JanitorActor {
         orphans
     }
 
+    /// The tasks that logs and output folders may belong to; `None` while the engine's containers are not known: a lost journal
+    /// is rebuilt from those.
+    fn known(&self, snapshot: &Snapshot) -> Option<HashSet<TaskId>> {
+        let listing = self.tools.view.listing().borrow().clone();
+        let listed = listing.containers.iter();
+        let of_containers = listed.filter_map(|listed| TaskId::new(listed.ours.task.clone()).ok());
+        let of_records = snapshot.tasks.iter().map(|record| record.spec.id.clone());
+        (listing.number > 0).then(|| of_records.chain(of_containers).collect())
+    }
+
     fn look_at_disk(&mut self, ctx: &mut Context<Self>) {
-        let tools = self.tools.clone();
-        ctx.spawn(async move { tools.look_at_disk().await }.into_actor(self));
+        if std::mem::replace(&mut self.looking, true) {
+            return;
+        }
+        let (tools, used) = (self.tools.clone(), self.used);
+        let look = async move {
+            failpoint!("janitor.disk");
+            tools.look_at_disk(used).await
+        };
+        ctx.spawn(look.into_actor(self).map(|used, actor, _| {
+            actor.used = used;
+            actor.looking = false;
+        }));
     }
 }
 
@@ -161,21 +215,17 @@ crate::answers_pings!(JanitorActor);
 impl Tools {
     async fn retire(&self, snapshot: &Snapshot) {
         failpoint!("janitor.retire");
-        let now = self.clock.now();
+        self.ages.keep_those_of(snapshot);
         let done: Vec<&TaskRecord> = snapshot
             .tasks
             .iter()
             .filter(|record| record.phase == Phase::Done)
             .collect();
-        let old = |record: &TaskRecord| {
-            let age = record
-                .done_at
-                .and_then(|done| now.duration_since(done).ok());
-            age.is_some_and(|age| age >= self.retention.keep)
-        };
+        let mut over = self.used_bytes().await > self.retention.total;
         for record in done {
-            if old(record) || self.spools.total_bytes() > self.retention.spool_total {
+            if over || self.ages.of_done(record) >= self.retention.keep {
                 self.forget(&record.spec.id).await;
+                over = over && self.used_bytes().await > self.retention.total;
             }
         }
     }
@@ -216,32 +266,5 @@ impl Tools {
                 }
             }
         }
-    }
-
-    async fn look_at_disk(&self) {
-        failpoint!("janitor.disk");
-        let free_space = Arc::clone(&self.free_space);
-        let Ok(Ok(free)) = spawn_blocking(move || free_space()).await else {
-            return;
-        };
-        let low = self.retention.disk_low;
-        let why = (free < low).then(|| {
-            format!(
-                "the disk is full: {} MiB are free, {} MiB are needed",
-                free / 1_048_576,
-                low / 1_048_576
-            )
-        });
-        self.pressure.send_if_modified(|pressure| {
-            let changed = pressure.is_some() != why.is_some();
-            if changed {
-                match &why {
-                    Some(why) => warn!(free; "new tasks are refused: {why}"),
-                    None => info!(free; "new tasks are taken again: there is room on the disk"),
-                }
-            }
-            *pressure = why;
-            changed
-        });
     }
 }

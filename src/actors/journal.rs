@@ -4,10 +4,11 @@
 
 #[cfg(feature = "failpoints")]
 mod points;
+mod writer;
 
 use std::{
     future::{pending, ready},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     thread,
     time::Duration,
 };
@@ -27,12 +28,13 @@ use crate::{
     domain::{
         backoff::Backoff,
         id::TaskId,
-        record::{Change, Snapshot},
+        record::{Change, Snapshot, TaskRecord},
     },
     failpoint,
     ports::journal::{JournalError, JournalStore, Known, Refused},
-    supervision::{self, AskError, Fence, Slot},
+    supervision::{self, AskError, Slot},
 };
+use writer::Writer;
 
 /// Opens the store; called once per incarnation, on its thread.
 pub type OpenJournal = Arc<dyn Fn() -> Result<Box<dyn JournalStore>, JournalError> + Send + Sync>;
@@ -40,8 +42,8 @@ pub type OpenJournal = Arc<dyn Fn() -> Result<Box<dyn JournalStore>, JournalErro
 /// Whoever writes holds it: the thread of an incarnation that was replaced is never in between the writes of its successor.
 pub type WritersTurn = Arc<Mutex<()>>;
 
-/// Requests taken into one commit at most: a bound on how long the first of them waits.
-const GROUP: usize = 256;
+/// Between two looks at whether the store is still there, and has room for what is kept back for a full disk.
+const TEND: Duration = Duration::from_secs(2);
 
 /// Makes changes durable, all of them or none, in one commit with whatever else is waiting. Repeating it is harmless.
 #[derive(Debug, Clone, Message)]
@@ -88,6 +90,8 @@ enum Job {
     Commit(Vec<Change>, oneshot::Sender<Result<(), CommitError>>),
     Snapshot(oneshot::Sender<Result<Snapshot, JournalError>>),
     Task(TaskId, oneshot::Sender<Result<Option<Known>, JournalError>>),
+    /// See whether the store is still there, and keep space back for a full disk.
+    Tend,
 }
 
 /// See the module.
@@ -111,12 +115,7 @@ impl JournalActor {
             .name("journal".into())
             .spawn(move || {
                 let _alive = alive;
-                let writer = Writer {
-                    store: open(),
-                    turn,
-                    fence,
-                };
-                writer.work(queue);
+                Writer::new(open(), turn, fence).work(queue);
             })?;
         Ok(Self {
             jobs,
@@ -151,6 +150,11 @@ impl Actor for JournalActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         failpoint!("journal.started");
+        ctx.run_interval(TEND, |actor, _| {
+            failpoint!("journal.tend");
+            // A thread that is gone is said elsewhere.
+            let _ = actor.jobs.send(Job::Tend);
+        });
         if let Some(thread) = self.thread.take() {
             ctx.spawn(thread.into_actor(self).map(|_, _, ctx| thread_ended(ctx)));
         }
@@ -191,95 +195,6 @@ impl Handler<GetTask> for JournalActor {
         let (reply, answer) = oneshot::channel();
         self.put(Job::Task(task, reply), answer)
     }
-}
-
-/// What shall be durable, and who waits for it.
-type Request = (Vec<Change>, oneshot::Sender<Result<(), CommitError>>);
-
-/// The thread's side.
-struct Writer {
-    /// Open, or why not.
-    store: Result<Box<dyn JournalStore>, JournalError>,
-    turn: WritersTurn,
-    /// Whether the incarnation that it works for still counts; `None` outside of supervision.
-    fence: Option<Fence>,
-}
-
-impl Writer {
-    /// Takes what is waiting, commits it in one go, answers each.
-    fn work(mut self, mut queue: mpsc::UnboundedReceiver<Job>) {
-        let mut jobs = Vec::new();
-        while queue.blocking_recv_many(&mut jobs, GROUP) > 0 {
-            let turn = Arc::clone(&self.turn);
-            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-            if self.fence.as_ref().is_some_and(|fence| !fence.is_current()) {
-                // Who asked has been told, and has asked the next incarnation: what is done now would be done behind its back.
-                return;
-            }
-            self.perform(jobs.drain(..));
-        }
-    }
-
-    fn perform(&mut self, jobs: impl Iterator<Item = Job>) {
-        let mut group = Vec::new();
-        for job in jobs {
-            match job {
-                Job::Commit(changes, reply) => group.push((changes, reply)),
-                Job::Snapshot(reply) => {
-                    // What was asked before is in what is read after.
-                    self.commit(&mut group);
-                    let _ = reply.send(self.with(|store| store.snapshot()));
-                }
-                Job::Task(task, reply) => {
-                    self.commit(&mut group);
-                    let _ = reply.send(self.with(|store| store.find(&task)));
-                }
-            }
-        }
-        self.commit(&mut group);
-    }
-
-    fn with<T>(
-        &mut self,
-        run: impl FnOnce(&mut dyn JournalStore) -> Result<T, JournalError>,
-    ) -> Result<T, JournalError> {
-        match &mut self.store {
-            Ok(store) => run(store.as_mut()),
-            Err(error) => Err(error.clone()),
-        }
-    }
-
-    fn commit(&mut self, group: &mut Vec<Request>) {
-        if group.is_empty() {
-            return;
-        }
-        let (requests, replies): (Vec<_>, Vec<_>) = group.drain(..).unzip();
-        #[cfg(feature = "failpoints")]
-        points::before(&requests.concat());
-        match self.with(|store| store.commit(&requests)) {
-            Ok(answers) => {
-                #[cfg(feature = "failpoints")]
-                points::after(&written(&requests, &answers));
-                for (reply, answer) in replies.into_iter().zip(answers) {
-                    let _ = reply.send(answer.map_err(CommitError::from));
-                }
-            }
-            Err(error) => {
-                for reply in replies {
-                    let _ = reply.send(Err(error.clone().into()));
-                }
-            }
-        }
-    }
-}
-
-#[cfg(feature = "failpoints")]
-fn written(requests: &[Vec<Change>], answers: &[Result<(), Refused>]) -> Vec<Change> {
-    let written = requests.iter().zip(answers);
-    written
-        .filter(|(_, answer)| answer.is_ok())
-        .flat_map(|(changes, _)| changes.clone())
-        .collect()
 }
 
 /// Everybody's way to the journal.
@@ -327,6 +242,24 @@ impl Records {
                     | CommitError::Poisoned),
                 ) => pause(&mut attempt, &error).await,
             }
+        }
+    }
+
+    /// As [`keep`](Self::keep), of a task whose record is at hand: a journal that was damaged under us and set aside does not
+    /// know it any more, and is told it anew.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn keep_of(&self, record: &TaskRecord, change: Change) -> Result<(), Refused> {
+        match self.keep(vec![change.clone()]).await {
+            Err(Refused::UnknownTask) => {}
+            kept => return kept,
+        }
+        let anew = Change::Accept(Box::new(record.clone()));
+        match self.keep(vec![anew, change.clone()]).await {
+            // Somebody else was quicker to tell it.
+            Err(Refused::Duplicate) => self.keep(vec![change]).await,
+            kept => kept,
         }
     }
 

@@ -20,7 +20,7 @@ use actix::{
 };
 use log::debug;
 use sha2::{Digest, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc::UnboundedSender};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc::UnboundedSender, watch};
 
 use super::{
     engine_watch::EngineView, images::ImagesActor, journal::Records, log_router::LogRouterActor,
@@ -29,7 +29,7 @@ use super::{
 use crate::{
     domain::{
         id::{Attempt, ContainerName, TaskId, WorkerId},
-        record::{Phase, TaskRecord},
+        record::{Change, Phase, TaskRecord},
         spec::MachineTotals,
         task::{Effect, Event, Found, State, StopReason},
     },
@@ -88,6 +88,8 @@ pub struct TaskEnv {
     pub rules: TaskRules,
     /// For records.
     pub clock: Arc<dyn Clock>,
+    /// Counts the times that the journal was lost under us: damaged, set aside, and begun anew.
+    pub journal_lost: watch::Receiver<u64>,
 }
 
 /// How tasks are run.
@@ -301,6 +303,29 @@ impl TaskActor {
         }
     }
 
+    /// A journal that was lost under us is told of the task anew, each time: it is accepted, so it is to be durable. What has
+    /// ended is the outbox's to tell.
+    fn tell_anew(&self, ctx: &mut Context<Self>) {
+        let mut lost = self.env.journal_lost.clone();
+        lost.mark_unchanged();
+        let wait = async move { lost.changed().await.is_ok() };
+        ctx.spawn(wait.into_actor(self).map(|is_lost, actor, ctx| {
+            failpoint!("task.tell_anew");
+            if !is_lost {
+                return;
+            }
+            actor.tell_anew(ctx);
+            if actor.record.phase < Phase::Ended {
+                let (records, record) = (actor.env.records.clone(), actor.record.clone());
+                let keep = async move {
+                    // Refused: somebody else was quicker.
+                    let _ = records.keep(vec![Change::Accept(Box::new(record))]).await;
+                };
+                ctx.spawn(keep.into_actor(actor));
+            }
+        }));
+    }
+
     fn impossible(&self) -> Option<String> {
         let spec = &self.record.spec;
         spec.check(&self.env.totals)
@@ -319,6 +344,7 @@ impl Actor for TaskActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         failpoint!("task.started");
+        self.tell_anew(ctx);
         self.begin(ctx);
     }
 }

@@ -3,20 +3,20 @@
 use std::{
     io,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use log::{info, warn};
 use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 
 use super::{Fatal, FatalSender, lifecycle::Lifecycle};
 use crate::{
     actors::{
         engine_watch::ClaimEngine,
         heartbeat::{Load, SampleLoad},
-        janitor::FreeSpace,
+        janitor::{Ages, DiskFigure},
         journal::OpenJournal,
         session::{LEARNT_ADDRESS, LEARNT_UNDER},
     },
@@ -28,8 +28,9 @@ use crate::{
     journal::SqliteJournal,
     outputs::{OutputFolders, Quotas},
     ports::{
-        clock::{Clock, SystemClock},
+        clock::{Clock, SteadyClock, SystemClock},
         engine::ContainerEngine,
+        holdings::Holdings,
         journal::{JournalError, JournalStore},
         master::{Master, MasterAddress},
         outputs::OutputStore,
@@ -84,7 +85,9 @@ impl StartError {
                 _ => Exit::Usage,
             },
             Self::Engine(_) => Exit::Usage,
-            Self::Journal(JournalError::Full(_) | JournalError::Broken(_))
+            Self::Journal(
+                JournalError::Full(_) | JournalError::Damaged(_) | JournalError::Broken(_),
+            )
             | Self::Door { .. }
             | Self::Io(_) => Exit::Unexpected,
         }
@@ -100,15 +103,23 @@ pub(super) struct Built {
     /// What the master is told.
     pub(super) advertised: String,
     pub(super) open_journal: OpenJournal,
+    /// Counts the times that it was lost under us.
+    pub(super) journal_lost: watch::Receiver<u64>,
+    /// How old what is done was at the start.
+    pub(super) ages: Arc<Ages>,
     pub(super) master: Arc<dyn Master>,
     pub(super) master_address: MasterAddress,
     pub(super) engine: Arc<dyn ContainerEngine>,
     pub(super) claim: ClaimEngine,
     pub(super) spools: Arc<dyn SpoolStore>,
     pub(super) outputs: Arc<dyn OutputStore>,
+    /// The same two, as what lies on the disk.
+    pub(super) holdings: Vec<Arc<dyn Holdings>>,
     pub(super) totals: MachineTotals,
     pub(super) load: SampleLoad,
-    pub(super) free_space: FreeSpace,
+    pub(super) free_space: DiskFigure,
+    /// Of the state folder, without what `holdings` have.
+    pub(super) own_space: DiskFigure,
     pub(super) lifecycle: Lifecycle,
     /// Held until the process ends.
     pub(super) _state: StateDir,
@@ -121,7 +132,8 @@ impl Built {
         fatal: FatalSender,
     ) -> Result<Self, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let (open_journal, snapshot) = journal(&state, &clock)?;
+        let (lost, journal_lost) = watch::channel(0);
+        let (open_journal, snapshot) = journal(&state, &clock, lost)?;
         let listener = listen(&config.cluster.listen).await?;
         let bound = listener.local_addr()?;
         operator::listening(bound);
@@ -129,30 +141,42 @@ impl Built {
         let totals = sampler.totals()?;
         let limits = spool::Limits {
             cap: config.state.spool_cap,
-            ..spool::Limits::default()
+            least_free: config.state.disk_low,
         };
-        let spools = FileSpools::open(&state.folder("logs")?, limits, Arc::clone(&clock))?;
-        let folder = state.path().to_owned();
+        let spools = Arc::new(FileSpools::open(
+            &state.folder("logs")?,
+            limits,
+            Arc::clone(&clock),
+        )?);
+        let outputs = Arc::new(OutputFolders::open(
+            &state.path().join("outputs"),
+            Quotas::default(),
+        )?);
+        let (folder, own) = (state.path().to_owned(), state.path().to_owned());
         Ok(Self {
             advertised: config.advertised(bound.port()),
             master_address: master_address(config, &snapshot),
             engine: engine(config)?,
             claim: claim(config, fatal),
-            outputs: Arc::new(OutputFolders::open(
-                &state.path().join("outputs"),
-                Quotas::default(),
-            )?),
+            holdings: vec![
+                Arc::clone(&spools) as Arc<dyn Holdings>,
+                Arc::clone(&outputs) as Arc<dyn Holdings>,
+            ],
+            outputs,
+            ages: Arc::new(Ages::of(&snapshot, clock.now())),
             lifecycle: Lifecycle::open(state.path(), Arc::clone(&clock))?,
             config: config.clone(),
             clock,
             listener: Arc::new(listener),
             door: Arc::new(door(&state)?),
             open_journal,
+            journal_lost,
             master: Arc::new(GrpcMaster),
-            spools: Arc::new(spools),
+            spools,
             totals,
             load: sample(sampler),
             free_space: Arc::new(move || crate::telemetry::machine::free_space(&folder)),
+            own_space: Arc::new(move || crate::state_dir::bytes_of_files(&own)),
             _state: state,
         })
     }
@@ -163,9 +187,11 @@ impl Built {
 fn journal(
     state: &StateDir,
     clock: &Arc<dyn Clock>,
+    lost: watch::Sender<u64>,
 ) -> Result<(OpenJournal, Snapshot), StartError> {
     let path = state.path().join("journal.db");
-    let opened = SqliteJournal::open(&path, Arc::clone(clock))?;
+    let clock: Arc<dyn Clock> = Arc::new(SteadyClock::started_by(clock.as_ref()));
+    let opened = SqliteJournal::open(&path, Arc::clone(&clock))?;
     if let Some(aside) = &opened.set_aside {
         warn!(
             set_aside:% = aside.display();
@@ -176,16 +202,32 @@ fn journal(
     let snapshot = journal.snapshot()?;
     info!(tasks = snapshot.tasks.len(); "journal opened");
     let first = Mutex::new(Some(journal));
-    let clock = Arc::clone(clock);
     let open: OpenJournal = Arc::new(move || {
         let taken = first.lock().unwrap_or_else(PoisonError::into_inner).take();
         let journal = match taken {
             Some(journal) => journal,
-            None => SqliteJournal::open(&path, Arc::clone(&clock))?.journal,
+            None => reopened(&path, &clock, &lost)?,
         };
         Ok(Box::new(journal) as Box<dyn JournalStore>)
     });
     Ok((open, snapshot))
+}
+
+/// Opens it for a later incarnation. If the file was damaged under us, those who hold what it lacks now hear of it.
+fn reopened(
+    path: &Path,
+    clock: &Arc<dyn Clock>,
+    lost: &watch::Sender<u64>,
+) -> Result<SqliteJournal, JournalError> {
+    let opened = SqliteJournal::open(path, Arc::clone(clock))?;
+    if opened.set_aside.is_some() || opened.is_new {
+        warn!(
+            set_aside:? = opened.set_aside;
+            "the journal was lost while it was in use; the tasks that are here are written down anew"
+        );
+        lost.send_modify(|times| *times += 1);
+    }
+    Ok(opened.journal)
 }
 
 /// The first address of the configured ones that can be bound.

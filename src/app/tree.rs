@@ -49,12 +49,6 @@ use crate::{
 /// Longer than a blip of the engine: until then offers are taken, and their tasks wait.
 const ENGINE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// With less free space than this new tasks are refused.
-const DISK_LOW: u64 = 256 * 1024 * 1024;
-
-/// All logs together.
-const SPOOL_TOTAL: u64 = 20 * 1024 * 1024 * 1024;
-
 /// Creates and starts at once, per core. Measured with 64 tasks on 2 cores against the best bare loop over the engine: 0.93 of
 /// its rate with 2, 0.98 with 3, no more with 4 and 6.
 const STARTS_PER_CORE: usize = 3;
@@ -400,16 +394,18 @@ impl Wiring<'_> {
             records,
             spools: Arc::clone(&self.built.spools),
             outputs: Arc::clone(&self.built.outputs),
+            holdings: self.built.holdings.clone(),
             engine: Arc::clone(&self.built.engine),
             view: Arc::clone(&self.beside.view),
-            clock: Arc::clone(&self.built.clock),
+            ages: Arc::clone(&self.built.ages),
             free_space: Arc::clone(&self.built.free_space),
+            own_space: Arc::clone(&self.built.own_space),
             pressure: Arc::clone(&self.beside.pressure),
             retention: Retention {
                 keep: self.built.config.state.retention,
                 orphan_grace: self.built.config.state.orphan_grace,
-                spool_total: SPOOL_TOTAL,
-                disk_low: DISK_LOW,
+                total: self.built.config.state.state_cap,
+                disk_low: self.built.config.state.disk_low,
             },
         };
         spec(seat, move || JanitorActor::new(tools.clone()))
@@ -471,6 +467,7 @@ impl Wiring<'_> {
                 bind_outputs: geteuid().is_root(),
             },
             clock: Arc::clone(&self.built.clock),
+            journal_lost: self.built.journal_lost.clone(),
         })
     }
 

@@ -84,6 +84,9 @@ pub(super) enum Command {
     /// Show what has happened to the actors; no worker needs to run for it.
     #[command(after_help = EVENTS_EXAMPLES)]
     Events(EventsArgs),
+    /// Look at what lies in a state folder, without changing anything; no worker needs to run for it, and one may.
+    #[command(after_help = STATE_EXAMPLES)]
+    State(StateArgs),
 }
 
 const ACTORS_EXAMPLES: &str = "\
@@ -102,6 +105,16 @@ Examples:
       the last ten minutes and all that comes, through crashes and restarts of the worker
   worker-node events --actor journal --json
       one actor's life, one JSON object per line
+";
+
+const STATE_EXAMPLES: &str = "\
+Exit codes: 0 all is sound, 1 something is not, 3 there is no such folder, 77 it is another user's.
+
+Examples:
+  worker-node state check
+      whether journal, logs, history and lock are sound, and what to do where one is not
+  worker-node state dump --json
+      every task with its phase, outcome and delivery, and all else that is remembered
 ";
 
 /// Which worker is meant.
@@ -168,6 +181,39 @@ pub(super) struct EventsArgs {
     /// Which worker.
     #[command(flatten)]
     pub(super) folder: FolderArgs,
+}
+
+/// What `state` is told.
+#[derive(Debug, Args)]
+#[command(
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(super) struct StateArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub(super) order: StateOrder,
+    /// Which worker.
+    #[command(flatten)]
+    pub(super) folder: FolderArgs,
+}
+
+/// What to do with a state folder.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(super) enum StateOrder {
+    /// Say whether it is sound, and what to do where it is not.
+    Check {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what is in the journal.
+    Dump {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn read_time(text: &str) -> Result<Duration, &'static str> {

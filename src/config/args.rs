@@ -94,6 +94,14 @@ pub struct RunArgs {
     #[arg(long, value_name = "SIZE", env = "WORKER_NODE_SPOOL_CAP", default_value = "1GiB", help_heading = STATE)]
     pub spool_cap: String,
 
+    /// With less free space than this on the disk of the state folder new tasks are refused, and logs are left out with a marker.
+    #[arg(long, value_name = "SIZE", env = "WORKER_NODE_DISK_LOW", default_value = "256MiB", help_heading = STATE)]
+    pub disk_low: String,
+
+    /// How large the state folder may become, output folders and all: beyond it the logs of finished tasks go, the oldest first, and if that is not enough new tasks are refused.
+    #[arg(long, value_name = "SIZE", env = "WORKER_NODE_STATE_CAP", default_value = "100GiB", help_heading = STATE)]
+    pub state_cap: String,
+
     /// Restart a subsystem that failed; without it the first failure ends the process, and tasks run on for the next start.
     #[arg(long, value_name = SWITCH, env = "WORKER_NODE_SUPERVISE", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, help_heading = PROCESS)]
     pub supervise: String,

@@ -49,6 +49,8 @@ fn the_defaults_are_those_of_the_existing_worker() {
     assert_eq!(config.state.retention, DAY);
     assert_eq!(config.state.orphan_grace, Duration::from_secs(60));
     assert_eq!(config.state.spool_cap, 1 << 30);
+    assert_eq!(config.state.disk_low, 256 << 20);
+    assert_eq!(config.state.state_cap, 100 << 30);
     assert_eq!(config.process.on_stop, OnStop::Leave);
     assert_eq!(
         config.process.when_subsystem_fails,
@@ -60,7 +62,7 @@ fn the_defaults_are_those_of_the_existing_worker() {
 /// Every flag, none at its default.
 const EVERYTHING: &str = "--id=w --ip=10.0.0.7:1 --master=[::1]:2 --port=[::1]:3 --pin-master --settle-time=2s --upload-inactivity=3s --upload-total=1m --report-timeout=4s --report-doubt=5s \
     --engine=tcp://e:1 --max-tasks=1 --limits=reserve --pull=never --network=none --stop-grace=0s --state-dir=/s \
-    --retention=90m --orphan-grace=5s --spool-cap=2m --supervise --fail-fast=true --on-stop=drain --log-format=json \
+    --retention=90m --orphan-grace=5s --spool-cap=2m --disk-low=3m --state-cap=4g --supervise --fail-fast=true --on-stop=drain --log-format=json \
     --restart-intensity=2 --restart-period=1m --restart-backoff=1s --restart-backoff-max=2s";
 
 #[test]
@@ -123,6 +125,8 @@ fn everything_about_state_and_process_can_be_set() {
             retention: Duration::from_secs(5_400),
             orphan_grace: Duration::from_secs(5),
             spool_cap: 2 << 20,
+            disk_low: 3 << 20,
+            state_cap: 4 << 30,
         }
     );
     assert_eq!(

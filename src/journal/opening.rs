@@ -9,20 +9,25 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use super::{failure, rows, schema};
 use crate::ports::journal::JournalError;
 
 /// How long a statement waits for an operator's tool that reads the file.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// More than the kinds of statements there are: each is prepared once.
 const STATEMENTS: usize = 64;
 /// What SQLite cuts its write-ahead log back to after it had to grow, in bytes.
 const WAL_SIZE_LIMIT: i64 = 16 * 1024 * 1024;
 
+/// So many damaged journals are kept, the newest: for whoever wants to look, and not for ever.
+const SET_ASIDE: usize = 3;
+/// No program of ours counts its formats that far: a number beyond is damage, not a newer program's.
+const FORMATS: i64 = 1_000;
+
 /// Why a file could not be opened.
-enum Fault {
+pub(super) enum Fault {
     /// It is no journal, or not a whole one: to be set aside.
     Damaged(String),
     /// Anything else: the file stays where it is.
@@ -32,16 +37,29 @@ enum Fault {
 impl From<rusqlite::Error> for Fault {
     fn from(error: rusqlite::Error) -> Self {
         use ErrorCode::{
-            ConstraintViolation, DatabaseCorrupt, NotADatabase, TypeMismatch, Unknown,
+            ConstraintViolation, DatabaseCorrupt, NotADatabase, OutOfMemory, ReadOnly, TooBig,
+            TypeMismatch, Unknown,
         };
         match error.sqlite_error_code() {
-            // Unknown is SQLite's general error: a table or column that is not there, say.
-            Some(DatabaseCorrupt | NotADatabase | TypeMismatch | ConstraintViolation | Unknown)
+            // Unknown is SQLite's general error: a table or column that is not there, say. That the file may be written was
+            // seen before: read-only is what its header says. And what it says of lengths can be beyond all memory.
+            Some(
+                DatabaseCorrupt | NotADatabase | TypeMismatch | ConstraintViolation | Unknown
+                | ReadOnly | TooBig | OutOfMemory,
+            )
             // No code of SQLite: a row that it gave out well could not be understood.
             | None => Self::Damaged(error.to_string()),
+            Some(_) if is_torn(&error) => Self::Damaged(error.to_string()),
             Some(_) => Self::Other(failure(&error)),
         }
     }
+}
+
+/// What SQLite calls errors of the disk, and is a file that does not hold what it should.
+pub(super) fn is_torn(error: &rusqlite::Error) -> bool {
+    let torn = [ffi::SQLITE_IOERR_SHORT_READ, ffi::SQLITE_IOERR_CORRUPTFS];
+    let code = error.sqlite_extended_error_code();
+    code.is_some_and(|code| torn.contains(&code))
 }
 
 /// Opens the journal; the second value is where a damaged one was put.
@@ -64,16 +82,13 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Option<PathBuf>), Journal
 }
 
 fn open_whole(path: &Path) -> Result<Connection, Fault> {
+    are_files(path)?;
     make_private(path).map_err(|error| Fault::Other(unusable("opened", &error)))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // Before anything else touches the file: a newer one stays exactly as it is.
-    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let known = schema::KNOWN;
-    if found > known {
-        return Err(Fault::Other(JournalError::Newer { found, known }));
-    }
+    let found = format(&connection)?;
     check(&connection, found)?;
     configure(&connection)?;
     schema::migrate(&mut connection, found)?;
@@ -82,17 +97,45 @@ fn open_whole(path: &Path) -> Result<Connection, Fault> {
     Ok(connection)
 }
 
+/// A folder or a pipe in the place of a file is no journal, and opening it would fail at every start, or never end.
+fn are_files(path: &Path) -> Result<(), Fault> {
+    for suffix in SUFFIXES {
+        let file = with_suffix(path, suffix);
+        match fs::metadata(&file) {
+            Ok(found) if !found.is_file() => {
+                return Err(Fault::Damaged(format!("{} is no file", file.display())));
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// The format of the file, if this program can know it.
+pub(super) fn format(connection: &Connection) -> Result<i64, Fault> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = schema::KNOWN;
+    if found > FORMATS {
+        return Err(Fault::Damaged(format!("its format is {found}")));
+    }
+    if found > known {
+        return Err(Fault::Other(JournalError::Newer { found, known }));
+    }
+    Ok(found)
+}
+
 /// Makes the file where there is none, and keeps everybody else out of it. SQLite gives its own files the same mode.
 fn make_private(path: &Path) -> io::Result<()> {
     let is_new = !path.try_exists()?;
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)?;
-    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+    let file = open_or_make(path).or_else(|error| {
+        if is_new || error.kind() != io::ErrorKind::PermissionDenied {
+            return Err(error);
+        }
+        // It may be ours, and its mode be wrong: that is mended below.
+        fs::set_permissions(path, Permissions::from_mode(0o600))?;
+        open_or_make(path)
+    })?;
+    if file.metadata()?.permissions().mode() & 0o777 != 0o600 {
         file.set_permissions(Permissions::from_mode(0o600))?;
     }
     if is_new {
@@ -101,7 +144,17 @@ fn make_private(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn check(connection: &Connection, found: i64) -> Result<(), Fault> {
+fn open_or_make(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+}
+
+pub(super) fn check(connection: &Connection, found: i64) -> Result<(), Fault> {
     let objects: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if found == 0 && objects == 0 {
@@ -112,7 +165,9 @@ fn check(connection: &Connection, found: i64) -> Result<(), Fault> {
     if found <= 0 || application != schema::APPLICATION_ID {
         return Err(Fault::Damaged("it is another program's database".into()));
     }
-    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    // Indexes too: a damaged one would be found by a commit, in the middle of the work.
+    let verdict: String =
+        connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if verdict != "ok" {
         return Err(Fault::Damaged(verdict));
     }
@@ -129,33 +184,84 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Renames the file and what SQLite keeps beside it to the first free `<name>.damaged-<n>`, so that SQLite's own tools can
-/// still open the three together. The main file goes last: cut short, this is done again at the next start.
+/// What SQLite keeps beside a file, and the file itself: last, so that what is cut short is done again at the next start.
+const SUFFIXES: [&str; 4] = ["-wal", "-shm", "-journal", ""];
+
+/// Renames the file and what SQLite keeps beside it to `<name>.damaged-<n>`, the next number that is free, so that SQLite's own
+/// tools can still open them together. Of earlier ones the newest stay.
 fn set_aside(path: &Path) -> io::Result<PathBuf> {
-    let mut free = (1_u32..).map(|n| with_suffix(path, &format!(".damaged-{n}")));
-    let target = free
-        .find(|target| !target.exists())
-        .ok_or_else(|| io::Error::other("no free name"))?;
-    for suffix in ["-wal", "-shm", ""] {
+    let mut earlier = damaged(path)?;
+    earlier.sort_unstable();
+    let next = earlier.last().map_or(1, |last| last + 1);
+    let surplus = (earlier.len() + 1).saturating_sub(SET_ASIDE);
+    for number in earlier.drain(..surplus) {
+        remove(&damaged_name(path, number))?;
+    }
+    let target = damaged_name(path, next);
+    for suffix in SUFFIXES {
         match fs::rename(with_suffix(path, suffix), with_suffix(&target, suffix)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+            Ok(()) | Err(_) => {}
         }
     }
     sync_folder(path)?;
     Ok(target)
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+fn damaged_name(path: &Path, number: u32) -> PathBuf {
+    with_suffix(path, &format!(".damaged-{number}"))
+}
+
+/// The numbers of those that were set aside; a part of one counts.
+pub(super) fn damaged(path: &Path) -> io::Result<Vec<u32>> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let prefix = format!("{name}.damaged-");
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(folder_of(path))? {
+        let name = entry?.file_name();
+        let number = name.to_string_lossy();
+        let number = number.strip_prefix(&prefix).map(|rest| {
+            let digits = rest.find('-').unwrap_or(rest.len());
+            rest[..digits].parse::<u32>()
+        });
+        numbers.extend(number.and_then(Result::ok));
+    }
+    numbers.sort_unstable();
+    numbers.dedup();
+    Ok(numbers)
+}
+
+fn remove(damaged: &Path) -> io::Result<()> {
+    for suffix in SUFFIXES {
+        let file = with_suffix(damaged, suffix);
+        let removed = match fs::symlink_metadata(&file) {
+            Ok(found) if found.is_dir() => fs::remove_dir_all(&file),
+            Ok(_) => fs::remove_file(&file),
+            Err(error) => Err(error),
+        };
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(folder_of(path))?.sync_all()
+}
+
+/// Where a file lies.
+pub(super) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        Some(_) | None => Path::new("."),
     }
 }
 
@@ -163,6 +269,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 fn at(path: &Path, error: JournalError) -> JournalError {
     match error {
         JournalError::Broken(text) => JournalError::Broken(format!("{}: {text}", path.display())),
+        JournalError::Damaged(text) => JournalError::Damaged(format!("{}: {text}", path.display())),
         JournalError::Full(text) => JournalError::Full(format!("{}: {text}", path.display())),
         newer @ JournalError::Newer { .. } => newer,
     }

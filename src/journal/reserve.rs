@@ -1,41 +1,74 @@
 //! Space kept back for the journal: on a full disk, the outcomes of the tasks that run must still become durable. Whoever
-//! owns the journal gives the reserve up when a commit is told `Full`, and fills it again when there is room. It lies in the
-//! journal's folder, so that it is space of the same disk.
+//! owns the journal has the reserve given up when a commit is told `Full`, and filled again when there is room. It lies in the
+//! journal's folder, so that it is space of the same disk, and a small disk is not eaten by it.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{FallocateFlags, fallocate},
+    fs::{FallocateFlags, fallocate, statvfs},
     io::{Errno, retry_on_intr},
 };
 
+use super::opening::folder_of;
+
 /// 16 MiB: some thousands of endings.
-pub const RESERVE: u64 = 16 << 20;
+const RESERVE: u64 = 16 << 20;
+
+/// Of a small disk no more than this part.
+const PART: u64 = 16;
+
+/// The reserve is filled when so many times its size are free: what is freed is for others first.
+const PLENTY: u64 = 4;
 
 /// The file that holds the space.
 #[derive(Debug)]
-pub struct Reserve {
+pub(super) struct Reserve {
     path: PathBuf,
     bytes: u64,
 }
 
 impl Reserve {
-    /// A reserve of so many bytes at a path; nothing is touched yet.
-    #[must_use]
-    pub fn new(path: PathBuf, bytes: u64) -> Self {
+    /// A reserve beside the journal at `journal`, as large as its disk bears; nothing is touched yet.
+    ///
+    /// # Errors
+    /// The disk does not answer.
+    pub(super) fn beside(journal: &Path) -> io::Result<Self> {
+        let path = journal.with_extension("reserve");
+        let disk = statvfs(folder_of(&path))?;
+        let total = disk.f_blocks.saturating_mul(disk.f_frsize);
+        Ok(Self::new(path, RESERVE.min(total / PART)))
+    }
+
+    fn new(path: PathBuf, bytes: u64) -> Self {
         Self { path, bytes }
+    }
+
+    /// As [`fill`](Self::fill), where there is plenty of room; otherwise nothing happens.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(super) fn fill_of_plenty(&self) -> io::Result<()> {
+        if self.is_held() {
+            return Ok(());
+        }
+        let disk = statvfs(folder_of(&self.path))?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if free < PLENTY * self.bytes {
+            return Ok(());
+        }
+        self.fill()
     }
 
     /// Makes sure that the space is held. Cheap where it is held already.
     ///
     /// # Errors
     /// There is no room for it, or the disk's own; nothing is held then.
-    pub fn fill(&self) -> io::Result<()> {
+    fn fill(&self) -> io::Result<()> {
         if self.is_held() {
             return Ok(());
         }
@@ -55,7 +88,7 @@ impl Reserve {
     ///
     /// # Errors
     /// The disk's.
-    pub fn give_up(&self) -> io::Result<bool> {
+    pub(super) fn give_up(&self) -> io::Result<bool> {
         match fs::remove_file(&self.path) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -101,6 +134,24 @@ mod tests {
             assert_eq!(held(), 0);
         }
         assert!(!reserve.give_up().unwrap());
+    }
+
+    #[test]
+    fn a_small_disk_is_not_eaten_by_it_and_a_full_one_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+
+        let usual = Reserve::beside(&path).unwrap();
+        assert!(usual.bytes <= RESERVE);
+        assert_eq!(usual.path, folder.path().join("journal.reserve"));
+
+        // Plenty of this is nowhere.
+        let large = Reserve::new(usual.path.clone(), 1 << 60);
+        large.fill_of_plenty().unwrap();
+        assert!(!large.path.exists());
+        let small = Reserve::new(usual.path, 4_096);
+        small.fill_of_plenty().unwrap();
+        assert!(small.path.exists());
     }
 
     #[test]

@@ -2,10 +2,37 @@
 
 use std::time::SystemTime;
 
+use tokio::time::Instant;
+
 /// Tells the time of day.
 pub trait Clock: Send + Sync {
     /// Now.
     fn now(&self) -> SystemTime;
+}
+
+/// The time of day at the start of the process, and what has passed since: nobody who sets the machine's clock moves it. For
+/// ages that are compared within one process.
+#[derive(Debug, Clone, Copy)]
+pub struct SteadyClock {
+    wall: SystemTime,
+    since: Instant,
+}
+
+impl SteadyClock {
+    /// Takes the time of day from `clock`, once.
+    #[must_use]
+    pub fn started_by(clock: &dyn Clock) -> Self {
+        Self {
+            wall: clock.now(),
+            since: Instant::now(),
+        }
+    }
+}
+
+impl Clock for SteadyClock {
+    fn now(&self) -> SystemTime {
+        self.wall + self.since.elapsed()
+    }
 }
 
 /// The machine's own clock.

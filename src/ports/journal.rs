@@ -30,6 +30,16 @@ pub trait JournalStore: Send {
         &mut self,
         requests: &[Vec<Change>],
     ) -> Result<Vec<Result<(), Refused>>, JournalError>;
+
+    /// The disk is full: gives the store what space it has kept back for this moment. Trying a commit again is worth while.
+    fn make_room(&mut self);
+
+    /// To be called now and then; cheap. Sees whether the store is still where it was, and keeps space back for a full disk if
+    /// none is held and the disk has plenty.
+    ///
+    /// # Errors
+    /// `Damaged`: it was removed or replaced.
+    fn tend(&mut self) -> Result<(), JournalError>;
 }
 
 /// What the journal knows of a task.
@@ -67,6 +77,9 @@ pub enum JournalError {
     /// No space left.
     #[error("the disk is full: {0}")]
     Full(String),
+    /// What is in the file is no whole journal: opening it anew sets it aside.
+    #[error("the journal is damaged: {0}")]
+    Damaged(String),
     /// Anything else of the disk or the database.
     #[error("the journal cannot be used: {0}")]
     Broken(String),

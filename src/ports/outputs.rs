@@ -19,6 +19,12 @@ pub trait OutputStore: Send + Sync {
     /// It cannot be made.
     fn prepare(&self, task: &TaskId) -> io::Result<PathBuf>;
 
+    /// Whether the task has a folder.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    fn is_there(&self, task: &TaskId) -> io::Result<bool>;
+
     /// Lists the regular files, sorted by path; what is left out (links, devices, over the quotas) is told in `skipped`.
     /// A missing folder is an empty one.
     ///

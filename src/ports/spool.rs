@@ -31,9 +31,6 @@ pub trait SpoolStore: Send + Sync {
     /// # Errors
     /// The disk's.
     fn remove(&self, task: &TaskId) -> io::Result<()>;
-
-    /// Bytes on disk of all spools together.
-    fn total_bytes(&self) -> u64;
 }
 
 /// The last thing in a log: how the task ended, for viewers.

@@ -158,6 +158,23 @@ pub fn read(folder: &Path) -> io::Result<impl Iterator<Item = HistoryEvent> + us
         .filter_map(|line| serde_json::from_slice(&line).ok()))
 }
 
+/// How many events there are, and how many lines that are none: torn by a crash, or damaged.
+///
+/// # Errors
+/// A file is there and cannot be opened.
+pub fn count(folder: &Path) -> io::Result<(usize, usize)> {
+    let (mut events, mut unreadable) = (0, 0);
+    for name in [OLDER, NEWER] {
+        for line in lines(&folder.join(name))?.filter(|line| !line.is_empty()) {
+            match serde_json::from_slice::<HistoryEvent>(&line) {
+                Ok(_) => events += 1,
+                Err(_) => unreadable += 1,
+            }
+        }
+    }
+    Ok((events, unreadable))
+}
+
 fn lines(path: &Path) -> io::Result<impl Iterator<Item = Vec<u8>> + use<>> {
     let file = match File::open(path) {
         Ok(file) => Some(file),

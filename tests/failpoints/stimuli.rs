@@ -65,6 +65,9 @@ pub(crate) fn way_to(name: &str) -> Way {
         "journal.Retire.before" | "journal.Retire.after" => {
             Way::NotReached("the least retention is a minute, and rounds are 30 s apart")
         }
+        "task.tell_anew" => {
+            Way::NotReached("the journal has to be damaged under the worker, which `state` does")
+        }
         "registry.unrepeated_offer" => Way::NotReached(
             "it takes a process that died between a commit and its answer, and 15 s without a master",
         ),

@@ -41,6 +41,10 @@ impl OutputStore for FakeStore {
         unreachable!("not for uploads")
     }
 
+    fn is_there(&self, _: &TaskId) -> io::Result<bool> {
+        unreachable!("not for uploads")
+    }
+
     fn list(&self, _: &TaskId) -> io::Result<Outputs> {
         unreachable!("not for uploads")
     }

@@ -19,6 +19,8 @@ pub(crate) struct WorkerSetup {
     master: String,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    /// Where its state lies; none: in a folder of its own, which goes with it.
+    state: Option<PathBuf>,
     state_beneath: PathBuf,
 }
 
@@ -36,8 +38,15 @@ impl WorkerSetup {
             master: master.to_owned(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            state: None,
             state_beneath: std::env::temp_dir(),
         }
+    }
+
+    /// Its state lies here, and stays when it goes.
+    pub(crate) fn state_dir(mut self, folder: &Path) -> Self {
+        self.state = Some(folder.to_owned());
+        self
     }
 
     /// Another build of the worker than the one that goes with the test.
@@ -77,13 +86,18 @@ impl WorkerSetup {
 
     /// Starts it on a new state folder.
     pub(crate) fn start(self) -> WorkerProcess {
-        let state = tempfile::tempdir_in(&self.state_beneath);
-        let state = state.expect("a folder for the state");
-        let process = Process::start(&self.id, &mut self.command(state.path()));
+        let folder = tempfile::tempdir_in(&self.state_beneath);
+        let folder = folder.expect("a folder for the state");
+        let state = match &self.state {
+            Some(state) => state.clone(),
+            None => folder.path().to_owned(),
+        };
+        let process = Process::start(&self.id, &mut self.command(&state));
         WorkerProcess {
             process,
             setup: self,
             state,
+            _folder: folder,
         }
     }
 
@@ -111,7 +125,8 @@ impl WorkerSetup {
 pub(crate) struct WorkerProcess {
     process: Process,
     setup: WorkerSetup,
-    state: TempDir,
+    state: PathBuf,
+    _folder: TempDir,
 }
 
 impl WorkerProcess {
@@ -124,7 +139,7 @@ impl WorkerProcess {
     }
 
     pub(crate) fn state_dir(&self) -> &Path {
-        self.state.path()
+        &self.state
     }
 
     /// Waits for a line of its log that holds `text`.
@@ -152,7 +167,7 @@ impl WorkerProcess {
     /// Starts it again on the same state, after its end.
     pub(crate) async fn restart(&mut self) {
         self.process.wait_exit().await;
-        self.process = Process::start(&self.setup.id, &mut self.setup.command(self.state.path()));
+        self.process = Process::start(&self.setup.id, &mut self.setup.command(&self.state));
     }
 
     /// Starts it again on the same state, after its end, set up in another way.
@@ -163,7 +178,7 @@ impl WorkerProcess {
 
     /// Output folders that are still there.
     pub(crate) fn outputs_left(&self) -> Vec<String> {
-        let folder = std::fs::read_dir(self.state.path().join("outputs"));
+        let folder = std::fs::read_dir(self.state.join("outputs"));
         let names = folder
             .into_iter()
             .flatten()

@@ -23,7 +23,7 @@ use crate::{
     ports::{
         journal::{Known, Refused},
         master::{MasterError, Report, Upload},
-        spool::LogEnd,
+        spool::{LogEnd, Spool},
     },
     supervision::AskError,
     telemetry::operator,
@@ -31,6 +31,9 @@ use crate::{
 
 /// How long another actor may take to answer before it is asked anew.
 const ASK: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Between two tries to end a log on a disk that is full.
+const CLOSE: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What a delivery came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +95,13 @@ fn report_of(with: &Correspondents, stone: Tombstone) -> Report {
         ),
         output_files: Vec::new(),
         timeout: with.patience.report,
+    }
+}
+
+/// Ends a log when the disk has room for it again: its viewers wait for that. Nothing else does.
+async fn close_in_the_end(spool: Arc<dyn Spool>, end: LogEnd) {
+    while spool.close(end.clone()).await.is_err() {
+        sleep(CLOSE).await;
     }
 }
 
@@ -305,7 +315,7 @@ impl Delivery {
                 task: self.record.spec.id.clone(),
                 verdict: verdict.clone(),
             };
-            match self.with.records.keep(vec![change]).await {
+            match self.with.records.keep_of(&self.record, change).await {
                 Err(Refused::CancelPending) => cancelled = true,
                 Ok(()) => {
                     self.record.verdict = Some(verdict);
@@ -370,8 +380,9 @@ impl Delivery {
             .await
         {
             Ok(Ok(spool)) => {
-                if let Err(error) = spool.close(end).await {
-                    warn!(task:% = self.record.spec.id, error:%; "the end of a log could not be written");
+                if let Err(error) = spool.close(end.clone()).await {
+                    warn!(task:% = self.record.spec.id, error:%; "the end of a log could not be written; trying on");
+                    tokio::spawn(close_in_the_end(spool, end));
                 }
             }
             Ok(Err(error)) => {
@@ -388,7 +399,7 @@ impl Delivery {
     }
 
     async fn keep(&self, change: Change) {
-        if let Err(refused) = self.with.records.keep(vec![change]).await {
+        if let Err(refused) = self.with.records.keep_of(&self.record, change).await {
             info!(task:% = self.record.spec.id, refused:%; "the journal has gone past that step");
         }
     }

@@ -95,7 +95,7 @@ impl TaskActor {
                 container_name: record.container_name.clone(),
             };
             let (recorded, created) = tokio::join!(
-                env.records.keep(vec![starting]),
+                env.records.keep_of(&record, starting),
                 env.create_container(&record, image)
             );
             failpoint!("task.created");
@@ -183,16 +183,18 @@ impl TaskActor {
     }
 
     fn record_running(&self, container: ContainerId, ctx: &mut Context<Self>) {
-        let (records, task) = (self.env.records.clone(), self.id().clone());
-        let record = async move {
+        let (records, record) = (self.env.records.clone(), self.record.clone());
+        let running = Change::Running {
+            task: self.id().clone(),
+            container,
+        };
+        let keep = async move {
             sleep(RECORD_RUNNING).await;
             failpoint!("task.record_running");
             // Refused: it has ended meanwhile.
-            let _ = records
-                .keep(vec![Change::Running { task, container }])
-                .await;
+            let _ = records.keep_of(&record, running).await;
         };
-        ctx.spawn(record.into_actor(self));
+        ctx.spawn(keep.into_actor(self));
     }
 
     fn sample_memory(&self, container: ContainerId, ctx: &mut Context<Self>) {

@@ -49,6 +49,9 @@ impl TaskActor {
                 .await
                 .into_iter()
                 .collect();
+            if container.is_some() {
+                notes.extend(env.lost_outputs(&task).await);
+            }
             if let Err(error) = env.keep_full_log(&task, spool).await {
                 let note = format!("the full log could not be added to the output files: {error}");
                 notes.push(note);
@@ -69,13 +72,14 @@ impl TaskActor {
         let (records, task) = (self.env.records.clone(), self.id().clone());
         self.record.ending = Some(ending.clone());
         self.record.phase = Phase::Ended;
+        let record = self.record.clone();
         let work = async move {
             failpoint!("task.record_end");
             let change = Change::Ended {
                 task: task.clone(),
                 ending: Box::new(ending),
             };
-            if let Err(refused) = records.keep(vec![change]).await {
+            if let Err(refused) = records.keep_of(&record, change).await {
                 warn!(task:%, refused:%; "the end of a task was recorded before; that one stands");
             }
             failpoint!("task.recorded");
@@ -154,6 +158,18 @@ impl TaskEnv {
                 Err(AskError::Unavailable | AskError::Deadline) => sleep(RETRY).await,
             }
         }
+    }
+
+    /// A remark where the folder that the container was given is not there any more: its files went with it.
+    async fn lost_outputs(&self, task: &TaskId) -> Option<String> {
+        if !self.rules.bind_outputs {
+            return None;
+        }
+        let (outputs, task) = (Arc::clone(&self.outputs), task.clone());
+        let is_there = spawn_blocking(move || outputs.is_there(&task)).await;
+        matches!(is_there, Ok(Ok(false))).then(|| {
+            "the output files are lost: their folder was removed while the task ran".into()
+        })
     }
 
     async fn list_outputs(

@@ -25,6 +25,10 @@ impl OutputStore for OneFile {
         unreachable!("not for uploads")
     }
 
+    fn is_there(&self, _: &TaskId) -> io::Result<bool> {
+        unreachable!("not for uploads")
+    }
+
     fn list(&self, _: &TaskId) -> io::Result<Outputs> {
         unreachable!("not for uploads")
     }

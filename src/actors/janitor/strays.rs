@@ -1,0 +1,68 @@
+//! Logs and output folders that belong to no task any more: the journal was lost, and with it who they belonged to, or a removal
+//! failed. They go after a grace, counted within this process.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use log::warn;
+use tokio::{task::spawn_blocking, time::Instant};
+
+use super::Tools;
+use crate::{domain::id::TaskId, ports::holdings::Holdings};
+
+/// Which there are, by the number of their store and their name, and since when each was seen.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Strays(HashMap<(usize, String), Instant>);
+
+impl Strays {
+    /// Takes what is there now in.
+    fn seen(&mut self, present: HashSet<(usize, String)>) {
+        self.0.retain(|stray, _| present.contains(stray));
+        for stray in present {
+            self.0.entry(stray).or_insert_with(Instant::now);
+        }
+    }
+
+    fn overdue(&self, grace: Duration) -> Vec<(usize, String)> {
+        let old = self.0.iter().filter(|(_, since)| since.elapsed() >= grace);
+        old.map(|(stray, _)| stray.clone()).collect()
+    }
+}
+
+impl Tools {
+    /// Removes what none of the known tasks has had for longer than the grace.
+    pub(super) async fn remove_strays(&self, known: HashSet<TaskId>, mut strays: Strays) -> Strays {
+        let (holdings, grace) = (self.holdings.clone(), self.retention.orphan_grace);
+        let looked = spawn_blocking(move || {
+            strays.seen(present(&holdings, &known));
+            for (number, name) in strays.overdue(grace) {
+                remove(&holdings[number], &name);
+            }
+            strays
+        });
+        looked.await.unwrap_or_default()
+    }
+}
+
+fn present(holdings: &[Arc<dyn Holdings>], known: &HashSet<TaskId>) -> HashSet<(usize, String)> {
+    let mut present = HashSet::new();
+    for (number, held) in holdings.iter().enumerate() {
+        match held.strangers(known) {
+            Ok(names) => present.extend(names.into_iter().map(|name| (number, name))),
+            Err(error) => warn!(error:%; "what lies in the state folder cannot be listed"),
+        }
+    }
+    present
+}
+
+fn remove(held: &Arc<dyn Holdings>, name: &str) {
+    match held.remove_stranger(name) {
+        Ok(()) => warn!(name; "a log or an output folder that no task knows was removed"),
+        Err(error) => {
+            warn!(name, error:%; "a log or an output folder that no task knows could not be removed")
+        }
+    }
+}

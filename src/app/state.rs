@@ -1,0 +1,54 @@
+//! What lies in a state folder, put together from those whose files they are. Nothing is changed, and no worker is needed.
+
+use std::{io, path::Path};
+
+use crate::{
+    journal::look::{self, Beside},
+    ports::state::{HistoryFacts, JournalFacts, LockFacts, StateFacts},
+    spool, state_dir,
+    telemetry::history,
+};
+
+/// A worker may start or end while its folder is looked at: then it is looked at again.
+const LOOKS: usize = 5;
+
+/// Looks at a state folder.
+///
+/// # Errors
+/// There is none, or it cannot be read.
+pub fn state_of(folder: &Path) -> io::Result<StateFacts> {
+    // Says what is wrong with the folder, rather than with the first file that is not in it.
+    std::fs::read_dir(folder)?;
+    let (lock, journal) = lock_and_journal(folder)?;
+    let (events, unreadable) = history::count(folder)?;
+    Ok(StateFacts {
+        folder: folder.to_owned(),
+        lock,
+        journal,
+        set_aside: look::set_aside(&folder.join("journal.db")),
+        logs: spool::look::look(&folder.join("logs"))?,
+        history: HistoryFacts { events, unreadable },
+    })
+}
+
+fn lock_and_journal(folder: &Path) -> io::Result<(LockFacts, JournalFacts)> {
+    let path = folder.join("journal.db");
+    let mut lock = lock_of(folder)?;
+    for _ in 0..LOOKS {
+        let beside = match lock {
+            LockFacts::Free => Beside::Nobody,
+            LockFacts::Held(_) => Beside::Worker,
+        };
+        let journal = look::look(&path, beside);
+        let before = std::mem::replace(&mut lock, lock_of(folder)?);
+        if lock == before {
+            return Ok((lock, journal));
+        }
+    }
+    Ok((lock, look::look(&path, Beside::Nobody)))
+}
+
+fn lock_of(folder: &Path) -> io::Result<LockFacts> {
+    let held = state_dir::held_by(folder)?;
+    Ok(held.map_or(LockFacts::Free, LockFacts::Held))
+}

@@ -1,0 +1,123 @@
+//! A look at a journal that changes nothing: neither the file, nor what SQLite keeps beside it, nor its format. Where a worker
+//! has it open, it is read beside that worker, which notices nothing. Where none does, even a reader would leave traces: so a
+//! copy is looked at, in a folder that nobody else can enter.
+
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::{
+    opening::{self, Fault},
+    rows, schema,
+};
+use crate::ports::{journal::JournalError, state::JournalFacts};
+
+/// Whether somebody writes to it meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beside {
+    /// A worker has it open.
+    Worker,
+    /// Nobody.
+    Nobody,
+}
+
+/// Looks at the journal at `path`.
+#[must_use]
+pub fn look(path: &Path, beside: Beside) -> JournalFacts {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return JournalFacts::Missing,
+        Err(error) => return JournalFacts::Unreadable(error.to_string()),
+        Ok(found) if !found.is_file() => return JournalFacts::Damaged("it is no file".into()),
+        Ok(_) => {}
+    }
+    let looked = match beside {
+        Beside::Worker => read_beside(path, path),
+        Beside::Nobody => read_copy(path),
+    };
+    looked.unwrap_or_else(|fault| match fault {
+        Fault::Damaged(why) => JournalFacts::Damaged(why),
+        Fault::Other(JournalError::Newer { found, known }) => JournalFacts::Newer { found, known },
+        Fault::Other(error) => JournalFacts::Unreadable(error.to_string()),
+    })
+}
+
+/// The names of damaged journals that were set aside.
+#[must_use]
+pub fn set_aside(path: &Path) -> Vec<String> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let numbers = opening::damaged(path).unwrap_or_default();
+    let names = numbers.iter();
+    names.map(|n| format!("{name}.damaged-{n}")).collect()
+}
+
+fn read_beside(path: &Path, original: &Path) -> Result<JournalFacts, Fault> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(opening::BUSY_TIMEOUT)?;
+    let format = opening::format(&connection)?;
+    opening::check(&connection, format)?;
+    facts(&connection, format, original)
+}
+
+fn read_copy(path: &Path) -> Result<JournalFacts, Fault> {
+    let folder = PrivateFolder::make().map_err(unreadable)?;
+    let copy = folder.0.join("journal.db");
+    // The write-ahead log first: what is moved from it into the file meanwhile is then there twice, which is harmless.
+    for suffix in ["-wal", ""] {
+        match fs::copy(
+            opening::with_suffix(path, suffix),
+            opening::with_suffix(&copy, suffix),
+        ) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !suffix.is_empty() => {}
+            copied => drop(copied.map_err(unreadable)?),
+        }
+    }
+    let mut connection = Connection::open(&copy)?;
+    let format = opening::format(&connection)?;
+    opening::check(&connection, format)?;
+    // The copy alone comes to the present format.
+    schema::migrate(&mut connection, format)?;
+    facts(&connection, format, path)
+}
+
+fn facts(connection: &Connection, format: i64, original: &Path) -> Result<JournalFacts, Fault> {
+    let size = |suffix| fs::metadata(opening::with_suffix(original, suffix)).map_or(0, |f| f.len());
+    let mode = fs::metadata(original).map_or(0, |found| found.permissions().mode());
+    Ok(JournalFacts::Sound {
+        format,
+        known: schema::KNOWN,
+        content: Box::new(rows::snapshot(connection)?),
+        bytes: size("") + size("-wal"),
+        is_open_to_others: mode & 0o077 != 0,
+    })
+}
+
+fn unreadable(error: io::Error) -> Fault {
+    Fault::Other(JournalError::Broken(error.to_string()))
+}
+
+/// Gone with this value.
+struct PrivateFolder(PathBuf);
+
+impl PrivateFolder {
+    fn make() -> io::Result<Self> {
+        let name = format!("worker-node-state-{:032x}", fastrand::u128(..));
+        let folder = std::env::temp_dir().join(name);
+        // Fails where there is one already, whoever made it.
+        DirBuilder::new().mode(0o700).create(&folder)?;
+        Ok(Self(folder))
+    }
+}
+
+impl Drop for PrivateFolder {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            log::warn!(folder:? = self.0, error:%; "a copy of the journal was left behind");
+        }
+    }
+}

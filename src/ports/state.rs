@@ -1,0 +1,90 @@
+//! What lies in a state folder, as an operator is shown it: gathered without changing anything, whether a worker runs or not.
+
+use std::path::PathBuf;
+
+use crate::domain::{id::TaskId, record::Snapshot};
+
+/// Everything in the folder.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StateFacts {
+    /// Which.
+    pub folder: PathBuf,
+    /// Whether a worker has it.
+    pub lock: LockFacts,
+    /// The journal.
+    pub journal: JournalFacts,
+    /// Damaged journals that were set aside.
+    pub set_aside: Vec<String>,
+    /// The logs, by file name.
+    pub logs: Vec<LogFacts>,
+    /// The history of the actors.
+    pub history: HistoryFacts,
+}
+
+/// Whether a worker has the folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockFacts {
+    /// No worker runs on it.
+    Free,
+    /// One does; its process, where that is written down.
+    Held(Option<u32>),
+}
+
+/// The journal.
+#[derive(Debug, Clone, PartialEq)]
+pub enum JournalFacts {
+    /// There is none.
+    Missing,
+    /// It is whole.
+    Sound {
+        /// The format that it has.
+        format: i64,
+        /// The format that this program writes.
+        known: i64,
+        /// What is in it.
+        content: Box<Snapshot>,
+        /// Bytes of its file and its write-ahead log.
+        bytes: u64,
+        /// Users other than its owner can read it.
+        is_open_to_others: bool,
+    },
+    /// A newer program wrote it.
+    Newer {
+        /// Its format.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// It is not whole: why.
+    Damaged(String),
+    /// It could not be looked at: why.
+    Unreadable(String),
+}
+
+/// One log file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogFacts {
+    /// Its name in the folder of logs.
+    pub file: String,
+    /// Whose; `None` where its beginning is damaged.
+    pub task: Option<TaskId>,
+    /// On disk.
+    pub bytes: u64,
+    /// Whole records.
+    pub records: u64,
+    /// Records whose content is not what was written, and places where there is none.
+    pub damaged: u64,
+    /// It was ended: nothing will be added.
+    pub is_ended: bool,
+    /// Bytes behind its last whole record.
+    pub torn: u64,
+}
+
+/// The history of the actors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HistoryFacts {
+    /// Events.
+    pub events: usize,
+    /// Lines that are none: torn by a crash, or damaged.
+    pub unreadable: usize,
+}

@@ -1,0 +1,69 @@
+//! The state folder: looked at, damaged, lost, full, bounded, and under a clock that jumps. The real binary, the real engine,
+//! the recording master.
+
+#[path = "support/harness.rs"]
+mod harness;
+
+#[path = "state/damage.rs"]
+mod damage;
+#[path = "state/disk.rs"]
+mod disk;
+#[path = "state/full.rs"]
+mod full;
+#[path = "state/looked_at.rs"]
+mod looked_at;
+#[path = "state/lost.rs"]
+mod lost;
+#[path = "state/samples.rs"]
+mod samples;
+
+use std::path::PathBuf;
+
+use harness::Cluster;
+use sha2::{Digest as _, Sha256};
+
+/// Many in a full run (`WORKER_NODE_FULL`), few in the gate.
+pub(crate) fn times(few: usize, many: usize) -> usize {
+    match std::env::var_os("WORKER_NODE_FULL") {
+        Some(_) => many,
+        None => few,
+    }
+}
+
+/// What the state folder calls everything of a task.
+pub(crate) fn file_name(task: &str) -> String {
+    let digest = Sha256::digest(task);
+    digest[..16]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// Where a task's output folder lies.
+pub(crate) fn outputs_of(cluster: &Cluster, task: &str) -> PathBuf {
+    let outputs = cluster.worker.state_dir().join("outputs");
+    outputs.join(file_name(task))
+}
+
+/// A command that runs until its test says `go`, and then this one.
+pub(crate) fn until_go(then: &str) -> String {
+    format!("while [ ! -e /output/go ]; do sleep 0.05; done; rm /output/go; {then}")
+}
+
+/// Lets such a task go on.
+pub(crate) fn go(cluster: &Cluster, task: &str) {
+    let go = outputs_of(cluster, task).join("go");
+    std::fs::File::create(go).expect("the task has an output folder");
+}
+
+/// Looks again and again until something is so: a file system rings no bell.
+pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let mut looks = tokio::time::interval(std::time::Duration::from_millis(50));
+    let so = async {
+        while !is_so() {
+            looks.tick().await;
+        }
+    };
+    let within = tokio::time::timeout(harness::PATIENCE, so).await;
+    assert!(within.is_ok(), "never: {what}");
+}
