@@ -418,7 +418,8 @@ mod tests {
                 ("long before\njust before\n", None),
                 ("the first of stderr\n", beyond(0, 0)),
                 ("beyond\nand on\n", beyond(0, 12)),
-                ("the next\n", beyond(1, 0)),
+                // The line before it came within the last second before the moment.
+                ("the next\n", beyond(1, 20)),
             ]
         );
     }
