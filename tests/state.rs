@@ -4,6 +4,8 @@
 #[path = "support/harness.rs"]
 mod harness;
 
+#[path = "state/clock.rs"]
+mod clock;
 #[path = "state/damage.rs"]
 mod damage;
 #[path = "state/disk.rs"]
