@@ -2,11 +2,12 @@
 //! the journal; a new incarnation takes all of it up again. One result per task is in flight at a time.
 
 mod delivery;
+mod receipts;
 mod reporting;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -19,6 +20,7 @@ use tokio::{
 };
 
 use self::delivery::{Delivery, Told, again};
+pub use self::receipts::Receipts;
 use super::{
     journal::Records,
     log_router::LogRouterActor,
@@ -86,58 +88,6 @@ pub struct Correspondents {
     pub clock: Arc<dyn Clock>,
     /// How long to wait for what.
     pub patience: Patience,
-}
-
-/// What the master took and the journal does not know yet, and which results are wanted once more: beside the outbox, so that
-/// one that falls in between does not report again.
-#[derive(Debug, Default)]
-pub struct Receipts(Mutex<Tickets>);
-
-#[derive(Debug, Default)]
-struct Tickets {
-    /// When the report left that the master took.
-    taken: HashMap<TaskId, Instant>,
-    /// Results that are to be sent once more, and not before when.
-    wanted: HashMap<TaskId, Instant>,
-}
-
-impl Receipts {
-    fn lock(&self) -> MutexGuard<'_, Tickets> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn taken(&self, task: &TaskId) -> Option<Instant> {
-        self.lock().taken.get(task).copied()
-    }
-
-    fn keep(&self, task: TaskId, left: Instant) {
-        self.lock().taken.insert(task, left);
-    }
-
-    fn wanted(&self, task: &TaskId) -> Option<Instant> {
-        self.lock().wanted.get(task).copied()
-    }
-
-    fn want(&self, task: TaskId, not_before: Instant) {
-        self.lock().wanted.insert(task, not_before);
-    }
-
-    /// The wish was fulfilled, unless it was renewed meanwhile.
-    fn fulfilled(&self, task: &TaskId, not_before: Instant) {
-        let mut tickets = self.lock();
-        if tickets.wanted.get(task) == Some(&not_before) {
-            tickets.wanted.remove(task);
-            tickets.taken.remove(task);
-        }
-    }
-
-    /// The journal knows all there is to know of a task that nobody wants to hear of again.
-    fn forget(&self, task: &TaskId) {
-        let mut tickets = self.lock();
-        if !tickets.wanted.contains_key(task) {
-            tickets.taken.remove(task);
-        }
-    }
 }
 
 /// Deadlines and backoffs of deliveries; the defaults are the design's.

@@ -70,13 +70,13 @@ pub(super) async fn again(
             Delivery::new(with, gates, *record).run().await
         }
         Some(Known::Record(record)) => {
-            Told::At(Delivery::new(with, gates, *record).report_and_keep().await)
+            let delivery = Delivery::new(with, gates, *record);
+            Told::At(delivery.report(Some(until)).await)
         }
         Some(Known::Retired(stone)) => {
             let report = report_of(&with, stone);
-            let left = Reporter::new(&with, &gates).deliver(&report).await;
-            with.receipts.keep(task, left);
-            Told::At(left)
+            let reporter = Reporter::new(&with, &gates);
+            Told::At(reporter.deliver(&report, Some(until)).await)
         }
         None => Told::Nothing,
     }
@@ -137,30 +137,17 @@ impl Delivery {
             failpoint!("outbox.sealed");
         }
         // Both tell what is sealed: the report need not wait until the end of the log is on the disk.
-        let ((), left) = tokio::join!(self.close_log(), self.report_once_only());
+        let ((), left) = tokio::join!(self.close_log(), self.report(None));
         failpoint!("outbox.reported");
         self.note_delivered().await;
         failpoint!("outbox.delivered");
         Told::At(left)
     }
 
-    async fn report_once_only(&self) -> Instant {
-        match self.with.receipts.taken(&self.record.spec.id) {
-            Some(left) => left,
-            None => self.report_and_keep().await,
-        }
-    }
-
-    async fn report_and_keep(&self) -> Instant {
-        let left = self.report().await;
-        self.with.receipts.keep(self.record.spec.id.clone(), left);
-        left
-    }
-
-    async fn report(&self) -> Instant {
+    async fn report(&self, not_before: Option<Instant>) -> Instant {
         let report = self.compose().await;
         Reporter::new(&self.with, &self.gates)
-            .deliver(&report)
+            .deliver(&report, not_before)
             .await
     }
 

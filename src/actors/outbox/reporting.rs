@@ -1,5 +1,7 @@
 //! One report, until the master has taken it: what to do about each way in which that can fail.
 
+use std::sync::Arc;
+
 use log::{info, warn};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -32,13 +34,13 @@ impl<'a> Reporter<'a> {
         Self { with, gates }
     }
 
-    /// Until the master has it; when the report that it took left. Parked reports are tried again now and then, for as long
+    /// Until the master has it, by a report that left no earlier than `not_before`; when the report that it took left. Parked reports are tried again now and then, for as long
     /// as this process and their record live.
-    pub(super) async fn deliver(&self, report: &Report) -> Instant {
+    pub(super) async fn deliver(&self, report: &Report, not_before: Option<Instant>) -> Instant {
         let patience = &self.with.patience;
         let (mut tries, mut refusals, mut doubts) = (0, 0, 0);
         loop {
-            let next = match self.report_once(report).await {
+            let next = match self.report_once(report, not_before).await {
                 Ok(left) => return left,
                 Err(next) => next,
             };
@@ -62,19 +64,29 @@ impl<'a> Reporter<'a> {
         }
     }
 
-    async fn report_once(&self, report: &Report) -> Result<Instant, Next> {
+    async fn report_once(
+        &self,
+        report: &Report,
+        not_before: Option<Instant>,
+    ) -> Result<Instant, Next> {
         failpoint!("outbox.report");
         let Ok(_place) = self.gates.reports.acquire().await else {
             return Err(Next::Soon);
         };
-        let address = self.with.master_view.address();
-        let left = Instant::now();
-        let error = match self.with.master.report(&address, report.clone()).await {
-            Ok(()) => {
-                operator::task_reported(&report.task);
-                return Ok(left);
-            }
-            Err(error) => error,
+        let (master, address) = (
+            Arc::clone(&self.with.master),
+            self.with.master_view.address(),
+        );
+        let copy = report.clone();
+        let call = async move { master.report(&address, copy).await };
+        let sent = self
+            .with
+            .receipts
+            .send(&report.task, not_before, call)
+            .await;
+        let Err(error) = sent.answer else {
+            operator::task_reported(&report.task);
+            return Ok(sent.left);
         };
         let in_doubt = matches!(error, MasterError::Lost(_) | MasterError::Deadline(_));
         warn!(task:% = report.task, result_id = report.result_id.0, in_doubt, error:%; "a result was not taken");

@@ -1,0 +1,210 @@
+//! What is known of reports beside the outbox, so that one that falls does not report again: which are on their way, which the
+//! master took and the journal does not know of yet, and which results are wanted once more.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::{sync::watch, time::Instant};
+
+use crate::{domain::id::TaskId, ports::master::MasterError};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Receipts(Mutex<Tickets>);
+
+#[derive(Debug, Default)]
+struct Tickets {
+    /// Reports whose answers are awaited.
+    on_their_way: HashMap<TaskId, watch::Receiver<Option<Sent>>>,
+    /// When the report left that the master took.
+    taken: HashMap<TaskId, Instant>,
+    /// Results that are to be sent once more, and not before when.
+    wanted: HashMap<TaskId, Instant>,
+}
+
+/// A report that left, and what came of it.
+#[derive(Debug, Clone)]
+pub(super) struct Sent {
+    /// When.
+    pub(super) left: Instant,
+    /// The master's answer.
+    pub(super) answer: Result<(), MasterError>,
+}
+
+impl Receipts {
+    fn lock(&self) -> MutexGuard<'_, Tickets> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a report, unless one of this task is on its way already, or the master took one that left late enough: those serve.
+    /// The call goes on where its sender falls, until its own deadline: else it would be in doubt whether the master has it.
+    /// `not_before` is `None` where any report will do.
+    pub(super) async fn send(
+        self: &Arc<Self>,
+        task: &TaskId,
+        not_before: Option<Instant>,
+        call: impl Future<Output = Result<(), MasterError>> + Send + 'static,
+    ) -> Sent {
+        let mut way = self.way(task, not_before, call);
+        match way.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(sent)) => sent.clone(),
+            Ok(None) | Err(_) => Sent {
+                left: Instant::now(),
+                answer: Err(MasterError::Lost("the call to the master failed".into())),
+            },
+        }
+    }
+
+    fn way(
+        self: &Arc<Self>,
+        task: &TaskId,
+        not_before: Option<Instant>,
+        call: impl Future<Output = Result<(), MasterError>> + Send + 'static,
+    ) -> watch::Receiver<Option<Sent>> {
+        let mut tickets = self.lock();
+        if let Some(way) = tickets.on_their_way.get(task) {
+            return way.clone();
+        }
+        let serves = |left: &&Instant| not_before.is_none_or(|not_before| **left >= not_before);
+        if let Some(&left) = tickets.taken.get(task).filter(serves) {
+            let answer = Ok(());
+            return watch::channel(Some(Sent { left, answer })).1;
+        }
+        let (tell, way) = watch::channel(None);
+        tickets.on_their_way.insert(task.clone(), way.clone());
+        let journey = Journey {
+            receipts: Arc::clone(self),
+            task: task.clone(),
+        };
+        tokio::spawn(async move {
+            let left = Instant::now();
+            let answer = call.await;
+            if answer.is_ok() {
+                journey.receipts.keep(journey.task.clone(), left);
+            }
+            // Taken off the way before its end is told: who hears of it may send the next one.
+            drop(journey);
+            tell.send_replace(Some(Sent { left, answer }));
+        });
+        way
+    }
+
+    /// When the report left that the master took and the journal does not know of.
+    pub(super) fn taken(&self, task: &TaskId) -> Option<Instant> {
+        self.lock().taken.get(task).copied()
+    }
+
+    fn keep(&self, task: TaskId, left: Instant) {
+        self.lock().taken.insert(task, left);
+    }
+
+    pub(super) fn wanted(&self, task: &TaskId) -> Option<Instant> {
+        self.lock().wanted.get(task).copied()
+    }
+
+    pub(super) fn want(&self, task: TaskId, not_before: Instant) {
+        self.lock().wanted.insert(task, not_before);
+    }
+
+    /// The wish was fulfilled, unless it was renewed meanwhile.
+    pub(super) fn fulfilled(&self, task: &TaskId, not_before: Instant) {
+        let mut tickets = self.lock();
+        if tickets.wanted.get(task) == Some(&not_before) {
+            tickets.wanted.remove(task);
+            tickets.taken.remove(task);
+        }
+    }
+
+    /// The journal knows all there is to know of a task that nobody wants to hear of again.
+    pub(super) fn forget(&self, task: &TaskId) {
+        let mut tickets = self.lock();
+        if !tickets.wanted.contains_key(task) {
+            tickets.taken.remove(task);
+        }
+    }
+}
+
+/// A report's time on its way, which ends however the call does.
+struct Journey {
+    receipts: Arc<Receipts>,
+    task: TaskId,
+}
+
+impl Drop for Journey {
+    fn drop(&mut self) {
+        self.receipts.lock().on_their_way.remove(&self.task);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    fn task() -> TaskId {
+        TaskId::new("t-1").unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_report_whose_sender_fell_is_waited_for_by_the_next_and_not_sent_again() {
+        let receipts = Arc::new(Receipts::default());
+        let (answer, answered) = oneshot::channel();
+        let call = async { answered.await.expect("the test answers") };
+        let first = receipts.send(&task(), None, call).now_or_never();
+        assert!(first.is_none(), "it waits, and falls");
+
+        let (task, again) = (task(), async { panic!("it is sent again") });
+        let next = receipts.send(&task, None, again);
+        answer.send(Ok(())).expect("the call goes on");
+        let sent = next.await;
+
+        assert_eq!(sent.answer, Ok(()));
+        assert_eq!(receipts.taken(&task), Some(sent.left));
+        let later = async { panic!("it was taken") };
+        assert_eq!(receipts.send(&task, None, later).await.left, sent.left);
+    }
+
+    #[tokio::test]
+    async fn a_report_that_left_too_early_for_a_repeated_offer_is_sent_again() {
+        let receipts = Arc::new(Receipts::default());
+        let first = receipts.send(&task(), None, async { Ok(()) }).await;
+
+        let not_before = first.left + std::time::Duration::from_nanos(1);
+        let again = receipts
+            .send(&task(), Some(not_before), async { Ok(()) })
+            .await;
+
+        assert!(again.left > first.left);
+    }
+
+    #[tokio::test]
+    async fn after_an_answer_the_next_report_is_sent() {
+        let receipts = Arc::new(Receipts::default());
+        let refused = MasterError::Refused("no".into());
+        let answer = Err(refused.clone());
+        let sent = receipts.send(&task(), None, async { answer }).await;
+        assert_eq!(sent.answer, Err(refused));
+        assert_eq!(receipts.taken(&task()), None);
+
+        let sent = receipts.send(&task(), None, async { Ok(()) }).await;
+
+        assert_eq!(sent.answer, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_panics_leaves_the_report_in_doubt_and_the_way_free() {
+        let receipts = Arc::new(Receipts::default());
+
+        let sent = receipts
+            .send(&task(), None, async { panic!("as planned") })
+            .await;
+
+        assert!(matches!(sent.answer, Err(MasterError::Lost(_))));
+        let sent = receipts.send(&task(), None, async { Ok(()) }).await;
+        assert_eq!(sent.answer, Ok(()));
+    }
+}
