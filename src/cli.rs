@@ -9,6 +9,7 @@ pub mod events;
 #[cfg(feature = "failpoints")]
 pub mod failpoints;
 mod known_flags;
+pub mod outbox;
 mod page;
 pub mod state;
 mod words;
@@ -22,11 +23,13 @@ use self::{
     actors::ActorsCommand,
     args::{Command, CommandLine, DemoArgs, DemoCommand, FolderArgs},
     events::EventsCommand,
+    outbox::OutboxCommand,
     state::StateCommand,
 };
 use crate::{
     config::{self, Config, RunArgs, Surroundings},
     exit::Exit,
+    ports::admin::AdminError,
     telemetry,
 };
 
@@ -46,6 +49,8 @@ pub enum Invocation {
     Actors(ActorsCommand),
     /// The history of a worker's actors.
     Events(EventsCommand),
+    /// An order to the outbox of a worker that runs.
+    Outbox(OutboxCommand),
     /// A look at what lies in a state folder.
     State(StateCommand),
 }
@@ -100,6 +105,10 @@ fn parse(
             let folder = folder(&args.folder, &surroundings)?;
             Ok(Invocation::Events(EventsCommand::new(args, folder)))
         }
+        Some(Command::Outbox(args)) => {
+            let folder = folder(&args.folder, &surroundings)?;
+            Ok(Invocation::Outbox(OutboxCommand::new(args.order, folder)))
+        }
         Some(Command::State(args)) => {
             let folder = folder(&args.folder, &surroundings)?;
             Ok(Invocation::State(StateCommand::new(&args.order, folder)))
@@ -123,6 +132,17 @@ fn demonstrate(args: DemoArgs, surroundings: &Surroundings) -> Result<Invocation
 
 fn folder(args: &FolderArgs, surroundings: &Surroundings) -> Result<PathBuf, Answer> {
     config::state_folder(args.state_dir.as_deref(), surroundings).map_err(Answer::Values)
+}
+
+/// How a command ends that has no answer.
+fn exit_of(error: &AdminError) -> Exit {
+    match error {
+        AdminError::NoWorker(_) => Exit::NotRunning,
+        AdminError::Denied(_) => Exit::Permission,
+        AdminError::UnknownActor(_) | AdminError::Task(_) => Exit::Usage,
+        AdminError::Stopping | AdminError::Unavailable => Exit::TryLater,
+        AdminError::Lost(_) => Exit::Unexpected,
+    }
 }
 
 fn run_worker(args: RunArgs, surroundings: Surroundings) -> Result<Invocation, Answer> {
@@ -241,6 +261,19 @@ mod tests {
             assert_eq!(command.folder, PathBuf::from("/s"), "{line}");
         }
         assert!(matches!(parsed("worker-node state"), Err(Answer::Words(_))));
+    }
+
+    #[test]
+    fn the_outbox_of_a_state_folder_is_hurried() {
+        let Ok(Invocation::Outbox(command)) = parsed("worker-node outbox retry --state-dir /s")
+        else {
+            panic!("no order");
+        };
+        assert_eq!(command.folder, PathBuf::from("/s"));
+        assert!(matches!(
+            parsed("worker-node outbox"),
+            Err(Answer::Words(_))
+        ));
     }
 
     #[test]

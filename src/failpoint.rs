@@ -97,6 +97,7 @@ mod armed {
         "log_router.finished",
         "outbox.Deliver",
         "outbox.DeliverAgain",
+        "outbox.RetryParked",
         "outbox.again",
         "outbox.deliver",
         "outbox.delivered",

@@ -26,6 +26,10 @@ fn perform(invocation: Invocation) -> Exit {
             let admin = app::admin_of(&command.folder);
             cli::actors::perform(&command, &admin)
         }
+        Invocation::Outbox(command) => {
+            let admin = app::admin_of(&command.folder);
+            cli::outbox::perform(&command, &admin)
+        }
         Invocation::Events(command) => cli::events::perform(&command),
         Invocation::State(command) => cli::state::perform(&command, app::state_of(&command.folder)),
     }

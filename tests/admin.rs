@@ -14,6 +14,7 @@ use std::{
 
 use rustix::process::geteuid;
 use serde_json::Value;
+use worker_node::dev_master::{Fault, Method};
 
 use harness::{Cluster, Process};
 
@@ -158,6 +159,37 @@ async fn a_restart_by_hand_is_in_good_order_and_spends_no_budget() {
     let cancel = cluster.master.cancel(&task).await.expect("it is known");
     assert!(cancel.answer.is_success(), "{cancel:?}");
     assert_eq!(cluster.report(&task).await.status, "cancelled");
+    cluster.finish().await;
+}
+
+#[tokio::test]
+async fn parked_results_are_sent_again_when_the_operator_says_so() {
+    let cluster = Cluster::start_with(|setup| {
+        setup.arguments(["--report-timeout", "500ms", "--report-doubt", "500ms"])
+    })
+    .await;
+    let nothing = text(&asked(&cluster, &["outbox", "retry"]).await);
+    assert!(nothing.starts_with("no result is parked"), "{nothing}");
+    cluster.master.inject(Method::Report, Fault::Ignore);
+    let tasks = [
+        cluster.submit(cluster.task("true")).await,
+        cluster.submit(cluster.task("exit 3")).await,
+    ];
+    let parked = "could not be delivered";
+    cluster.worker.process().wait_lines(parked, 2).await;
+    let dump = json(&cluster, &["state", "dump", "--json"]).await;
+    let shown = dump["tasks"].as_array().expect("a list");
+    assert!(
+        shown.iter().all(|task| task["outbox"]["parked"] == true),
+        "{dump}"
+    );
+
+    cluster.master.heal(Method::Report);
+    let told = text(&asked(&cluster, &["outbox", "retry"]).await);
+
+    assert_eq!(told, "2 parked results are sent again now\n");
+    assert_eq!(cluster.report(&tasks[0]).await.status, "success");
+    assert_eq!(cluster.report(&tasks[1]).await.status, "failed");
     cluster.finish().await;
 }
 

@@ -15,7 +15,7 @@ use actix::{
     Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle, WrapFuture,
 };
 use tokio::{
-    sync::{Notify, Semaphore, mpsc::UnboundedSender},
+    sync::{Semaphore, mpsc::UnboundedSender, watch},
     time::Instant,
 };
 
@@ -130,11 +130,24 @@ impl Default for Patience {
     }
 }
 
-/// Bounds on what is under way at once, and the signal that parked reports are to be tried again.
+/// Try what is parked again now; how many results that is. Idempotent.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "usize")]
+pub struct RetryParked;
+
+/// Bounds on what is under way at once, and the signal that parked reports are to be tried again: each of them subscribes.
 pub(crate) struct Gates {
     pub(crate) uploads: Semaphore,
     pub(crate) reports: Semaphore,
-    pub(crate) retry_parked: Notify,
+    pub(crate) retry_parked: watch::Sender<()>,
+}
+
+impl Gates {
+    /// How many there were to hear it.
+    fn retry_parked(&self) -> usize {
+        self.retry_parked.send_replace(());
+        self.retry_parked.receiver_count()
+    }
 }
 
 /// See the module.
@@ -153,7 +166,7 @@ impl OutboxActor {
         let gates = Gates {
             uploads: Semaphore::new(UPLOADS),
             reports: Semaphore::new(REPORTS),
-            retry_parked: Notify::new(),
+            retry_parked: watch::Sender::new(()),
         };
         Self {
             correspondents,
@@ -297,7 +310,7 @@ impl OutboxActor {
             while registered.changed().await.is_ok() {
                 failpoint!("outbox.registration");
                 if *registered.borrow_and_update() {
-                    gates.retry_parked.notify_waiters();
+                    gates.retry_parked();
                 }
             }
         };
@@ -332,5 +345,14 @@ impl Handler<DeliverAgain> for OutboxActor {
     fn handle(&mut self, DeliverAgain { task, not_before }: DeliverAgain, ctx: &mut Self::Context) {
         failpoint!("outbox.DeliverAgain", task);
         self.wanted_again(task, not_before, ctx);
+    }
+}
+
+impl Handler<RetryParked> for OutboxActor {
+    type Result = usize;
+
+    fn handle(&mut self, RetryParked: RetryParked, _: &mut Self::Context) -> usize {
+        failpoint!("outbox.RetryParked");
+        self.gates.retry_parked()
     }
 }

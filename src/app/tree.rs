@@ -274,7 +274,7 @@ impl Wiring<'_> {
             }),
             self.janitor(places.janitor.1, records),
             self.servers(places.servers.1, handle, stop_serving),
-            self.admin(places.admin.1),
+            self.admin(places.admin.1, places.outbox.0.clone()),
         ]
     }
 
@@ -433,10 +433,10 @@ impl Wiring<'_> {
     }
 
     /// Last to start and first to stop: it answers for all the others. A child of its own, so that it falls alone.
-    fn admin(&self, seat: Seat<ServersActor>) -> ChildSpec {
+    fn admin(&self, seat: Seat<ServersActor>, outbox: Slot<OutboxActor>) -> ChildSpec {
         let door = Arc::clone(&self.built.door);
         let worker = self.built.config.cluster.worker.clone();
-        let handle = AdminHandle::new(worker, self.beside.supervisor.subscribe());
+        let handle = AdminHandle::new(worker, self.beside.supervisor.subscribe(), outbox);
         let serve: Serve = Arc::new(move |stop| {
             let serving = admin::serve(Arc::clone(&door), Arc::new(handle.clone()), stop);
             async move { serving.await.map_err(std::io::Error::other) }.boxed()

@@ -131,15 +131,10 @@ pub fn perform(command: &ActorsCommand, admin: &dyn Admin) -> Exit {
 impl Trouble {
     fn exit(&self) -> Exit {
         match self {
-            Self::Admin(AdminError::NoWorker(_)) => Exit::NotRunning,
-            Self::Admin(AdminError::Denied(_)) => Exit::Permission,
-            Self::Admin(AdminError::UnknownActor(_) | AdminError::Task(_)) => Exit::Usage,
-            Self::Admin(AdminError::Stopping | AdminError::Unavailable) => Exit::TryLater,
-            Self::Admin(AdminError::Lost(_))
-            | Self::History(_)
-            | Self::NotBack(..)
-            | Self::Runtime(_)
-            | Self::Output(_) => Exit::Unexpected,
+            Self::Admin(error) => super::exit_of(error),
+            Self::History(_) | Self::NotBack(..) | Self::Runtime(_) | Self::Output(_) => {
+                Exit::Unexpected
+            }
         }
     }
 }

@@ -84,6 +84,9 @@ pub(super) enum Command {
     /// Show what has happened to the actors; no worker needs to run for it.
     #[command(after_help = EVENTS_EXAMPLES)]
     Events(EventsArgs),
+    /// Hurry the outbox of the worker that runs here: the results that it has still to deliver.
+    #[command(after_help = OUTBOX_EXAMPLES)]
+    Outbox(OutboxArgs),
     /// Look at what lies in a state folder, without changing anything; no worker needs to run for it, and one may.
     #[command(after_help = STATE_EXAMPLES)]
     State(StateArgs),
@@ -105,6 +108,15 @@ Examples:
       the last ten minutes and all that comes, through crashes and restarts of the worker
   worker-node events --actor journal --json
       one actor's life, one JSON object per line
+";
+
+const OUTBOX_EXAMPLES: &str = "\
+A result that the master refused eight times, or left without an answer twice, is parked: it is tried again every ten minutes
+and whenever the master registers the worker. `worker-node state dump` shows what is parked and why.
+
+Examples:
+  worker-node outbox retry
+      send what is parked again now, after the master was mended
 ";
 
 const STATE_EXAMPLES: &str = "\
@@ -181,6 +193,29 @@ pub(super) struct EventsArgs {
     /// Which worker.
     #[command(flatten)]
     pub(super) folder: FolderArgs,
+}
+
+/// What `outbox` is told.
+#[derive(Debug, Args)]
+#[command(
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(super) struct OutboxArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub(super) order: OutboxOrder,
+    /// Which worker.
+    #[command(flatten)]
+    pub(super) folder: FolderArgs,
+}
+
+/// What to do with the outbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub(super) enum OutboxOrder {
+    /// Send the parked results again now.
+    Retry,
 }
 
 /// What `state` is told.

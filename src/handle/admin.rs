@@ -1,17 +1,21 @@
-//! The operator's door to the supervisor: [`AdminHandle`] implements `ports::admin::Admin` for whoever serves operators. It
-//! translates and waits no longer than an operator would; it keeps nothing, and decides only that tasks are not restarted
-//! by hand.
+//! The operator's door to the supervisor and the outbox: [`AdminHandle`] implements `ports::admin::Admin` for whoever serves
+//! operators. It translates and waits no longer than an operator would; it keeps nothing, and decides only that tasks are
+//! not restarted by hand.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use log::info;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 use crate::{
+    actors::outbox::{OutboxActor, RetryParked},
     domain::{id::WorkerId, text},
     ports::admin::{ActorKind, ActorSpec, ActorState, ActorTree, ActorView, Admin, AdminError},
-    supervision::{ChildError, ChildState, ChildView, Placement, SupervisorHandle},
+    supervision::{ChildError, ChildState, ChildView, Placement, Slot, SupervisorHandle},
 };
 
 /// The supervisor does no work, so it answers at once or is in deep trouble.
@@ -25,13 +29,22 @@ const REASON_LIMIT: usize = 512;
 pub struct AdminHandle {
     worker: WorkerId,
     supervisor: watch::Receiver<Option<SupervisorHandle>>,
+    outbox: Slot<OutboxActor>,
 }
 
 impl AdminHandle {
-    /// A door to the supervisor of `worker`, which may not have begun yet.
+    /// A door to the supervisor of `worker`, which may not have begun yet, and to its outbox.
     #[must_use]
-    pub fn new(worker: WorkerId, supervisor: watch::Receiver<Option<SupervisorHandle>>) -> Self {
-        Self { worker, supervisor }
+    pub fn new(
+        worker: WorkerId,
+        supervisor: watch::Receiver<Option<SupervisorHandle>>,
+        outbox: Slot<OutboxActor>,
+    ) -> Self {
+        Self {
+            worker,
+            supervisor,
+            outbox,
+        }
     }
 
     fn supervisor(&self) -> Result<SupervisorHandle, AdminError> {
@@ -85,6 +98,15 @@ impl Admin for AdminHandle {
             Ok(Err(ChildError::ShuttingDown)) => Err(AdminError::Stopping),
             Err(_) => Err(AdminError::Unavailable),
         }
+    }
+
+    async fn retry_outbox(&self) -> Result<u64, AdminError> {
+        info!("trying the results again that were put aside: the operator asks for it");
+        let asked = self
+            .outbox
+            .ask_idempotent(RetryParked, Instant::now() + ANSWER);
+        let results = asked.await.map_err(|_| AdminError::Unavailable)?;
+        Ok(u64::try_from(results).unwrap_or(u64::MAX))
     }
 }
 
@@ -161,7 +183,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::supervision::{Budget, RestartType};
+    use crate::supervision::{Budget, RestartType, slot};
 
     fn child(name: &str, dynamic: bool) -> ChildView {
         ChildView {
@@ -233,7 +255,8 @@ mod tests {
         let (_announce, supervisor) = watch::channel(None);
         let worker = WorkerId::new("w").unwrap();
 
-        let told = AdminHandle::new(worker, supervisor).actors().await;
+        let (outbox, _seat) = slot("outbox");
+        let told = AdminHandle::new(worker, supervisor, outbox).actors().await;
 
         assert_eq!(told, Err(AdminError::Unavailable));
     }

@@ -1,5 +1,5 @@
-//! The worker as its operator sees it: its actors, and the one thing that can be done to them. `handle` implements it over
-//! the supervisor, `grpc::admin` carries it through the socket in the state folder, and the commands of `cli` are its callers.
+//! The worker as its operator sees it: its actors, and what can be done to them. `handle` implements it over the supervisor
+//! and the outbox, `grpc::admin` carries it through the socket in the state folder, and the commands of `cli` are its callers.
 //! What happened to the actors before is not here: the history lies in files, and is read from them.
 
 use std::{fmt, path::PathBuf, time::Duration};
@@ -32,6 +32,13 @@ pub trait Admin: Send + Sync {
     /// # Errors
     /// As above, or the actor is not one to be restarted by hand.
     async fn restart(&self, name: &str) -> Result<(), AdminError>;
+
+    /// Sends the results again now that were put aside because the master refused them, or left them without an answer; how
+    /// many that is. Does not wait for the master.
+    ///
+    /// # Errors
+    /// The outbox does not answer, or nobody does.
+    async fn retry_outbox(&self) -> Result<u64, AdminError>;
 }
 
 /// Why an operator has no answer.

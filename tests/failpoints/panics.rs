@@ -4,12 +4,12 @@
 use std::future::Future;
 
 use tokio::task::JoinSet;
-use worker_node::dev_master::{Fault, Method};
+use worker_node::dev_master::Method;
 use worker_node::failpoint;
 
 use crate::harness::{Cluster, WorkerSetup};
 use crate::lifecycle::{edges, failures};
-use crate::stimuli::{Way, way_to};
+use crate::stimuli::{Way, prepare, quick_to_park, retry_parked, way_to};
 use crate::workload::{Workload, cluster};
 
 /// How often each point is tried: once, or three times in a full run.
@@ -134,24 +134,17 @@ async fn a_panic_at(name: &'static str) {
 
 /// The ordinary workload.
 async fn worked(name: &str, failpoints: &str, expected: &[&str], way: Way) {
-    let cluster = cluster(failpoints, |setup| setup).await;
+    let cluster = cluster(failpoints, |setup| quick_to_park(setup, way)).await;
     prepare(&cluster, way);
     let workload = Workload::begin(&cluster).await;
     disturb(&cluster, &workload, way, name).await;
-    workload.end(&cluster).await;
+    tokio::select! {
+        () = workload.end(&cluster) => {}
+        () = retry_parked(&cluster), if way == Way::ParkedReport => {}
+    }
     passed(&cluster, name).await;
     fell(&cluster, expected);
     cluster.finish().await;
-}
-
-fn prepare(cluster: &Cluster, way: Way) {
-    let refused = || Fault::Refuse("a passing database error".to_owned());
-    match way {
-        Way::RefusedUpload => cluster.master.inject_times(Method::Upload, refused(), 1),
-        Way::RefusedReport => cluster.master.inject_times(Method::Report, refused(), 1),
-        Way::HeldReports => cluster.master.inject(Method::Report, Fault::Hold),
-        _ => {}
-    }
 }
 
 async fn disturb(cluster: &Cluster, workload: &Workload, way: Way, name: &str) {

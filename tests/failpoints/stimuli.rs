@@ -1,6 +1,13 @@
 //! What it takes to pass each failpoint: most lie on the way of the ordinary workload, some need a hand, a few cannot be
 //! reached by a test of this kind, each with its reason.
 
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use worker_node::dev_master::{Fault, Method};
+
+use crate::harness::{Cluster, WorkerSetup};
+
 /// How a point is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
@@ -16,6 +23,8 @@ pub(crate) enum Way {
     RefusedReport,
     /// The master holds the reports back until the point was passed.
     HeldReports,
+    /// The master leaves reports without an answer until one is parked; then the operator has it sent again.
+    ParkedReport,
     /// Time has to pass while a task runs.
     Time,
     /// The worker is stopped with `--on-stop` of this kind while a task runs.
@@ -59,8 +68,8 @@ pub(crate) fn way_to(name: &str) -> Way {
         "registry.StopAll" => Way::Stop("stop"),
         "servers.served" => Way::Stop("leave"),
         "registry.gave_up" => Way::GivenUpTask("4*panic"),
-        "outbox.park" | "journal.Parked.before" | "journal.Parked.after" => {
-            Way::NotReached("a report is parked after eight refusals, which takes two minutes")
+        "outbox.park" | "outbox.RetryParked" | "journal.Parked.before" | "journal.Parked.after" => {
+            Way::ParkedReport
         }
         "journal.Retire.before" | "journal.Retire.after" => {
             Way::NotReached("the least retention is a minute, and rounds are 30 s apart")
@@ -72,5 +81,50 @@ pub(crate) fn way_to(name: &str) -> Way {
             "it takes a process that died between a commit and its answer, and 15 s without a master",
         ),
         _ => Way::Workload,
+    }
+}
+
+/// A worker that parks a report soon, where that is the way.
+pub(crate) fn quick_to_park(setup: WorkerSetup, way: Way) -> WorkerSetup {
+    match way {
+        Way::ParkedReport => {
+            setup.arguments(["--report-timeout", "500ms", "--report-doubt", "500ms"])
+        }
+        _ => setup,
+    }
+}
+
+/// What the master does from the start on to lead a worker this way.
+pub(crate) fn prepare(cluster: &Cluster, way: Way) {
+    let refused = || Fault::Refuse("a passing database error".to_owned());
+    match way {
+        Way::RefusedUpload => cluster.master.inject_times(Method::Upload, refused(), 1),
+        Way::RefusedReport => cluster.master.inject_times(Method::Report, refused(), 1),
+        Way::HeldReports => cluster.master.inject(Method::Report, Fault::Hold),
+        Way::ParkedReport => cluster.master.inject(Method::Report, Fault::Ignore),
+        _ => {}
+    }
+}
+
+/// Once a report is parked the master is mended, and an operator says so again and again: what is parked a moment later is
+/// sent again too. Ends with whatever it is raced against.
+pub(crate) async fn retry_parked(cluster: &Cluster) {
+    let mut again = tokio::time::interval(Duration::from_millis(200));
+    let is_parked = |line: &String| line.contains("could not be delivered");
+    loop {
+        again.tick().await;
+        // It may end without such a line.
+        if !cluster.worker.process().lines().iter().any(is_parked) {
+            continue;
+        }
+        cluster.master.heal(Method::Report);
+        let mut retry = Command::new(env!("CARGO_BIN_EXE_worker-node"));
+        retry
+            .args(["outbox", "retry", "--state-dir"])
+            .arg(cluster.worker.state_dir())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        // Whoever should obey may be the one that falls.
+        let _said = tokio::task::spawn_blocking(move || retry.status()).await;
     }
 }

@@ -2,12 +2,12 @@
 //! again: one outcome per task, none run twice, every line of log once.
 
 use tokio::task::JoinSet;
-use worker_node::dev_master::{Fault, Method};
+use worker_node::dev_master::Method;
 use worker_node::failpoint;
 
 use crate::harness::{Cluster, PATIENCE, WorkerSetup, master_options};
 use crate::life::{Life, judged};
-use crate::stimuli::{Way, way_to};
+use crate::stimuli::{Way, prepare, quick_to_park, retry_parked, way_to};
 
 /// How often each point is tried: once, or five times in a full run.
 fn rounds() -> usize {
@@ -63,7 +63,11 @@ fn is_tried(name: &str) -> bool {
         _ => OF_THE_REGISTRY.contains(&name),
     };
     let reached = match way_to(name) {
-        Way::Workload | Way::RefusedUpload | Way::RefusedReport | Way::With(..) => true,
+        Way::Workload
+        | Way::RefusedUpload
+        | Way::RefusedReport
+        | Way::ParkedReport
+        | Way::With(..) => true,
         Way::Forgotten
         | Way::HeldReports
         | Way::Time
@@ -135,20 +139,22 @@ async fn one_crash_point_can_be_chosen() {
 const AT_THE_START: &[&str] = &["outbox.registration", "outbox.started", "outbox.take_up"];
 
 async fn a_death_at(name: &'static str) {
+    let way = way_to(name);
     let mut points = format!("{name}=1*return(abort)");
-    if let Way::With(more, _) = way_to(name) {
+    if let Way::With(more, _) = way {
         points = format!("{points};{more}");
     }
     let at_the_start = AT_THE_START.contains(&name);
     let first = if at_the_start { "" } else { &points };
     let mut cluster = Cluster::start_under(master_options(), |setup| {
-        setup
+        let setup = setup
             .master_by_name()
             .arguments(["--stop-grace", "1s"])
-            .variable("FAILPOINTS", first)
+            .variable("FAILPOINTS", first);
+        quick_to_park(setup, way)
     })
     .await;
-    prepare(&cluster, way_to(name));
+    prepare(&cluster, way);
     let life = Life::begin(&cluster).await;
     if at_the_start {
         life.has_begun(&cluster).await;
@@ -160,9 +166,11 @@ async fn a_death_at(name: &'static str) {
 
     tokio::select! {
         () = life.live(&cluster) => panic!("nothing passed {name}"),
+        () = retry_parked(&cluster), if way == Way::ParkedReport => {}
         _ = cluster.worker.process().wait_exit() => {}
     }
     cluster.master.doubt("the worker died");
+    cluster.master.heal(Method::Report);
     cluster
         .worker
         .restart_with(|setup| setup.variable("FAILPOINTS", ""))
@@ -172,13 +180,4 @@ async fn a_death_at(name: &'static str) {
 
     life.check(&cluster).await;
     judged(cluster).await;
-}
-
-fn prepare(cluster: &Cluster, way: Way) {
-    let refused = || Fault::Refuse("a passing database error".to_owned());
-    match way {
-        Way::RefusedUpload => cluster.master.inject_times(Method::Upload, refused(), 1),
-        Way::RefusedReport => cluster.master.inject_times(Method::Report, refused(), 1),
-        _ => {}
-    }
 }

@@ -105,17 +105,15 @@ impl<'a> Reporter<'a> {
 
     async fn park(&self, task: &TaskId, reason: &str) {
         failpoint!("outbox.park");
-        operator::task_parked(task, reason);
+        // Before it can be seen to be parked: who sees that may ask for a retry at once.
+        let mut retried = self.gates.retry_parked.subscribe();
         self.keep(Change::Parked {
             task: task.clone(),
             reason: Some(reason.into()),
         })
         .await;
-        let _ = timeout(
-            self.with.patience.parked,
-            self.gates.retry_parked.notified(),
-        )
-        .await;
+        operator::task_parked(task, reason);
+        let _ = timeout(self.with.patience.parked, retried.changed()).await;
     }
 
     async fn keep(&self, change: Change) {

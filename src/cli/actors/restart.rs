@@ -123,6 +123,10 @@ mod tests {
         async fn restart(&self, _: &str) -> Result<(), AdminError> {
             self.order.clone()
         }
+
+        async fn retry_outbox(&self) -> Result<u64, AdminError> {
+            Err(AdminError::Unavailable)
+        }
     }
 
     fn actor(generation: u64, state: ActorState) -> Result<ActorView, AdminError> {

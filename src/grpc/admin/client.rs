@@ -18,7 +18,8 @@ use crate::{
     grpc::{client::Requests, status},
     ports::admin::{ActorTree, ActorView, Admin, AdminError},
     proto::worker_admin::{
-        GetActorRequest, ListActorsRequest, RestartActorRequest, admin_client::AdminClient,
+        GetActorRequest, ListActorsRequest, RestartActorRequest, RetryOutboxRequest,
+        admin_client::AdminClient,
     },
 };
 
@@ -120,6 +121,12 @@ impl Admin for RemoteAdmin {
         let asked = self.call(|mut client| async move { client.restart_actor(request).await });
         asked.await.map_err(|error| named(error, name))?;
         Ok(())
+    }
+
+    async fn retry_outbox(&self) -> Result<u64, AdminError> {
+        let asked =
+            self.call(|mut client| async move { client.retry_outbox(RetryOutboxRequest {}).await });
+        Ok(asked.await?.results)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     ports::admin::Admin,
     proto::worker_admin::{
         self as wire, ListActorsReply, ListActorsRequest, RestartActorReply, RestartActorRequest,
-        admin_server,
+        RetryOutboxReply, RetryOutboxRequest, admin_server,
     },
 };
 
@@ -48,5 +48,13 @@ impl admin_server::Admin for AdminService {
     ) -> Result<Response<RestartActorReply>, Status> {
         self.admin.restart(&request.get_ref().name).await?;
         Ok(Response::new(RestartActorReply {}))
+    }
+
+    async fn retry_outbox(
+        &self,
+        _: Request<RetryOutboxRequest>,
+    ) -> Result<Response<RetryOutboxReply>, Status> {
+        let results = self.admin.retry_outbox().await?;
+        Ok(Response::new(RetryOutboxReply { results }))
     }
 }
