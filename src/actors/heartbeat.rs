@@ -157,6 +157,7 @@ impl HeartbeatActor {
                 } else {
                     operator::heartbeat_failed(self.voice.failed(), &error);
                     self.failing = true;
+                    self.sources.master_view.note(false);
                 }
             }
         }

@@ -16,7 +16,7 @@ use actix::{
 };
 use tokio::{
     sync::{Semaphore, mpsc::UnboundedSender, watch},
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 use self::delivery::{Delivery, Told, again};
@@ -88,6 +88,27 @@ pub struct Correspondents {
     pub clock: Arc<dyn Clock>,
     /// How long to wait for what.
     pub patience: Patience,
+}
+
+impl Correspondents {
+    /// Whether the master has registered us, as far as is known.
+    fn is_registered(&self) -> bool {
+        *self.master_view.registered().borrow()
+    }
+
+    /// A pause between two tries, which ends early when the master registers us: then it is back.
+    async fn wait_for_master(&self, most: Duration) {
+        let mut registered = self.master_view.registered();
+        let back = async {
+            while registered.changed().await.is_ok() {
+                if *registered.borrow_and_update() {
+                    return;
+                }
+            }
+            std::future::pending().await
+        };
+        let _ = timeout(most, back).await;
+    }
 }
 
 /// Deadlines and backoffs of deliveries; the defaults are the design's.

@@ -83,7 +83,12 @@ impl MasterView {
         self.address.borrow().clone()
     }
 
-    /// Whether the last registration was accepted.
+    /// What a registration or a heartbeat came to.
+    pub(super) fn note(&self, registered: bool) {
+        self.registered.send_replace(registered);
+    }
+
+    /// Whether the master registered us, and has taken our heartbeats since.
     #[must_use]
     pub fn registered(&self) -> watch::Receiver<bool> {
         self.registered.subscribe()
@@ -231,7 +236,7 @@ impl Attempts {
             engine,
             ..
         } = &self.peers;
-        view.registered.send_replace(false);
+        view.note(false);
         // A second worker of our name would take the first one's place with the master, and then end.
         let _ = timeout(FIRST_LOOK, engine.looked()).await;
         let mut attempt = 0;
@@ -242,7 +247,7 @@ impl Attempts {
             match master.register(&address, self.registration.clone()).await {
                 Ok(()) => {
                     operator::registered(&address, &self.registration);
-                    view.registered.send_replace(true);
+                    view.note(true);
                     return;
                 }
                 Err(MasterError::NotRegistered(reason) | MasterError::Refused(reason)) => {

@@ -74,20 +74,20 @@ pub(super) async fn again(
             Told::At(delivery.report(Some(until)).await)
         }
         Some(Known::Retired(stone)) => {
-            let report = report_of(&with, stone);
-            let reporter = Reporter::new(&with, &gates);
-            Told::At(reporter.deliver(&report, Some(until)).await)
+            let compose = async || report_of(&with, &stone);
+            let reporter = Reporter::new(&with, &gates, &task, compose);
+            Told::At(reporter.deliver(Some(until)).await)
         }
         None => Told::Nothing,
     }
 }
 
 /// What is left to be told of a task whose log and files are gone.
-fn report_of(with: &Correspondents, stone: Tombstone) -> Report {
+fn report_of(with: &Correspondents, stone: &Tombstone) -> Report {
     Report {
-        task: stone.task,
+        task: stone.task.clone(),
         worker: with.worker.clone(),
-        result_id: stone.result_id,
+        result_id: stone.result_id.clone(),
         status: stone.verdict.outcome.word(),
         logs: format!(
             "[worker-node] the log of this task is no longer kept\n{}",
@@ -145,9 +145,9 @@ impl Delivery {
     }
 
     async fn report(&self, not_before: Option<Instant>) -> Instant {
-        let report = self.compose().await;
-        Reporter::new(&self.with, &self.gates)
-            .deliver(&report, not_before)
+        let task = &self.record.spec.id;
+        Reporter::new(&self.with, &self.gates, task, async || self.compose().await)
+            .deliver(not_before)
             .await
     }
 
@@ -221,13 +221,9 @@ impl Delivery {
                 Err(error) => error,
             };
             if matches!(error, MasterError::Unreachable(_)) {
-                sleep(
-                    self.with
-                        .patience
-                        .backoff
-                        .delay(unreachable, fastrand::f64()),
-                )
-                .await;
+                let backoff = &self.with.patience.backoff;
+                let delay = backoff.delay(unreachable, fastrand::f64());
+                self.with.wait_for_master(delay).await;
                 unreachable += 1;
                 continue;
             }

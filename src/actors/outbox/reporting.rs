@@ -23,75 +23,103 @@ enum Next {
     Refused,
 }
 
-/// Delivers reports.
-pub(super) struct Reporter<'a> {
+/// A report that waits for its next try is kept where its log is no longer than this, in bytes; else it is composed anew: as many
+/// results as there may be tasks can wait for a master, for hours, and each may carry `REPORT_LOG_LIMIT`.
+const KEPT: usize = 16 * 1024;
+
+/// Delivers the report of one task.
+pub(super) struct Reporter<'a, F> {
     with: &'a Correspondents,
     gates: &'a Gates,
+    task: &'a TaskId,
+    compose: F,
 }
 
-impl<'a> Reporter<'a> {
-    pub(super) fn new(with: &'a Correspondents, gates: &'a Gates) -> Self {
-        Self { with, gates }
+impl<'a, F: AsyncFn() -> Report> Reporter<'a, F> {
+    /// What `compose` makes may be asked for before every try.
+    pub(super) fn new(
+        with: &'a Correspondents,
+        gates: &'a Gates,
+        task: &'a TaskId,
+        compose: F,
+    ) -> Self {
+        Self {
+            with,
+            gates,
+            task,
+            compose,
+        }
     }
 
-    /// Until the master has it, by a report that left no earlier than `not_before`; when the report that it took left. Parked reports are tried again now and then, for as long
-    /// as this process and their record live.
-    pub(super) async fn deliver(&self, report: &Report, not_before: Option<Instant>) -> Instant {
+    /// Until the master has it, by a report that left no earlier than `not_before`; when the report that it took left. Parked
+    /// reports are tried again now and then, for as long as this process and their record live.
+    pub(super) async fn deliver(&self, not_before: Option<Instant>) -> Instant {
         let patience = &self.with.patience;
         let (mut tries, mut refusals, mut doubts) = (0, 0, 0);
+        let mut kept = None;
         loop {
-            let next = match self.report_once(report, not_before).await {
+            let next = match self.report_once(&mut kept, not_before).await {
                 Ok(left) => return left,
                 Err(next) => next,
             };
             match next {
-                Next::Soon => sleep(patience.backoff.delay(tries, fastrand::f64())).await,
+                Next::Soon => {
+                    let delay = patience.backoff.delay(tries, fastrand::f64());
+                    // To read a long log for a master that is known to be away would only tire the disk.
+                    let is_worth_it = kept.is_some() || self.with.is_registered();
+                    self.with
+                        .wait_for_master(if is_worth_it { delay } else { patience.parked })
+                        .await;
+                }
                 Next::AfterDoubt if doubts == 0 => {
                     doubts += 1;
                     sleep(patience.doubt).await;
                 }
                 Next::AfterDoubt => {
                     let reason = "in doubt: the master did not answer in time";
-                    self.park(&report.task, reason).await
+                    self.park(reason).await
                 }
                 Next::Refused if refusals < patience.refusals => {
                     sleep(patience.backoff.delay(refusals, fastrand::f64())).await;
                     refusals += 1;
                 }
-                Next::Refused => self.park(&report.task, "refused by the master").await,
+                Next::Refused => self.park("refused by the master").await,
             }
             tries += 1;
         }
     }
 
+    /// Leaves in `kept` what the next try can send again.
     async fn report_once(
         &self,
-        report: &Report,
+        kept: &mut Option<Report>,
         not_before: Option<Instant>,
     ) -> Result<Instant, Next> {
         failpoint!("outbox.report");
+        // Before it is composed: so many are in memory at once, and no more.
         let Ok(_place) = self.gates.reports.acquire().await else {
             return Err(Next::Soon);
         };
+        let report = match kept.take() {
+            Some(report) => report,
+            None => (self.compose)().await,
+        };
+        let result_id = report.result_id.clone();
+        *kept = (report.logs.len() <= KEPT).then(|| report.clone());
         let (master, address) = (
             Arc::clone(&self.with.master),
             self.with.master_view.address(),
         );
-        let copy = report.clone();
-        let call = async move { master.report(&address, copy).await };
-        let sent = self
-            .with
-            .receipts
-            .send(&report.task, not_before, call)
-            .await;
+        let call = async move { master.report(&address, report).await };
+        let sent = self.with.receipts.send(self.task, not_before, call).await;
         let Err(error) = sent.answer else {
-            operator::task_reported(&report.task);
+            operator::task_reported(self.task);
             return Ok(sent.left);
         };
         let in_doubt = matches!(error, MasterError::Lost(_) | MasterError::Deadline(_));
-        warn!(task:% = report.task, result_id = report.result_id.0, in_doubt, error:%; "a result was not taken");
+        warn!(task:% = self.task, result_id = result_id.0, in_doubt, error:%; "a result was not taken");
         if !matches!(error, MasterError::Unreachable(_)) {
-            self.keep(Change::ReportFailed(report.task.clone())).await;
+            self.keep(Change::ReportFailed(self.task.clone())).await;
         }
         Err(match error {
             MasterError::Unreachable(_) | MasterError::Lost(_) => Next::Soon,
@@ -103,16 +131,16 @@ impl<'a> Reporter<'a> {
         })
     }
 
-    async fn park(&self, task: &TaskId, reason: &str) {
+    async fn park(&self, reason: &str) {
         failpoint!("outbox.park");
         // Before it can be seen to be parked: who sees that may ask for a retry at once.
         let mut retried = self.gates.retry_parked.subscribe();
         self.keep(Change::Parked {
-            task: task.clone(),
+            task: self.task.clone(),
             reason: Some(reason.into()),
         })
         .await;
-        operator::task_parked(task, reason);
+        operator::task_parked(self.task, reason);
         let _ = timeout(self.with.patience.parked, retried.changed()).await;
     }
 
@@ -122,3 +150,6 @@ impl<'a> Reporter<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
