@@ -119,11 +119,13 @@ pub(crate) async fn beats(cluster: &Cluster, count: usize) {
     let beats = |record: &worker_node::dev_master::Record| {
         record.worker(worker).map_or(0, |known| known.beat_count)
     };
-    let target = cluster.master.look(beats) + count;
-    let waited = cluster.master.wait("heartbeats", |record| {
-        (beats(record) >= target).then_some(())
-    });
-    waited.await.expect("heartbeats go on");
+    let before = cluster.master.look(beats);
+    for target in before + 1..=before + count {
+        let waited = cluster.master.wait("heartbeats", |record| {
+            (beats(record) >= target).then_some(())
+        });
+        waited.await.expect("heartbeats go on");
+    }
 }
 
 #[tokio::test]

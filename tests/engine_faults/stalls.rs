@@ -9,6 +9,9 @@ use crate::meddling::beats;
 use crate::rounds;
 use crate::tasks::{Pace, Printing};
 
+/// Heartbeats within the minute for which it stands still.
+const FREEZE: usize = 12;
+
 const AWAY: &str = "Docker engine away";
 const BACK: &str = "Docker engine back";
 
@@ -17,8 +20,10 @@ async fn behind(proxy: &EngineProxy) -> Cluster {
     Cluster::start_with(|setup| setup.arguments(["--engine", &engine])).await
 }
 
-/// What a worker does while its engine stands still for so many heartbeats, and after that.
-async fn stand_still(cluster: Cluster, count: usize, freeze: impl Fn(), thaw: impl Fn()) {
+#[tokio::test]
+async fn nobody_waits_for_an_engine_that_stands_still() {
+    let proxy = EngineProxy::start();
+    let cluster = behind(&proxy).await;
     let printing = Printing::start(&cluster, Pace::Slow).await;
     let ends_meanwhile = cluster
         .submit(cluster.task("seq 1 20; sleep 4; exit 3"))
@@ -26,14 +31,14 @@ async fn stand_still(cluster: Cluster, count: usize, freeze: impl Fn(), thaw: im
     let endless = cluster.run("exec sleep 600").await;
     cluster.engine.wait_task(&ends_meanwhile, "start").await;
 
-    freeze();
+    proxy.freeze();
     let soon = cluster.submit(cluster.task("echo waited")).await;
     let cancel = cluster.master.cancel(&endless).await.expect("it is known");
     cluster.worker.wait_log_line(AWAY).await;
-    beats(&cluster, count).await;
+    beats(&cluster, FREEZE).await;
     let late = cluster.task("echo late");
     let refusal = cluster.master.offer(cluster.worker.id(), late).await;
-    thaw();
+    proxy.release();
     cluster.worker.wait_log_line(BACK).await;
 
     assert!(cancel.answer.is_success(), "{cancel:?}");
@@ -55,19 +60,6 @@ async fn stand_still(cluster: Cluster, count: usize, freeze: impl Fn(), thaw: im
     printing.end(&cluster).await;
     printing.assert_whole(&cluster).await;
     cluster.finish().await;
-}
-
-#[tokio::test]
-async fn nobody_waits_for_an_engine_that_stands_still() {
-    let proxy = EngineProxy::start();
-    let cluster = behind(&proxy).await;
-    stand_still(
-        cluster,
-        rounds(2, 12),
-        || proxy.freeze(),
-        || proxy.release(),
-    )
-    .await;
 }
 
 #[tokio::test]
