@@ -9,6 +9,8 @@ mod harness;
 mod bystanders;
 #[path = "engine_faults/meddling.rs"]
 mod meddling;
+#[path = "engine_faults/memory.rs"]
+mod memory;
 #[path = "engine_faults/orphans.rs"]
 mod orphans;
 #[path = "engine_faults/restarts.rs"]

@@ -9,7 +9,7 @@ use bollard::{
     models::EventMessage,
     query_parameters::{AttachContainerOptions, EventsOptions},
 };
-use futures_util::{Stream, StreamExt, future::ready, stream};
+use futures_util::{Stream, StreamExt, TryStreamExt, future::ready, stream};
 
 use super::{DockerEngine, call::path_part, failure, labels, record};
 use crate::{
@@ -122,20 +122,32 @@ impl DockerEngine {
         &self,
         container: &ContainerId,
     ) -> Result<RememberedEnd, EngineError> {
-        let options = EventsOptions {
-            since: Some("0".into()),
-            until: Some(self.engine_time().await?),
-            filters: None,
-        };
-        let mut messages = self.line.docker()?.events(Some(options));
-        let mut events = Vec::new();
-        while let Some(message) = messages.next().await {
-            events.push(message.map_err(failure::of_call)?);
+        let asked = self.engine_time().await?;
+        let events = self.events_between("0".into(), asked.clone()).await?;
+        let mut count = events.len();
+        if count < MEMORY {
+            // What came while it was asked took the place of something, and is not among what was asked for.
+            let since = self.events_between(asked, self.engine_time().await?);
+            count += since.await?.len();
         }
-        let count = events.len();
         let events = events.into_iter().filter_map(event);
         let its = events.filter(|event| event.container == *container);
         Ok(remembered_end(its, count))
+    }
+
+    /// Of every kind of thing, not of containers alone.
+    async fn events_between(
+        &self,
+        since: String,
+        until: String,
+    ) -> Result<Vec<EventMessage>, EngineError> {
+        let options = EventsOptions {
+            since: Some(since),
+            until: Some(until),
+            filters: None,
+        };
+        let messages = self.line.docker()?.events(Some(options));
+        messages.map_err(failure::of_call).try_collect().await
     }
 
     async fn engine_time(&self) -> Result<String, EngineError> {

@@ -18,7 +18,9 @@ mod registry;
 mod worker;
 
 pub(crate) use cluster::{Cluster, master_options};
-pub(crate) use engine::{Engine, TASK_LABEL, WORKER_LABEL, remove_all_of, remove_container};
+pub(crate) use engine::{
+    BUSYBOX, Engine, TASK_LABEL, WORKER_LABEL, remove_all_of, remove_container,
+};
 pub(crate) use engine_proxy::EngineProxy;
 pub(crate) use gate::Gate;
 pub(crate) use image::{TestImage, remove_image};
