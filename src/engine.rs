@@ -9,6 +9,7 @@ mod address;
 mod call;
 mod container;
 mod credentials;
+mod events;
 mod facts;
 mod failure;
 mod image;

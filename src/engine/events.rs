@@ -1,0 +1,181 @@
+//! What the engine tells of what happened: a stream of hints from now on, and what it remembers. Its memory is short.
+
+use std::{collections::HashMap, time::SystemTime};
+
+use bollard::{errors::Error, models::EventMessage, query_parameters::EventsOptions};
+use futures_util::{StreamExt, TryStreamExt, future::ready};
+
+use super::{DockerEngine, call::path_part, failure, labels};
+use crate::{
+    domain::id::{ContainerId, WorkerId},
+    ports::engine::{EngineError, EngineEvent, Events, RememberedEnd},
+};
+
+/// Events that an engine remembers at most, every version of it until now.
+const MEMORY: usize = 256;
+
+impl DockerEngine {
+    /// Begins at the engine's own time of this call, so that nothing is missed until the stream is first read.
+    pub(super) async fn open_events(&self, worker: &WorkerId) -> Result<Events, EngineError> {
+        let options = EventsOptions {
+            since: Some(self.engine_time().await?),
+            until: None,
+            filters: Some(with_type(labels::filter_of(worker))),
+        };
+        let messages = self.line.docker()?.events(Some(options));
+        Ok(Box::pin(
+            messages.filter_map(|message| ready(hint(message))),
+        ))
+    }
+
+    /// Looks through what the engine remembers of its events: the last few hundred, since its own start.
+    pub(super) async fn remembers_start(
+        &self,
+        container: &ContainerId,
+    ) -> Result<bool, EngineError> {
+        let docker = self.line.docker()?;
+        let id = path_part(&container.0)?;
+        let inspected = docker.inspect_container(id, None).await;
+        let created = inspected.map_err(failure::of_call)?.created;
+        let filter = |name: &str, value: &str| (name.to_owned(), vec![value.to_owned()]);
+        let options = EventsOptions {
+            since: created.as_deref().and_then(event_time),
+            until: Some(self.engine_time().await?),
+            filters: Some(with_type(HashMap::from([
+                filter("container", id),
+                filter("event", "start"),
+            ]))),
+        };
+        match docker.events(Some(options)).next().await {
+            Some(Ok(_)) => Ok(true),
+            Some(Err(error)) => Err(failure::of_call(error)),
+            None => Ok(false),
+        }
+    }
+
+    /// Looks through all that the engine remembers: only so it shows whether its memory is full.
+    pub(super) async fn remembers_end(
+        &self,
+        container: &ContainerId,
+    ) -> Result<RememberedEnd, EngineError> {
+        let asked = self.engine_time().await?;
+        let events = self.events_between("0".into(), asked.clone()).await?;
+        let mut count = events.len();
+        if count < MEMORY {
+            // What came while it was asked took the place of something, and is not among what was asked for.
+            let since = self.events_between(asked, self.engine_time().await?);
+            count += since.await?.len();
+        }
+        let events = events.into_iter().filter_map(event);
+        let its = events.filter(|event| event.container == *container);
+        Ok(remembered_end(its, count))
+    }
+
+    /// Of every kind of thing, not of containers alone.
+    async fn events_between(
+        &self,
+        since: String,
+        until: String,
+    ) -> Result<Vec<EventMessage>, EngineError> {
+        let options = EventsOptions {
+            since: Some(since),
+            until: Some(until),
+            filters: None,
+        };
+        let messages = self.line.docker()?.events(Some(options));
+        messages.map_err(failure::of_call).try_collect().await
+    }
+
+    async fn engine_time(&self) -> Result<String, EngineError> {
+        let info = self.line.docker()?.info().await.map_err(failure::of_call)?;
+        info.system_time
+            .as_deref()
+            .and_then(event_time)
+            .ok_or_else(|| EngineError::Failed("the engine does not tell its time".into()))
+    }
+}
+
+/// The engine writes RFC 3339, but reads bounds of events only as seconds and nanoseconds since the epoch.
+fn event_time(told: &str) -> Option<String> {
+    let time = labels::read_time(told)?;
+    let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    let (seconds, nanos) = (since_epoch.as_secs(), since_epoch.subsec_nanos());
+    Some(format!("{seconds}.{nanos:09}"))
+}
+
+fn with_type(mut filters: HashMap<String, Vec<String>>) -> HashMap<String, Vec<String>> {
+    filters.insert("type".into(), vec!["container".into()]);
+    filters
+}
+
+fn hint(message: Result<EventMessage, Error>) -> Option<Result<EngineEvent, EngineError>> {
+    match message {
+        Ok(message) => event(message).map(Ok),
+        Err(error) => Some(Err(failure::of_call(error))),
+    }
+}
+
+fn event(message: EventMessage) -> Option<EngineEvent> {
+    let actor = message.actor?;
+    let attributes = actor.attributes.unwrap_or_default();
+    let signal = attributes.get("signal");
+    Some(EngineEvent {
+        container: ContainerId(actor.id?),
+        action: message.action?,
+        signal: signal.and_then(|signal| signal.parse().ok()),
+    })
+}
+
+/// What one container's events tell, of so many that are remembered in all.
+fn remembered_end(events: impl Iterator<Item = EngineEvent>, in_all: usize) -> RememberedEnd {
+    let mut signals = Vec::new();
+    for event in events {
+        match event.action.as_str() {
+            "kill" => signals.extend(event.signal),
+            "die" => return RememberedEnd::Seen(signals),
+            _ => {}
+        }
+    }
+    if in_all < MEMORY {
+        RememberedEnd::BeforeItsStart
+    } else {
+        RememberedEnd::Forgotten
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_of_events_are_exact() {
+        let bound = |told| event_time(told);
+
+        assert_eq!(
+            bound("2023-11-14T22:13:20.000000017Z").as_deref(),
+            Some("1700000000.000000017")
+        );
+        assert_eq!(bound("0001-01-01T00:00:00Z"), None);
+    }
+
+    #[test]
+    fn an_end_is_remembered_with_what_came_before_it() {
+        let event = |action: &str, signal| EngineEvent {
+            container: ContainerId("c".into()),
+            action: action.into(),
+            signal,
+        };
+        let told = |events: &[EngineEvent], in_all| remembered_end(events.iter().cloned(), in_all);
+        let killed = [
+            event("start", None),
+            event("kill", Some(15)),
+            event("die", None),
+            event("kill", Some(9)),
+        ];
+
+        assert_eq!(told(&killed, 4), RememberedEnd::Seen(vec![15]));
+        assert_eq!(told(&killed[2..], MEMORY), RememberedEnd::Seen(vec![]));
+        assert_eq!(told(&killed[..2], 2), RememberedEnd::BeforeItsStart);
+        assert_eq!(told(&[], MEMORY), RememberedEnd::Forgotten);
+    }
+}
