@@ -29,20 +29,19 @@ use std::{
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::UNIX_EPOCH,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::{sync::watch, task::spawn_blocking};
 
 use crate::{
-    domain::{id::TaskId, log_line::Source},
+    domain::id::TaskId,
     ports::{
         clock::Clock,
         holdings::Holdings,
-        spool::{LogCursor, LogEnd, Spool, SpoolStore},
+        spool::{LogCursor, LogEnd, Piece, Spool, SpoolStore},
     },
 };
 use cursor::FileCursor;
@@ -316,18 +315,23 @@ impl FileSpool {
 
     /// Microseconds since the Unix epoch.
     fn now(&self) -> i64 {
-        let since = self.house.clock.now().duration_since(UNIX_EPOCH);
-        since.map_or(0, |since| {
-            i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-        })
+        in_micros(self.house.clock.now())
     }
+}
+
+/// As records have it: microseconds since the epoch.
+fn in_micros(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    })
 }
 
 #[async_trait]
 impl Spool for FileSpool {
-    async fn append(&self, frames: Vec<(Source, Bytes)>) -> io::Result<()> {
+    async fn append(&self, pieces: Vec<Piece>) -> io::Result<()> {
         let micros = self.now();
-        self.write(move |writer, spool| writer.append(spool, &frames, micros))
+        self.write(move |writer, spool| writer.append(spool, &pieces, micros))
             .await
     }
 

@@ -20,3 +20,5 @@ mod offers;
 mod parts;
 #[path = "failpoints/stimuli.rs"]
 mod stimuli;
+#[path = "recovery/times.rs"]
+mod times;

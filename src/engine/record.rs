@@ -8,6 +8,7 @@ use std::{collections::VecDeque, io, time::SystemTime};
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{Stream, stream};
+use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -33,6 +34,9 @@ const FRAME_HEADER: usize = 8;
 
 /// An answer with success.
 const OK: u16 = 200;
+
+/// The beginning of a time as the engine writes it: `2026-11-24T04:58:50.663`.
+type Millisecond = [u8; 23];
 
 /// Opens the path when it is first read, and yields the frames of one source that come at once as one.
 pub(super) fn frames(
@@ -168,13 +172,13 @@ impl Chunks {
     }
 }
 
-/// Takes all complete frames off the front; those of one source that follow each other become one.
+/// Takes all complete frames off the front; those of one source and one millisecond that follow each other become one.
 fn take_frames(
     body: &mut BytesMut,
     frames: &mut VecDeque<Frame>,
     moments: &mut Option<Box<[Moments; 2]>>,
 ) -> Result<(), EngineError> {
-    let mut run = Run::default();
+    let mut run = Run::of(Source::Stdout, &[], None);
     while let Some(head) = body.first_chunk::<FRAME_HEADER>() {
         let [kind, _, _, _, length @ ..] = *head;
         let end = FRAME_HEADER + u32::from_be_bytes(length) as usize;
@@ -182,23 +186,20 @@ fn take_frames(
             break;
         }
         let frame = body.split_to(end);
-        let mut content = &frame[FRAME_HEADER..];
+        let content = &frame[FRAME_HEADER..];
         let (source, number) = match kind {
             0 | 1 => (Source::Stdout, 0),
             2 => (Source::Stderr, 1),
             _ => return Err(engine_words(content)),
         };
-        let mut beyond = None;
-        if let Some(moments) = moments {
-            let (time, rest) = split_time(content);
-            beyond = moments[number].pass(time, rest.len());
-            content = rest;
-        }
-        if source != run.source || beyond.is_some() {
+        let (time, line) = split_time(content);
+        let moments = moments.as_mut();
+        let beyond = moments.and_then(|moments| moments[number].pass(time, line.len()));
+        if source != run.source || !run.is_of(time) || beyond.is_some() {
             run.end(frames);
-            (run.source, run.beyond) = (source, beyond);
+            run = Run::of(source, time, beyond);
         }
-        run.bytes.extend_from_slice(content);
+        run.bytes.extend_from_slice(line);
     }
     run.end(frames);
     Ok(())
@@ -212,24 +213,29 @@ fn split_time(content: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// Frames of one source that become one.
+/// Frames that become one.
 struct Run {
     source: Source,
+    /// The beginning of their times, down to the millisecond.
+    millisecond: Option<Millisecond>,
     bytes: BytesMut,
     beyond: Option<Beyond>,
 }
 
-impl Default for Run {
-    fn default() -> Self {
+impl Run {
+    fn of(source: Source, time: &[u8], beyond: Option<Beyond>) -> Self {
         Self {
-            source: Source::Stdout,
+            source,
+            millisecond: time.first_chunk().copied(),
             bytes: BytesMut::new(),
-            beyond: None,
+            beyond,
         }
     }
-}
 
-impl Run {
+    fn is_of(&self, time: &[u8]) -> bool {
+        self.millisecond.as_ref() == time.first_chunk()
+    }
+
     fn end(&mut self, frames: &mut VecDeque<Frame>) {
         let bytes: Bytes = self.bytes.split().freeze();
         let beyond = self.beyond.take();
@@ -237,10 +243,18 @@ impl Run {
             frames.push_back(Frame {
                 source: self.source,
                 bytes,
+                time: self.millisecond.as_ref().and_then(read_millisecond),
                 beyond,
             });
         }
     }
+}
+
+/// The engine writes times in UTC.
+fn read_millisecond(text: &Millisecond) -> Option<SystemTime> {
+    let text = std::str::from_utf8(text).ok()?;
+    let time: Timestamp = format!("{text}Z").parse().ok()?;
+    Some(time.into())
 }
 
 fn status(head: &[u8]) -> Option<u16> {
@@ -290,8 +304,6 @@ fn nonsense(what: &str) -> EngineError {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
 
     fn frame_bytes(kind: u8, content: &[u8]) -> Vec<u8> {
@@ -415,13 +427,45 @@ mod tests {
         assert_eq!(
             seen,
             [
-                ("long before\njust before\n", None),
+                ("long before\n", None),
+                ("just before\n", None),
                 ("the first of stderr\n", beyond(0, 0)),
-                ("beyond\nand on\n", beyond(0, 12)),
+                ("beyond\n", beyond(0, 12)),
+                ("and on\n", None),
                 // The line before it came within the last second before the moment.
                 ("the next\n", beyond(1, 20)),
             ]
         );
+    }
+
+    #[test]
+    fn lines_of_one_millisecond_share_a_frame_and_its_time() {
+        let line = |nanos: &str, text: &str| {
+            frame_bytes(
+                1,
+                format!("2024-01-01T00:00:01.{nanos}Z {text}\n").as_bytes(),
+            )
+        };
+        let lines = [
+            line("007000001", "one"),
+            line("007999999", "two"),
+            line("008000000", "three"),
+        ];
+        let mut body = BytesMut::from(&lines.concat()[..]);
+
+        let mut frames = VecDeque::new();
+        take_frames(&mut body, &mut frames, &mut None).unwrap();
+
+        let at = |text: &str| Some(SystemTime::from(text.parse::<Timestamp>().unwrap()));
+        let seen: Vec<_> = frames
+            .iter()
+            .map(|frame| (&frame.bytes[..], frame.time))
+            .collect();
+        let expected: [(&[u8], _); 2] = [
+            (b"one\ntwo\n", at("2024-01-01T00:00:01.007Z")),
+            (b"three\n", at("2024-01-01T00:00:01.008Z")),
+        ];
+        assert_eq!(seen, expected);
     }
 
     #[test]

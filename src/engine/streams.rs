@@ -59,9 +59,8 @@ impl DockerEngine {
         moments: &[SystemTime],
     ) -> Result<impl Stream<Item = Result<Frame, EngineError>> + Send + use<>, EngineError> {
         let id = path_part(&container.0)?;
-        let times = u8::from(!moments.is_empty());
         let path = format!(
-            "/containers/{id}/logs?stdout=1&stderr=1&tail=all&follow={follow}&timestamps={times}"
+            "/containers/{id}/logs?stdout=1&stderr=1&tail=all&follow={follow}&timestamps=1"
         );
         Ok(record::frames(&self.line, path, moments))
     }
@@ -98,6 +97,7 @@ fn frame(item: Result<LogOutput, Error>) -> Result<Frame, EngineError> {
     Ok(Frame {
         source,
         bytes,
+        time: None,
         beyond: None,
     })
 }

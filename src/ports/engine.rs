@@ -136,6 +136,8 @@ pub struct Frame {
     pub source: Source,
     /// What came.
     pub bytes: Bytes,
+    /// When it was written, where the engine tells: in its record of the output, to the millisecond.
+    pub time: Option<SystemTime>,
     /// It is the first of its source after a moment that was asked for.
     pub beyond: Option<Beyond>,
 }

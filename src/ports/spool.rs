@@ -1,6 +1,6 @@
 //! Where a task's log is kept: written by one reader of the container and by the task itself, read by any number of cursors.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -42,6 +42,17 @@ pub struct LogEnd {
     pub trailer: String,
 }
 
+/// What a container wrote at one time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// stdout or stderr.
+    pub source: Source,
+    /// As it was written, not split into lines.
+    pub bytes: Bytes,
+    /// When, as far as somebody noted it; `None` for what has just come.
+    pub time: Option<SystemTime>,
+}
+
 /// One task's log. Appending never waits for a reader.
 #[async_trait]
 pub trait Spool: Send + Sync {
@@ -50,7 +61,7 @@ pub trait Spool: Send + Sync {
     ///
     /// # Errors
     /// The disk's; what was appended before stays.
-    async fn append(&self, frames: Vec<(Source, Bytes)>) -> io::Result<()>;
+    async fn append(&self, pieces: Vec<Piece>) -> io::Result<()>;
 
     /// Appends one line of the worker's own: progress, a marker.
     ///

@@ -163,7 +163,7 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// A batch that will be written at an offset; all of it arrived at one time.
+    /// A batch that will be written at an offset. Records have this time until output comes that has another.
     pub(super) fn new(at: u64, micros: i64, capacity: usize) -> Self {
         Self {
             bytes: Vec::with_capacity(capacity),
@@ -173,9 +173,13 @@ impl Batch {
         }
     }
 
-    /// Adds output; pieces of one source that follow each other share records.
-    pub(super) fn output(&mut self, source: Source, mut bytes: &[u8]) {
+    /// Adds output; pieces of one source and time that follow each other share records.
+    pub(super) fn output(&mut self, source: Source, micros: i64, mut bytes: &[u8]) {
         let kind = Kind::Output(source);
+        if micros != self.micros {
+            self.finish();
+            self.micros = micros;
+        }
         while !bytes.is_empty() {
             let start = match self.open {
                 Some((start, open)) if open == kind && self.content(start) < RECORD_LIMIT => start,

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -14,7 +15,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     domain::{
-        log_line::{Line, LineSplitter},
+        log_line::{Line, LineSplitter, Source},
         outcome::StatusWord,
     },
     ports::{clock::SystemClock, spool::LogItem},
@@ -81,9 +82,19 @@ fn end() -> LogEnd {
     }
 }
 
+fn piece(source: Source, bytes: impl Into<Bytes>) -> Piece {
+    Piece {
+        source,
+        bytes: bytes.into(),
+        time: None,
+    }
+}
+
 async fn print(spool: &Arc<dyn Spool>, text: impl Into<Bytes>) {
-    let frames = vec![(Source::Stdout, text.into())];
-    spool.append(frames).await.unwrap();
+    spool
+        .append(vec![piece(Source::Stdout, text)])
+        .await
+        .unwrap();
 }
 
 /// Everything that a cursor gives out now, and how it stopped.
@@ -119,8 +130,8 @@ async fn lines_come_out_in_order_with_the_time_of_their_arrival() {
         (Source::Stderr, "oops\n"),
         (Source::Stdout, "e\ntw"),
     ];
-    let frames = frames.map(|(source, text)| (source, text.into()));
-    spool.append(frames.into()).await.unwrap();
+    let pieces = frames.map(|(source, text)| piece(source, text));
+    spool.append(pieces.into()).await.unwrap();
     print(&spool, "o").await;
     let mut cursor = spool.cursor();
 
@@ -134,6 +145,32 @@ async fn lines_come_out_in_order_with_the_time_of_their_arrival() {
     assert_eq!(stop, LogItem::CaughtUp);
     assert_eq!(texts(&cursor.take_unfinished()), ["two"]);
     assert_eq!(spool.appended(), (7, 5));
+}
+
+#[tokio::test]
+async fn output_that_comes_with_its_time_keeps_it() {
+    let (_folder, store) = store();
+    let spool = store.open(&task("a")).unwrap();
+    let at = |seconds, text: &'static str| Piece {
+        time: Some(UNIX_EPOCH + Duration::from_secs(seconds)),
+        ..piece(Source::Stdout, text)
+    };
+    let pieces = vec![
+        at(7, "seven\n"),
+        at(7, "and more\n"),
+        at(9, "nine\n"),
+        piece(Source::Stdout, "now\n"),
+    ];
+
+    spool.append(pieces).await.unwrap();
+    spool.note("a note".into()).await.unwrap();
+
+    let micros: Vec<_> = read_all(&spool)
+        .await
+        .iter()
+        .map(|line| line.micros)
+        .collect();
+    assert_eq!(micros, [7_000_000, 7_000_000, 9_000_000, 0, 1_000]);
 }
 
 #[tokio::test]
@@ -292,7 +329,7 @@ async fn appends_that_nobody_waits_for_are_written_in_order() {
 
     for n in 0..500 {
         let line = Bytes::from(format!("{n}\n"));
-        let append = spool.append(vec![(Source::Stdout, line)]);
+        let append = spool.append(vec![piece(Source::Stdout, line)]);
         let _ = append.now_or_never();
     }
     print(&spool, "last\n").await;
@@ -769,7 +806,7 @@ proptest! {
                             }
                         }
                         let frames = frames.into_iter();
-                        let frames = frames.map(|(source, bytes)| (source, bytes.into()));
+                        let frames = frames.map(|(source, bytes)| piece(source, bytes));
                         spool.append(frames.collect()).await.unwrap();
                     }
                     Event::Note(line) => {

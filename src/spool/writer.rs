@@ -3,16 +3,14 @@
 
 use std::{fs::File, io, ops::ControlFlow, os::unix::fs::FileExt};
 
-use bytes::Bytes;
-
 use super::{
     FileSpool, State,
     format::{self, Batch, HEAD, Hole, Kind},
-    open,
+    in_micros, open,
 };
 use crate::{
     domain::{log_line::Source, text},
-    ports::spool::LogEnd,
+    ports::spool::{LogEnd, Piece},
 };
 
 const NO_SPACE: &str =
@@ -66,28 +64,32 @@ impl Writer {
     pub(super) fn append(
         &mut self,
         spool: &FileSpool,
-        frames: &[(Source, Bytes)],
+        pieces: &[Piece],
         micros: i64,
     ) -> io::Result<()> {
         let state = still_open(spool)?;
         if let Some(marker) = self.why_not(spool, &state) {
-            self.refuse(spool, frames, marker, micros);
+            self.refuse(spool, pieces, marker, micros);
             return Ok(());
         }
-        let size = frames.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
-        let mut batch = Batch::new(state.len, micros, size + HEAD * (frames.len() + 1));
+        let size = pieces.iter().map(|piece| piece.bytes.len()).sum::<usize>();
+        let mut batch = Batch::new(state.len, micros, size + HEAD * (pieces.len() + 1));
         self.end_gap(&mut batch);
-        for (source, bytes) in frames {
-            batch.output(*source, bytes);
+        for piece in pieces {
+            batch.output(
+                piece.source,
+                piece.time.map_or(micros, in_micros),
+                &piece.bytes,
+            );
         }
-        match write(spool, batch, count(frames)) {
+        match write(spool, batch, count(pieces)) {
             Err(error) if is_full(&error) => {
-                self.refuse(spool, frames, NO_SPACE, micros);
+                self.refuse(spool, pieces, NO_SPACE, micros);
                 return Ok(());
             }
             written => written?,
         }
-        self.move_on(spool, &state, count(frames));
+        self.move_on(spool, &state, count(pieces));
         self.trim(spool)
     }
 
@@ -141,8 +143,8 @@ impl Writer {
     }
 
     /// Leaves output out, but counts it, and says so once.
-    fn refuse(&mut self, spool: &FileSpool, frames: &[(Source, Bytes)], marker: &str, micros: i64) {
-        let (stdout, stderr) = count(frames);
+    fn refuse(&mut self, spool: &FileSpool, pieces: &[Piece], marker: &str, micros: i64) {
+        let (stdout, stderr) = count(pieces);
         let mut refusing = self.refusing.unwrap_or_default();
         refusing.stdout += stdout;
         refusing.stderr += stderr;
@@ -269,10 +271,10 @@ fn write_at(spool: &FileSpool, at: u64, bytes: &[u8]) -> io::Result<()> {
     })
 }
 
-fn count(frames: &[(Source, Bytes)]) -> (u64, u64) {
+fn count(pieces: &[Piece]) -> (u64, u64) {
     let of = |wanted: Source| {
-        let bytes = frames.iter().filter(|(source, _)| *source == wanted);
-        bytes.map(|(_, bytes)| bytes.len() as u64).sum()
+        let its = pieces.iter().filter(|piece| piece.source == wanted);
+        its.map(|piece| piece.bytes.len() as u64).sum()
     };
     (of(Source::Stdout), of(Source::Stderr))
 }

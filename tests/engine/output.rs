@@ -70,6 +70,21 @@ async fn the_engines_record_begins_at_the_beginning_each_time() {
     assert_eq!(attached.stderr, b"end");
 }
 
+/// The engine keeps them in parts, each with a time of its own.
+#[tokio::test]
+async fn a_long_line_is_whole_in_the_record() {
+    let bench = Bench::new();
+    let command =
+        "head -c 100000 /dev/zero | tr '\\0' ' '; echo; head -c 40000 /dev/zero | tr '\\0' c >&2";
+
+    let (id, _, attached) = bench.run(&bench.plan(command).await).await;
+
+    let recorded = in_time(read(bench.engine.logs(&id, &[]).await.unwrap())).await;
+    assert_eq!(attached.stdout.len(), 100_001);
+    assert_eq!(attached.stderr.len(), 40_000);
+    assert!(recorded == attached, "it differs");
+}
+
 #[tokio::test]
 async fn the_record_of_a_running_container_ends_at_its_present_end() {
     let bench = Bench::new();

@@ -137,7 +137,7 @@ async fn pids(cluster: &Cluster, tasks: &[String]) -> Vec<Option<i64>> {
 }
 
 /// Makes the file that the long tasks look for.
-async fn touch(docker: &Docker, container: &str) {
+pub(crate) async fn touch(docker: &Docker, container: &str) {
     let exec = ExecConfig {
         cmd: Some(vec!["touch".to_owned(), "/tmp/go".to_owned()]),
         attach_stdout: Some(true),

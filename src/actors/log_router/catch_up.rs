@@ -1,5 +1,6 @@
 //! Reads on where a stream broke off, or where nobody has read: from the engine's own record of the output, which is compared
-//! with the spool from the beginning, so that no byte is appended twice or left out. What cannot be proven is said in the log.
+//! with the spool from the beginning, so that no byte is appended twice or left out. What is appended has the engine's times.
+//! What cannot be proven is said in the log.
 //!
 //! It does not attach again: where a new stream would begin within the record, nobody tells. So from here on the output
 //! comes through the record, which costs the engine more and replaces bytes that are no UTF-8.
@@ -26,7 +27,7 @@ use crate::{
     },
     ports::{
         engine::{ContainerState, EngineError, Frame, Frames},
-        spool::{LogCursor, LogItem},
+        spool::{LogCursor, LogItem, Piece},
     },
 };
 
@@ -237,7 +238,11 @@ impl CatchUp {
                             self.note(ENGINE_DIED).await;
                         }
                     }
-                    new.push((frame.source, bytes));
+                    new.push(Piece {
+                        source: frame.source,
+                        bytes,
+                        time: frame.time,
+                    });
                 }
                 Taken::Differs(at) => {
                     if let Some(beyond) = frame.beyond {

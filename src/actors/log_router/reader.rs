@@ -14,14 +14,11 @@ use tokio::{
 use super::catch_up::CatchUp;
 use crate::{
     actors::engine_watch::{EngineView, ride_out},
-    domain::{
-        id::{ContainerId, TaskId},
-        log_line::Source,
-    },
+    domain::id::{ContainerId, TaskId},
     ports::{
         clock::Clock,
         engine::{ContainerEngine, EngineError, Frames},
-        spool::Spool,
+        spool::{Piece, Spool},
     },
 };
 
@@ -266,15 +263,19 @@ async fn pump(work: &Work, frames: Frames, progress: &Progress) -> bool {
             Ok(None) => return true,
             Err(silent) => (Vec::new(), Some(silent)),
         };
-        let mut bytes: Vec<(Source, _)> = Vec::with_capacity(batch.len());
+        let mut pieces = Vec::with_capacity(batch.len());
         for frame in batch {
             match frame {
-                Ok(frame) => bytes.push((frame.source, frame.bytes)),
+                Ok(frame) => pieces.push(Piece {
+                    source: frame.source,
+                    bytes: frame.bytes,
+                    time: frame.time,
+                }),
                 Err(error) => broken = Some(error),
             }
         }
-        progress.read(bytes.iter().map(|(_, bytes)| bytes.len()).sum());
-        if let Err(error) = work.spool.append(bytes).await
+        progress.read(pieces.iter().map(|piece| piece.bytes.len()).sum());
+        if let Err(error) = work.spool.append(pieces).await
             && !std::mem::replace(&mut said, true)
         {
             warn!(task:% = work.task, error:%; "a log cannot be written; its container goes on");
