@@ -177,6 +177,12 @@ impl ContainerEngine for DockerEngine {
             .await
     }
 
+    async fn newest_log(&self, container: &ContainerId) -> Result<Option<SystemTime>, EngineError> {
+        self.line
+            .within(OPEN, "logs", self.newest_line(container))
+            .await
+    }
+
     async fn follow(
         &self,
         container: &ContainerId,

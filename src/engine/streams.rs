@@ -40,7 +40,19 @@ impl DockerEngine {
         container: &ContainerId,
         moments: &[SystemTime],
     ) -> Result<Frames, EngineError> {
-        opened(Box::pin(self.record(container, "0", moments)?)).await
+        opened(Box::pin(self.record(container, "0", "all", moments)?)).await
+    }
+
+    pub(super) async fn newest_line(
+        &self,
+        container: &ContainerId,
+    ) -> Result<Option<SystemTime>, EngineError> {
+        let mut lines = Box::pin(self.record(container, "0", "1", &[])?);
+        let mut newest = None;
+        while let Some(line) = lines.next().await {
+            newest = newest.max(line?.time);
+        }
+        Ok(newest)
     }
 
     /// Its first item may be long in coming: a container may say nothing for hours.
@@ -49,18 +61,19 @@ impl DockerEngine {
         container: &ContainerId,
         moments: &[SystemTime],
     ) -> Result<Frames, EngineError> {
-        Ok(Box::pin(self.record(container, "1", moments)?))
+        Ok(Box::pin(self.record(container, "1", "all", moments)?))
     }
 
     fn record(
         &self,
         container: &ContainerId,
         follow: &str,
+        tail: &str,
         moments: &[SystemTime],
     ) -> Result<impl Stream<Item = Result<Frame, EngineError>> + Send + use<>, EngineError> {
         let id = path_part(&container.0)?;
         let path = format!(
-            "/containers/{id}/logs?stdout=1&stderr=1&tail=all&follow={follow}&timestamps=1"
+            "/containers/{id}/logs?stdout=1&stderr=1&tail={tail}&follow={follow}&timestamps=1"
         );
         Ok(record::frames(&self.line, path, moments))
     }

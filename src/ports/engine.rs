@@ -273,6 +273,12 @@ pub trait ContainerEngine: Send + Sync {
         moments: &[SystemTime],
     ) -> Result<Frames, EngineError>;
 
+    /// When the newest line of the record was written; `None`: it has none, or half a line.
+    ///
+    /// # Errors
+    /// The engine's.
+    async fn newest_log(&self, container: &ContainerId) -> Result<Option<SystemTime>, EngineError>;
+
     /// As `logs`, and on as it grows. It ends with the container, and may lack the last of the record then.
     ///
     /// # Errors

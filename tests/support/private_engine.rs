@@ -2,6 +2,7 @@
 //! bridge deletes the bridge of another one beside it, and its own containerd, so that its containers outlive it. Nothing of
 //! it is left when it is dropped, whatever has happened to it by then.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -85,6 +86,16 @@ impl PrivateEngine {
     /// SIGTERM: what `on_stop` says becomes of its containers.
     pub(crate) async fn shut_down(&self) {
         self.end(Signal::TERM).await;
+    }
+
+    /// What a death within a line leaves of a container's record: half a line at its end.
+    pub(crate) fn tear_record(&self, container: &str) {
+        let name = format!("data/containers/{container}/{container}-json.log");
+        let record = std::fs::OpenOptions::new()
+            .append(true)
+            .open(self.path(&name));
+        let torn = record.and_then(|mut record| record.write_all(br#"{"log":"torn"#));
+        torn.expect("the engine keeps its record there");
     }
 
     /// It stands still: connections stay, and nothing is answered.

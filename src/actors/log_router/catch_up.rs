@@ -6,10 +6,12 @@
 //! comes through the record, which costs the engine more and replaces bytes that are no UTF-8.
 //!
 //! An engine that dies loses what it had read and not written down, in both of its ways at once. So where one died under a
-//! source that was busy, that is said at the place, although nothing shows there.
+//! source that was busy, that is said at the place, although nothing shows there. And one that died within a line leaves half a
+//! line, behind which it reads no more of its own record: then that is said, and the output itself is read from there on.
 
 use std::{
     io, mem,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -18,7 +20,7 @@ use futures_util::StreamExt;
 use log::{info, warn};
 use tokio::time::sleep;
 
-use super::reader::{BATCH, Patience, Progress, ReadEnd, Work};
+use super::reader::{BATCH, Patience, Progress, ReadEnd, Work, stream};
 use crate::{
     actors::engine_watch::ride_out,
     domain::{
@@ -37,6 +39,9 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Between two readings of a record that broke off while the engine is there.
 const AGAIN: Duration = Duration::from_millis(200);
 
+/// So often in a row the engine fails to read its record, with nothing new in between, before that is taken for its last word.
+const TRIES: u32 = 3;
+
 /// A record that has this much in common with the spool begins where the container began.
 const PROOF: u64 = 4_096;
 
@@ -54,6 +59,7 @@ const NOT_PROVABLE: &str = "[worker-node] continuity is not provable here: the e
                             where the stream broke off";
 const ENGINE_DIED: &str =
     "[worker-node] continuity is not provable here: the engine died while this output was written";
+const UNREADABLE: &str = "[worker-node] an unknown number of bytes is missing here: the engine cannot read its record of this output";
 const UNKNOWN_MISSING: &str =
     "[worker-node] an unknown number of bytes is missing here: the engine's record begins later";
 
@@ -78,6 +84,10 @@ pub(super) struct CatchUp {
     broke_off: Vec<SystemTime>,
     /// About so many of these places there is nothing more to say, of each source.
     said: [usize; 2],
+    /// How often in a row the engine could not read the record, with nothing new in between.
+    failures: u32,
+    /// When the last line was written that was read of the record.
+    last: Option<SystemTime>,
 }
 
 /// Why a reading of the record ended.
@@ -86,6 +96,8 @@ enum Pass {
     End,
     /// It broke off.
     Cut(EngineError),
+    /// It ended before its newest line.
+    Short,
     /// A source's record is not what the spool has, after so many bytes.
     Differs(usize, u64),
 }
@@ -99,6 +111,8 @@ impl CatchUp {
             places: [Place::Unknown, Place::Unknown],
             broke_off: broke_off.into_iter().collect(),
             said: [0; 2],
+            failures: 0,
+            last: None,
         }
     }
 
@@ -109,53 +123,105 @@ impl CatchUp {
                 return ReadEnd::Broken;
             };
             self.forget_mere_break().await;
-            let opened = match state {
+            let end = match state {
                 ContainerState::Created => {
                     sleep(LOOK).await;
                     continue;
                 }
-                ContainerState::Running => {
-                    let engine = &self.work.engine;
-                    engine.follow(&self.work.container, &self.broke_off).await
-                }
-                ContainerState::Exited(_) => {
-                    let engine = &self.work.engine;
-                    engine.logs(&self.work.container, &self.broke_off).await
-                }
+                ContainerState::Running => self.follow().await,
+                ContainerState::Exited(_) => self.read_to_its_end().await,
             };
-            let pass = match opened {
-                Ok(frames) => self.pass(frames).await,
-                Err(error) => Ok(Pass::Cut(error)),
-            };
-            match pass {
-                Ok(Pass::End) if matches!(state, ContainerState::Exited(_)) => {
-                    return ReadEnd::Whole;
-                }
-                Ok(Pass::End) => {}
-                Ok(Pass::Differs(source, at)) => self.find_place(source, at).await,
-                Ok(Pass::Cut(error)) if is_final(&error) => {
-                    warn!(task:% = self.work.task, error:%; "the engine's record of the output cannot be read");
-                    return ReadEnd::Broken;
-                }
-                Ok(Pass::Cut(error)) => {
-                    self.note_break();
-                    self.ride_out(&error).await;
-                }
+            match end {
+                Ok(None) => sleep(AGAIN).await,
+                Ok(Some(end)) => return end,
                 Err(error) => {
                     warn!(task:% = self.work.task, error:%; "the spool cannot be compared with the engine's record");
                     return ReadEnd::Broken;
                 }
             }
-            sleep(AGAIN).await;
         }
     }
 
-    fn note_break(&mut self) {
+    /// Of a container that runs.
+    async fn follow(&mut self) -> io::Result<Option<ReadEnd>> {
+        let engine = &self.work.engine;
+        let pass = match engine.follow(&self.work.container, &self.broke_off).await {
+            Ok(frames) => self.pass(frames).await?,
+            Err(error) => Pass::Cut(error),
+        };
+        let end = self.after(pass).await;
+        if self.failures < TRIES {
+            return Ok(end);
+        }
+        // What comes from here on is to be had from the output itself.
+        self.failures = 0;
+        let Ok(frames) = self.work.engine.attach(&self.work.container).await else {
+            return Ok(None);
+        };
+        self.note(UNREADABLE).await;
+        match stream(&self.work, frames, &self.progress).await {
+            Ok(()) => Ok(Some(ReadEnd::Whole)),
+            Err(broke_off) => {
+                self.note_break(broke_off);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Of a container that has ended.
+    async fn read_to_its_end(&mut self) -> io::Result<Option<ReadEnd>> {
+        let engine = Arc::clone(&self.work.engine);
+        self.last = None;
+        let pass = match engine.newest_log(&self.work.container).await {
+            Ok(newest) => match engine.logs(&self.work.container, &self.broke_off).await {
+                Ok(frames) => match self.pass(frames).await? {
+                    // It goes on behind half a line, and the engine has not said so.
+                    Pass::End if self.last < newest => Pass::Short,
+                    pass => pass,
+                },
+                Err(error) => Pass::Cut(error),
+            },
+            Err(error) => Pass::Cut(error),
+        };
+        if matches!(pass, Pass::End) {
+            return Ok(Some(ReadEnd::Whole));
+        }
+        let is_short = matches!(pass, Pass::Short);
+        let end = self.after(pass).await;
+        if is_short || self.failures >= TRIES {
+            self.note(UNREADABLE).await;
+            return Ok(Some(ReadEnd::Broken));
+        }
+        Ok(end)
+    }
+
+    /// What to do after a reading of the record; `None`: read on.
+    async fn after(&mut self, pass: Pass) -> Option<ReadEnd> {
+        match pass {
+            Pass::End | Pass::Short => {}
+            Pass::Differs(source, at) => self.find_place(source, at).await,
+            Pass::Cut(error) if is_final(&error) => {
+                warn!(task:% = self.work.task, error:%; "the engine's record of the output cannot be read");
+                return Some(ReadEnd::Broken);
+            }
+            Pass::Cut(error) => {
+                match error {
+                    // It is there.
+                    EngineError::Failed(_) => self.failures += 1,
+                    _ => self.note_break(self.work.clock.now()),
+                }
+                self.ride_out(&error).await;
+            }
+        }
+        None
+    }
+
+    fn note_break(&mut self, at: SystemTime) {
         if self.broke_off.len() == DEATHS {
             self.broke_off.remove(0);
             self.said = self.said.map(|said| said.saturating_sub(1));
         }
-        self.broke_off.push(self.work.clock.now());
+        self.broke_off.push(at);
     }
 
     /// Where the last stream broke off without its engine, there is nothing to say.
@@ -225,6 +291,7 @@ impl CatchUp {
                 }
             };
             read += frame.bytes.len();
+            self.last = self.last.max(frame.time);
             let number = number_of(frame.source);
             match tracks[number].take(frame.bytes).await? {
                 Taken::New(bytes) if bytes.is_empty() => {}
@@ -252,6 +319,9 @@ impl CatchUp {
                     break;
                 }
             }
+        }
+        if !new.is_empty() {
+            self.failures = 0;
         }
         self.work.spool.append(new).await?;
         self.progress.read(read);

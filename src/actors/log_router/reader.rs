@@ -1,7 +1,12 @@
 //! The reader of one container: moves its output from the engine into the spool until the container has ended, whatever
 //! becomes of the stream on the way. It is a task of its own beside the actor, and knows no mailbox.
 
-use std::{fmt, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use futures_util::{Stream, StreamExt};
 use log::warn;
@@ -235,20 +240,33 @@ impl Reader {
 async fn read(work: &Work, frames: Option<Frames>, progress: &Progress) -> ReadEnd {
     let mut broke_off = None;
     if let Some(frames) = frames {
-        let came_to_its_end = pump(work, frames, progress).await;
-        broke_off = Some(work.clock.now());
-        if came_to_its_end {
-            progress.stand(Stand::Drained);
-            sleep(UNPROVEN).await;
-            progress.stand(Stand::Reading(0));
-            if work.has_just_ended().await {
-                return ReadEnd::Whole;
-            }
+        match stream(work, frames, progress).await {
+            Ok(()) => return ReadEnd::Whole,
+            Err(at) => broke_off = Some(at),
         }
     }
     CatchUp::new(work.clone(), progress.clone(), broke_off)
         .run()
         .await
+}
+
+/// Reads a stream to the container's end, or (`Err`) until it broke off, and when that was.
+pub(super) async fn stream(
+    work: &Work,
+    frames: Frames,
+    progress: &Progress,
+) -> Result<(), SystemTime> {
+    let came_to_its_end = pump(work, frames, progress).await;
+    let ended = work.clock.now();
+    if came_to_its_end {
+        progress.stand(Stand::Drained);
+        sleep(UNPROVEN).await;
+        progress.stand(Stand::Reading(0));
+        if work.has_just_ended().await {
+            return Ok(());
+        }
+    }
+    Err(ended)
 }
 
 /// Moves a stream into the spool; whether it came to its own end. It reads on whatever happens to the spool: a container
