@@ -6,7 +6,7 @@ use std::time::Duration;
 use worker_node::dev_master::{LogView, MasterOptions};
 use worker_node::proto::Task;
 
-use crate::harness::{Cluster, WorkerSetup, master_options};
+use crate::harness::{Cluster, PATIENCE, WorkerSetup, master_options};
 
 /// Lines that the task with a viewer writes.
 const LINES: usize = 500;
@@ -43,6 +43,21 @@ pub(crate) async fn cluster(
     .await
 }
 
+/// Calls the worker as its master does: again, where the servers fall under the call. Whether the worker follows.
+async fn called(cluster: &Cluster, address: &str) -> bool {
+    let mut again = tokio::time::interval(Duration::from_millis(20));
+    let answered = async {
+        loop {
+            again.tick().await;
+            if let Ok(answer) = cluster.master.call_worker(address).await {
+                return answer.success;
+            }
+        }
+    };
+    let answer = tokio::time::timeout(PATIENCE, answered).await;
+    answer.expect("an answer")
+}
+
 impl Workload {
     /// One task with output files and a viewer, one that runs until it is cancelled, a quick one.
     pub(crate) async fn begin(cluster: &Cluster) -> Self {
@@ -51,8 +66,7 @@ impl Workload {
         let worker = cluster.master.wait_registered(cluster.worker.id()).await;
         let address = worker.expect("it is registered").info.worker_ip;
         // It moves the worker from the master's name to its address.
-        let moved = cluster.master.call_worker(&address).await;
-        assert!(moved.expect("an answer").success, "the worker follows");
+        assert!(called(cluster, &address).await, "the worker follows");
         let viewed = cluster.submit(files.clone()).await;
         let viewer = cluster.master.watch_log(&viewed);
         // It heeds no TERM, so that its end takes every step there is.
