@@ -494,7 +494,7 @@ async fn children_of_a_pool_arbiter_that_dies_move_to_another() {
         pool_arbiters: 1,
         ..short()
     };
-    let stage = Stage::open(options, vec![]);
+    let mut stage = Stage::open(options, vec![]);
     let ((first, a), (second, b)) = (blocker("a"), blocker("b"));
     for spec in [a, b] {
         stage.supervisor.start_child(spec).await.unwrap();
@@ -502,6 +502,8 @@ async fn children_of_a_pool_arbiter_that_dies_move_to_another() {
     second.slot.up(far()).await.unwrap();
 
     let _ = first.slot.ask(KillArbiter, far()).await;
+    // Until then the second may still answer where it was.
+    stage.event(Edge::Stopped, "b").await;
 
     assert_eq!(first.slot.ask_idempotent(Work, far()).await, Ok(2));
     assert_eq!(second.slot.ask_idempotent(Work, far()).await, Ok(2));
