@@ -172,14 +172,17 @@ impl CatchUp {
     async fn read_to_its_end(&mut self) -> io::Result<Option<ReadEnd>> {
         let engine = Arc::clone(&self.work.engine);
         self.last = None;
-        let pass = match engine.newest_log(&self.work.container).await {
-            Ok(newest) => match engine.logs(&self.work.container, &self.broke_off).await {
-                Ok(frames) => match self.pass(frames).await? {
-                    // It goes on behind half a line, and the engine has not said so.
-                    Pass::End if self.last < newest => Pass::Short,
-                    pass => pass,
-                },
-                Err(error) => Pass::Cut(error),
+        let newest = match engine.newest_log(&self.work.container).await {
+            Ok(newest) => Some(newest),
+            // Its last line cannot be read. Those before it may.
+            Err(EngineError::Failed(_)) if self.failures + 1 >= TRIES => None,
+            Err(error) => return Ok(self.after(Pass::Cut(error)).await),
+        };
+        let pass = match engine.logs(&self.work.container, &self.broke_off).await {
+            Ok(frames) => match self.pass(frames).await? {
+                // It goes on behind half a line, and the engine has not said so.
+                Pass::End if newest.is_none_or(|newest| self.last < newest) => Pass::Short,
+                pass => pass,
             },
             Err(error) => Pass::Cut(error),
         };
