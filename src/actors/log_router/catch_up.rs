@@ -9,27 +9,26 @@
 //! source that was busy, that is said at the place, although nothing shows there. And one that died within a line leaves half a
 //! line, behind which it reads no more of its own record: then that is said, and the output itself is read from there on.
 
+mod track;
+
 use std::{
     io, mem,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
 use futures_util::StreamExt;
 use log::{info, warn};
 use tokio::time::sleep;
 
+use self::track::{Mode, Spooled, Taken, Track, number_of, tail};
 use super::reader::{BATCH, Patience, Progress, ReadEnd, Work, stream};
 use crate::{
     actors::engine_watch::ride_out,
-    domain::{
-        log_line::Source,
-        log_overlap::{Compared, Comparison, TailSearch},
-    },
+    domain::{log_line::Source, log_overlap::TailSearch},
     ports::{
         engine::{ContainerState, EngineError, Frame, Frames},
-        spool::{LogCursor, LogItem, Piece},
+        spool::Piece,
     },
 };
 
@@ -50,9 +49,6 @@ const BUSY: u64 = 16 * 1024;
 
 /// Deaths of engines that are remembered for one container.
 const DEATHS: usize = 16;
-
-/// So much of the end of a spool is looked for in a record that begins later.
-const TAIL: usize = 64 * 1024;
 
 /// What stands in a log where bytes may be missing.
 const NOT_PROVABLE: &str = "[worker-node] continuity is not provable here: the engine's record of this output does not go on \
@@ -408,135 +404,4 @@ fn is_final(error: &EngineError) -> bool {
         | EngineError::Conflict(_)
         | EngineError::Failed(_) => false,
     }
-}
-
-fn number_of(source: Source) -> usize {
-    match source {
-        Source::Stdout | Source::Worker => 0,
-        Source::Stderr => 1,
-    }
-}
-
-/// One source's way through the record.
-struct Track {
-    mode: Mode,
-    /// Bytes of the record until now.
-    read: u64,
-}
-
-enum Mode {
-    /// So many bytes of the record are known; then these bytes of the spool are compared.
-    Skipping(u64, Spooled),
-    /// With what the spool has.
-    Comparing(Comparison, Spooled),
-    /// All of it is new.
-    Appending,
-}
-
-enum Taken {
-    /// These bytes are new.
-    New(Bytes),
-    /// The record is not what the spool has, after so many bytes.
-    Differs(u64),
-}
-
-impl Mode {
-    fn comparing(spooled: Spooled) -> Self {
-        Self::Comparing(Comparison::default(), spooled)
-    }
-}
-
-impl Track {
-    async fn take(&mut self, mut bytes: Bytes) -> io::Result<Taken> {
-        let before = self.read;
-        self.read += bytes.len() as u64;
-        if let Mode::Skipping(known, spooled) = &mut self.mode {
-            let rest = known.saturating_sub(before);
-            if rest >= bytes.len() as u64 {
-                return Ok(Taken::New(Bytes::new()));
-            }
-            bytes = bytes.split_off(usize::try_from(rest).unwrap_or(usize::MAX));
-            self.mode = Mode::comparing(mem::replace(spooled, Spooled::These(Vec::new())));
-        }
-        let Mode::Comparing(comparison, spooled) = &mut self.mode else {
-            return Ok(Taken::New(bytes));
-        };
-        comparison.logged(&bytes);
-        loop {
-            match comparison.step() {
-                Compared::WantsSpooled => spooled.give(comparison).await?,
-                Compared::WantsLogged => return Ok(Taken::New(Bytes::new())),
-                Compared::Differs(at) => return Ok(Taken::Differs(at)),
-                Compared::Whole(new) => {
-                    self.mode = Mode::Appending;
-                    return Ok(Taken::New(new.into()));
-                }
-            }
-        }
-    }
-}
-
-/// One source's bytes in the spool.
-enum Spooled {
-    /// From a cursor on.
-    From(Box<dyn LogCursor>, Source),
-    /// These alone.
-    These(Vec<u8>),
-}
-
-impl Spooled {
-    async fn give(&mut self, comparison: &mut Comparison) -> io::Result<()> {
-        match self {
-            Self::These(bytes) => {
-                comparison.spooled(bytes);
-                comparison.spool_is_over();
-            }
-            Self::From(cursor, source) => match next_bytes(cursor.as_mut(), *source).await? {
-                Some(bytes) => comparison.spooled(&bytes),
-                None => comparison.spool_is_over(),
-            },
-        }
-        Ok(())
-    }
-}
-
-/// The next bytes of a source; `None` at the end.
-async fn next_bytes(cursor: &mut dyn LogCursor, source: Source) -> io::Result<Option<Vec<u8>>> {
-    loop {
-        let (lines, newline): (_, &[u8]) = match cursor.next().await? {
-            LogItem::Lines(lines) => (lines, b"\n"),
-            LogItem::CaughtUp => (cursor.take_unfinished(), b""),
-            LogItem::End(_) => return Ok(None),
-        };
-        let is_end = newline.is_empty();
-        let mut bytes = Vec::new();
-        for line in lines.into_iter().filter(|line| line.source == source) {
-            bytes.extend_from_slice(&line.bytes);
-            if !line.continued {
-                bytes.extend_from_slice(newline);
-            }
-        }
-        if is_end || !bytes.is_empty() {
-            return Ok((!bytes.is_empty()).then_some(bytes));
-        }
-    }
-}
-
-/// The last whole lines of a source, and what follows them.
-async fn tail(mut cursor: Box<dyn LogCursor>, source: Source) -> io::Result<(Vec<u8>, Vec<u8>)> {
-    let (mut tail, mut is_cut) = (Vec::new(), false);
-    while let Some(bytes) = next_bytes(cursor.as_mut(), source).await? {
-        tail.extend_from_slice(&bytes);
-        if tail.len() > 2 * TAIL {
-            tail.drain(..tail.len() - TAIL);
-            is_cut = true;
-        }
-    }
-    let after = |newline: Option<usize>| newline.map_or(0, |newline| newline + 1);
-    if is_cut {
-        let first = after(tail.iter().position(|byte| *byte == b'\n'));
-        tail.drain(..first);
-    }
-    let unfinished = tail.split_off(after(tail.iter().rposition(|byte| *byte == b'\n')));
-    Ok((tail, unfinished))
 }
