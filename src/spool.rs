@@ -29,7 +29,7 @@ use std::{
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use async_trait::async_trait;
@@ -118,6 +118,8 @@ struct State {
     stdout: u64,
     /// Bytes ever appended.
     stderr: u64,
+    /// The time of the last of them in microseconds; 0 where there is none, or none is known.
+    newest: i64,
     /// How it ended.
     end: Option<LogEnd>,
 }
@@ -354,6 +356,11 @@ impl Spool for FileSpool {
     fn appended(&self) -> (u64, u64) {
         let state = self.state.borrow();
         (state.stdout, state.stderr)
+    }
+
+    fn newest(&self) -> Option<SystemTime> {
+        let micros = u64::try_from(self.state.borrow().newest).ok()?;
+        (micros > 0).then(|| UNIX_EPOCH + Duration::from_micros(micros))
     }
 
     fn cursor(&self) -> Box<dyn LogCursor> {

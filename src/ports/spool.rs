@@ -81,6 +81,9 @@ pub trait Spool: Send + Sync {
     /// Bytes of each source that were ever appended (stdout, stderr), dropped ones included.
     fn appended(&self) -> (u64, u64);
 
+    /// When the last output of the container came, or was written where the engine told that; `None`: none has.
+    fn newest(&self) -> Option<SystemTime>;
+
     /// A reader from the first line on.
     fn cursor(&self) -> Box<dyn LogCursor>;
 }

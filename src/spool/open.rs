@@ -13,7 +13,7 @@ use super::{
     format::{self, Batch, FOOTER, HEADER, Hole, Kind, Record},
     writer::Writer,
 };
-use crate::domain::id::TaskId;
+use crate::domain::{id::TaskId, log_line::Source};
 
 /// How much is read at once.
 pub(super) const CHUNK: usize = 256 * 1024;
@@ -120,6 +120,8 @@ fn finished(file: &File, size: u64, hole: Hole) -> io::Result<Option<State>> {
         hole,
         stdout,
         stderr,
+        // Nothing is appended to it any more.
+        newest: 0,
         end: Some(end),
     }))
 }
@@ -160,6 +162,7 @@ struct Counted {
     at: u64,
     stdout: u64,
     stderr: u64,
+    newest: i64,
 }
 
 struct Scan {
@@ -194,6 +197,9 @@ impl Scan {
         self.seen.at = record.next;
         self.seen.stdout += stdout;
         self.seen.stderr += stderr;
+        if matches!(record.kind, Kind::Output(Source::Stdout | Source::Stderr)) {
+            self.seen.newest = record.micros;
+        }
         if record.is_whole() {
             self.good = self.seen;
         }
@@ -209,12 +215,18 @@ impl Scan {
     }
 
     fn result(self, generation: u64, hole: Hole) -> (State, Writer) {
-        let Counted { at, stdout, stderr } = self.good;
+        let Counted {
+            at,
+            stdout,
+            stderr,
+            newest,
+        } = self.good;
         let state = State {
             len: at,
             hole,
             stdout,
             stderr,
+            newest,
             end: None,
         };
         let head = self.head.filter(|(head, _)| *head <= at);

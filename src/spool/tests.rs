@@ -174,6 +174,27 @@ async fn output_that_comes_with_its_time_keeps_it() {
 }
 
 #[tokio::test]
+async fn the_newest_output_is_known_also_after_a_restart() {
+    let (folder, store) = store();
+    let spool = store.open(&task("a")).unwrap();
+    assert_eq!(spool.newest(), None);
+    let at = UNIX_EPOCH + Duration::from_secs(7);
+    let old = Piece {
+        time: Some(at),
+        ..piece(Source::Stderr, "seven\n")
+    };
+
+    spool.append(vec![old]).await.unwrap();
+    spool.note("a note is no output".into()).await.unwrap();
+
+    assert_eq!(spool.newest(), Some(at));
+    drop((spool, store));
+    let again = store_in(&folder, 1 << 30);
+    let spool = again.find(&task("a")).unwrap().expect("it is there");
+    assert_eq!(spool.newest(), Some(at));
+}
+
+#[tokio::test]
 async fn a_closed_log_tells_its_end_and_takes_nothing_more() {
     let (folder, store) = store();
     let spool = store.open(&task("a")).unwrap();

@@ -82,7 +82,10 @@ impl Writer {
                 &piece.bytes,
             );
         }
-        match write(spool, batch, count(pieces)) {
+        let newest = pieces
+            .last()
+            .map(|piece| piece.time.map_or(micros, in_micros));
+        match write(spool, batch, count(pieces), newest) {
             Err(error) if is_full(&error) => {
                 self.refuse(spool, pieces, NO_SPACE, micros);
                 return Ok(());
@@ -102,7 +105,7 @@ impl Writer {
             let line = text::truncate(line, format::RECORD_LIMIT);
             batch.record(Kind::Output(Source::Worker), line.as_bytes());
         }
-        write(spool, batch, (0, 0))?;
+        write(spool, batch, (0, 0), None)?;
         self.trim(spool)
     }
 
@@ -249,7 +252,12 @@ fn still_open(spool: &FileSpool) -> io::Result<State> {
 }
 
 /// Writes a batch at the end of the log and tells readers of it.
-fn write(spool: &FileSpool, batch: Batch, (stdout, stderr): (u64, u64)) -> io::Result<()> {
+fn write(
+    spool: &FileSpool,
+    batch: Batch,
+    (stdout, stderr): (u64, u64),
+    newest: Option<i64>,
+) -> io::Result<()> {
     let at = spool.state.borrow().len;
     let bytes = batch.into_bytes();
     write_at(spool, at, &bytes)?;
@@ -257,6 +265,7 @@ fn write(spool: &FileSpool, batch: Batch, (stdout, stderr): (u64, u64)) -> io::R
         state.len = at + bytes.len() as u64;
         state.stdout += stdout;
         state.stderr += stderr;
+        state.newest = newest.unwrap_or(state.newest);
     });
     Ok(())
 }
