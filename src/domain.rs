@@ -6,6 +6,7 @@ pub mod address;
 pub mod admission;
 pub mod backoff;
 pub mod id;
+pub mod log_joint;
 pub mod log_line;
 pub mod log_overlap;
 pub mod outcome;

@@ -53,6 +53,12 @@ impl Comparison {
         self.spool_is_over = true;
     }
 
+    /// How many bytes of what the spool has given have not been found in the record.
+    #[must_use]
+    pub fn spooled_rest(&self) -> usize {
+        self.spooled.rest().len()
+    }
+
     /// Takes more of the record in.
     pub fn logged(&mut self, bytes: &[u8]) {
         self.logged.push(bytes);
@@ -191,7 +197,8 @@ impl TailSearch {
         })
     }
 
-    /// Takes more of the record in; how many bytes of it end with the lines that are looked for, once they were found.
+    /// Takes more of the record in; how many bytes of it end with the lines that are looked for, once they were found. What
+    /// follows them in these bytes is not looked at.
     pub fn push(&mut self, bytes: &[u8]) -> Option<u64> {
         for byte in bytes {
             self.at += 1;
@@ -205,6 +212,7 @@ impl TailSearch {
                 self.matched += 1;
             }
             if self.matched == self.lines.len() {
+                self.matched = self.fallback[self.matched];
                 return Some(self.at);
             }
         }
@@ -212,8 +220,19 @@ impl TailSearch {
     }
 }
 
+/// How much of a spool's last lines follows the last one of these lines of the record; `None` where that is not among them.
+#[must_use]
+pub fn beyond(tail: &[u8], recorded: &[u8]) -> Option<usize> {
+    let mut line = LineHash::default();
+    let last = recorded.iter().filter_map(|byte| line.push(*byte)).last()?;
+    let mut line = LineHash::default();
+    let lines = tail.iter().enumerate();
+    let ends = lines.filter_map(|(at, byte)| (line.push(*byte)? == last).then_some(at + 1));
+    Some(tail.len() - ends.last()?)
+}
+
 /// Knuth, Morris and Pratt: the longest beginning of the lines that is an end of the first `n` of them, for each `n`.
-fn fallbacks(lines: &[u64]) -> Vec<usize> {
+pub(super) fn fallbacks(lines: &[u64]) -> Vec<usize> {
     let mut fallback = vec![0; lines.len() + 1];
     let mut matched = 0;
     for number in 1..lines.len() {
@@ -230,14 +249,14 @@ fn fallbacks(lines: &[u64]) -> Vec<usize> {
 
 /// A line as a number, the same for a line and for what the record made of it: a row of bytes that are not ASCII counts as one.
 #[derive(Debug, Default)]
-struct LineHash {
+pub(super) struct LineHash {
     hash: DefaultHasher,
     foreign: bool,
 }
 
 impl LineHash {
     /// The number of the line that this byte ends.
-    fn push(&mut self, byte: u8) -> Option<u64> {
+    pub(super) fn push(&mut self, byte: u8) -> Option<u64> {
         if byte == b'\n' {
             return Some(std::mem::take(self).hash.finish());
         }

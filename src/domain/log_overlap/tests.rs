@@ -168,6 +168,29 @@ fn lines_that_begin_like_themselves_are_found() {
 }
 
 #[test]
+fn lines_are_found_again_behind_themselves() {
+    let mut search = TailSearch::new(b"a\na\n").unwrap();
+    let places: Vec<_> = b"a\na\na\nb\na\na\n"
+        .iter()
+        .filter_map(|byte| search.push(&[*byte]))
+        .collect();
+
+    assert_eq!(places, [4, 6, 12]);
+}
+
+#[test]
+fn what_a_spool_has_beyond_the_records_last_line_is_counted() {
+    assert_eq!(beyond(b"1\n2\n3\n", b"0\n1\n"), Some(4));
+    assert_eq!(beyond(b"1\n2\n1\n", b"1\n"), Some(0));
+    assert_eq!(
+        beyond(b"1\n\xff\n3\n", "1\n\u{fffd}\nhalf".as_bytes()),
+        Some(2)
+    );
+    assert_eq!(beyond(b"1\n", b"2\n"), None);
+    assert_eq!(beyond(b"1\n", b"half"), None);
+}
+
+#[test]
 fn a_line_is_found_whatever_the_record_made_of_its_bytes() {
     let tail = b"x\xff\xfe y\n\xe2\x82\n";
     let record = [
