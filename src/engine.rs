@@ -20,12 +20,7 @@ mod record;
 mod reference;
 mod streams;
 
-use std::{
-    path::PathBuf,
-    sync::Arc,
-    thread,
-    time::{Duration, SystemTime},
-};
+use std::{path::PathBuf, sync::Arc, thread, time::Duration};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
@@ -167,28 +162,24 @@ impl ContainerEngine for DockerEngine {
             .await
     }
 
-    async fn logs(
-        &self,
-        container: &ContainerId,
-        moments: &[SystemTime],
-    ) -> Result<Frames, EngineError> {
+    async fn logs(&self, container: &ContainerId) -> Result<Frames, EngineError> {
         self.line
-            .within(OPEN, "logs", self.open_logs(container, moments))
+            .within(OPEN, "logs", self.open_logs(container, None))
             .await
     }
 
-    async fn newest_log(&self, container: &ContainerId) -> Result<Option<SystemTime>, EngineError> {
+    async fn last_logs(
+        &self,
+        container: &ContainerId,
+        entries: usize,
+    ) -> Result<Frames, EngineError> {
         self.line
-            .within(OPEN, "logs", self.newest_line(container))
+            .within(OPEN, "logs", self.open_logs(container, Some(entries)))
             .await
     }
 
-    async fn follow(
-        &self,
-        container: &ContainerId,
-        moments: &[SystemTime],
-    ) -> Result<Frames, EngineError> {
-        self.follow_logs(container, moments)
+    async fn follow(&self, container: &ContainerId) -> Result<Frames, EngineError> {
+        self.follow_logs(container)
     }
 
     async fn start(&self, container: &ContainerId) -> Result<(), EngineError> {

@@ -18,6 +18,8 @@ mod masters;
 mod offers;
 #[path = "recovery/parts.rs"]
 mod parts;
+#[path = "recovery/reading.rs"]
+mod reading;
 #[path = "failpoints/stimuli.rs"]
 mod stimuli;
 #[path = "recovery/times.rs"]

@@ -13,6 +13,7 @@ use std::{
 
 use actix::{Actor, ActorFutureExt, Context, Handler, Message, ResponseActFuture, WrapFuture};
 use log::warn;
+use tokio::sync::Semaphore;
 
 pub use self::reader::ReadEnd;
 use self::reader::{Reader, Work};
@@ -74,13 +75,28 @@ pub struct FinishReading {
     pub container: Option<ContainerId>,
 }
 
+/// So many records of output are read at once.
+const TURNS: usize = 4;
+
 /// Readers at work, beside the actor.
-#[derive(Debug, Default)]
-pub struct Readers(Mutex<HashMap<TaskId, Reader>>);
+#[derive(Debug)]
+pub struct Readers {
+    at_work: Mutex<HashMap<TaskId, Reader>>,
+    turns: Arc<Semaphore>,
+}
+
+impl Default for Readers {
+    fn default() -> Self {
+        Self {
+            at_work: Mutex::default(),
+            turns: Arc::new(Semaphore::new(TURNS)),
+        }
+    }
+}
 
 impl Readers {
     fn lock(&self) -> MutexGuard<'_, HashMap<TaskId, Reader>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_reading(&self, task: &TaskId, container: &ContainerId) -> bool {
@@ -197,6 +213,7 @@ impl LogRouterActor {
     ) -> impl Future<Output = Result<Work, EngineError>> + 'static {
         let (engine, view) = (Arc::clone(&self.engine), Arc::clone(&self.view));
         let clock = Arc::clone(&self.clock);
+        let turns = Arc::clone(&self.readers.turns);
         let spool = open(Arc::clone(&self.spools), task.clone());
         async move {
             Ok(Work {
@@ -206,6 +223,7 @@ impl LogRouterActor {
                 task,
                 container,
                 spool: spool.await.map_err(EngineError::Failed)?,
+                turns,
                 give_up: Arc::default(),
             })
         }

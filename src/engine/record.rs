@@ -1,8 +1,6 @@
 //! The engine's own record of a container's output, read by hand: the engine sends one chunk per line, and the client takes
 //! ten times as long over each as this. Only a record whose last chunk came is whole; one that ends before is an engine that
-//! went away. Where a moment is asked for, each line comes with its time, which is taken off again.
-
-mod moments;
+//! went away. Each line comes with its time, which is taken off again.
 
 use std::{collections::VecDeque, io, time::SystemTime};
 
@@ -12,7 +10,6 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use self::moments::Moments;
 use super::{
     call::{Connection, Line},
     failure,
@@ -20,7 +17,7 @@ use super::{
 };
 use crate::{
     domain::log_line::Source,
-    ports::engine::{Beyond, EngineError, Frame},
+    ports::engine::{EngineError, Frame},
 };
 
 /// Bytes asked for at once.
@@ -42,13 +39,11 @@ type Millisecond = [u8; 23];
 pub(super) fn frames(
     line: &Line,
     path: String,
-    moments: &[SystemTime],
 ) -> impl Stream<Item = Result<Frame, EngineError>> + Send + use<> {
-    let (line, moments) = (line.clone_address(), Moments::new(moments));
-    stream::unfold(Reading::NotYet(line, path, moments), |reading| async move {
+    let line = line.clone_address();
+    stream::unfold(Reading::NotYet(line, path), |reading| async move {
         let mut reader = match reading {
-            Reading::NotYet(line, path, moments) => match Reader::open(&line, &path, moments).await
-            {
+            Reading::NotYet(line, path) => match Reader::open(&line, &path).await {
                 Ok(reader) => reader,
                 Err(error) => return Some((Err(error), Reading::Over)),
             },
@@ -63,7 +58,7 @@ pub(super) fn frames(
 }
 
 enum Reading {
-    NotYet(Line, String, Option<Box<[Moments; 2]>>),
+    NotYet(Line, String),
     Open(Box<Reader>),
     Over,
 }
@@ -73,15 +68,10 @@ struct Reader {
     chunks: Chunks,
     frames: VecDeque<Frame>,
     body: BytesMut,
-    moments: Option<Box<[Moments; 2]>>,
 }
 
 impl Reader {
-    async fn open(
-        line: &Line,
-        path: &str,
-        moments: Option<Box<[Moments; 2]>>,
-    ) -> Result<Box<Self>, EngineError> {
+    async fn open(line: &Line, path: &str) -> Result<Box<Self>, EngineError> {
         let mut connection = line.connect().await.map_err(broken)?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n");
         let written = connection.write_all(request.as_bytes()).await;
@@ -114,7 +104,6 @@ impl Reader {
             },
             frames: VecDeque::new(),
             body: BytesMut::new(),
-            moments,
         }))
     }
 
@@ -125,7 +114,7 @@ impl Reader {
                 return Ok(Some(frame));
             }
             self.chunks.take(&mut self.body)?;
-            take_frames(&mut self.body, &mut self.frames, &mut self.moments)?;
+            take_frames(&mut self.body, &mut self.frames)?;
             if self.frames.is_empty() {
                 if self.chunks.is_over {
                     return Ok(None);
@@ -173,12 +162,8 @@ impl Chunks {
 }
 
 /// Takes all complete frames off the front; those of one source and one millisecond that follow each other become one.
-fn take_frames(
-    body: &mut BytesMut,
-    frames: &mut VecDeque<Frame>,
-    moments: &mut Option<Box<[Moments; 2]>>,
-) -> Result<(), EngineError> {
-    let mut run = Run::of(Source::Stdout, &[], None);
+fn take_frames(body: &mut BytesMut, frames: &mut VecDeque<Frame>) -> Result<(), EngineError> {
+    let mut run = Run::of(Source::Stdout, &[]);
     while let Some(head) = body.first_chunk::<FRAME_HEADER>() {
         let [kind, _, _, _, length @ ..] = *head;
         let end = FRAME_HEADER + u32::from_be_bytes(length) as usize;
@@ -187,18 +172,17 @@ fn take_frames(
         }
         let frame = body.split_to(end);
         let content = &frame[FRAME_HEADER..];
-        let (source, number) = match kind {
-            0 | 1 => (Source::Stdout, 0),
-            2 => (Source::Stderr, 1),
+        let source = match kind {
+            0 | 1 => Source::Stdout,
+            2 => Source::Stderr,
             _ => return Err(engine_words(content)),
         };
         let (time, line) = split_time(content);
-        let moments = moments.as_mut();
-        let beyond = moments.and_then(|moments| moments[number].pass(time, line.len()));
-        if source != run.source || !run.is_of(time) || beyond.is_some() {
+        if source != run.source || !run.is_of(time) {
             run.end(frames);
-            run = Run::of(source, time, beyond);
+            run = Run::of(source, time);
         }
+        run.entries += 1;
         run.bytes.extend_from_slice(line);
     }
     run.end(frames);
@@ -219,16 +203,16 @@ struct Run {
     /// The beginning of their times, down to the millisecond.
     millisecond: Option<Millisecond>,
     bytes: BytesMut,
-    beyond: Option<Beyond>,
+    entries: usize,
 }
 
 impl Run {
-    fn of(source: Source, time: &[u8], beyond: Option<Beyond>) -> Self {
+    fn of(source: Source, time: &[u8]) -> Self {
         Self {
             source,
             millisecond: time.first_chunk().copied(),
             bytes: BytesMut::new(),
-            beyond,
+            entries: 0,
         }
     }
 
@@ -238,13 +222,12 @@ impl Run {
 
     fn end(&mut self, frames: &mut VecDeque<Frame>) {
         let bytes: Bytes = self.bytes.split().freeze();
-        let beyond = self.beyond.take();
-        if !bytes.is_empty() {
+        if self.entries > 0 {
             frames.push_back(Frame {
                 source: self.source,
                 bytes,
                 time: self.millisecond.as_ref().and_then(read_millisecond),
-                beyond,
+                entries: self.entries,
             });
         }
     }
@@ -331,7 +314,7 @@ mod tests {
         for piece in answer.chunks(piece) {
             chunks.bytes.extend_from_slice(piece);
             chunks.take(&mut body).unwrap();
-            take_frames(&mut body, &mut frames, &mut None).unwrap();
+            take_frames(&mut body, &mut frames).unwrap();
         }
         let frames = frames.into_iter();
         (
@@ -382,60 +365,9 @@ mod tests {
     fn the_engines_own_words_in_a_record_are_a_failure() {
         let mut body = BytesMut::from(&frame_bytes(3, b"Error grabbing log\n")[..]);
 
-        let taken = take_frames(&mut body, &mut VecDeque::new(), &mut None);
+        let taken = take_frames(&mut body, &mut VecDeque::new());
 
         assert_eq!(taken, Err(EngineError::Failed("Error grabbing log".into())));
-    }
-
-    #[test]
-    fn the_first_line_beyond_a_moment_is_marked_and_no_time_is_left() {
-        let moment = |text: &str| text.parse::<Timestamp>().unwrap().into();
-        let wanted = [
-            moment("2024-01-01T00:00:01Z"),
-            moment("2024-01-01T00:00:02Z"),
-        ];
-        let mut moments = Moments::new(&wanted);
-        let line = |kind, time: &str, text: &str| {
-            frame_bytes(
-                kind,
-                format!("2024-01-01T00:00:0{time}Z {text}\n").as_bytes(),
-            )
-        };
-        let lines = [
-            line(1, "0.100000000", "long before"),
-            line(1, "0.990000000", "just before"),
-            line(2, "1.000000001", "the first of stderr"),
-            line(1, "1.500000000", "beyond"),
-            line(1, "1.600000000", "and on"),
-            line(2, "2.100000000", "the next"),
-        ];
-        let mut body = BytesMut::from(&lines.concat()[..]);
-
-        let mut frames = VecDeque::new();
-        take_frames(&mut body, &mut frames, &mut moments).unwrap();
-
-        let beyond = |moment, just_before| {
-            Some(Beyond {
-                moment,
-                just_before,
-            })
-        };
-        let seen: Vec<_> = frames
-            .iter()
-            .map(|frame| (std::str::from_utf8(&frame.bytes).unwrap(), frame.beyond))
-            .collect();
-        assert_eq!(
-            seen,
-            [
-                ("long before\n", None),
-                ("just before\n", None),
-                ("the first of stderr\n", beyond(0, 0)),
-                ("beyond\n", beyond(0, 12)),
-                ("and on\n", None),
-                // The line before it came within the last second before the moment.
-                ("the next\n", beyond(1, 20)),
-            ]
-        );
     }
 
     #[test]
@@ -454,16 +386,16 @@ mod tests {
         let mut body = BytesMut::from(&lines.concat()[..]);
 
         let mut frames = VecDeque::new();
-        take_frames(&mut body, &mut frames, &mut None).unwrap();
+        take_frames(&mut body, &mut frames).unwrap();
 
         let at = |text: &str| Some(SystemTime::from(text.parse::<Timestamp>().unwrap()));
         let seen: Vec<_> = frames
             .iter()
-            .map(|frame| (&frame.bytes[..], frame.time))
+            .map(|frame| (&frame.bytes[..], frame.entries, frame.time))
             .collect();
-        let expected: [(&[u8], _); 2] = [
-            (b"one\ntwo\n", at("2024-01-01T00:00:01.007Z")),
-            (b"three\n", at("2024-01-01T00:00:01.008Z")),
+        let expected: [(&[u8], _, _); 2] = [
+            (b"one\ntwo\n", 2, at("2024-01-01T00:00:01.007Z")),
+            (b"three\n", 1, at("2024-01-01T00:00:01.008Z")),
         ];
         assert_eq!(seen, expected);
     }

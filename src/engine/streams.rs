@@ -1,6 +1,6 @@
 //! Streams out of the engine: a container's output, byte for byte. The end of one says nothing about the container.
 
-use std::{pin::Pin, time::SystemTime};
+use std::pin::Pin;
 
 use bollard::{container::LogOutput, errors::Error, query_parameters::AttachContainerOptions};
 use futures_util::{Stream, StreamExt, future::ready, stream};
@@ -35,47 +35,29 @@ impl DockerEngine {
         Ok(Box::pin(attached.output.map(frame)))
     }
 
+    /// From the beginning, or the last entries alone.
     pub(super) async fn open_logs(
         &self,
         container: &ContainerId,
-        moments: &[SystemTime],
+        last: Option<usize>,
     ) -> Result<Frames, EngineError> {
-        opened(Box::pin(self.record(container, "0", "all", moments)?)).await
-    }
-
-    pub(super) async fn newest_line(
-        &self,
-        container: &ContainerId,
-    ) -> Result<Option<SystemTime>, EngineError> {
-        let mut lines = Box::pin(self.record(container, "0", "1", &[])?);
-        let mut newest = None;
-        while let Some(line) = lines.next().await {
-            newest = newest.max(line?.time);
-        }
-        Ok(newest)
+        let last = last.map_or("all".to_owned(), |entries| entries.to_string());
+        opened(Box::pin(self.record(container, &format!("tail={last}"))?)).await
     }
 
     /// Its first item may be long in coming: a container may say nothing for hours.
-    pub(super) fn follow_logs(
-        &self,
-        container: &ContainerId,
-        moments: &[SystemTime],
-    ) -> Result<Frames, EngineError> {
-        Ok(Box::pin(self.record(container, "1", "all", moments)?))
+    pub(super) fn follow_logs(&self, container: &ContainerId) -> Result<Frames, EngineError> {
+        Ok(Box::pin(self.record(container, "follow=1")?))
     }
 
     fn record(
         &self,
         container: &ContainerId,
-        follow: &str,
-        tail: &str,
-        moments: &[SystemTime],
+        wanted: &str,
     ) -> Result<impl Stream<Item = Result<Frame, EngineError>> + Send + use<>, EngineError> {
         let id = path_part(&container.0)?;
-        let path = format!(
-            "/containers/{id}/logs?stdout=1&stderr=1&tail={tail}&follow={follow}&timestamps=1"
-        );
-        Ok(record::frames(&self.line, path, moments))
+        let path = format!("/containers/{id}/logs?stdout=1&stderr=1&timestamps=1&{wanted}");
+        Ok(record::frames(&self.line, path))
     }
 }
 
@@ -111,7 +93,7 @@ fn frame(item: Result<LogOutput, Error>) -> Result<Frame, EngineError> {
         source,
         bytes,
         time: None,
-        beyond: None,
+        entries: 0,
     })
 }
 

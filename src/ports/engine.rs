@@ -138,17 +138,8 @@ pub struct Frame {
     pub bytes: Bytes,
     /// When it was written, where the engine tells: in its record of the output, to the millisecond.
     pub time: Option<SystemTime>,
-    /// It is the first of its source after a moment that was asked for.
-    pub beyond: Option<Beyond>,
-}
-
-/// What was before a moment in a record of output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Beyond {
-    /// Which one; those before are passed too.
-    pub moment: usize,
-    /// Bytes that the source wrote last, within some 20 ms, if that was within the second before.
-    pub just_before: u64,
+    /// So many entries of the engine's record are in it; 0 where it does not come from there.
+    pub entries: usize,
 }
 
 /// A stream of a container's output. Its end never means that the container exited.
@@ -262,32 +253,28 @@ pub trait ContainerEngine: Send + Sync {
     /// The engine's.
     async fn attach(&self, container: &ContainerId) -> Result<Frames, EngineError>;
 
-    /// Reads the engine's own record of the output of a container from its beginning to its present end. The first
-    /// frame of each source after each of these moments, in their order and by this machine's clock, is marked.
+    /// Reads the engine's own record of the output of a container from its beginning to its present end.
     ///
     /// # Errors
     /// The engine's.
-    async fn logs(
+    async fn logs(&self, container: &ContainerId) -> Result<Frames, EngineError>;
+
+    /// Reads the last entries of the record, so many of them. Where fewer come, there are no more, or one of them is half an
+    /// entry: an engine that died within one has left it, and on reading it some leave out others too, without a word.
+    ///
+    /// # Errors
+    /// The engine's.
+    async fn last_logs(
         &self,
         container: &ContainerId,
-        moments: &[SystemTime],
+        entries: usize,
     ) -> Result<Frames, EngineError>;
-
-    /// When the newest line of the record was written; `None`: it has none, or half a line.
-    ///
-    /// # Errors
-    /// The engine's.
-    async fn newest_log(&self, container: &ContainerId) -> Result<Option<SystemTime>, EngineError>;
 
     /// As `logs`, and on as it grows. It ends with the container, and may lack the last of the record then.
     ///
     /// # Errors
     /// The engine's; those of the opening come with the stream.
-    async fn follow(
-        &self,
-        container: &ContainerId,
-        moments: &[SystemTime],
-    ) -> Result<Frames, EngineError>;
+    async fn follow(&self, container: &ContainerId) -> Result<Frames, EngineError>;
 
     /// Starts it. Not idempotent: a second start after its exit runs it again.
     ///

@@ -218,7 +218,7 @@ async fn every_call_about_a_missing_container_says_so() {
 
     let outcomes = [
         ("attach", engine.attach(&id).await.err()),
-        ("logs", engine.logs(&id, &[]).await.err()),
+        ("logs", engine.logs(&id).await.err()),
         ("start", engine.start(&id).await.err()),
         ("wait", engine.wait(&id).await.err()),
         ("inspect", engine.inspect(&id.0).await.err()),

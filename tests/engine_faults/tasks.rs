@@ -14,6 +14,9 @@ const MARKERS: [&str; 2] = [
     "[worker-node] an unknown number of bytes is missing here",
 ];
 
+/// Before the number of its last line, which a task says in the end.
+const LAST: &str = "the last was ";
+
 /// How fast a task prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pace {
@@ -38,7 +41,9 @@ impl Pace {
                  n=$((n+50000)); else sleep 0.02; fi 2>/dev/null"
             }
         };
-        format!("n=1; touch /tmp/burst; while [ ! -e /tmp/end ]; do {body}; done")
+        format!(
+            "n=1; touch /tmp/burst; while [ ! -e /tmp/end ]; do {body}; done; echo {LAST}$((n-1))"
+        )
     }
 }
 
@@ -89,6 +94,13 @@ impl Printing {
 
     /// It ended well, ran once, and its viewer saw every line once; at full speed with a marker where some may be missing.
     pub(crate) async fn assert_whole(self, cluster: &Cluster) {
+        let pace = self.pace;
+        let gaps = self.gaps(cluster).await;
+        assert!(gaps.markers == 0 || pace != Pace::Slow, "{gaps:?}");
+    }
+
+    /// It ended well, ran once, and its viewer saw every line once, but those that are missing behind a marker.
+    pub(crate) async fn gaps(self, cluster: &Cluster) -> Gaps {
         let report = cluster.report(&self.task).await;
         assert_eq!(report.status, "success", "{}", report.logs);
         let seen = self.viewer.wait_end().await.expect("the end of its log");
@@ -97,18 +109,18 @@ impl Printing {
         if gaps != Gaps::default() {
             eprintln!("{:?}: {gaps:?} in {} lines", self.pace, seen.count);
         }
-        assert!(gaps.markers == 0 || self.pace != Pace::Slow, "{seen}");
         assert_eq!(cluster.engine.starts(&self.task).await, 1, "starts");
+        gaps
     }
 }
 
 /// Where a log is not whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Gaps {
+pub(crate) struct Gaps {
     /// How often it is said.
-    markers: usize,
+    pub(crate) markers: usize,
     /// How many lines are missing there.
-    missing: u64,
+    pub(crate) missing: u64,
 }
 
 /// Every number once and in order; behind a marker some may be missing, and a line beside one may be a part of a line.
@@ -116,6 +128,7 @@ struct Gaps {
 fn assert_in_order(pace: Pace, lines: &[String]) -> Gaps {
     let is_marker = |line: &String| MARKERS.iter().any(|marker| line.starts_with(marker));
     let (mut next, mut gap, mut gaps) = (1_u64, false, Gaps::default());
+    let (last, lines) = lines.split_last().expect("there are lines");
     for (place, line) in lines.iter().enumerate() {
         if is_marker(line) {
             gap = true;
@@ -132,7 +145,14 @@ fn assert_in_order(pace: Pace, lines: &[String]) -> Gaps {
             _ => panic!("{pace:?}: line {place} is {line:?}, not {next}, after {gaps:?}"),
         }
     }
-    assert!(next > 1, "there are lines");
+    let last = last.strip_prefix(LAST).and_then(|last| last.parse().ok());
+    let last: u64 = last.unwrap_or_else(|| panic!("{pace:?}: no end after {next}, {gaps:?}"));
+    assert!(last >= next || last + 1 == next, "{pace:?}: {last}, {next}");
+    assert!(
+        last + 1 == next || gap,
+        "{pace:?}: {next} to {last} are missing"
+    );
+    gaps.missing += last + 1 - next;
     gaps
 }
 

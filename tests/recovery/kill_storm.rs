@@ -138,8 +138,13 @@ async fn pids(cluster: &Cluster, tasks: &[String]) -> Vec<Option<i64>> {
 
 /// Makes the file that the long tasks look for.
 pub(crate) async fn touch(docker: &Docker, container: &str) {
+    run_in(docker, container, &["touch", "/tmp/go"]).await;
+}
+
+/// Runs a command in a container to its end.
+pub(crate) async fn run_in(docker: &Docker, container: &str, command: &[&str]) {
     let exec = ExecConfig {
-        cmd: Some(vec!["touch".to_owned(), "/tmp/go".to_owned()]),
+        cmd: Some(command.iter().map(|word| (*word).to_owned()).collect()),
         attach_stdout: Some(true),
         ..ExecConfig::default()
     };

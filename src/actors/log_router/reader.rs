@@ -11,7 +11,7 @@ use std::{
 use futures_util::{Stream, StreamExt};
 use log::warn;
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, Semaphore, watch},
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
@@ -73,6 +73,8 @@ pub(super) struct Work {
     pub(super) task: TaskId,
     pub(super) container: ContainerId,
     pub(super) spool: Arc<dyn Spool>,
+    /// Records are read in turns: each takes memory, and the engine's time.
+    pub(super) turns: Arc<Semaphore>,
     /// Rings when the present stream is to be given up.
     pub(super) give_up: Arc<Notify>,
 }

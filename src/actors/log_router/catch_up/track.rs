@@ -1,6 +1,6 @@
 //! One source's way through the engine's record of its output, beside the same source's bytes in the spool.
 
-use std::{io, mem};
+use std::{io, mem, time::SystemTime};
 
 use bytes::Bytes;
 
@@ -34,6 +34,8 @@ pub(super) enum Mode {
     Skipping(u64, Spooled),
     /// With what the spool has.
     Comparing(Comparison, Spooled),
+    /// What was written later than this is new.
+    Newer(SystemTime),
     /// All of it is new.
     Appending,
 }
@@ -52,7 +54,15 @@ impl Mode {
 }
 
 impl Track {
-    pub(super) async fn take(&mut self, mut bytes: Bytes) -> io::Result<Taken> {
+    pub(super) fn new(mode: Mode) -> Self {
+        Self { mode, read: 0 }
+    }
+
+    pub(super) async fn take(
+        &mut self,
+        mut bytes: Bytes,
+        time: Option<SystemTime>,
+    ) -> io::Result<Taken> {
         let before = self.read;
         self.read += bytes.len() as u64;
         if let Mode::Skipping(known, spooled) = &mut self.mode {
@@ -62,6 +72,12 @@ impl Track {
             }
             bytes = bytes.split_off(usize::try_from(rest).unwrap_or(usize::MAX));
             self.mode = Mode::comparing(mem::replace(spooled, Spooled::These(Vec::new())));
+        }
+        if let Mode::Newer(known) = self.mode {
+            if time <= Some(known) {
+                return Ok(Taken::New(Bytes::new()));
+            }
+            self.mode = Mode::Appending;
         }
         let Mode::Comparing(comparison, spooled) = &mut self.mode else {
             return Ok(Taken::New(bytes));

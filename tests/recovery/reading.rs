@@ -1,0 +1,170 @@
+//! Output of tasks that an earlier worker has started: read from the stream itself again, each line once and whole, also one
+//! that was begun while nobody read.
+
+use bollard::Docker;
+use worker_node::dev_master::LogView;
+
+use crate::harness::Cluster;
+use crate::kill_storm::run_in;
+
+/// What a worker says when it reads a stream and not the engine's record of it.
+const FROM_THE_STREAM: &str = "reading the output itself again";
+
+/// What it says before.
+const READING_ON: &str = "reading on from the engine's record";
+
+/// A task and its container.
+struct Running {
+    task: String,
+    container: String,
+    docker: Docker,
+}
+
+impl Running {
+    async fn start(cluster: &Cluster, command: &str) -> Self {
+        let task = cluster.run(command).await;
+        let container = cluster.engine.containers_of(&task).await.remove(0);
+        let docker = cluster.engine.docker().clone();
+        Self {
+            task,
+            container,
+            docker,
+        }
+    }
+
+    /// Makes a file that its command looks for.
+    async fn let_go(&self, file: &str) {
+        run_in(&self.docker, &self.container, &["touch", file]).await;
+    }
+
+    async fn lines(&self, cluster: &Cluster) -> Vec<String> {
+        let report = cluster.report(&self.task).await;
+        assert_eq!(report.status, "success", "{}", report.logs);
+        let seen = cluster.master.watch_log(&self.task).wait_end().await;
+        seen.expect("the end of its log").lines()
+    }
+}
+
+async fn killed(cluster: &mut Cluster) {
+    cluster.worker.kill().await;
+    cluster.master.doubt("the worker was killed");
+}
+
+/// Starts the worker again; a viewer of a task, once it is registered.
+async fn started(cluster: &mut Cluster, times: usize, task: &str) -> LogView {
+    cluster.worker.restart().await;
+    let registered = cluster
+        .master
+        .wait_registrations(cluster.worker.id(), times + 1)
+        .await;
+    registered.expect("it registers");
+    cluster.master.watch_log(task)
+}
+
+async fn wait_more(viewer: &LogView, lines: u64) {
+    let seen = viewer.until("a line", |seen| Some(seen.count)).await;
+    let target = seen.expect("there is one") + lines;
+    let more = viewer.until("more lines", |seen| (seen.count >= target).then_some(()));
+    more.await.expect("it goes on");
+}
+
+#[tokio::test]
+async fn an_adopted_task_is_read_from_its_stream_again_and_has_each_line_once() {
+    let mut cluster = Cluster::start().await;
+    let counts =
+        "n=0; while [ ! -e /tmp/end ]; do echo $n; echo $n >&2; n=$((n+1)); sleep 0.02; done";
+    let task = Running::start(&cluster, counts).await;
+    let viewer = cluster.master.watch_log(&task.task);
+    viewer.wait_line("5").await.expect("it runs");
+
+    for times in 1..=2 {
+        killed(&mut cluster).await;
+        let viewer = started(&mut cluster, times, &task.task).await;
+        cluster.worker.wait_log_line(FROM_THE_STREAM).await;
+        wait_more(&viewer, 20).await;
+    }
+    task.let_go("/tmp/end").await;
+
+    let mut next = [0, 0];
+    let lines = task.lines(&cluster).await;
+    for line in &lines {
+        // The two say the same, so a line is that of the one that is behind or the one that is ahead.
+        let number: u32 = line.parse().unwrap_or_else(|_| panic!("{line:?}"));
+        let its = next.iter_mut().find(|next| **next == number);
+        *its.unwrap_or_else(|| panic!("{number} in {lines:?}")) += 1;
+    }
+    assert_eq!(next[0], next[1], "{lines:?}");
+    assert!(next[0] > 40, "{next:?}");
+    cluster.finish().await;
+}
+
+#[tokio::test]
+async fn a_line_that_was_begun_while_nobody_read_comes_whole() {
+    let mut cluster = Cluster::start().await;
+    let wait = |file: &str| format!("while [ ! -e {file} ]; do sleep 0.02; done");
+    let (begin, end) = (wait("/tmp/begin"), wait("/tmp/end"));
+    let command = format!(
+        "printf 'read, '; echo up >&2; {begin}; printf 'unread, '; echo begun >&2; {end}; echo ended; echo more"
+    );
+    let task = Running::start(&cluster, &command).await;
+    let viewer = cluster.master.watch_log(&task.task);
+    viewer.wait_line("up").await.expect("it runs");
+
+    killed(&mut cluster).await;
+    task.let_go("/tmp/begin").await;
+    let viewer = started(&mut cluster, 1, &task.task).await;
+    viewer.wait_line("begun").await.expect("it goes on");
+    cluster.worker.wait_log_line(FROM_THE_STREAM).await;
+    task.let_go("/tmp/end").await;
+
+    let lines = task.lines(&cluster).await;
+    assert_eq!(lines, ["up", "begun", "read, unread, ended", "more"]);
+    cluster.finish().await;
+}
+
+#[tokio::test]
+async fn a_task_that_is_paused_meanwhile_is_read_on_when_it_goes_on() {
+    let mut cluster = Cluster::start().await;
+    let counts = "n=0; while [ ! -e /tmp/end ]; do echo $n; n=$((n+1)); sleep 0.02; done";
+    let task = Running::start(&cluster, counts).await;
+    let viewer = cluster.master.watch_log(&task.task);
+    viewer.wait_line("5").await.expect("it runs");
+
+    killed(&mut cluster).await;
+    let paused = task.docker.pause_container(&task.container).await;
+    paused.expect("it runs");
+    let viewer = started(&mut cluster, 1, &task.task).await;
+    viewer.wait_line("5").await.expect("what is known of it");
+    cluster.worker.wait_log_line(READING_ON).await;
+    let unpaused = task.docker.unpause_container(&task.container).await;
+    unpaused.expect("it is paused");
+    wait_more(&viewer, 50).await;
+    task.let_go("/tmp/end").await;
+
+    let lines = task.lines(&cluster).await;
+    let expected: Vec<String> = (0..lines.len()).map(|n| n.to_string()).collect();
+    assert_eq!(lines, expected);
+    cluster.finish().await;
+}
+
+#[tokio::test]
+async fn output_that_says_the_same_over_and_over_is_whole() {
+    let mut cluster = Cluster::start().await;
+    let ticks = "n=0; while [ ! -e /tmp/end ]; do echo tick; n=$((n+1)); sleep 0.01; done; echo $n";
+    let task = Running::start(&cluster, ticks).await;
+    let viewer = cluster.master.watch_log(&task.task);
+    wait_more(&viewer, 5).await;
+
+    for times in 1..=2 {
+        killed(&mut cluster).await;
+        let viewer = started(&mut cluster, times, &task.task).await;
+        wait_more(&viewer, 200).await;
+    }
+    task.let_go("/tmp/end").await;
+
+    let mut lines = task.lines(&cluster).await;
+    let count = lines.pop().expect("the count");
+    assert!(lines.iter().all(|line| line == "tick"), "{lines:?}");
+    assert_eq!(lines.len().to_string(), count);
+    cluster.finish().await;
+}
