@@ -291,7 +291,7 @@ impl Record {
     async fn find_place(&mut self, number: usize, at: u64, passed: Option<Passed>) {
         let frames = match &self.sides[number].place {
             Place::Unknown => self.work.engine.logs(&self.work.container).await.ok(),
-            Place::Within(..) | Place::After(_) | Place::Newer => None,
+            Place::Within(..) | Place::After(..) | Place::Newer => None,
         };
         let place = match frames {
             Some(frames) => self.search(number, frames).await,
@@ -325,7 +325,7 @@ impl Record {
             search.push(&frame);
         }
         match search.end() {
-            Found::Place(at) => Some(Place::Within(at, unfinished)),
+            Found::Place(at, written) => Some(Place::Within(at, written, unfinished)),
             Found::LostByTheRecord => Some(Place::Newer),
             Found::Nowhere => None,
         }

@@ -21,8 +21,8 @@ const KEPT: usize = 64 * 1024;
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Found {
-    /// The spool's last whole line ends after so many bytes.
-    Place(u64),
+    /// The spool's last whole line ends after so many bytes, the last of which were written then.
+    Place(u64, Option<SystemTime>),
     /// It has been lost in the record, with so few others that the source was not busy. What is newer goes on.
     LostByTheRecord,
     /// Nothing.
@@ -37,7 +37,7 @@ pub(super) struct Search {
     /// What is later in the record is not in the spool.
     until: Option<SystemTime>,
     all: Option<TailSearch>,
-    found: Option<u64>,
+    found: Option<(u64, Option<SystemTime>)>,
     few: Vec<Few>,
     /// The last of what is not newer than the spool.
     old: Vec<u8>,
@@ -46,7 +46,7 @@ pub(super) struct Search {
 struct Few {
     search: TailSearch,
     places: usize,
-    last: u64,
+    last: (u64, Option<SystemTime>),
 }
 
 impl Search {
@@ -56,7 +56,7 @@ impl Search {
             Some(Few {
                 search: TailSearch::new(last_lines(&tail, *lines))?,
                 places: 0,
-                last: 0,
+                last: (0, None),
             })
         });
         Self {
@@ -77,7 +77,7 @@ impl Search {
         if self.found.is_none()
             && let Some(all) = &mut self.all
         {
-            self.found = all.push(&frame.bytes);
+            self.found = all.push(&frame.bytes).map(|at| (at, frame.time));
         }
         if frame.time > self.until {
             return;
@@ -86,7 +86,7 @@ impl Search {
             for line in frame.bytes.split_inclusive(|byte| *byte == b'\n') {
                 if let Some(at) = few.search.push(line) {
                     few.places += 1;
-                    few.last = at;
+                    few.last = (at, frame.time);
                 }
             }
         }
@@ -97,11 +97,12 @@ impl Search {
     }
 
     pub(super) fn end(self) -> Found {
-        if let Some(at) = self.found {
-            return Found::Place(at);
+        if let Some((at, written)) = self.found {
+            return Found::Place(at, written);
         }
         if let Some(few) = self.few.iter().find(|few| few.places == 1) {
-            return Found::Place(few.last);
+            let (at, written) = few.last;
+            return Found::Place(at, written);
         }
         let lost = if self.old.is_empty() {
             Some(self.tail.len())
@@ -151,7 +152,7 @@ mod tests {
     fn all_lines_are_found_wherever_they_stand() {
         let record = [(1, "2\n"), (1, "3\n"), (9, "4\n")];
 
-        assert_eq!(found("2\n3\n", 0, &record), Found::Place(4));
+        assert_eq!(found("2\n3\n", 0, &record), Found::Place(4, at(1)));
     }
 
     #[test]
@@ -159,7 +160,7 @@ mod tests {
         // 3 has been lost.
         let record = [(1, "1\n"), (2, "2\n"), (4, "4\n5\n"), (9, "6\n")];
 
-        assert_eq!(found("1\n2\n3\n4\n5\n", 5, &record), Found::Place(8));
+        assert_eq!(found("1\n2\n3\n4\n5\n", 5, &record), Found::Place(8, at(4)));
     }
 
     #[test]

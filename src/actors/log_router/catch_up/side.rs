@@ -32,9 +32,9 @@ pub(super) enum Place {
     #[default]
     Unknown,
     /// After so many bytes of the record, when this unfinished line of the spool has been skipped.
-    Within(u64, Vec<u8>),
-    /// After so many bytes of the record.
-    After(u64),
+    Within(u64, Option<SystemTime>, Vec<u8>),
+    /// After so many bytes of the record, the last of which were written then.
+    After(u64, Option<SystemTime>),
     /// Where it was written later than what the spool had.
     Newer,
 }
@@ -46,6 +46,8 @@ pub(super) struct Side {
     pub(super) pace: Pace,
     /// When the last of it was written that was read.
     pub(super) last: Option<SystemTime>,
+    /// When what was read last was written.
+    newest_seen: Option<SystemTime>,
     end: VecDeque<Bytes>,
     kept: usize,
 }
@@ -68,8 +70,10 @@ impl Side {
     ) -> Track {
         Track::new(match &self.place {
             Place::Unknown => Mode::comparing(Spooled::From(spool.cursor(), source)),
-            Place::Within(at, line) => Mode::Skipping(*at, Spooled::These(line.clone())),
-            Place::After(at) => Mode::Skipping(*at, Spooled::These(Vec::new())),
+            Place::Within(at, written, line) => {
+                Mode::Skipping(*at, *written, Spooled::These(line.clone()))
+            }
+            Place::After(at, written) => Mode::Skipping(*at, *written, Spooled::These(Vec::new())),
             Place::Newer => newest.map_or(Mode::Appending, |newest| Mode::Newer(newest + DELIVERY)),
         })
     }
@@ -77,6 +81,7 @@ impl Side {
     /// Takes note of what was read; tells when it is the first beyond a death.
     pub(super) fn see(&mut self, frame: &Frame, deaths: &Deaths) -> Option<Passed> {
         self.last = self.last.max(frame.time);
+        self.newest_seen = frame.time;
         self.kept += frame.bytes.len();
         self.end.push_back(frame.bytes.clone());
         while self.kept > KEPT
@@ -90,7 +95,7 @@ impl Side {
     /// The reading ended here. What has been compared is compared again: the record may have lost its beginning by then.
     pub(super) fn stop(&mut self, track: &Track) {
         if matches!(track.mode, Mode::Appending) && self.place != Place::Unknown {
-            self.place = Place::After(track.read);
+            self.place = Place::After(track.read, self.newest_seen);
         }
     }
 

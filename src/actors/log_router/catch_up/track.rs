@@ -31,7 +31,8 @@ pub(super) struct Track {
 
 pub(super) enum Mode {
     /// So many bytes of the record are known; then these bytes of the spool are compared.
-    Skipping(u64, Spooled),
+    /// What ends there was written then: a record that was cut at its beginning meanwhile has something else there.
+    Skipping(u64, Option<SystemTime>, Spooled),
     /// With what the spool has.
     Comparing(Comparison, Spooled),
     /// What was written later than this is new.
@@ -65,8 +66,12 @@ impl Track {
     ) -> io::Result<Taken> {
         let before = self.read;
         self.read += bytes.len() as u64;
-        if let Mode::Skipping(known, spooled) = &mut self.mode {
+        if let Mode::Skipping(known, written, spooled) = &mut self.mode {
             let rest = known.saturating_sub(before);
+            let ends_here = rest > 0 && rest <= bytes.len() as u64;
+            if ends_here && *written != time {
+                return Ok(Taken::Differs(before));
+            }
             if rest >= bytes.len() as u64 {
                 return Ok(Taken::New(Bytes::new()));
             }
@@ -163,4 +168,29 @@ pub(super) async fn tail(
     }
     let unfinished = tail.split_off(after(tail.iter().rposition(|byte| *byte == b'\n')));
     Ok((tail, unfinished))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_skipped_must_end_with_what_was_found_there() {
+        let at = |seconds| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        let skipping = || Mode::Skipping(4, at(2), Spooled::These(Vec::new()));
+        let mut same = Track::new(skipping());
+        let mut cut = Track::new(skipping());
+
+        for (time, text, new) in [(1, "1\n", ""), (2, "2\n3\n", "3\n")] {
+            let taken = same.take(Bytes::from(text), at(time)).await.unwrap();
+            assert!(matches!(taken, Taken::New(bytes) if bytes == new));
+        }
+        // The first file of the record has gone between the search and this.
+        let first = cut.take(Bytes::from("7\n"), at(7)).await.unwrap();
+        assert!(matches!(first, Taken::New(bytes) if bytes.is_empty()));
+        let second = cut.take(Bytes::from("8\n9\n"), at(8)).await.unwrap();
+        assert!(matches!(second, Taken::Differs(2)));
+    }
 }
