@@ -4,8 +4,8 @@
 //! stream where its last lines are the stream's first ones. What was read from it has the engine's times. What cannot be proven
 //! is said in the log.
 //!
-//! Output that says the same over and over has no such place. Then it comes through the record for a while, which costs the
-//! engine more and replaces bytes that are no UTF-8.
+//! Output that says the same over and over has no such place, and a stream that brings too much meanwhile is let go. Then it comes
+//! through the record for a while, which costs the engine more and replaces bytes that are no UTF-8.
 //!
 //! An engine that dies loses what it had read and not written down, in both of its ways at once. So where one died under a
 //! source that was busy, that is said at the place, although nothing shows there. And one that died within an entry leaves half
@@ -140,15 +140,7 @@ impl CatchUp {
             beside.settle(FIRST_LINES).await;
             let due = beside.bytes();
             beside.settle(SETTLED).await;
-            let turn = beside.during(Full::LetGo, self.record.turn()).await;
-            let survey = beside.during(Full::LetGo, self.record.survey()).await;
-            let full = match survey {
-                Ok(Survey::Torn(_)) => Full::Wait,
-                Ok(Survey::Sound(_)) | Err(_) => Full::LetGo,
-            };
-            let reading = self.record.read_to_its_end(survey);
-            let reading = beside.during(full, reading).await?;
-            drop(turn);
+            let reading = self.read_beside(&mut beside).await?;
             let by_then = beside.bytes();
             beside.settle(SETTLED).await;
             beside.drain().await;
@@ -157,8 +149,10 @@ impl CatchUp {
                 return Ok(None);
             }
             if beside.is_let_go() {
-                if let Reading::Torn(behind) = reading {
-                    self.record.append_behind(behind).await?;
+                match reading {
+                    Reading::Whole => {}
+                    Reading::Torn(behind) => self.record.append_behind(behind).await?,
+                    Reading::Cut(error) => return Ok(self.cut(error).await),
                 }
                 break;
             }
@@ -188,9 +182,21 @@ impl CatchUp {
         Ok(None)
     }
 
+    /// Reads the record while the stream is held.
+    async fn read_beside(&mut self, beside: &mut Beside) -> io::Result<Reading> {
+        let _turn = beside.during(Full::LetGo, self.record.turn()).await;
+        let survey = beside.during(Full::LetGo, self.record.survey()).await;
+        let full = match survey {
+            Ok(Survey::Torn(_)) => Full::Wait,
+            Ok(Survey::Sound(_)) | Err(_) => Full::LetGo,
+        };
+        let reading = self.record.read_to_its_end(survey);
+        beside.during(full, reading).await
+    }
+
     fn follow_next(&mut self) {
         self.to_follow = Some(self.next_to_follow);
-        self.next_to_follow *= 2;
+        self.next_to_follow = self.next_to_follow.saturating_mul(2);
     }
 
     /// Where a stream goes on, that was opened before the record was read, and of which so much came in time for that.
