@@ -16,7 +16,7 @@ use log::warn;
 use tokio::sync::Semaphore;
 
 pub use self::reader::ReadEnd;
-use self::reader::{Reader, Work};
+use self::reader::{Progress, Reader, Work};
 use super::engine_watch::EngineView;
 use crate::{
     domain::id::{ContainerId, TaskId},
@@ -225,6 +225,7 @@ impl LogRouterActor {
                 spool: spool.await.map_err(EngineError::Failed)?,
                 turns,
                 give_up: Arc::default(),
+                progress: Progress::default(),
             })
         }
     }

@@ -22,6 +22,7 @@ mod track;
 
 use std::{
     io, mem,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -34,7 +35,7 @@ use self::{
     survey::{Survey, Tail},
     track::number_of,
 };
-use super::reader::{Progress, ReadEnd, Work, stream};
+use super::reader::{ReadEnd, Work, stream};
 use crate::{
     actors::engine_watch::ride_out,
     domain::log_joint::{Joint, contains, join},
@@ -71,7 +72,6 @@ const UNKNOWN_MISSING: &str =
 /// Reads one container's output until the container has ended.
 pub(super) struct CatchUp {
     work: Work,
-    progress: Progress,
     record: Record,
     /// How often in a row the engine could not read the record, with nothing new in between.
     failures: u32,
@@ -83,14 +83,13 @@ pub(super) struct CatchUp {
 
 impl CatchUp {
     /// `broke_off`: when a stream did that this worker has read until then.
-    pub(super) fn new(work: Work, progress: Progress, broke_off: Option<SystemTime>) -> Self {
-        let mut record = Record::new(work.clone(), progress.clone());
+    pub(super) fn new(work: Work, broke_off: Option<SystemTime>) -> Self {
+        let mut record = Record::new(work.clone());
         if let Some(at) = broke_off {
             record.deaths.add(at);
         }
         Self {
             work,
-            progress,
             record,
             failures: 0,
             to_follow: None,
@@ -128,7 +127,7 @@ impl CatchUp {
     /// Of a container that runs: reads the record up to a new stream, and then the stream.
     async fn attach_anew(&mut self) -> io::Result<Option<ReadEnd>> {
         let mut beside = match self.work.engine.attach(&self.work.container).await {
-            Ok(frames) => Beside::new(frames),
+            Ok(frames) => Beside::new(frames, Arc::clone(&self.work.clock)),
             Err(EngineError::Conflict(_)) => {
                 // It is paused, and says nothing anyway.
                 self.follow_next();
@@ -205,7 +204,8 @@ impl CatchUp {
         for (number, streamed) in held.iter().enumerate() {
             let (recorded, streamed) = (self.record.sides[number].end(), streamed.clone());
             let due = due[number];
-            let joint = spawn_blocking(move || join(&recorded, &streamed, due)).await;
+            let joint = spawn_blocking(move || join(&recorded, &streamed, due));
+            let joint = self.work.progress.during(joint).await;
             joints[number] = joint.map_err(io::Error::other)?;
         }
         Ok(joints)
@@ -253,7 +253,7 @@ impl CatchUp {
             is_open.then_some(self.record.sides[number].last)
         });
         let frames = seam::close(&self.work, beside.after(known), open);
-        match stream(&self.work, frames, &self.progress).await {
+        match stream(&self.work, frames).await {
             Ok(()) => Some(ReadEnd::Whole),
             Err(broke_off) => {
                 self.record.deaths.add(broke_off);
@@ -345,9 +345,8 @@ impl CatchUp {
     }
 
     async fn ride_out(&self, error: &EngineError) {
-        self.progress.away();
-        ride_out(&self.work.view, error).await;
-        self.progress.read(0);
+        let back = ride_out(&self.work.view, error);
+        self.work.progress.during(back).await;
     }
 }
 

@@ -54,10 +54,10 @@ pub enum ReadEnd {
 /// Where a reader stands.
 #[derive(Debug, Clone, Copy)]
 enum Stand {
-    /// Bytes come, so many until now.
-    Reading(u64),
-    /// The engine is away: nothing can come.
-    Away,
+    /// It reads, and something has come when this was said last.
+    Reading,
+    /// It waits for the engine, for its turn, or for this machine: nothing can come.
+    Waiting,
     /// The stream has ended, and whether the container has too is not known yet.
     Drained,
     /// It is over.
@@ -77,6 +77,7 @@ pub(super) struct Work {
     pub(super) turns: Arc<Semaphore>,
     /// Rings when the present stream is to be given up.
     pub(super) give_up: Arc<Notify>,
+    pub(super) progress: Progress,
 }
 
 impl fmt::Debug for Work {
@@ -117,13 +118,13 @@ impl Patience {
         }
     }
 
-    /// The next item; an error where nothing will come any more, as far as can be told.
+    /// The next item, which is progress; an error where nothing will come any more, as far as can be told.
     pub(super) async fn next<S: Stream + Unpin>(
         &mut self,
         stream: &mut S,
     ) -> Result<Option<S::Item>, EngineError> {
         let silent = || Err(EngineError::Away("its stream is silent".into()));
-        tokio::select! {
+        let next = tokio::select! {
             biased;
             item = stream.next() => Ok(item),
             () = self.work.give_up.notified() => silent(),
@@ -135,7 +136,9 @@ impl Patience {
                     Err(_) => silent(),
                 }
             }
-        }
+        };
+        self.work.progress.goes_on();
+        next
     }
 }
 
@@ -143,25 +146,28 @@ impl Patience {
 #[derive(Debug, Clone)]
 pub(super) struct Progress(Arc<watch::Sender<Stand>>);
 
+impl Default for Progress {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(Stand::Reading)))
+    }
+}
+
 impl Progress {
     fn stand(&self, stand: Stand) {
         self.0.send_replace(stand);
     }
 
-    /// The engine is waited for.
-    pub(super) fn away(&self) {
-        self.stand(Stand::Away);
+    /// Something has come.
+    fn goes_on(&self) {
+        self.stand(Stand::Reading);
     }
 
-    /// Bytes have come.
-    pub(super) fn read(&self, bytes: usize) {
-        self.0.send_modify(|stand| {
-            let before = match stand {
-                Stand::Reading(before) => *before,
-                Stand::Away | Stand::Drained | Stand::Ended(..) => 0,
-            };
-            *stand = Stand::Reading(before + bytes as u64);
-        });
+    /// Does what takes its time, and ends by itself, while nothing can come.
+    pub(super) async fn during<T>(&self, work: impl Future<Output = T>) -> T {
+        self.stand(Stand::Waiting);
+        let done = work.await;
+        self.goes_on();
+        done
     }
 }
 
@@ -169,7 +175,6 @@ impl Progress {
 #[derive(Debug)]
 pub(super) struct Reader {
     work: Work,
-    stand: watch::Receiver<Stand>,
     reading: JoinHandle<()>,
 }
 
@@ -182,35 +187,36 @@ impl Drop for Reader {
 impl Reader {
     /// Reads a stream that was opened before the container was started; without one, what the engine has recorded.
     pub(super) fn start(work: Work, frames: Option<Frames>) -> Self {
-        let (sender, stand) = watch::channel(Stand::Reading(0));
-        let progress = Progress(Arc::new(sender));
         let kept = work.clone();
         let reading = tokio::spawn(async move {
-            let how = read(&work, frames, &progress).await;
-            progress.stand(Stand::Ended(how, Instant::now()));
+            let how = read(&work, frames).await;
+            work.progress.stand(Stand::Ended(how, Instant::now()));
         });
         Self {
             work: kept,
-            stand,
             reading,
         }
     }
 
+    fn stand(&self) -> Stand {
+        *self.work.progress.0.borrow()
+    }
+
     /// Whether that container's output is being read, or has been to its end.
     pub(super) fn reads(&self, container: &ContainerId) -> bool {
-        let broken = matches!(*self.stand.borrow(), Stand::Ended(how, _) if how != ReadEnd::Whole);
+        let broken = matches!(self.stand(), Stand::Ended(how, _) if how != ReadEnd::Whole);
         self.work.container == *container && !broken
     }
 
     /// Whether it ended that long ago.
     pub(super) fn is_stale(&self, age: Duration) -> bool {
-        matches!(*self.stand.borrow(), Stand::Ended(_, at) if at.elapsed() >= age)
+        matches!(self.stand(), Stand::Ended(_, at) if at.elapsed() >= age)
     }
 
     /// Waits for its end, after the container's: as long as bytes come. A stream from which none come is given up once, and
     /// the rest is read from the engine's record.
     pub(super) fn finish(&self) -> impl Future<Output = ReadEnd> + Send + 'static {
-        let (mut stand, work) = (self.stand.clone(), self.work.clone());
+        let (mut stand, work) = (self.work.progress.0.subscribe(), self.work.clone());
         async move {
             let mut given_up = false;
             loop {
@@ -218,8 +224,8 @@ impl Reader {
                 let changed = match present {
                     Stand::Drained => return ReadEnd::Whole,
                     Stand::Ended(how, _) => return how,
-                    Stand::Away => stand.changed().await.is_ok(),
-                    Stand::Reading(_) => match timeout(DRAIN, stand.changed()).await {
+                    Stand::Waiting => stand.changed().await.is_ok(),
+                    Stand::Reading => match timeout(DRAIN, stand.changed()).await {
                         Ok(changed) => changed.is_ok(),
                         // It could send nothing meanwhile.
                         Err(_) if !work.engine_answers().await => true,
@@ -239,31 +245,25 @@ impl Reader {
     }
 }
 
-async fn read(work: &Work, frames: Option<Frames>, progress: &Progress) -> ReadEnd {
+async fn read(work: &Work, frames: Option<Frames>) -> ReadEnd {
     let mut broke_off = None;
     if let Some(frames) = frames {
-        match stream(work, frames, progress).await {
+        match stream(work, frames).await {
             Ok(()) => return ReadEnd::Whole,
             Err(at) => broke_off = Some(at),
         }
     }
-    CatchUp::new(work.clone(), progress.clone(), broke_off)
-        .run()
-        .await
+    CatchUp::new(work.clone(), broke_off).run().await
 }
 
 /// Reads a stream to the container's end, or (`Err`) until it broke off, and when that was.
-pub(super) async fn stream(
-    work: &Work,
-    frames: Frames,
-    progress: &Progress,
-) -> Result<(), SystemTime> {
-    let came_to_its_end = pump(work, frames, progress).await;
+pub(super) async fn stream(work: &Work, frames: Frames) -> Result<(), SystemTime> {
+    let came_to_its_end = pump(work, frames).await;
     let ended = work.clock.now();
     if came_to_its_end {
-        progress.stand(Stand::Drained);
+        work.progress.stand(Stand::Drained);
         sleep(UNPROVEN).await;
-        progress.stand(Stand::Reading(0));
+        work.progress.goes_on();
         if work.has_just_ended().await {
             return Ok(());
         }
@@ -273,7 +273,7 @@ pub(super) async fn stream(
 
 /// Moves a stream into the spool; whether it came to its own end. It reads on whatever happens to the spool: a container
 /// whose output is not read stands still after about 2 MB.
-async fn pump(work: &Work, frames: Frames, progress: &Progress) -> bool {
+async fn pump(work: &Work, frames: Frames) -> bool {
     let mut batches = frames.ready_chunks(BATCH);
     let mut patience = Patience::new(work);
     let mut said = false;
@@ -294,7 +294,6 @@ async fn pump(work: &Work, frames: Frames, progress: &Progress) -> bool {
                 Err(error) => broken = Some(error),
             }
         }
-        progress.read(pieces.iter().map(|piece| piece.bytes.len()).sum());
         if let Err(error) = work.spool.append(pieces).await
             && !std::mem::replace(&mut said, true)
         {

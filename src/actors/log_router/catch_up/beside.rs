@@ -2,13 +2,16 @@
 //! is let go: one that is not read on holds its container up, and what that wrote last is lost if it ends meanwhile. Only where
 //! the engine cannot read its record the container is to wait, so that the place stands still while it is looked for.
 
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use tokio::time::timeout;
 
 use super::track::number_of;
-use crate::ports::engine::{EngineError, Frame, Frames};
+use crate::ports::{
+    clock::Clock,
+    engine::{EngineError, Frame, Frames},
+};
 
 /// Bytes that are held at most.
 const LIMIT: usize = 8 << 20;
@@ -34,6 +37,7 @@ const ENDLESS: Duration = Duration::from_secs(2);
 /// See the module.
 pub(super) struct Beside {
     frames: Frames,
+    clock: Arc<dyn Clock>,
     held: Vec<Frame>,
     /// Of stdout and stderr.
     bytes: [usize; 2],
@@ -44,9 +48,10 @@ pub(super) struct Beside {
 }
 
 impl Beside {
-    pub(super) fn new(frames: Frames) -> Self {
+    pub(super) fn new(frames: Frames, clock: Arc<dyn Clock>) -> Self {
         Self {
             frames,
+            clock,
             held: Vec::new(),
             bytes: [0; 2],
             over: None,
@@ -105,7 +110,9 @@ impl Beside {
 
     fn take(&mut self, item: Option<Result<Frame, EngineError>>) {
         match item {
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
+                // It is appended much later than it came, and what is newer in the record is told by its time.
+                frame.time.get_or_insert_with(|| self.clock.now());
                 self.bytes[number_of(frame.source)] += frame.bytes.len();
                 self.held.push(frame);
             }
@@ -158,11 +165,20 @@ impl Beside {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::atomic::{AtomicU64, Ordering},
+        time::SystemTime,
+    };
+
     use bytes::Bytes;
     use tokio::time::interval;
 
     use super::*;
-    use crate::domain::log_line::Source;
+    use crate::{domain::log_line::Source, ports::clock::SystemClock};
+
+    fn clock() -> Arc<dyn Clock> {
+        Arc::new(SystemClock)
+    }
 
     fn frame(source: Source, text: &'static str) -> Frame {
         Frame {
@@ -180,7 +196,7 @@ mod tests {
             frame(Source::Stderr, "oops\n"),
             frame(Source::Stdout, "o\nthree\n"),
         ];
-        let mut beside = Beside::new(Box::pin(stream::iter(items.map(Ok))));
+        let mut beside = Beside::new(Box::pin(stream::iter(items.map(Ok))), clock());
         beside.settle(Duration::from_secs(1)).await;
 
         assert_eq!(beside.held()[0], b"one\ntwo\nthree\n");
@@ -189,6 +205,31 @@ mod tests {
 
         let rest = rest.into_iter().map(|item| item.unwrap().bytes);
         assert_eq!(rest.collect::<Vec<_>>(), ["oops\n", "three\n"]);
+    }
+
+    /// It stands still but for each look at it.
+    #[derive(Default)]
+    struct Ticking(AtomicU64);
+
+    impl Clock for Ticking {
+        fn now(&self) -> SystemTime {
+            let seconds = self.0.fetch_add(1, Ordering::Relaxed);
+            SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_held_says_when_it_came() {
+        let items = ["one\n", "two\n"].map(|text| Ok(frame(Source::Stdout, text)));
+        let ticking = Arc::new(Ticking::default());
+        let mut beside = Beside::new(Box::pin(stream::iter(items)), ticking);
+        beside.settle(Duration::from_secs(1)).await;
+
+        let rest: Vec<_> = beside.after([0, 0]).collect().await;
+
+        let times = rest.into_iter().map(|item| item.unwrap().time);
+        let at = |seconds| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(times.collect::<Vec<_>>(), [at(0), at(1)]);
     }
 
     async fn a_second() {
@@ -203,7 +244,7 @@ mod tests {
             ticks.tick().await;
             Some((Ok(frame(Source::Stdout, "tick\n")), ticks))
         });
-        let mut beside = Beside::new(Box::pin(ticks));
+        let mut beside = Beside::new(Box::pin(ticks), clock());
 
         beside.drain().await;
 
@@ -214,7 +255,7 @@ mod tests {
     async fn a_stream_that_brings_too_much_is_let_go() {
         let text: &str = Box::leak("x".repeat(LIMIT / 2).into_boxed_str());
         let endless = stream::repeat_with(move || Ok(frame(Source::Stdout, text)));
-        let mut beside = Beside::new(Box::pin(endless));
+        let mut beside = Beside::new(Box::pin(endless), clock());
 
         beside.during(Full::Wait, a_second()).await;
         assert_eq!(

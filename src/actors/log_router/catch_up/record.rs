@@ -18,7 +18,7 @@ use super::{
     track::{Taken, Track, number_of, tail},
 };
 use crate::{
-    actors::log_router::reader::{BATCH, Patience, Progress, Work},
+    actors::log_router::reader::{BATCH, Patience, Work},
     domain::log_line::Source,
     ports::{
         engine::{EngineError, Frame, Frames},
@@ -66,7 +66,6 @@ pub(super) enum Reading {
 /// The record of one container's output.
 pub(super) struct Record {
     work: Work,
-    progress: Progress,
     /// Stdout and stderr.
     pub(super) sides: [Side; 2],
     /// What was written later was not in the spool when the reading began.
@@ -77,10 +76,9 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(work: Work, progress: Progress) -> Self {
+    pub(super) fn new(work: Work) -> Self {
         Self {
             work,
-            progress,
             sides: Default::default(),
             newest: None,
             deaths: Deaths::default(),
@@ -90,10 +88,8 @@ impl Record {
 
     /// Waits for a turn to read it.
     pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        self.progress.away();
-        let turn = Arc::clone(&self.work.turns).acquire_owned().await;
-        self.progress.read(0);
-        turn.ok()
+        let turn = Arc::clone(&self.work.turns).acquire_owned();
+        self.work.progress.during(turn).await.ok()
     }
 
     /// Whether it can be read, since the spool's newest bytes were written.
@@ -176,7 +172,7 @@ impl Record {
         self.begin();
         let mut is_known = true;
         for number in 0..2 {
-            let place = self.search(number, frames()).await;
+            let place = self.search(number, frames()).await.unwrap_or_default();
             is_known &= place.is_some();
             self.sides[number].place = place.unwrap_or(Place::Newer);
         }
@@ -208,7 +204,11 @@ impl Record {
             match self.pass(frames, part).await? {
                 Pass::End => return Ok(Ok(())),
                 Pass::Cut(error) => return Ok(Err(error)),
-                Pass::Differs(number, at, passed) => self.find_place(number, at, passed).await,
+                Pass::Differs(number, at, passed) => {
+                    if let Err(error) = self.find_place(number, at, passed).await {
+                        return Ok(Err(error));
+                    }
+                }
             }
         }
     }
@@ -248,7 +248,7 @@ impl Record {
         batch: Vec<Result<Frame, EngineError>>,
         tracks: &mut [Track; 2],
     ) -> io::Result<Pass> {
-        let (mut new, mut read) = (Vec::new(), 0);
+        let mut new = Vec::new();
         let mut pass = Pass::End;
         for frame in batch {
             let frame = match frame {
@@ -258,7 +258,6 @@ impl Record {
                     break;
                 }
             };
-            read += frame.bytes.len();
             let number = number_of(frame.source);
             let passed = self.sides[number].see(&frame, &self.deaths);
             match tracks[number].take(frame.bytes, frame.time).await? {
@@ -282,20 +281,23 @@ impl Record {
         }
         self.has_grown |= !new.is_empty();
         self.work.spool.append(new).await?;
-        self.progress.read(read);
         Ok(pass)
     }
 
     /// The record of a source is not what the spool has: it was cut at its beginning, the spool in its middle, or the record
     /// lacks bytes. Where the spool's end does not stand in it either, what was written later goes on.
-    async fn find_place(&mut self, number: usize, at: u64, passed: Option<Passed>) {
-        let frames = match &self.sides[number].place {
-            Place::Unknown => self.work.engine.logs(&self.work.container).await.ok(),
+    async fn find_place(
+        &mut self,
+        number: usize,
+        at: u64,
+        passed: Option<Passed>,
+    ) -> Result<(), EngineError> {
+        let place = match &self.sides[number].place {
+            Place::Unknown => {
+                let frames = self.work.engine.logs(&self.work.container).await?;
+                self.search(number, frames).await?
+            }
             Place::Within(..) | Place::After(..) | Place::Newer => None,
-        };
-        let place = match frames {
-            Some(frames) => self.search(number, frames).await,
-            None => None,
         };
         self.sides[number].place = match place {
             Some(place) => place,
@@ -313,22 +315,37 @@ impl Record {
                 Place::Newer
             }
         };
+        Ok(())
     }
 
-    /// Where the spool's end stands in a record, or what follows it.
-    async fn search(&self, number: usize, mut frames: Frames) -> Option<Place> {
+    /// Where the spool's end stands in a record, or what follows it. Half an entry ends the record; a search that broke off
+    /// says nothing.
+    async fn search(
+        &self,
+        number: usize,
+        mut frames: Frames,
+    ) -> Result<Option<Place>, EngineError> {
         let source = [Source::Stdout, Source::Stderr][number];
-        let (tail, unfinished) = tail(self.work.spool.cursor(), source).await.ok()?;
+        let tail = tail(self.work.spool.cursor(), source);
+        let Ok((tail, unfinished)) = self.work.progress.during(tail).await else {
+            return Ok(None);
+        };
         let mut search = Search::new(source, tail, self.newest);
-        while let Some(Ok(frame)) = frames.next().await {
-            self.progress.read(frame.bytes.len());
-            search.push(&frame);
+        let mut patience = Patience::new(&self.work);
+        loop {
+            match patience.next(&mut frames).await? {
+                Some(Ok(frame)) => {
+                    search.push(&frame);
+                }
+                Some(Err(EngineError::Failed(_))) | None => break,
+                Some(Err(error)) => return Err(error),
+            }
         }
-        match search.end() {
+        Ok(match search.end() {
             Found::Place(at, written) => Some(Place::Within(at, written, unfinished)),
             Found::LostByTheRecord => Some(Place::Newer),
             Found::Nowhere => None,
-        }
+        })
     }
 }
 

@@ -105,7 +105,11 @@ impl Seam {
 /// What the stream lacks of that line; `None`: it is not found.
 async fn head(work: &Work, source: Source, open: &Open) -> Option<Vec<u8>> {
     let line = first_line(&open.held)?;
-    let (_, spooled) = tail(work.spool.cursor(), source).await.ok()?;
+    let (_, spooled) = work
+        .progress
+        .during(tail(work.spool.cursor(), source))
+        .await
+        .ok()?;
     for entries in LOOKS {
         let Tail { frames, .. } = Tail::read(work, entries).await.ok()?;
         let new = frames

@@ -4,7 +4,6 @@
 
 use std::{cmp::Ordering, collections::VecDeque, mem, ops::RangeInclusive, time::SystemTime};
 
-use futures_util::StreamExt;
 use tokio::time::sleep;
 
 use super::{AGAIN, TRIES, track::number_of};
@@ -175,7 +174,8 @@ async fn look(work: &Work, entries: usize) -> Result<(Tail, Extent), EngineError
 async fn is_all(work: &Work, tail: &Tail) -> Result<bool, EngineError> {
     if tail.entries == 0 {
         let mut all = work.engine.logs(&work.container).await?;
-        return Ok(all.next().await.transpose()?.is_none());
+        let first = Patience::new(work).next(&mut all).await?;
+        return Ok(first.transpose()?.is_none());
     }
     let again = Tail::read(work, tail.entries).await?;
     if again.times == tail.times {
@@ -223,7 +223,7 @@ async fn grown(work: &Work, tail: &Tail) -> Result<usize, EngineError> {
         return Ok(0);
     }
     let mut frames = work.engine.last_logs(&work.container, tail.entries).await?;
-    let first = frames.next().await.transpose()?;
+    let first = Patience::new(work).next(&mut frames).await?.transpose()?;
     let first = first.and_then(|frame| frame.time);
     Ok(tail.entries + tail.before(first).start())
 }
