@@ -15,6 +15,8 @@ mod memory;
 mod orphans;
 #[path = "engine_faults/restarts.rs"]
 mod restarts;
+#[path = "engine_faults/rotation.rs"]
+mod rotation;
 #[path = "engine_faults/stalls.rs"]
 mod stalls;
 #[path = "engine_faults/tasks.rs"]

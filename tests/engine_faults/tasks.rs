@@ -1,5 +1,7 @@
 //! Tasks that print numbered lines until they are told to end, and what their logs must look like in the end.
 
+use std::ops::Range;
+
 use bollard::Docker;
 use bollard::exec::StartExecResults;
 use bollard::models::ExecConfig;
@@ -17,6 +19,9 @@ const MARKERS: [&str; 2] = [
 /// Before the number of its last line, which a task says in the end.
 const LAST: &str = "the last was ";
 
+/// Lines of one that prints most at a time.
+pub(crate) const FLOOD: u64 = 50_000;
+
 /// How fast a task prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pace {
@@ -26,20 +31,29 @@ pub(crate) enum Pace {
     Megabyte,
     /// As fast as it can, 5 MB at a time: at once, and whenever it is [`Printing::burst`].
     Bursts,
+    /// The same with 50 MB at a time. Three times that is more than the engine keeps.
+    Floods,
 }
 
 impl Pace {
     /// Until `/tmp/end` is there.
     fn command(self) -> String {
+        let lines = |count: u64, bytes: u64| {
+            let digits = bytes - 1;
+            format!(
+                "awk -v n=$n 'BEGIN{{for(i=0;i<{count};i++)printf \"%0{digits}d\\n\",n+i}}'; n=$((n+{count}))"
+            )
+        };
+        let when_told = |lines: String| {
+            format!(
+                "if rm /tmp/burst; then {lines}; touch /tmp/printed; else sleep 0.02; fi 2>/dev/null"
+            )
+        };
         let body = match self {
-            Self::Slow => "echo $n; n=$((n+1)); sleep 0.1",
-            Self::Megabyte => {
-                "awk -v n=$n 'BEGIN{for(i=0;i<100;i++)printf \"%0999d\\n\",n+i}'; n=$((n+100)); sleep 0.09"
-            }
-            Self::Bursts => {
-                "if rm /tmp/burst; then awk -v n=$n 'BEGIN{for(i=0;i<50000;i++)printf \"%099d\\n\",n+i}'; \
-                 n=$((n+50000)); else sleep 0.02; fi 2>/dev/null"
-            }
+            Self::Slow => "echo $n; n=$((n+1)); sleep 0.1".to_owned(),
+            Self::Megabyte => format!("{}; sleep 0.09", lines(100, 1_000)),
+            Self::Bursts => when_told(lines(50_000, 100)),
+            Self::Floods => when_told(lines(FLOOD, 1_000)),
         };
         format!(
             "n=1; touch /tmp/burst; while [ ! -e /tmp/end ]; do {body}; done; echo {LAST}$((n-1))"
@@ -87,9 +101,32 @@ impl Printing {
         self.touched(cluster, "/tmp/end").await;
     }
 
+    /// Waits until it has printed what it was to print once.
+    pub(crate) async fn has_printed(&self, cluster: &Cluster) {
+        let command = "until rm /tmp/printed 2>/dev/null; do sleep 0.05; done";
+        self.run(cluster, &["sh", "-c", command]).await;
+    }
+
+    /// Waits until so many lines have come in all.
+    pub(crate) async fn has_come_to(&self, lines: u64) {
+        let there = self
+            .viewer
+            .until("all of them", |seen| (seen.count >= lines).then_some(()));
+        there.await.expect("they are read");
+    }
+
+    /// Looks at its log again, from the beginning, in a worker that was started again.
+    pub(crate) fn watch_again(&mut self, cluster: &Cluster) {
+        self.viewer = cluster.master.watch_log(&self.task);
+    }
+
     async fn touched(&self, cluster: &Cluster, file: &str) {
+        self.run(cluster, &["touch", file]).await;
+    }
+
+    async fn run(&self, cluster: &Cluster, command: &[&str]) {
         let containers = cluster.engine.containers_of(&self.task).await;
-        touch(cluster.engine.docker(), &containers[0], file).await;
+        run_in(cluster.engine.docker(), &containers[0], command).await;
     }
 
     /// It ended well, ran once, and its viewer saw every line once; at full speed with a marker where some may be missing.
@@ -127,19 +164,19 @@ pub(crate) struct Gaps {
 #[track_caller]
 fn assert_in_order(pace: Pace, lines: &[String]) -> Gaps {
     let is_marker = |line: &String| MARKERS.iter().any(|marker| line.starts_with(marker));
-    let (mut next, mut gap, mut gaps) = (1_u64, false, Gaps::default());
+    let (mut next, mut gap, mut gaps) = (1_u64, None, Gaps::default());
     let (last, lines) = lines.split_last().expect("there are lines");
     for (place, line) in lines.iter().enumerate() {
         if is_marker(line) {
-            gap = true;
+            gap = Some(line);
             gaps.markers += 1;
             continue;
         }
-        let beside = gap || lines.get(place + 1).is_some_and(is_marker);
+        let beside = gap.is_some() || lines.get(place + 1).is_some_and(is_marker);
         match line.parse::<u64>() {
-            Ok(number) if number == next || (gap && number > next) => {
-                gaps.missing += number - next;
-                (next, gap) = (number + 1, false);
+            Ok(number) if number == next || (gap.is_some() && number > next) => {
+                gaps.lacks(pace, next..number, gap);
+                (next, gap) = (number + 1, None);
             }
             _ if beside => {}
             _ => panic!("{pace:?}: line {place} is {line:?}, not {next}, after {gaps:?}"),
@@ -149,18 +186,32 @@ fn assert_in_order(pace: Pace, lines: &[String]) -> Gaps {
     let last: u64 = last.unwrap_or_else(|| panic!("{pace:?}: no end after {next}, {gaps:?}"));
     assert!(last >= next || last + 1 == next, "{pace:?}: {last}, {next}");
     assert!(
-        last + 1 == next || gap,
+        last + 1 == next || gap.is_some(),
         "{pace:?}: {next} to {last} are missing"
     );
-    gaps.missing += last + 1 - next;
+    gaps.lacks(pace, next..last + 1, gap);
     gaps
+}
+
+impl Gaps {
+    fn lacks(&mut self, pace: Pace, lines: Range<u64>, marker: Option<&String>) {
+        if !lines.is_empty() {
+            eprintln!("{pace:?}: {lines:?} behind {marker:?}");
+        }
+        self.missing += lines.end - lines.start;
+    }
 }
 
 /// Makes a file in a container.
 pub(crate) async fn touch(docker: &Docker, container: &str, file: &str) {
-    let command = ["touch", file].map(str::to_owned);
+    run_in(docker, container, &["touch", file]).await;
+}
+
+/// Runs a command in a container to its end.
+async fn run_in(docker: &Docker, container: &str, command: &[&str]) {
+    let command = command.iter().map(|word| (*word).to_owned());
     let config = ExecConfig {
-        cmd: Some(command.into()),
+        cmd: Some(command.collect()),
         attach_stdout: Some(true),
         ..ExecConfig::default()
     };
