@@ -20,7 +20,10 @@ const MARKERS: [&str; 2] = [
 const LAST: &str = "the last was ";
 
 /// Lines of one that prints most at a time.
-pub(crate) const FLOOD: u64 = 50_000;
+pub(crate) const FLOOD: u64 = 8_500;
+
+/// The engine takes six bytes to write this one down.
+const FILLING: &str = "<";
 
 /// How fast a task prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,17 +34,17 @@ pub(crate) enum Pace {
     Megabyte,
     /// As fast as it can, 5 MB at a time: at once, and whenever it is [`Printing::burst`].
     Bursts,
-    /// The same with 50 MB at a time. Three times that is more than the engine keeps.
+    /// The same with 10 MB at a time, which are 54 MB as the engine writes them down, and three times that is more than it keeps.
     Floods,
 }
 
 impl Pace {
     /// Until `/tmp/end` is there.
     fn command(self) -> String {
-        let lines = |count: u64, bytes: u64| {
-            let digits = bytes - 1;
+        let lines = |count: u64, digits: u64, filling: &str| {
             format!(
-                "awk -v n=$n 'BEGIN{{for(i=0;i<{count};i++)printf \"%0{digits}d\\n\",n+i}}'; n=$((n+{count}))"
+                "awk -v n=$n 'BEGIN{{s=\"{filling}\";while(s&&length(s)<1000)s=s s;\
+                 for(i=0;i<{count};i++)printf \"%0{digits}d%s\\n\",n+i,s}}'; n=$((n+{count}))"
             )
         };
         let when_told = |lines: String| {
@@ -51,9 +54,9 @@ impl Pace {
         };
         let body = match self {
             Self::Slow => "echo $n; n=$((n+1)); sleep 0.1".to_owned(),
-            Self::Megabyte => format!("{}; sleep 0.09", lines(100, 1_000)),
-            Self::Bursts => when_told(lines(50_000, 100)),
-            Self::Floods => when_told(lines(FLOOD, 1_000)),
+            Self::Megabyte => format!("{}; sleep 0.09", lines(100, 999, "")),
+            Self::Bursts => when_told(lines(50_000, 99, "")),
+            Self::Floods => when_told(lines(FLOOD, 99, FILLING)),
         };
         format!(
             "n=1; touch /tmp/burst; while [ ! -e /tmp/end ]; do {body}; done; echo {LAST}$((n-1))"
@@ -173,7 +176,7 @@ fn assert_in_order(pace: Pace, lines: &[String]) -> Gaps {
             continue;
         }
         let beside = gap.is_some() || lines.get(place + 1).is_some_and(is_marker);
-        match line.parse::<u64>() {
+        match line.trim_end_matches(FILLING).parse::<u64>() {
             Ok(number) if number == next || (gap.is_some() && number > next) => {
                 gaps.lacks(pace, next..number, gap);
                 (next, gap) = (number + 1, None);
