@@ -9,7 +9,6 @@ use worker_node::proto::Task;
 
 use crate::harness::{Cluster, EngineProxy, TestImage, unique};
 use crate::rounds;
-use crate::tasks::touch;
 
 const STOPPED: &str = "failed: stopped by the engine or another party: exit code";
 
@@ -107,7 +106,7 @@ impl Deed {
         match self {
             Self::Kill | Self::Stop | Self::Remove => {}
             Self::Pause | Self::Rename | Self::LeaveNoMemory | Self::HarmlessSignal => {
-                touch(docker, &container, "/tmp/end").await;
+                cluster.engine.touch_in(&container, "/tmp/end").await;
             }
         }
     }
@@ -176,7 +175,7 @@ async fn a_container_under_another_name_is_found_again_by_the_next_worker() {
     renamed.expect("a new name");
     cluster.worker.restart().await;
     cluster.worker.wait_log_line("Ready to receive").await;
-    touch(docker, &container, "/tmp/end").await;
+    cluster.engine.touch_in(&container, "/tmp/end").await;
 
     for task in [running, ended] {
         let report = cluster.report(&task).await;
@@ -216,7 +215,7 @@ async fn an_image_that_somebody_else_removes_is_missed_only_before_a_create() {
 
         remove_image(&cluster, &first.name).await;
         let container = cluster.engine.containers_of(&running).await.remove(0);
-        touch(cluster.engine.docker(), &container, "/tmp/end").await;
+        cluster.engine.touch_in(&container, "/tmp/end").await;
         let report = cluster.report(&running).await;
         assert_eq!(report.status, "success", "{}", report.logs);
 

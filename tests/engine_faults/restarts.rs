@@ -2,7 +2,7 @@
 
 use crate::harness::{Cluster, OnStop, PrivateEngine, master_options};
 use crate::rounds;
-use crate::tasks::{Pace, Printing, touch};
+use crate::tasks::{Pace, Printing};
 
 const AWAY: &str = "Docker engine away";
 const BACK: &str = "Docker engine back";
@@ -80,7 +80,7 @@ async fn an_engine_that_dies_within_lines_of_its_record_costs_those_lines_alone(
         slow.wait_more(30).await;
         busy.wait_more(3_000).await;
     }
-    touch(cluster.engine.docker(), &containers[2], "/tmp/end").await;
+    cluster.engine.touch_in(&containers[2], "/tmp/end").await;
     slow.end(&cluster).await;
     busy.end(&cluster).await;
 

@@ -19,11 +19,11 @@ async fn a_record_that_lost_its_beginning_goes_on_where_the_log_ends() {
     printing.has_come_to(2 * FLOOD).await;
 
     // The first file of three goes, and the log ends within the second one.
-    killed(&mut cluster).await;
+    cluster.kill_worker().await;
     flood(&cluster, &printing, 1).await;
     // The search for that place breaks off, and says nothing.
     proxy.cut_answers("tail=all", FAR, 2);
-    started(&mut cluster, &mut printing, 1).await;
+    started(&mut cluster, &mut printing).await;
     printing.end(&cluster).await;
     let gaps = printing.gaps(&cluster).await;
 
@@ -39,9 +39,9 @@ async fn a_record_that_lost_what_nobody_read_says_so() {
     printing.has_printed(&cluster).await;
     printing.has_come_to(FLOOD).await;
 
-    killed(&mut cluster).await;
+    cluster.kill_worker().await;
     flood(&cluster, &printing, 3).await;
-    started(&mut cluster, &mut printing, 1).await;
+    started(&mut cluster, &mut printing).await;
     printing.end(&cluster).await;
     let gaps = printing.gaps(&cluster).await;
 
@@ -58,9 +58,9 @@ async fn a_record_that_loses_its_beginning_while_it_is_read_costs_nothing_in_sil
     let mut cluster = Cluster::start_on(&engine, master_options(), |setup| setup).await;
     let mut printing = Printing::start(&cluster, Pace::Floods).await;
 
-    for round in 1..=rounds(2, 10) {
-        killed(&mut cluster).await;
-        started(&mut cluster, &mut printing, round).await;
+    for _ in 0..rounds(2, 10) {
+        cluster.kill_worker().await;
+        started(&mut cluster, &mut printing).await;
         printing.wait_more(1_000).await;
         engine.kill().await;
         cluster.worker.wait_log_line("Docker engine away").await;
@@ -83,18 +83,8 @@ async fn flood(cluster: &Cluster, printing: &Printing, times: usize) {
     }
 }
 
-async fn killed(cluster: &mut Cluster) {
-    cluster.worker.kill().await;
-    cluster.master.doubt("the worker was killed");
-}
-
-/// Starts the worker again, and looks at that task once it is registered.
-async fn started(cluster: &mut Cluster, printing: &mut Printing, times: usize) {
-    cluster.worker.restart().await;
-    let registered = cluster
-        .master
-        .wait_registrations(cluster.worker.id(), times + 1)
-        .await;
-    registered.expect("it registers");
+/// Starts the worker again, and looks at that task.
+async fn started(cluster: &mut Cluster, printing: &mut Printing) {
+    cluster.restart_worker().await;
     printing.watch_again(cluster);
 }

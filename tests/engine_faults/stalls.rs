@@ -251,7 +251,7 @@ async fn a_connection_that_died_without_a_word_hides_no_end_and_no_line() {
     viewer.wait_line("10").await.expect("it runs");
     proxy.let_die("/attach");
     let container = cluster.engine.containers_of(&task).await.remove(0);
-    crate::tasks::touch(cluster.engine.docker(), &container, "/tmp/end").await;
+    cluster.engine.touch_in(&container, "/tmp/end").await;
     cluster.engine.wait_task(&task, "die").await;
 
     let report = cluster.report(&task).await;

@@ -2,10 +2,6 @@
 
 use std::ops::Range;
 
-use bollard::Docker;
-use bollard::exec::StartExecResults;
-use bollard::models::ExecConfig;
-use futures_util::StreamExt as _;
 use worker_node::dev_master::LogView;
 
 use crate::harness::Cluster;
@@ -129,7 +125,7 @@ impl Printing {
 
     async fn run(&self, cluster: &Cluster, command: &[&str]) {
         let containers = cluster.engine.containers_of(&self.task).await;
-        run_in(cluster.engine.docker(), &containers[0], command).await;
+        cluster.engine.run_in(&containers[0], command).await;
     }
 
     /// It ended well, ran once, and its viewer saw every line once; at full speed with a marker where some may be missing.
@@ -202,26 +198,5 @@ impl Gaps {
             eprintln!("{pace:?}: {lines:?} behind {marker:?}");
         }
         self.missing += lines.end - lines.start;
-    }
-}
-
-/// Makes a file in a container.
-pub(crate) async fn touch(docker: &Docker, container: &str, file: &str) {
-    run_in(docker, container, &["touch", file]).await;
-}
-
-/// Runs a command in a container to its end.
-async fn run_in(docker: &Docker, container: &str, command: &[&str]) {
-    let command = command.iter().map(|word| (*word).to_owned());
-    let config = ExecConfig {
-        cmd: Some(command.collect()),
-        attach_stdout: Some(true),
-        ..ExecConfig::default()
-    };
-    let exec = docker.create_exec(container, config).await;
-    let exec = exec.expect("it runs").id;
-    let started = docker.start_exec(&exec, None).await.expect("it runs");
-    if let StartExecResults::Attached { mut output, .. } = started {
-        while output.next().await.is_some() {}
     }
 }

@@ -33,8 +33,7 @@ async fn a_cancel_acknowledged_just_before_a_kill_is_carried_out() {
 async fn a_cancel_that_comes_before_adoption_is_complete_is_carried_out() {
     let mut cluster = started().await;
     let task = cluster.run("sleep 60").await;
-    cluster.worker.kill().await;
-    cluster.master.doubt("the worker was killed");
+    cluster.kill_worker().await;
 
     // Its containers are not known for a while.
     let slow =

@@ -158,8 +158,7 @@ async fn a_death_at(name: &'static str) {
     let life = Life::begin(&cluster).await;
     if at_the_start {
         life.has_begun(&cluster).await;
-        cluster.worker.kill().await;
-        cluster.master.doubt("the worker was killed");
+        cluster.kill_worker().await;
         let armed = |setup: WorkerSetup| setup.variable("FAILPOINTS", &points);
         cluster.worker.restart_with(armed).await;
     }

@@ -3,11 +3,7 @@
 
 use std::time::Duration;
 
-use bollard::Docker;
-use bollard::exec::StartExecResults;
-use bollard::models::ExecConfig;
 use tokio::time::timeout;
-use tokio_stream::StreamExt as _;
 
 use crate::harness::Cluster;
 use crate::life::judged;
@@ -75,8 +71,7 @@ async fn a_storm_of_kills_loses_nothing_and_runs_nothing_twice() {
         let lines = worker.lines().len() + random.usize(1..120);
         // Whichever comes first: both are moments that nobody chose.
         let _lived = timeout(LONGEST_LIFE, worker.wait_count(lines)).await;
-        cluster.worker.kill().await;
-        cluster.master.doubt("the worker was killed");
+        cluster.kill_worker().await;
         cluster.worker.restart().await;
     }
 
@@ -87,7 +82,7 @@ async fn a_storm_of_kills_loses_nothing_and_runs_nothing_twice() {
     assert_eq!(pids(&cluster, &running).await, before, "they ran on");
     for task in &running {
         let containers = cluster.engine.containers_of(task).await;
-        touch(cluster.engine.docker(), &containers[0]).await;
+        cluster.engine.touch_in(&containers[0], "/tmp/go").await;
         assert_eq!(cluster.report(task).await.status, "success", "{task}");
     }
     check_logs(&cluster, &ended, &running).await;
@@ -134,23 +129,4 @@ async fn pids(cluster: &Cluster, tasks: &[String]) -> Vec<Option<i64>> {
         );
     }
     pids
-}
-
-/// Makes the file that the long tasks look for.
-pub(crate) async fn touch(docker: &Docker, container: &str) {
-    run_in(docker, container, &["touch", "/tmp/go"]).await;
-}
-
-/// Runs a command in a container to its end.
-pub(crate) async fn run_in(docker: &Docker, container: &str, command: &[&str]) {
-    let exec = ExecConfig {
-        cmd: Some(command.iter().map(|word| (*word).to_owned()).collect()),
-        attach_stdout: Some(true),
-        ..ExecConfig::default()
-    };
-    let exec = docker.create_exec(container, exec).await.expect("it runs");
-    let started = docker.start_exec(&exec.id, None).await.expect("it runs");
-    if let StartExecResults::Attached { mut output, .. } = started {
-        while output.next().await.is_some() {}
-    }
 }

@@ -5,7 +5,6 @@ use bollard::Docker;
 use worker_node::dev_master::LogView;
 
 use crate::harness::Cluster;
-use crate::kill_storm::run_in;
 
 /// What a worker says when it reads a stream and not the engine's record of it.
 const FROM_THE_STREAM: &str = "reading the output itself again";
@@ -33,8 +32,8 @@ impl Running {
     }
 
     /// Makes a file that its command looks for.
-    async fn let_go(&self, file: &str) {
-        run_in(&self.docker, &self.container, &["touch", file]).await;
+    async fn let_go(&self, cluster: &Cluster, file: &str) {
+        cluster.engine.touch_in(&self.container, file).await;
     }
 
     async fn lines(&self, cluster: &Cluster) -> Vec<String> {
@@ -45,19 +44,9 @@ impl Running {
     }
 }
 
-async fn killed(cluster: &mut Cluster) {
-    cluster.worker.kill().await;
-    cluster.master.doubt("the worker was killed");
-}
-
-/// Starts the worker again; a viewer of a task, once it is registered.
-async fn started(cluster: &mut Cluster, times: usize, task: &str) -> LogView {
-    cluster.worker.restart().await;
-    let registered = cluster
-        .master
-        .wait_registrations(cluster.worker.id(), times + 1)
-        .await;
-    registered.expect("it registers");
+/// Starts the worker again; a viewer of that task.
+async fn started(cluster: &mut Cluster, task: &str) -> LogView {
+    cluster.restart_worker().await;
     cluster.master.watch_log(task)
 }
 
@@ -77,13 +66,13 @@ async fn an_adopted_task_is_read_from_its_stream_again_and_has_each_line_once() 
     let viewer = cluster.master.watch_log(&task.task);
     viewer.wait_line("5").await.expect("it runs");
 
-    for times in 1..=2 {
-        killed(&mut cluster).await;
-        let viewer = started(&mut cluster, times, &task.task).await;
+    for _ in 0..2 {
+        cluster.kill_worker().await;
+        let viewer = started(&mut cluster, &task.task).await;
         cluster.worker.wait_log_line(FROM_THE_STREAM).await;
         wait_more(&viewer, 20).await;
     }
-    task.let_go("/tmp/end").await;
+    task.let_go(&cluster, "/tmp/end").await;
 
     let mut next = [0, 0];
     let lines = task.lines(&cluster).await;
@@ -110,12 +99,12 @@ async fn a_line_that_was_begun_while_nobody_read_comes_whole() {
     let viewer = cluster.master.watch_log(&task.task);
     viewer.wait_line("up").await.expect("it runs");
 
-    killed(&mut cluster).await;
-    task.let_go("/tmp/begin").await;
-    let viewer = started(&mut cluster, 1, &task.task).await;
+    cluster.kill_worker().await;
+    task.let_go(&cluster, "/tmp/begin").await;
+    let viewer = started(&mut cluster, &task.task).await;
     viewer.wait_line("begun").await.expect("it goes on");
     cluster.worker.wait_log_line(FROM_THE_STREAM).await;
-    task.let_go("/tmp/end").await;
+    task.let_go(&cluster, "/tmp/end").await;
 
     let lines = task.lines(&cluster).await;
     assert_eq!(lines, ["up", "begun", "read, unread, ended", "more"]);
@@ -130,16 +119,16 @@ async fn a_task_that_is_paused_meanwhile_is_read_on_when_it_goes_on() {
     let viewer = cluster.master.watch_log(&task.task);
     viewer.wait_line("5").await.expect("it runs");
 
-    killed(&mut cluster).await;
+    cluster.kill_worker().await;
     let paused = task.docker.pause_container(&task.container).await;
     paused.expect("it runs");
-    let viewer = started(&mut cluster, 1, &task.task).await;
+    let viewer = started(&mut cluster, &task.task).await;
     viewer.wait_line("5").await.expect("what is known of it");
     cluster.worker.wait_log_line(READING_ON).await;
     let unpaused = task.docker.unpause_container(&task.container).await;
     unpaused.expect("it is paused");
     wait_more(&viewer, 50).await;
-    task.let_go("/tmp/end").await;
+    task.let_go(&cluster, "/tmp/end").await;
 
     let lines = task.lines(&cluster).await;
     let expected: Vec<String> = (0..lines.len()).map(|n| n.to_string()).collect();
@@ -155,12 +144,12 @@ async fn output_that_says_the_same_over_and_over_is_whole() {
     let viewer = cluster.master.watch_log(&task.task);
     wait_more(&viewer, 5).await;
 
-    for times in 1..=2 {
-        killed(&mut cluster).await;
-        let viewer = started(&mut cluster, times, &task.task).await;
+    for _ in 0..2 {
+        cluster.kill_worker().await;
+        let viewer = started(&mut cluster, &task.task).await;
         wait_more(&viewer, 200).await;
     }
-    task.let_go("/tmp/end").await;
+    task.let_go(&cluster, "/tmp/end").await;
 
     let mut lines = task.lines(&cluster).await;
     let count = lines.pop().expect("the count");

@@ -5,7 +5,6 @@ use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use tokio_stream::StreamExt as _;
 
 use crate::harness::Cluster;
-use crate::kill_storm::touch;
 
 /// Both tell the time finer than that, and neither the same.
 fn to_the_millisecond(text: &str) -> Timestamp {
@@ -43,9 +42,8 @@ async fn a_line_that_was_written_while_the_worker_was_away_keeps_its_time() {
     viewer.wait_line("before").await.expect("it runs");
     let container = cluster.engine.containers_of(&task).await.remove(0);
 
-    cluster.worker.kill().await;
-    cluster.master.doubt("the worker was killed");
-    touch(cluster.engine.docker(), &container).await;
+    cluster.kill_worker().await;
+    cluster.engine.touch_in(&container, "/tmp/go").await;
     cluster.engine.wait_task(&task, "die").await;
     let written = noted(&cluster, &container, "meanwhile").await;
     cluster.worker.restart().await;

@@ -171,7 +171,7 @@ async fn outputs_that_went_with_the_state_folder_are_said_to_be_lost() {
         .wait_log_line("is adopted from its labels")
         .await;
     let containers = cluster.engine.containers_of(&task).await;
-    touch_in(&cluster, &containers[0], "/tmp/go").await;
+    cluster.engine.touch_in(&containers[0], "/tmp/go").await;
 
     let report = cluster.report(&task).await;
     assert_eq!(report.status, "success", "{}", report.logs);
@@ -188,23 +188,6 @@ async fn outputs_that_went_with_the_state_folder_are_said_to_be_lost() {
     assert_eq!(report.output_files, [] as [String; 0]);
     assert_eq!(cluster.engine.starts(&task).await, 1);
     cluster.finish().await;
-}
-
-/// Makes a file within a container.
-async fn touch_in(cluster: &Cluster, container: &str, path: &str) {
-    use bollard::exec::{CreateExecOptions, StartExecOptions};
-    let docker = cluster.engine.docker();
-    let exec = CreateExecOptions {
-        cmd: Some(vec!["touch", path]),
-        ..CreateExecOptions::default()
-    };
-    let made = docker.create_exec(container, exec).await.expect("an exec");
-    let detached = StartExecOptions {
-        detach: true,
-        ..StartExecOptions::default()
-    };
-    let started = docker.start_exec(&made.id, Some(detached)).await;
-    started.expect("it runs");
 }
 
 /// A log whose file was damaged while nobody had it open: what is left is shown, with a marker, and the worker goes on.

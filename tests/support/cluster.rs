@@ -89,6 +89,28 @@ impl Cluster {
         }
     }
 
+    /// `kill -9`: what the worker had begun to tell is in doubt.
+    pub(crate) async fn kill_worker(&self) {
+        self.worker.kill().await;
+        self.master.doubt("the worker was killed");
+    }
+
+    /// Starts the worker again, and waits until it has registered.
+    pub(crate) async fn restart_worker(&mut self) {
+        let id = self.worker.id().to_owned();
+        let before = self.master.wait("its registrations", |record| {
+            Some(
+                record
+                    .worker(&id)
+                    .map_or(0, |worker| worker.registrations.len()),
+            )
+        });
+        let before = before.await.expect("it is looked up");
+        self.worker.restart().await;
+        let registered = self.master.wait_registrations(&id, before + 1).await;
+        registered.expect("it registers");
+    }
+
     /// A new task of busybox with this command.
     pub(crate) fn task(&self, command: &str) -> Task {
         Task {

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bollard::Docker;
-use bollard::models::{ContainerCreateBody, EventMessage};
+use bollard::exec::StartExecResults;
+use bollard::models::{ContainerCreateBody, EventMessage, ExecConfig};
 use bollard::query_parameters::{
     CreateContainerOptions, EventsOptions, ListContainersOptions, ListNetworksOptions,
     ListVolumesOptions, RemoveContainerOptions, RemoveVolumeOptions,
@@ -96,6 +97,27 @@ impl Engine {
     /// Names of the containers of this task, ended ones included.
     pub(crate) async fn containers_of(&self, task: &str) -> Vec<String> {
         containers(&self.docker, TASK_LABEL, task).await
+    }
+
+    /// Makes a file in a container.
+    pub(crate) async fn touch_in(&self, container: &str, path: &str) {
+        self.run_in(container, &["touch", path]).await;
+    }
+
+    /// Runs a command in a container to its end.
+    pub(crate) async fn run_in(&self, container: &str, command: &[&str]) {
+        let command = command.iter().map(|word| (*word).to_owned());
+        let config = ExecConfig {
+            cmd: Some(command.collect()),
+            attach_stdout: Some(true),
+            ..ExecConfig::default()
+        };
+        let exec = self.docker.create_exec(container, config).await;
+        let exec = exec.expect("it runs").id;
+        let started = self.docker.start_exec(&exec, None).await;
+        if let StartExecResults::Attached { mut output, .. } = started.expect("it runs") {
+            while output.next().await.is_some() {}
+        }
     }
 
     /// Waits until nothing of this worker is left, and fails with what is.
