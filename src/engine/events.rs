@@ -8,7 +8,7 @@ use futures_util::{StreamExt, TryStreamExt, future::ready};
 use super::{DockerEngine, call::path_part, failure, labels};
 use crate::{
     domain::id::{ContainerId, WorkerId},
-    ports::engine::{EngineError, EngineEvent, Events, RememberedEnd},
+    ports::engine::{EngineError, EngineEvent, Events, RememberedEnd, ToldEnd},
 };
 
 /// Events that an engine remembers at most, every version of it until now.
@@ -128,15 +128,18 @@ fn event(message: EventMessage) -> Option<EngineEvent> {
 
 /// What one container's events tell, of so many that are remembered in all.
 fn remembered_end(events: impl Iterator<Item = EngineEvent>, in_all: usize) -> RememberedEnd {
-    let mut signals = Vec::new();
+    let (mut told, mut died) = (ToldEnd::default(), false);
     for event in events {
         match event.action.as_str() {
-            "kill" => signals.extend(event.signal),
-            "die" => return RememberedEnd::Seen(signals),
+            "kill" if !died => told.signals.extend(event.signal),
+            "oom" => told.out_of_memory = true,
+            "die" => died = true,
             _ => {}
         }
     }
-    if in_all < MEMORY {
+    if died {
+        RememberedEnd::Seen(told)
+    } else if in_all < MEMORY {
         RememberedEnd::BeforeItsStart
     } else {
         RememberedEnd::Forgotten
@@ -166,6 +169,12 @@ mod tests {
             signal,
         };
         let told = |events: &[EngineEvent], in_all| remembered_end(events.iter().cloned(), in_all);
+        let seen = |signals: &[i64], out_of_memory| {
+            RememberedEnd::Seen(ToldEnd {
+                signals: signals.to_vec(),
+                out_of_memory,
+            })
+        };
         let killed = [
             event("start", None),
             event("kill", Some(15)),
@@ -173,9 +182,15 @@ mod tests {
             event("kill", Some(9)),
         ];
 
-        assert_eq!(told(&killed, 4), RememberedEnd::Seen(vec![15]));
-        assert_eq!(told(&killed[2..], MEMORY), RememberedEnd::Seen(vec![]));
+        assert_eq!(told(&killed, 4), seen(&[15], false));
+        assert_eq!(told(&killed[2..], MEMORY), seen(&[], false));
         assert_eq!(told(&killed[..2], 2), RememberedEnd::BeforeItsStart);
         assert_eq!(told(&[], MEMORY), RememberedEnd::Forgotten);
+        for order in [["oom", "die"], ["die", "oom"]] {
+            assert_eq!(
+                told(&order.map(|action| event(action, None)), 2),
+                seen(&[], true)
+            );
+        }
     }
 }

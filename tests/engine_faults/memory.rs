@@ -12,7 +12,7 @@ use futures_util::TryStreamExt as _;
 use worker_node::domain::id::ContainerId;
 use worker_node::engine::{DockerEngine, EngineOptions};
 use worker_node::grpc::convert::TaskMessageCodec;
-use worker_node::ports::engine::{ContainerEngine as _, RememberedEnd};
+use worker_node::ports::engine::{ContainerEngine as _, RememberedEnd, ToldEnd};
 
 use crate::harness::{BUSYBOX, OnStop, PrivateEngine};
 
@@ -59,7 +59,7 @@ async fn a_full_memory_is_never_taken_for_that_of_an_engine_that_began_anew() {
     let engine = DockerEngine::connect(&address, codec, EngineOptions::default());
     let ended = ended(&docker).await;
     let remembered = || async { engine.remembered_end(&ended).await.expect("it answers") };
-    assert_eq!(remembered().await, RememberedEnd::Seen(Vec::new()));
+    assert_eq!(remembered().await, RememberedEnd::Seen(ToldEnd::default()));
 
     for _ in 0..MANY {
         tag(&docker).await;

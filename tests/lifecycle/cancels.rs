@@ -15,7 +15,7 @@ fn turns() -> usize {
 }
 
 /// A cluster whose worker speaks with the engine through a proxy.
-async fn behind(proxy: &EngineProxy) -> Cluster {
+pub(crate) async fn behind(proxy: &EngineProxy) -> Cluster {
     let engine = proxy.address();
     Cluster::start_with(|setup: WorkerSetup| setup.arguments(["--engine", &engine])).await
 }

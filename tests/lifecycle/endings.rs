@@ -6,7 +6,8 @@ use futures_util::TryStreamExt as _;
 use worker_node::dev_master::ReportCopy;
 use worker_node::proto::Task;
 
-use crate::harness::{Cluster, Engine, TestImage, unique};
+use crate::cancels::behind;
+use crate::harness::{Cluster, Engine, EngineProxy, TestImage, unique};
 
 /// The last line of a report.
 #[track_caller]
@@ -83,12 +84,27 @@ async fn a_task_that_fails_is_told_with_its_exit_code_or_signal() {
 #[tokio::test]
 async fn a_task_over_its_memory_is_told_as_out_of_memory() {
     let cluster = Cluster::start().await;
+    ends_out_of_memory(&cluster).await;
+    cluster.finish().await;
+}
+
+/// As where the engine hears of it after the end, and leaves its flag unset.
+#[tokio::test]
+async fn a_lack_of_memory_of_which_an_event_alone_tells_is_told() {
+    let proxy = EngineProxy::start();
+    let cluster = behind(&proxy).await;
+    proxy.hide("OOMKilled");
+    ends_out_of_memory(&cluster).await;
+    cluster.finish().await;
+}
+
+async fn ends_out_of_memory(cluster: &Cluster) {
     let greedy = Task {
         req_memory: 16.0 / 1024.0,
         ..cluster.task("echo begun; tail /dev/zero")
     };
 
-    let report = end_of(&cluster, greedy).await;
+    let report = end_of(cluster, greedy).await;
 
     assert_eq!(report.status, "failed");
     assert_eq!(log_of(&report), "begun\n");
@@ -98,7 +114,6 @@ async fn a_task_over_its_memory_is_told_as_out_of_memory() {
             .starts_with("[worker-node] failed; exit code 137, signal 9, out of memory, duration"),
         "{trailer}"
     );
-    cluster.finish().await;
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! A proxy in front of the engine, on a unix socket of its own. It can hold back requests or answers of one kind, so that a
-//! task stays where a test wants it; it can lose answers, cut them off, or let a connection die without a word; and it can be
-//! away, as an engine that does not run is away.
+//! task stays where a test wants it; it can lose answers, cut them off, leave out a field of them, or let a connection die without
+//! a word; and it can be away, as an engine that does not run is away.
 
 use std::io;
 use std::path::PathBuf;
@@ -30,6 +30,7 @@ struct Rules {
     requests: Option<&'static str>,
     answers: Option<&'static str>,
     dead: Option<&'static str>,
+    hidden: Option<&'static str>,
 }
 
 /// Answers that are not to be whole, and how many have not been.
@@ -128,6 +129,11 @@ impl EngineProxy {
     /// Connections with a request whose first line holds `part` are dead without a word when something passes, for good.
     pub(crate) fn let_die(&self, part: &'static str) {
         self.rules.send_modify(|rules| rules.dead = Some(part));
+    }
+
+    /// Answers lack the fields of this name from now on: they have another one.
+    pub(crate) fn hide(&self, field: &'static str) {
+        self.rules.send_modify(|rules| rules.hidden = Some(field));
     }
 
     /// So many answers to requests whose first line holds `part` are cut off after some bytes.
@@ -284,6 +290,9 @@ impl Valve {
                 self.cut.notify_one();
                 return Ok(());
             }
+            if let Some(field) = self.rules.borrow().hidden {
+                hide(field, &mut buffer[..count]);
+            }
             to.write_all(&buffer[..count]).await?;
             passed += count;
         }
@@ -313,6 +322,17 @@ impl Valve {
         // The proxy is gone: so is this connection, in a moment.
         let _gone = rules.wait_for(free).await.is_err();
         self.held.send_modify(|held| *held -= 1);
+    }
+}
+
+/// Makes another name of a field's.
+fn hide(field: &str, bytes: &mut [u8]) {
+    let key = format!("\"{field}\":");
+    let places = 0..(bytes.len() + 1).saturating_sub(key.len());
+    for start in places {
+        if bytes[start..].starts_with(key.as_bytes()) {
+            bytes[start + 1..start + 1 + field.len()].fill(b'-');
+        }
     }
 }
 

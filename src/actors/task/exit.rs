@@ -1,5 +1,5 @@
-//! How a task's container stands and how it ended, found out from the engine. Who ended it is told by the engine's events, as
-//! they were heard or as the engine remembers them, and where it was stopped itself, by that.
+//! How a task's container stands and how it ended, found out from the engine. Who ended it, and whether for want of memory, is
+//! told by the engine's events, as they were heard or as the engine remembers them, and where it was stopped itself, by that.
 
 use super::{TaskActor, TaskEnv};
 use crate::{
@@ -12,11 +12,15 @@ use crate::{
     },
     ports::engine::{
         ContainerFacts, ContainerState, EngineError, ExitFacts, Listed, Ours, RememberedEnd,
+        ToldEnd,
     },
 };
 
 /// Signals that are sent to end something.
 const ENDING: [i64; 5] = [2, 3, 6, 9, 15];
+
+/// The exit code of what was ended by signal 9, as by the kernel for want of memory.
+const KILLED: i64 = 128 + 9;
 
 /// Whether this worker has seen the container to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,9 +65,9 @@ impl TaskEnv {
         if record.phase >= Phase::Ended {
             return Found::Exited(facts.id, exit);
         }
-        match self.who_ended(&facts.id, &exit, Watched::No).await {
-            Some(who) => Found::Stopped(facts.id, exit, who),
-            None => Found::Exited(facts.id, exit),
+        match self.how_ended(&facts.id, exit, Watched::No).await {
+            (exit, Some(who)) => Found::Stopped(facts.id, exit, who),
+            (exit, None) => Found::Exited(facts.id, exit),
         }
     }
 
@@ -156,36 +160,54 @@ impl TaskEnv {
         exit: Exit,
         watched: Watched,
     ) -> Event {
-        match self.who_ended(container, &exit, watched).await {
-            Some(who) => Event::StoppedByOther(exit, who),
-            None => Event::Exited(exit),
+        match self.how_ended(container, exit, watched).await {
+            (exit, Some(who)) => Event::StoppedByOther(exit, who),
+            (exit, None) => Event::Exited(exit),
         }
     }
 
-    /// The doing of the engine or of somebody else, in words; `None` where it ended by itself, as far as can be known.
-    async fn who_ended(
+    /// With the lack of memory that the engine told by an event alone; and who ended it, if anybody did.
+    async fn how_ended(
         &self,
         container: &ContainerId,
-        exit: &Exit,
+        mut exit: Exit,
         watched: Watched,
-    ) -> Option<String> {
+    ) -> (Exit, Option<String>) {
         if exit.oom_killed {
-            return None;
+            return (exit, None);
         }
-        let code = exit.code;
-        let ends = |signal: &i64| ENDING.contains(signal) || 128 + signal == code;
+        let remembered = self.told_end(container, exit.code).await;
+        if matches!(&remembered, RememberedEnd::Seen(told) if told.out_of_memory) {
+            exit.oom_killed = true;
+            return (exit, None);
+        }
+        let who = self.who_ended(&remembered, exit.code, watched);
+        (exit, who)
+    }
+
+    /// As it was heard, else as the engine remembers it.
+    async fn told_end(&self, container: &ContainerId, code: i64) -> RememberedEnd {
         let seen = self.view.end_seen(container).await;
-        let remembered = if seen.died || seen.signals.iter().any(ends) {
-            RememberedEnd::Seen(seen.signals)
+        let mut remembered = if seen.died || by_signal(&seen.told, code) {
+            RememberedEnd::Seen(seen.told)
         } else {
             self.remembered_end(container).await
         };
+        if let RememberedEnd::Seen(told) = &mut remembered
+            && code == KILLED
+            && !told.out_of_memory
+            && !by_signal(told, code)
+        {
+            told.out_of_memory = self.view.out_of_memory(container).await;
+        }
+        remembered
+    }
+
+    /// The doing of the engine or of somebody else, in words; `None` where it ended by itself, as far as can be known.
+    fn who_ended(&self, remembered: &RememberedEnd, code: i64, watched: Watched) -> Option<String> {
         let engine_stopped = || format!("exit code {code}; the engine went down meanwhile");
         match remembered {
-            RememberedEnd::Seen(signals) => {
-                let by_signal = signals.iter().any(ends);
-                by_signal.then(|| format!("exit code {code}"))
-            }
+            RememberedEnd::Seen(told) => by_signal(told, code).then(|| format!("exit code {code}")),
             // It was stopped, and told nobody what it did before. An engine that lets containers run on has done nothing.
             RememberedEnd::BeforeItsStart => match watched {
                 Watched::RunsOn if self.view.live_restore() => None,
@@ -213,6 +235,12 @@ impl TaskEnv {
             }
         }
     }
+}
+
+/// Whether somebody sent a signal that ends something.
+fn by_signal(told: &ToldEnd, code: i64) -> bool {
+    let ends = |signal: &i64| ENDING.contains(signal) || 128 + signal == code;
+    told.signals.iter().any(ends)
 }
 
 pub(super) fn exit_of(facts: &ExitFacts) -> Exit {

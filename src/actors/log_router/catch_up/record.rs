@@ -172,6 +172,7 @@ impl Record {
         self.begin();
         let mut is_known = true;
         for number in 0..2 {
+            // What is in memory does not break off.
             let place = self.search(number, frames()).await.unwrap_or_default();
             is_known &= place.is_some();
             self.sides[number].place = place.unwrap_or(Place::Newer);
@@ -334,9 +335,7 @@ impl Record {
         let mut patience = Patience::new(&self.work);
         loop {
             match patience.next(&mut frames).await? {
-                Some(Ok(frame)) => {
-                    search.push(&frame);
-                }
+                Some(Ok(frame)) => search.push(&frame),
                 Some(Err(EngineError::Failed(_))) | None => break,
                 Some(Err(error)) => return Err(error),
             }
