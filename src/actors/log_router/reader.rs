@@ -169,6 +169,23 @@ impl Progress {
         self.goes_on();
         done
     }
+
+    /// Waits for the reader's end; `None` where it reads, and nothing has come for [`DRAIN`].
+    async fn end(&self) -> Option<ReadEnd> {
+        let mut stand = self.0.subscribe();
+        loop {
+            let present = *stand.borrow_and_update();
+            let changed = stand.changed();
+            let changed = match present {
+                Stand::Drained => return Some(ReadEnd::Whole),
+                Stand::Ended(how, _) => return Some(how),
+                Stand::Waiting => changed.await,
+                Stand::Reading => timeout(DRAIN, changed).await.ok()?,
+            };
+            // The sender lives as long as `self`.
+            changed.ok()?;
+        }
+    }
 }
 
 /// A reader at work, or its end.
@@ -216,30 +233,21 @@ impl Reader {
     /// Waits for its end, after the container's: as long as bytes come. A stream from which none come is given up once, and
     /// the rest is read from the engine's record.
     pub(super) fn finish(&self) -> impl Future<Output = ReadEnd> + Send + 'static {
-        let (mut stand, work) = (self.work.progress.0.subscribe(), self.work.clone());
+        let work = self.work.clone();
         async move {
             let mut given_up = false;
             loop {
-                let present = *stand.borrow_and_update();
-                let changed = match present {
-                    Stand::Drained => return ReadEnd::Whole,
-                    Stand::Ended(how, _) => return how,
-                    Stand::Waiting => stand.changed().await.is_ok(),
-                    Stand::Reading => match timeout(DRAIN, stand.changed()).await {
-                        Ok(changed) => changed.is_ok(),
-                        // It could send nothing meanwhile.
-                        Err(_) if !work.engine_answers().await => true,
-                        Err(_) if !given_up => {
-                            given_up = true;
-                            work.give_up.notify_one();
-                            true
-                        }
-                        Err(_) => false,
-                    },
-                };
-                if !changed {
+                if let Some(how) = work.progress.end().await {
+                    return how;
+                }
+                // It could send nothing meanwhile.
+                if !work.engine_answers().await {
+                    continue;
+                }
+                if std::mem::replace(&mut given_up, true) {
                     return ReadEnd::Broken;
                 }
+                work.give_up.notify_one();
             }
         }
     }
@@ -303,5 +311,72 @@ async fn pump(work: &Work, frames: Frames) -> bool {
             warn!(task:% = work.task, error:%; "a container's output broke off");
             return false;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join;
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_secs(9);
+    const LONG: Duration = Duration::from_secs(600);
+
+    async fn reads(progress: &Progress, times: u32) {
+        let mut items = tokio::time::interval(SHORT);
+        for _ in 0..times {
+            items.tick().await;
+            progress.goes_on();
+        }
+    }
+
+    fn ends(progress: &Progress) {
+        progress.stand(Stand::Ended(ReadEnd::Whole, Instant::now()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_is_waited_for_as_long_as_anything_comes() {
+        let progress = Progress::default();
+        let reading = async {
+            reads(&progress, 100).await;
+            ends(&progress);
+        };
+
+        let (end, ()) = join(progress.end(), reading).await;
+
+        assert_eq!(end, Some(ReadEnd::Whole));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_is_waited_for_while_nothing_can_come() {
+        let progress = Progress::default();
+        let reading = async {
+            progress
+                .during(timeout(LONG, std::future::pending::<()>()))
+                .await
+                .unwrap_err();
+            ends(&progress);
+        };
+
+        let (end, ()) = join(progress.end(), reading).await;
+
+        assert_eq!(end, Some(ReadEnd::Whole));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silence_is_told_and_what_comes_after_it_is_waited_for_again() {
+        let progress = Progress::default();
+        let begun = Instant::now();
+
+        assert_eq!(progress.end().await, None);
+        assert_eq!(begun.elapsed(), DRAIN);
+
+        let reading = async {
+            reads(&progress, 3).await;
+            progress.stand(Stand::Drained);
+        };
+        let (end, ()) = join(progress.end(), reading).await;
+        assert_eq!(end, Some(ReadEnd::Whole));
     }
 }
