@@ -59,6 +59,7 @@ impl Core {
             Submissions::Parallel => None,
         };
         let at = Instant::now();
+        self.ledger.write(|record| record.asked(&id, at));
         let answer = self.assign(worker, task).await;
         let offer = Offer {
             worker: worker.to_owned(),

@@ -12,6 +12,9 @@ use super::record::{Mark, Record, ReportCopy, TaskRecord};
 /// An answer that was handed over this long before a worker was killed or its connection cut has arrived.
 const DOUBTFUL_FOR: Duration = Duration::from_secs(2);
 
+/// A report that left before an offer was acknowledged has come so long after that.
+const ON_ITS_WAY: Duration = Duration::from_secs(2);
+
 /// A rule of the wire contract that a worker can break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Rule {
@@ -179,10 +182,7 @@ pub(super) fn judge(record: &Record, pings: u64, gap_limit: Duration, now: Insta
         repeats: tasks()
             .flat_map(|(id, task)| repeats(id, task, &record.marks).allowed)
             .collect(),
-        unreported: tasks()
-            .filter(|(_, task)| task.accepted_at.is_some() && task.reports.is_empty())
-            .map(|(id, _)| id.clone())
-            .collect(),
+        unreported: record.unreported(),
         heartbeats: record
             .workers
             .values()
@@ -225,9 +225,10 @@ pub(super) fn repeats(id: &str, task: &TaskRecord, marks: &[Mark]) -> Repeats {
         allowed: Vec::new(),
         wrong: Vec::new(),
     };
+    let mut again = OfferedAgain::of(task);
     for pair in task.reports.windows(2) {
         let [earlier, later] = pair else { continue };
-        match excuse(earlier, later, task, marks) {
+        match excuse(earlier, later, &mut again, marks) {
             Some(why) => repeats
                 .allowed
                 .push(format!("{id}: {} again, since {why}", later.result_id)),
@@ -243,17 +244,156 @@ pub(super) fn repeats(id: &str, task: &TaskRecord, marks: &[Mark]) -> Repeats {
 fn excuse(
     earlier: &ReportCopy,
     later: &ReportCopy,
-    task: &TaskRecord,
+    again: &mut OfferedAgain,
     marks: &[Mark],
 ) -> Option<String> {
-    let between = |at: Instant| at >= earlier.at && at <= later.at;
-    let soon = |at: Instant| between(at) && at < earlier.at + DOUBTFUL_FOR;
     if !earlier.answered {
         return Some("its answer never left".to_owned());
     }
-    if task.offers.iter().any(|offer| between(offer.at)) {
-        return Some("the task was offered again".to_owned());
+    let in_doubt = earlier.at..=later.at.min(earlier.at + DOUBTFUL_FOR);
+    if let Some(mark) = marks.iter().find(|mark| in_doubt.contains(&mark.at)) {
+        return Some(mark.why.clone());
     }
-    let mark = marks.iter().find(|mark| soon(mark.at))?;
-    Some(mark.why.clone())
+    let is_owed = again.owes(earlier.at, later.at);
+    is_owed.then(|| "the task was offered again".to_owned())
+}
+
+/// Offers of a task after the one that was taken first. A worker owes a copy for each that it acknowledges, unless a report
+/// leaves after that anyway: the master writes `running` then, over what it had.
+struct OfferedAgain(Vec<Offered>);
+
+/// When it was sent, and until when reports come that left before its acknowledgement.
+struct Offered {
+    sent: Instant,
+    until: Instant,
+}
+
+impl OfferedAgain {
+    fn of(task: &TaskRecord) -> Self {
+        let taken = task.offers.iter().find(|offer| offer.answer.is_success());
+        let is_later = |sent: &&Instant| taken.is_none_or(|taken| **sent > taken.at);
+        let offers = task.asked.iter().filter(is_later).map(|&sent| {
+            let ended = task.offers.iter().find(|offer| offer.at == sent);
+            let until = ended.map_or(sent, |offer| sent + offer.took + ON_ITS_WAY);
+            Offered { sent, until }
+        });
+        Self(offers.collect())
+    }
+
+    /// Whether one of them, which brings no other copy, brings the later one.
+    fn owes(&mut self, earlier: Instant, later: Instant) -> bool {
+        let brings = |offer: &Offered| offer.sent <= later && earlier <= offer.until;
+        let place = self.0.iter().position(brings);
+        place.map(|place| self.0.remove(place)).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::super::record::{CallAnswer, Offer};
+    use super::*;
+    use crate::dev_master::Method;
+    use crate::proto::{Task, TaskAck, TaskResult};
+
+    const SETTLE: Duration = Duration::from_millis(250);
+
+    /// A task that was offered, taken and reported.
+    async fn reported() -> Record {
+        let mut record = Record::new();
+        record.submitted(Task {
+            task_id: "t".into(),
+            ..Task::default()
+        });
+        let sent = ask(&mut record);
+        acknowledged(&mut record, sent);
+        advance(SETTLE).await;
+        report(&mut record);
+        record
+    }
+
+    fn ask(record: &mut Record) -> Instant {
+        let sent = Instant::now();
+        record.asked("t", sent);
+        sent
+    }
+
+    fn acknowledged(record: &mut Record, sent: Instant) {
+        let ack = TaskAck {
+            success: true,
+            message: String::new(),
+        };
+        let offer = Offer {
+            worker: "w".into(),
+            at: sent,
+            took: sent.elapsed(),
+            answer: CallAnswer::Ack(ack),
+        };
+        record.offered("t", offer, Duration::from_secs(5));
+    }
+
+    fn report(record: &mut Record) {
+        let call = record.arrived(Method::Report);
+        record.report_taken(
+            call,
+            TaskResult {
+                task_id: "t".into(),
+                status: "success".into(),
+                result_id: "r".into(),
+                ..TaskResult::default()
+            },
+        );
+        record.answered(call);
+    }
+
+    /// How many copies were right to come, and how many were not.
+    fn copies(record: &Record) -> (usize, usize) {
+        let verdict = judge(record, 0, Duration::MAX, Instant::now());
+        let wrong = |found: &&Violation| found.rule == Rule::SecondReport;
+        let wrong = verdict.violations.iter().filter(wrong).count();
+        (verdict.repeats.len(), wrong)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_offer_that_is_repeated_brings_one_copy() {
+        let mut record = reported().await;
+
+        let sent = ask(&mut record);
+        acknowledged(&mut record, sent);
+        advance(SETTLE).await;
+        report(&mut record);
+        assert_eq!(copies(&record), (1, 0));
+
+        report(&mut record);
+        assert_eq!(copies(&record), (1, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_report_that_came_before_the_acknowledgement_does_not_serve() {
+        let mut record = reported().await;
+
+        ask(&mut record);
+        advance(DOUBTFUL_FOR).await;
+        // The worker died, and nobody waits for the answer; what it owes comes while the task is offered once more.
+        let sent = ask(&mut record);
+        advance(SETTLE).await;
+        report(&mut record);
+        acknowledged(&mut record, sent);
+        advance(SETTLE).await;
+        report(&mut record);
+        assert_eq!(copies(&record), (2, 0));
+
+        report(&mut record);
+        assert_eq!(copies(&record), (2, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_offer_brings_no_copy() {
+        let mut record = reported().await;
+
+        report(&mut record);
+
+        assert_eq!(copies(&record), (0, 1));
+    }
 }

@@ -56,8 +56,10 @@ pub struct TaskRecord {
     pub task: Task,
     /// The word in the master's database.
     pub status: String,
-    /// Every AssignTask, oldest first.
+    /// Every AssignTask that has ended, oldest first.
     pub offers: Vec<Offer>,
+    /// When each AssignTask was sent, those included whose answer nobody waited for.
+    pub asked: Vec<Instant>,
     /// When an offer was first answered with success=true.
     pub accepted_at: Option<Instant>,
     /// When the master first wrote `running`.
@@ -239,6 +241,14 @@ impl Record {
         for copy in task.reports.iter_mut().filter(|copy| copy.call == call) {
             copy.answered = true;
         }
+    }
+
+    /// Tasks that were accepted and have no report yet.
+    #[must_use]
+    pub fn unreported(&self) -> Vec<String> {
+        let is_open = |task: &TaskRecord| task.accepted_at.is_some() && task.reports.is_empty();
+        let open = self.tasks.iter().filter(|(_, task)| is_open(task));
+        open.map(|(id, _)| id.clone()).collect()
     }
 
     /// All of it in a few lines, for somebody who waited in vain.

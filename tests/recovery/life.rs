@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use worker_node::dev_master::Rule;
+use worker_node::dev_master::{Record, Rule};
 use worker_node::proto::Task;
 
 use crate::harness::Cluster;
@@ -130,6 +130,10 @@ fn is_over(refusal: &str) -> bool {
 /// The end of a test in which the worker died: nothing is left, and nothing is broken but what a death breaks. How often a
 /// result came again in doubt.
 pub(crate) async fn judged(cluster: Cluster) -> usize {
+    // Also of a task that a death left behind, and of which no later step has asked.
+    let is_over = |record: &Record| record.unreported().is_empty().then_some(());
+    let over = cluster.master.wait("a report of every task", is_over).await;
+    over.expect("it comes");
     cluster.engine.wait_nothing_left(cluster.worker.id()).await;
     let verdict = cluster.master.verdict();
     let broken: Vec<_> = verdict

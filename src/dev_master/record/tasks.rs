@@ -17,6 +17,7 @@ impl Record {
             task: task.clone(),
             status: "pending".to_owned(),
             offers: Vec::new(),
+            asked: Vec::new(),
             accepted_at: None,
             written_at: None,
             cancelled_at: None,
@@ -40,6 +41,13 @@ impl Record {
         task.status = "running".to_owned();
         task.accepted_at = Some(at);
         task.written_at = Some(at);
+    }
+
+    /// An offer is sent at this moment.
+    pub(in crate::dev_master) fn asked(&mut self, id: &str, at: Instant) {
+        if let Some(task) = self.tasks.get_mut(id) {
+            task.asked.push(at);
+        }
     }
 
     pub(in crate::dev_master) fn offered(&mut self, id: &str, offer: Offer, within: Duration) {
