@@ -1,7 +1,7 @@
 //! Where a stream of output, which began somewhere within the engine's record of the same output, goes on beyond that record.
 //! Nobody tells where it began; so the record's last lines must be the stream's first ones, and at one place only.
 
-use super::log_overlap::{Compared, Comparison, LineHash, TailSearch, fallbacks};
+use super::log_overlap::{Compared, Comparison, Line, TailSearch, fallbacks, lines_of};
 
 /// How a stream and a record hang together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +59,8 @@ pub fn join(recorded: &[u8], streamed: &[u8], due: usize) -> Joint {
 /// Whether all whole lines of a record stand one after another in a stream, which began before them.
 #[must_use]
 pub fn contains(streamed: &[u8], recorded: &[u8]) -> bool {
-    TailSearch::new(recorded).is_some_and(|mut search| search.push(streamed).is_some())
+    TailSearch::new(recorded)
+        .is_some_and(|mut search| lines_of(streamed).any(|line| search.push(line)))
 }
 
 /// How many bytes of a stream are those of the record, whose whole lines end with so many of its lines, and then goes on.
@@ -109,10 +110,8 @@ struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     fn of(bytes: &'a [u8]) -> Self {
-        let mut line = LineHash::default();
-        let whole = bytes.iter().enumerate();
-        let whole = whole.filter_map(|(at, byte)| Some((line.push(*byte)?, at + 1)));
-        let (hashes, ends) = whole.unzip();
+        let end = |line: &Line| usize::try_from(line.end).unwrap_or(usize::MAX);
+        let (hashes, ends) = lines_of(bytes).map(|line| (line.hash, end(&line))).unzip();
         Self {
             bytes,
             hashes,

@@ -3,10 +3,7 @@
 //! that lies across the edge of one of its frames), may have lost bytes in a crash, and may have been cut at its beginning. So
 //! the two are compared, never counted.
 
-use std::{
-    collections::hash_map::DefaultHasher,
-    hash::{Hash, Hasher},
-};
+use std::{collections::hash_map::DefaultHasher, hash::Hasher};
 
 /// U+FFFD in UTF-8.
 const REPLACED: &[u8] = "\u{FFFD}".as_bytes();
@@ -136,8 +133,13 @@ impl Queue {
 
 /// How many bytes at the beginning are the same on both sides, up to the end of a character of the record.
 fn equal_characters(spooled: &[u8], logged: &[u8]) -> usize {
-    let pairs = spooled.iter().zip(logged);
-    let mut equal = pairs.take_while(|(spool, record)| spool == record).count();
+    let both = spooled.len().min(logged.len());
+    let mut equal = if spooled[..both] == logged[..both] {
+        both
+    } else {
+        let pairs = spooled.iter().zip(logged);
+        pairs.take_while(|(spool, record)| spool == record).count()
+    };
     while equal > 0 && !is_boundary(logged, equal) {
         equal -= 1;
     }
@@ -177,58 +179,45 @@ pub struct TailSearch {
     /// For each number of lines matched: how many still are when the next one is not.
     fallback: Vec<usize>,
     matched: usize,
-    line: LineHash,
-    at: u64,
 }
 
 impl TailSearch {
     /// Looks for the whole lines in `tail`; `None` where there is none.
     #[must_use]
     pub fn new(tail: &[u8]) -> Option<Self> {
-        let mut line = LineHash::default();
-        let lines: Vec<u64> = tail.iter().filter_map(|byte| line.push(*byte)).collect();
+        let lines: Vec<u64> = lines_of(tail).map(|line| line.hash).collect();
         let fallback = fallbacks(&lines);
-        (!lines.is_empty()).then(|| Self {
+        (!lines.is_empty()).then_some(Self {
             lines,
             fallback,
             matched: 0,
-            line: LineHash::default(),
-            at: 0,
         })
     }
 
-    /// Takes more of the record in; how many bytes of it end with the lines that are looked for, once they were found. What
-    /// follows them in these bytes is not looked at.
-    pub fn push(&mut self, bytes: &[u8]) -> Option<u64> {
-        for byte in bytes {
-            self.at += 1;
-            let Some(line) = self.line.push(*byte) else {
-                continue;
-            };
-            while self.matched > 0 && self.lines[self.matched] != line {
-                self.matched = self.fallback[self.matched];
-            }
-            if self.lines[self.matched] == line {
-                self.matched += 1;
-            }
-            if self.matched == self.lines.len() {
-                self.matched = self.fallback[self.matched];
-                return Some(self.at);
-            }
+    /// Takes the record's next line in; whether it is the last one of those that are looked for, behind the others.
+    pub fn push(&mut self, line: Line) -> bool {
+        while self.matched > 0 && self.lines[self.matched] != line.hash {
+            self.matched = self.fallback[self.matched];
         }
-        None
+        if self.lines[self.matched] == line.hash {
+            self.matched += 1;
+        }
+        let is_found = self.matched == self.lines.len();
+        if is_found {
+            self.matched = self.fallback[self.matched];
+        }
+        is_found
     }
 }
 
 /// How much of a spool's last lines follows the last one of these lines of the record; `None` where that is not among them.
 #[must_use]
 pub fn beyond(tail: &[u8], recorded: &[u8]) -> Option<usize> {
-    let mut line = LineHash::default();
-    let last = recorded.iter().filter_map(|byte| line.push(*byte)).last()?;
-    let mut line = LineHash::default();
-    let lines = tail.iter().enumerate();
-    let ends = lines.filter_map(|(at, byte)| (line.push(*byte)? == last).then_some(at + 1));
-    Some(tail.len() - ends.last()?)
+    let last = lines_of(recorded).last()?;
+    let its = lines_of(tail)
+        .filter(|line| line.hash == last.hash)
+        .last()?;
+    Some(tail.len() - usize::try_from(its.end).ok()?)
 }
 
 /// Knuth, Morris and Pratt: the longest beginning of the lines that is an end of the first `n` of them, for each `n`.
@@ -247,26 +236,72 @@ pub(super) fn fallbacks(lines: &[u64]) -> Vec<usize> {
     fallback
 }
 
-/// A line as a number, the same for a line and for what the record made of it: a row of bytes that are not ASCII counts as one.
-#[derive(Debug, Default)]
-pub(super) struct LineHash {
-    hash: DefaultHasher,
-    foreign: bool,
+/// A whole line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Line {
+    /// The line as a number, the same for a line and for what the record made of it: a row of bytes that are not ASCII counts
+    /// as one.
+    pub(super) hash: u64,
+    /// How many bytes end with it and its newline.
+    pub end: u64,
 }
 
-impl LineHash {
-    /// The number of the line that this byte ends.
-    pub(super) fn push(&mut self, byte: u8) -> Option<u64> {
-        if byte == b'\n' {
-            return Some(std::mem::take(self).hash.finish());
+/// Finds the whole lines in bytes that come in pieces. A record has hundreds of megabytes, so a piece is looked at as a whole,
+/// and not byte by byte.
+#[derive(Debug, Default)]
+pub struct Lines {
+    hash: DefaultHasher,
+    /// The last byte was not ASCII.
+    is_foreign: bool,
+    read: u64,
+}
+
+impl Lines {
+    /// Takes more bytes in, and tells of the lines that end in them.
+    pub fn push(&mut self, bytes: &[u8], mut tell: impl FnMut(Line)) {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.read += piece.len() as u64;
+            match piece.strip_suffix(b"\n") {
+                Some(end) => {
+                    self.take(end);
+                    self.is_foreign = false;
+                    tell(Line {
+                        hash: std::mem::take(&mut self.hash).finish(),
+                        end: self.read,
+                    });
+                }
+                None => self.take(piece),
+            }
         }
-        let foreign = !byte.is_ascii();
-        if !(foreign && self.foreign) {
-            if foreign { 0xFF } else { byte }.hash(&mut self.hash);
-        }
-        self.foreign = foreign;
-        None
     }
+
+    /// Takes a part of a line in.
+    fn take(&mut self, bytes: &[u8]) {
+        if bytes.is_ascii() {
+            return self.take_row(bytes);
+        }
+        for row in bytes.chunk_by(|one, next| one.is_ascii() == next.is_ascii()) {
+            self.take_row(row);
+        }
+    }
+
+    /// Of bytes that are ASCII, or of ones that are not.
+    fn take_row(&mut self, row: &[u8]) {
+        let Some(first) = row.first() else { return };
+        let was_foreign = std::mem::replace(&mut self.is_foreign, !first.is_ascii());
+        if !self.is_foreign {
+            self.hash.write(row);
+        } else if !was_foreign {
+            self.hash.write_u8(0xFF);
+        }
+    }
+}
+
+/// The whole lines of these bytes.
+pub(super) fn lines_of(bytes: &[u8]) -> impl Iterator<Item = Line> {
+    let mut lines = Vec::new();
+    Lines::default().push(bytes, |line| lines.push(line));
+    lines.into_iter()
 }
 
 #[cfg(test)]

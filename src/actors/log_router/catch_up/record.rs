@@ -335,7 +335,8 @@ impl Record {
         let mut patience = Patience::new(&self.work);
         loop {
             match patience.next(&mut frames).await? {
-                Some(Ok(frame)) => search.push(&frame),
+                Some(Ok(frame)) if search.push(&frame) => break,
+                Some(Ok(_)) => {}
                 Some(Err(EngineError::Failed(_))) | None => break,
                 Some(Err(error)) => return Err(error),
             }

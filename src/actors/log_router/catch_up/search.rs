@@ -7,7 +7,7 @@ use super::{deaths::BUSY, side::DELIVERY};
 use crate::{
     domain::{
         log_line::Source,
-        log_overlap::{TailSearch, beyond},
+        log_overlap::{Lines, TailSearch, beyond},
     },
     ports::engine::Frame,
 };
@@ -36,6 +36,7 @@ pub(super) struct Search {
     tail: Vec<u8>,
     /// What is later in the record is not in the spool.
     until: Option<SystemTime>,
+    lines: Lines,
     all: Option<TailSearch>,
     found: Option<(u64, Option<SystemTime>)>,
     few: Vec<Few>,
@@ -62,6 +63,7 @@ impl Search {
         Self {
             source,
             until: newest.map(|newest| newest + DELIVERY),
+            lines: Lines::default(),
             all: TailSearch::new(&tail),
             found: None,
             few: few.collect(),
@@ -70,26 +72,31 @@ impl Search {
         }
     }
 
-    pub(super) fn push(&mut self, frame: &Frame) {
-        if frame.source != self.source {
-            return;
+    /// Takes more of the record in; whether all of the lines were found.
+    pub(super) fn push(&mut self, frame: &Frame) -> bool {
+        if frame.source != self.source || self.found.is_some() {
+            return self.found.is_some();
         }
-        if self.found.is_none()
-            && let Some(all) = &mut self.all
-        {
-            self.found = all.push(&frame.bytes).map(|at| (at, frame.time));
-        }
-        if frame.time > self.until {
-            return;
-        }
-        for few in &mut self.few {
-            for line in frame.bytes.split_inclusive(|byte| *byte == b'\n') {
-                if let Some(at) = few.search.push(line) {
+        let is_old = frame.time <= self.until;
+        self.lines.push(&frame.bytes, |line| {
+            let place = (line.end, frame.time);
+            if self.found.is_none() && self.all.as_mut().is_some_and(|all| all.push(line)) {
+                self.found = Some(place);
+            }
+            for few in self.few.iter_mut().filter(|_| is_old) {
+                if few.search.push(line) {
                     few.places += 1;
-                    few.last = (at, frame.time);
+                    few.last = place;
                 }
             }
+        });
+        if is_old {
+            self.keep(frame);
         }
+        self.found.is_some()
+    }
+
+    fn keep(&mut self, frame: &Frame) {
         self.old.extend_from_slice(&frame.bytes);
         if self.old.len() > 2 * KEPT {
             self.old.drain(..self.old.len() - KEPT);
