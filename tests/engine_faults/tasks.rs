@@ -183,7 +183,10 @@ fn assert_in_order(pace: Pace, lines: &[String]) -> Gaps {
                 (next, gap) = (number + 1, None);
             }
             _ if beside => {}
-            _ => panic!("{pace:?}: line {place} is {line:?}, not {next}, after {gaps:?}"),
+            _ => panic!(
+                "{pace:?}: line {place} is {line:?}, not {next}, after {gaps:?}: {:?}",
+                around(lines, place)
+            ),
         }
     }
     let last = last.strip_prefix(LAST).and_then(|last| last.parse().ok());
@@ -195,6 +198,13 @@ fn assert_in_order(pace: Pace, lines: &[String]) -> Gaps {
     );
     gaps.lacks(pace, next..last + 1, gap);
     gaps
+}
+
+/// The lines around one, without their filling.
+fn around(lines: &[String], place: usize) -> Vec<&str> {
+    let near = &lines[place.saturating_sub(30)..lines.len().min(place + 130)];
+    let short = near.iter().map(|line| line.trim_start_matches('0'));
+    short.collect()
 }
 
 impl Gaps {

@@ -121,7 +121,7 @@ impl Process {
     /// Its last lines.
     pub(crate) fn tail(&self) -> String {
         let lines = self.lines();
-        let from = lines.len().saturating_sub(80);
+        let from = lines.len().saturating_sub(400);
         lines[from..].join("\n")
     }
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::iter};
+use log::info;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
@@ -341,7 +342,10 @@ impl Record {
                 Some(Err(error)) => return Err(error),
             }
         }
-        Ok(match search.end() {
+        let found = search.end();
+        let newest = self.newest;
+        info!(task:% = self.work.task, source:?, found:?, newest:?; "looked for the log's end in the engine's record");
+        Ok(match found {
             Found::Place(at, written) => Some(Place::Within(at, written, unfinished)),
             Found::LostByTheRecord => Some(Place::Newer),
             Found::Nowhere => None,
