@@ -7,6 +7,9 @@
 //! Output that says the same over and over has no such place, and a stream that brings too much meanwhile is let go. Then it comes
 //! through the record for a while, which costs the engine more and replaces bytes that are no UTF-8.
 //!
+//! The record may end before the log: an engine whose disk is busy writes down later what it has sent, and one that died never. So
+//! what the log is ahead by is compared with what comes there, and only what differs is new.
+//!
 //! An engine that dies loses what it had read and not written down, in both of its ways at once. So where one died under a
 //! source that was busy, that is said at the place, although nothing shows there. And one that died within an entry leaves half
 //! of it: what it cannot read there is said to be missing, and what it can read behind that is appended by its times.

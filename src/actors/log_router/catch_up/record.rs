@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     ENGINE_DIED, NOT_PROVABLE, UNKNOWN_MISSING, UNREADABLE,
-    deaths::{Deaths, Passed},
+    deaths::{BUSY, Deaths, Passed},
     search::{Found, Search},
     side::{Place, Side},
     survey::{Survey, Tail, behind, survey},
@@ -262,28 +262,45 @@ impl Record {
             };
             let number = number_of(frame.source);
             let passed = self.sides[number].see(&frame, &self.deaths);
-            match tracks[number].take(frame.bytes, frame.time).await? {
-                Taken::New(bytes) if bytes.is_empty() => {}
-                Taken::New(bytes) => {
-                    if passed.is_some_and(|passed| self.deaths.is_to_be_said(number, passed)) {
-                        self.work.spool.append(mem::take(&mut new)).await?;
-                        self.work.note(ENGINE_DIED).await;
-                    }
-                    new.push(Piece {
-                        source: frame.source,
-                        bytes,
-                        time: frame.time,
-                    });
-                }
+            let (bytes, lost) = match tracks[number].take(frame.bytes, frame.time).await? {
+                Taken::New(bytes) if bytes.is_empty() => continue,
+                Taken::New(bytes) => (bytes, 0),
+                Taken::Elsewhere(bytes, lost) => (bytes, lost),
                 Taken::Differs(at) => {
                     pass = Pass::Differs(number, at, passed);
                     break;
                 }
+            };
+            if let Some(marker) = self.marker(number, lost, passed) {
+                self.work.spool.append(mem::take(&mut new)).await?;
+                self.work.note(marker).await;
             }
+            new.push(Piece {
+                source: frame.source,
+                bytes,
+                time: frame.time,
+            });
         }
         self.has_grown |= !new.is_empty();
         self.work.spool.append(new).await?;
         Ok(pass)
+    }
+
+    /// What is to be said before new output, where the record lacks so much that the spool has.
+    fn marker(
+        &mut self,
+        number: usize,
+        lost: usize,
+        passed: Option<Passed>,
+    ) -> Option<&'static str> {
+        if lost >= BUSY {
+            if let Some(passed) = passed {
+                self.deaths.is_news(number, passed);
+            }
+            return Some(NOT_PROVABLE);
+        }
+        let is_due = passed.is_some_and(|passed| self.deaths.is_to_be_said(number, passed));
+        is_due.then_some(ENGINE_DIED)
     }
 
     /// The record of a source is not what the spool has: it was cut at its beginning, the spool in its middle, or the record
@@ -299,7 +316,7 @@ impl Record {
                 let frames = self.work.engine.logs(&self.work.container).await?;
                 self.search(number, frames).await?
             }
-            Place::Within(..) | Place::After(..) | Place::Newer => None,
+            Place::Within(..) | Place::Ahead(..) | Place::After(..) | Place::Newer => None,
         };
         self.sides[number].place = match place {
             Some(place) => place,
@@ -347,6 +364,9 @@ impl Record {
         info!(task:% = self.work.task, source:?, found:?, newest:?; "looked for the log's end in the engine's record");
         Ok(match found {
             Found::Place(at, written) => Some(Place::Within(at, written, unfinished)),
+            Found::Ahead(at, written, lines) => {
+                Some(Place::Ahead(at, written, [lines, unfinished].concat()))
+            }
             Found::LostByTheRecord => Some(Place::Newer),
             Found::Nowhere => None,
         })

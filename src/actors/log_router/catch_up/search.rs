@@ -23,6 +23,9 @@ const KEPT: usize = 64 * 1024;
 pub(super) enum Found {
     /// The spool's last whole line ends after so many bytes, the last of which were written then.
     Place(u64, Option<SystemTime>),
+    /// The record ends with a line before it, after so many bytes, the last of which were written then; the spool has these
+    /// beyond that. An engine that writes slowly writes them later, and one that died never.
+    Ahead(u64, Option<SystemTime>, Vec<u8>),
     /// It has been lost in the record, with so few others that the source was not busy. What is newer goes on.
     LostByTheRecord,
     /// Nothing.
@@ -40,8 +43,9 @@ pub(super) struct Search {
     all: Option<TailSearch>,
     found: Option<(u64, Option<SystemTime>)>,
     few: Vec<Few>,
-    /// The last of what is not newer than the spool.
+    /// The last of what is not newer than the spool, and where its last whole line ends.
     old: Vec<u8>,
+    last_old: (u64, Option<SystemTime>),
 }
 
 struct Few {
@@ -68,6 +72,7 @@ impl Search {
             found: None,
             few: few.collect(),
             old: Vec::new(),
+            last_old: (0, None),
             tail,
         }
     }
@@ -82,6 +87,9 @@ impl Search {
             let place = (line.end, frame.time);
             if self.found.is_none() && self.all.as_mut().is_some_and(|all| all.push(line)) {
                 self.found = Some(place);
+            }
+            if is_old {
+                self.last_old = place;
             }
             for few in self.few.iter_mut().filter(|_| is_old) {
                 if few.search.push(line) {
@@ -111,15 +119,16 @@ impl Search {
             let (at, written) = few.last;
             return Found::Place(at, written);
         }
-        let lost = if self.old.is_empty() {
-            Some(self.tail.len())
-        } else {
-            beyond(&self.tail, &self.old)
-        };
-        if lost.is_some_and(|lost| lost > 0 && lost < BUSY) {
+        if self.old.is_empty() && !self.tail.is_empty() && self.tail.len() < BUSY {
             return Found::LostByTheRecord;
         }
-        Found::Nowhere
+        match beyond(&self.tail, &self.old) {
+            Some(lost @ 1..) => {
+                let (at, written) = self.last_old;
+                Found::Ahead(at, written, self.tail[self.tail.len() - lost..].to_vec())
+            }
+            Some(0) | None => Found::Nowhere,
+        }
     }
 }
 
@@ -155,6 +164,10 @@ mod tests {
         search.end()
     }
 
+    fn ahead(end: u64, written: u64, lines: &str) -> Found {
+        Found::Ahead(end, at(written), lines.into())
+    }
+
     #[test]
     fn all_lines_are_found_wherever_they_stand() {
         let record = [(1, "2\n"), (1, "3\n"), (9, "4\n")];
@@ -175,15 +188,19 @@ mod tests {
         let twice = [(1, "a\n"), (2, "tick\n"), (3, "b\n"), (4, "tick\n")];
         assert_eq!(found("a\nc\ntick\n", 5, &twice), Found::Nowhere);
         let late = [(1, "a\n"), (7, "c\n")];
-        assert_eq!(found("a\nb\nc\n", 5, &late), Found::LostByTheRecord);
+        assert_eq!(found("a\nb\nc\n", 5, &late), ahead(2, 1, "b\nc\n"));
     }
 
     #[test]
     fn what_the_record_has_lost_is_told_from_what_nobody_has() {
         let record = [(1, "1\n"), (2, "2\n"), (9, "5\n")];
-        assert_eq!(found("1\n2\n3\n4\n", 5, &record), Found::LostByTheRecord);
-        let busy = format!("1\n2\n{}\n", "x".repeat(BUSY));
-        assert_eq!(found(&busy, 5, &record), Found::Nowhere);
+        assert_eq!(found("1\n2\n3\n4\n", 5, &record), ahead(4, 2, "3\n4\n"));
+        // It may have them yet: later than they came, and all of them or some.
+        let slow = [(1, "1\n"), (2, "2\n"), (9, "3\n4\n"), (9, "5\n")];
+        assert_eq!(found("0\n1\n2\n3\n4\n", 5, &slow), ahead(4, 2, "3\n4\n"));
+        assert_eq!(found("3\n", 5, &[(9, "5\n")]), Found::LostByTheRecord);
+        let busy = format!("{}\n", "x".repeat(BUSY));
+        assert_eq!(found(&busy, 5, &[(9, "5\n")]), Found::Nowhere);
         // The record goes on elsewhere: something is missing in the spool.
         let others = [(1, "1\n"), (2, "7\n"), (9, "8\n")];
         assert_eq!(found("1\n2\n3\n", 5, &others), Found::Nowhere);

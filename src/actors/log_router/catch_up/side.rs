@@ -33,6 +33,9 @@ pub(super) enum Place {
     Unknown,
     /// After so many bytes of the record, when this unfinished line of the spool has been skipped.
     Within(u64, Option<SystemTime>, Vec<u8>),
+    /// Behind so many bytes of the record, the last of which were written then, and behind these of the spool, as far as the
+    /// record has them: it may have them later, or never.
+    Ahead(u64, Option<SystemTime>, Vec<u8>),
     /// After so many bytes of the record, the last of which were written then.
     After(u64, Option<SystemTime>),
     /// Where it was written later than what the spool had.
@@ -71,9 +74,13 @@ impl Side {
         Track::new(match &self.place {
             Place::Unknown => Mode::comparing(Spooled::From(spool.cursor(), source)),
             Place::Within(at, written, line) => {
-                Mode::Skipping(*at, *written, Spooled::These(line.clone()))
+                let line = Mode::comparing(Spooled::These(line.clone()));
+                Mode::Skipping(*at, *written, Box::new(line))
             }
-            Place::After(at, written) => Mode::Skipping(*at, *written, Spooled::These(Vec::new())),
+            Place::Ahead(at, written, bytes) => {
+                Mode::Skipping(*at, *written, Box::new(Mode::ahead(bytes)))
+            }
+            Place::After(at, written) => Mode::Skipping(*at, *written, Box::new(Mode::Appending)),
             Place::Newer => newest.map_or(Mode::Appending, |newest| Mode::Newer(newest + DELIVERY)),
         })
     }

@@ -30,9 +30,11 @@ pub(super) struct Track {
 }
 
 pub(super) enum Mode {
-    /// So many bytes of the record are known; then these bytes of the spool are compared.
+    /// So many bytes of the record are known; then it goes on so.
     /// What ends there was written then: a record that was cut at its beginning meanwhile has something else there.
-    Skipping(u64, Option<SystemTime>, Spooled),
+    Skipping(u64, Option<SystemTime>, Box<Self>),
+    /// With what the spool has, and the record not yet, or never.
+    Ahead(Ahead),
     /// With what the spool has.
     Comparing(Comparison, Spooled),
     /// What was written later than this is new.
@@ -46,11 +48,71 @@ pub(super) enum Taken {
     New(Bytes),
     /// The record is not what the spool has, after so many bytes.
     Differs(u64),
+    /// The record goes on with these, and lacks some of so many bytes that the spool has.
+    Elsewhere(Bytes, usize),
+}
+
+/// The bytes by which a spool is ahead of a record.
+pub(super) struct Ahead {
+    comparison: Comparison,
+    bytes: usize,
+    /// How much of the record was compared before, and how it ends: with the beginning of a line.
+    compared: u64,
+    line: Vec<u8>,
+}
+
+impl Ahead {
+    fn by(bytes: &[u8]) -> Self {
+        let mut comparison = Comparison::default();
+        comparison.spooled(bytes);
+        comparison.spool_is_over();
+        Self {
+            comparison,
+            bytes: bytes.len(),
+            compared: 0,
+            line: Vec::new(),
+        }
+    }
+
+    /// Takes more of the record in: what is new of it, once something is, and whether all went before that was to.
+    fn take(&mut self, bytes: &[u8]) -> Option<(Vec<u8>, bool)> {
+        self.comparison.logged(bytes);
+        match self.comparison.step() {
+            Compared::Whole(new) => Some((new, true)),
+            Compared::Differs(at) => {
+                let equal = usize::try_from(at.saturating_sub(self.compared));
+                let equal = &bytes[..equal.unwrap_or_default().min(bytes.len())];
+                let new = match after_newline(equal) {
+                    0 => [mem::take(&mut self.line), bytes.to_vec()].concat(),
+                    line => bytes[line..].to_vec(),
+                };
+                Some((new, false))
+            }
+            Compared::WantsLogged | Compared::WantsSpooled => {
+                self.compared += bytes.len() as u64;
+                match after_newline(bytes) {
+                    0 => self.line.extend_from_slice(bytes),
+                    line => self.line = bytes[line..].to_vec(),
+                }
+                None
+            }
+        }
+    }
+}
+
+/// Where the last line begins, if it is not the first.
+fn after_newline(bytes: &[u8]) -> usize {
+    let newline = bytes.iter().rposition(|byte| *byte == b'\n');
+    newline.map_or(0, |newline| newline + 1)
 }
 
 impl Mode {
     pub(super) fn comparing(spooled: Spooled) -> Self {
         Self::Comparing(Comparison::default(), spooled)
+    }
+
+    pub(super) fn ahead(bytes: &[u8]) -> Self {
+        Self::Ahead(Ahead::by(bytes))
     }
 }
 
@@ -66,7 +128,7 @@ impl Track {
     ) -> io::Result<Taken> {
         let before = self.read;
         self.read += bytes.len() as u64;
-        if let Mode::Skipping(known, written, spooled) = &mut self.mode {
+        if let Mode::Skipping(known, written, then) = &mut self.mode {
             let rest = known.saturating_sub(before);
             let ends_here = rest > 0 && rest <= bytes.len() as u64;
             if ends_here && *written != time {
@@ -76,7 +138,19 @@ impl Track {
                 return Ok(Taken::New(Bytes::new()));
             }
             bytes = bytes.split_off(usize::try_from(rest).unwrap_or(usize::MAX));
-            self.mode = Mode::comparing(mem::replace(spooled, Spooled::These(Vec::new())));
+            self.mode = mem::replace(then, Mode::Appending);
+        }
+        if let Mode::Ahead(ahead) = &mut self.mode {
+            let lost = ahead.bytes;
+            let Some((new, is_whole)) = ahead.take(&bytes) else {
+                return Ok(Taken::New(Bytes::new()));
+            };
+            self.mode = Mode::Appending;
+            return Ok(if is_whole {
+                Taken::New(new.into())
+            } else {
+                Taken::Elsewhere(new.into(), lost)
+            });
         }
         if let Mode::Newer(known) = self.mode {
             if time <= Some(known) {
@@ -161,12 +235,11 @@ pub(super) async fn tail(
             is_cut = true;
         }
     }
-    let after = |newline: Option<usize>| newline.map_or(0, |newline| newline + 1);
     if is_cut {
-        let first = after(tail.iter().position(|byte| *byte == b'\n'));
-        tail.drain(..first);
+        let first = tail.iter().position(|byte| *byte == b'\n');
+        tail.drain(..first.map_or(0, |newline| newline + 1));
     }
-    let unfinished = tail.split_off(after(tail.iter().rposition(|byte| *byte == b'\n')));
+    let unfinished = tail.split_off(after_newline(&tail));
     Ok((tail, unfinished))
 }
 
@@ -179,7 +252,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_skipped_must_end_with_what_was_found_there() {
         let at = |seconds| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
-        let skipping = || Mode::Skipping(4, at(2), Spooled::These(Vec::new()));
+        let skipping = || Mode::Skipping(4, at(2), Box::new(Mode::Appending));
         let mut same = Track::new(skipping());
         let mut cut = Track::new(skipping());
 
@@ -192,5 +265,54 @@ mod tests {
         assert!(matches!(first, Taken::New(bytes) if bytes.is_empty()));
         let second = cut.take(Bytes::from("8\n9\n"), at(8)).await.unwrap();
         assert!(matches!(second, Taken::Differs(2)));
+    }
+
+    async fn new_of(ahead: &[u8], record: &[&str]) -> (String, Option<usize>) {
+        let mut track = Track::new(Mode::Skipping(2, None, Box::new(Mode::ahead(ahead))));
+        let (mut new, mut lost) = (String::new(), None);
+        for text in record {
+            let bytes = Bytes::from((*text).to_owned());
+            let bytes = match track.take(bytes, None).await.unwrap() {
+                Taken::New(bytes) => bytes,
+                Taken::Elsewhere(bytes, of) => {
+                    lost = Some(of);
+                    bytes
+                }
+                Taken::Differs(at) => panic!("differs at {at}"),
+            };
+            new += std::str::from_utf8(&bytes).unwrap();
+        }
+        (new, lost)
+    }
+
+    #[tokio::test]
+    async fn what_a_record_has_later_than_the_spool_is_not_new() {
+        let whole = (String::from("14\n"), None);
+        assert_eq!(new_of(b"12\n13\n", &["1\n12\n13\n14\n"]).await, whole);
+        assert_eq!(
+            new_of(b"12\n13\n", &["1\n1", "2\n13", "\n", "14\n"]).await,
+            whole
+        );
+        let changed = ["1\n\u{fffd}\n", "14\n"];
+        assert_eq!(new_of(b"\xff\n", &changed).await, whole);
+        // It has not got that far.
+        assert_eq!(
+            new_of(b"12\n13\n", &["1\n12\n"]).await,
+            (String::new(), None)
+        );
+    }
+
+    #[tokio::test]
+    async fn what_a_record_has_instead_of_what_the_spool_has_is_new_from_its_line_on() {
+        let lost = (String::from("14\n15\n"), Some(6));
+        assert_eq!(new_of(b"12\n13\n", &["1\n14\n15\n"]).await, lost);
+        assert_eq!(
+            new_of(b"12\n13\n", &["1\n", "12\n1", "4\n15\n"]).await,
+            lost
+        );
+        assert_eq!(
+            new_of(b"12\n13\n", &["1\n", "1", "4\n", "15\n"]).await,
+            lost
+        );
     }
 }
