@@ -32,7 +32,7 @@ pub(crate) use worker::{WorkerProcess, WorkerSetup};
 use std::time::Duration;
 
 /// How long a test waits for a fact before it fails: far more than anything takes on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A name that no other test has, of `prefix` and some random letters.
 pub(crate) fn unique(prefix: &str) -> String {
