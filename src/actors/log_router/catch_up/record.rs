@@ -360,8 +360,7 @@ impl Record {
             }
         }
         let found = search.end();
-        let newest = self.newest;
-        info!(task:% = self.work.task, source:?, found:?, newest:?; "looked for the log's end in the engine's record");
+        info!(task:% = self.work.task, source:?, found:%; "looked for the log's end in the engine's record");
         Ok(match found {
             Found::Place(at, written) => Some(Place::Within(at, written, unfinished)),
             Found::Ahead(at, written, lines) => {

@@ -1,7 +1,7 @@
 //! Looks in a record for the end of the spool, where the two are not the same from the beginning on: after one of them has lost
 //! something they still have their ends in common, as long as the engine that wrote that part of the record lived.
 
-use std::time::SystemTime;
+use std::{fmt, time::SystemTime};
 
 use super::{deaths::BUSY, side::DELIVERY};
 use crate::{
@@ -30,6 +30,18 @@ pub(super) enum Found {
     LostByTheRecord,
     /// Nothing.
     Nowhere,
+}
+
+impl fmt::Display for Found {
+    /// For the operator: sizes, and nothing of what the task wrote.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Place(at, _) => write!(f, "after {at} bytes"),
+            Self::Ahead(at, _, bytes) => write!(f, "{} bytes beyond {at}", bytes.len()),
+            Self::LostByTheRecord => f.write_str("lost by the record"),
+            Self::Nowhere => f.write_str("nowhere"),
+        }
+    }
 }
 
 /// See the module.
