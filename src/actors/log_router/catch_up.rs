@@ -1,8 +1,8 @@
 //! Reads on where a stream broke off, or where nobody has read. While the container runs, it attaches anew, reads the engine's
 //! own record of the output up to the new stream, and goes on with that; after the container's end the record is all there is.
-//! The record is compared with the spool from the beginning, so that no byte is appended twice or left out, and joined with the
-//! stream where its last lines are the stream's first ones. What was read from it has the engine's times. What cannot be proven
-//! is said in the log.
+//! So that no byte is appended twice or left out, the record's end is joined with the spool where that is certain, or else the
+//! two are compared from their beginning; and the record is joined with the stream where its last lines are the stream's first
+//! ones. What was read from it has the engine's times. What cannot be proven is said in the log.
 //!
 //! Output that says the same over and over has no such place, and a stream that brings too much meanwhile is let go. Then it comes
 //! through the record for a while, which costs the engine more and replaces bytes that are no UTF-8.
@@ -20,6 +20,7 @@ mod record;
 mod seam;
 mod search;
 mod side;
+mod splice;
 mod survey;
 mod track;
 
@@ -33,7 +34,7 @@ use log::{info, warn};
 use tokio::{task::spawn_blocking, time::sleep};
 
 use self::{
-    beside::{Beside, Full},
+    beside::{Beside, Full, WAITING, WAITING_SOON},
     record::{Reading, Record},
     survey::{Survey, Tail},
     track::number_of,
@@ -60,7 +61,7 @@ const FIRST_LINES: Duration = Duration::from_millis(700);
 /// What a stream has brought is in the record that long after, and the other way round.
 const SETTLED: Duration = Duration::from_millis(300);
 
-/// Where a stream cannot be joined, so much of the record is read before that is tried again; twice as much each time.
+/// Where a stream cannot be joined, so much new output is read from the record before that is tried again; twice as much each time.
 const FOLLOWED: u64 = 1 << 20;
 
 /// What stands in a log where bytes may be missing.
@@ -78,7 +79,9 @@ pub(super) struct CatchUp {
     record: Record,
     /// How often in a row the engine could not read the record, with nothing new in between.
     failures: u32,
-    /// So many bytes of the record are to be read before a stream is tried again.
+    /// The last stream brought too much while the record was read. It may be less the next time: there is less to read then.
+    was_let_go: bool,
+    /// So many new bytes of the record are to be read before a stream is tried again.
     to_follow: Option<u64>,
     /// And so many the next time.
     next_to_follow: u64,
@@ -95,6 +98,7 @@ impl CatchUp {
             work,
             record,
             failures: 0,
+            was_let_go: false,
             to_follow: None,
             next_to_follow: FOLLOWED,
         }
@@ -156,6 +160,9 @@ impl CatchUp {
                     Reading::Torn(behind) => self.record.append_behind(behind).await?,
                     Reading::Cut(error) => return Ok(self.cut(error).await),
                 }
+                if !mem::replace(&mut self.was_let_go, true) {
+                    return Ok(None);
+                }
                 break;
             }
             let held = beside.held();
@@ -187,9 +194,14 @@ impl CatchUp {
     /// Reads the record while the stream is held.
     async fn read_beside(&mut self, beside: &mut Beside) -> io::Result<Reading> {
         let _turn = beside.during(Full::LetGo, self.record.turn()).await;
-        let survey = beside.during(Full::LetGo, self.record.survey()).await;
+        let full = if self.record.deaths.is_any_new() {
+            Full::Wait(WAITING_SOON)
+        } else {
+            Full::LetGo
+        };
+        let survey = beside.during(full, self.record.survey()).await;
         let full = match survey {
-            Ok(Survey::Torn(_)) => Full::Wait,
+            Ok(Survey::Torn(_)) => Full::Wait(WAITING),
             Ok(Survey::Sound(_)) | Err(_) => Full::LetGo,
         };
         let reading = self.record.read_to_its_end(survey);
@@ -247,6 +259,7 @@ impl CatchUp {
 
     async fn go_on(&mut self, beside: Beside, joints: [Joint; 2]) -> Option<ReadEnd> {
         info!(task:% = self.work.task; "reading the output itself again");
+        self.was_let_go = false;
         let known = joints.map(|joint| match joint {
             Joint::At(bytes) => bytes,
             Joint::Silent | Joint::Early | Joint::Unknown => 0,
@@ -268,6 +281,7 @@ impl CatchUp {
     /// Of a container that runs, and whose record and stream have no place in common.
     async fn follow(&mut self, bytes: u64) -> io::Result<Option<ReadEnd>> {
         self.to_follow = None;
+        self.was_let_go = false;
         match self.record.follow(bytes).await? {
             Reading::Cut(error) => Ok(self.cut(error).await),
             Reading::Whole | Reading::Torn(_) => Ok(None),

@@ -1,6 +1,7 @@
 //! A stream of output that is held while the record of the same output is read. What it brings is kept, up to a bound; then it
-//! is let go: one that is not read on holds its container up, and what that wrote last is lost if it ends meanwhile. Only where
-//! the engine cannot read its record the container is to wait, so that the place stands still while it is looked for.
+//! is let go: one that is not read on holds its container up, and what that wrote last is lost if it ends meanwhile. Only
+//! where the engine cannot read its record, or has died and may not, the container is to wait: so that the place stands still while
+//! it is looked for.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -16,16 +17,20 @@ use crate::ports::{
 /// Bytes that are held at most.
 const LIMIT: usize = 8 << 20;
 
-/// Bytes that are held of one whose container may wait. The engine holds about 2 MB more before it does.
-const WAITING: usize = 1 << 20;
+/// Bytes that are held of one whose container may wait, while it is not known whether it must. The engine holds about 2 MB more
+/// before it does, and these must have room too.
+pub(super) const WAITING_SOON: usize = LIMIT / 2;
+
+/// The same of one whose container must.
+pub(super) const WAITING: usize = 1 << 20;
 
 /// What to do with a stream that brings more than is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Full {
     /// It goes.
     LetGo,
-    /// Its container waits.
-    Wait,
+    /// It is held up to so many bytes, and then its container waits.
+    Wait(usize),
 }
 
 /// A stream from which nothing comes for so long has been read to its present end.
@@ -64,7 +69,7 @@ impl Beside {
         let mut work = pin!(work);
         let limit = match full {
             Full::LetGo => LIMIT,
-            Full::Wait => WAITING,
+            Full::Wait(limit) => limit,
         };
         tokio::select! {
             done = &mut work => return done,
@@ -257,7 +262,7 @@ mod tests {
         let endless = stream::repeat_with(move || Ok(frame(Source::Stdout, text)));
         let mut beside = Beside::new(Box::pin(endless), clock());
 
-        beside.during(Full::Wait, a_second()).await;
+        beside.during(Full::Wait(WAITING), a_second()).await;
         assert_eq!(
             (beside.bytes(), beside.is_let_go()),
             ([LIMIT / 2, 0], false)

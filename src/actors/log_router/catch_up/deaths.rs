@@ -38,6 +38,11 @@ impl Deaths {
         self.said.iter().all(|said| *said < self.at.len())
     }
 
+    /// Whether nothing has been said of one.
+    pub(super) fn is_any_new(&self) -> bool {
+        self.said.iter().any(|said| *said < self.at.len())
+    }
+
     /// The last one was none.
     pub(super) fn forget_last(&mut self) {
         self.at.pop();

@@ -15,8 +15,9 @@ use super::{
     deaths::{BUSY, Deaths, Passed},
     search::{Found, Search},
     side::{Place, Side},
+    splice::{Splice, splice},
     survey::{Survey, Tail, behind, survey},
-    track::{Taken, Track, number_of, tail},
+    track::{TAIL, Taken, Track, number_of, tail},
 };
 use crate::{
     actors::log_router::reader::{BATCH, Patience, Work},
@@ -40,7 +41,7 @@ enum Part {
     All,
     /// To what was written then.
     Until(SystemTime),
-    /// And on as it grows, to so many bytes.
+    /// And on as it grows, to so many new bytes.
     Following(u64),
 }
 
@@ -74,6 +75,8 @@ pub(super) struct Record {
     pub(super) deaths: Deaths,
     /// It has brought something new since somebody asked.
     pub(super) has_grown: bool,
+    /// Bytes of it that were appended in the present reading.
+    appended: u64,
 }
 
 impl Record {
@@ -84,6 +87,7 @@ impl Record {
             newest: None,
             deaths: Deaths::default(),
             has_grown: false,
+            appended: 0,
         }
     }
 
@@ -116,7 +120,7 @@ impl Record {
         }
     }
 
-    /// Reads on as it grows, to so many bytes. Half an entry, if there is one, is not noticed.
+    /// Reads on as it grows, to so many new bytes. Half an entry, if there is one, is not noticed.
     pub(super) async fn follow(&mut self, bytes: u64) -> io::Result<Reading> {
         self.begin();
         let read = self.read(Part::Following(bytes)).await?;
@@ -127,10 +131,14 @@ impl Record {
     fn begin(&mut self) {
         self.newest = self.work.spool.newest();
         self.sides = Default::default();
+        self.appended = 0;
     }
 
     /// Reads a record that can be read since the spool's newest bytes were written.
     async fn read_sound(&mut self, tail: Tail) -> io::Result<Reading> {
+        if self.read_end(&tail).await? {
+            return Ok(Reading::Whole);
+        }
         match self.read(Part::All).await? {
             Ok(()) if self.sides.iter().any(|side| side.last >= tail.newest) => {
                 for number in 0..2 {
@@ -149,6 +157,31 @@ impl Record {
             }
             Err(error) => Ok(Reading::Cut(error)),
         }
+    }
+
+    /// Appends what is new in a record's end, where that alone tells where the spool ends; whether it does.
+    async fn read_end(&mut self, tail: &Tail) -> io::Result<bool> {
+        let (Some(newest), false) = (self.newest, self.deaths.is_any_new()) else {
+            return Ok(false);
+        };
+        let since = newest - OVERLAP;
+        let splice = splice(&self.work, tail, since, newest).await?;
+        let Some(Splice { frames, places }) = splice else {
+            return Ok(false);
+        };
+        for (side, place) in self.sides.iter_mut().zip(places) {
+            side.place = place;
+        }
+        let frames = Box::pin(iter(frames.into_iter().map(Ok)));
+        if !matches!(self.pass(frames, Part::All).await?, Pass::End) {
+            self.begin();
+            return Ok(false);
+        }
+        for side in &mut self.sides {
+            // What a source has in the record before this end is older.
+            side.last = side.last.max(Some(since));
+        }
+        Ok(true)
     }
 
     /// Reads a record with half an entry, and behind it this.
@@ -224,13 +257,12 @@ impl Record {
         ];
         let mut batches = frames.ready_chunks(BATCH);
         let mut patience = Patience::new(&self.work);
-        let mut read = 0;
         let pass = loop {
             match patience.next(&mut batches).await {
                 Ok(Some(mut batch)) => {
-                    let is_last = cut_off(&mut batch, part, &mut read);
+                    let is_last = cut_off(&mut batch, part);
                     match self.take(batch, &mut tracks).await? {
-                        Pass::End if is_last => break Pass::End,
+                        Pass::End if is_last || self.is_enough(part) => break Pass::End,
                         Pass::End => {}
                         other => break other,
                     }
@@ -243,6 +275,10 @@ impl Record {
             side.stop(track);
         }
         Ok(pass)
+    }
+
+    fn is_enough(&self, part: Part) -> bool {
+        matches!(part, Part::Following(bytes) if self.appended >= bytes)
     }
 
     async fn take(
@@ -275,6 +311,7 @@ impl Record {
                 self.work.spool.append(mem::take(&mut new)).await?;
                 self.work.note(marker).await;
             }
+            self.appended += bytes.len() as u64;
             new.push(Piece {
                 source: frame.source,
                 bytes,
@@ -345,7 +382,7 @@ impl Record {
         mut frames: Frames,
     ) -> Result<Option<Place>, EngineError> {
         let source = [Source::Stdout, Source::Stderr][number];
-        let tail = tail(self.work.spool.cursor(), source);
+        let tail = tail(self.work.spool.cursor(), source, TAIL);
         let Ok((tail, unfinished)) = self.work.progress.during(tail).await else {
             return Ok(None);
         };
@@ -373,22 +410,14 @@ impl Record {
 }
 
 /// Leaves what belongs to the wanted part; whether nothing of it follows.
-fn cut_off(batch: &mut Vec<Result<Frame, EngineError>>, part: Part, read: &mut u64) -> bool {
-    match part {
-        Part::All => false,
-        Part::Until(time) => {
-            let is_later =
-                |item: &Result<Frame, _>| matches!(item, Ok(frame) if frame.time >= Some(time));
-            let end = batch.iter().position(is_later);
-            end.is_some_and(|end| {
-                batch.truncate(end);
-                true
-            })
-        }
-        Part::Following(bytes) => {
-            let frames = batch.iter().flatten();
-            *read += frames.map(|frame| frame.bytes.len() as u64).sum::<u64>();
-            *read >= bytes
-        }
-    }
+fn cut_off(batch: &mut Vec<Result<Frame, EngineError>>, part: Part) -> bool {
+    let Part::Until(time) = part else {
+        return false;
+    };
+    let is_later = |item: &Result<Frame, _>| matches!(item, Ok(frame) if frame.time >= Some(time));
+    let end = batch.iter().position(is_later);
+    end.is_some_and(|end| {
+        batch.truncate(end);
+        true
+    })
 }

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use super::{
     AGAIN, NOT_PROVABLE,
     survey::Tail,
-    track::{number_of, tail},
+    track::{TAIL, number_of, tail},
 };
 use crate::{
     actors::log_router::reader::Work,
@@ -107,7 +107,7 @@ async fn head(work: &Work, source: Source, open: &Open) -> Option<Vec<u8>> {
     let line = first_line(&open.held)?;
     let (_, spooled) = work
         .progress
-        .during(tail(work.spool.cursor(), source))
+        .during(tail(work.spool.cursor(), source, TAIL))
         .await
         .ok()?;
     for entries in LOOKS {

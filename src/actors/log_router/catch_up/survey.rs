@@ -19,6 +19,9 @@ const MORE: usize = 4;
 /// Bytes that are kept of the end of a record, to be appended where the whole of it cannot be compared.
 const KEPT: usize = 16 << 20;
 
+/// An entry that the engine is writing has fewer than this many behind it.
+const BEING_WRITTEN: usize = 8;
+
 /// Looks for the place where a record cannot be read, at most.
 const LOOKS: usize = 100;
 
@@ -33,8 +36,20 @@ pub(super) enum Survey {
     Torn(Tear),
 }
 
-/// A place that the engine cannot read over: behind it lies more than this, and fewer entries than so many.
-pub(super) struct Tear(Tail, usize);
+/// A place that the engine cannot read over.
+pub(super) struct Tear {
+    /// More than this lies behind it.
+    sound: Tail,
+    behind: Behind,
+}
+
+/// How many entries lie behind a place that the engine cannot read over.
+#[derive(Clone, Copy)]
+enum Behind {
+    /// As it failed there in the way of most engines.
+    About(usize),
+    Fewer(usize),
+}
 
 /// The last entries of a record.
 #[derive(Default)]
@@ -97,6 +112,12 @@ impl Tail {
         self.entries >= self.asked
     }
 
+    /// Of one that is not sound: most engines end at a half entry; then what came lies before that, and so many behind it.
+    fn behind(&self) -> Option<usize> {
+        let behind = self.asked.saturating_sub(self.entries + 1);
+        (self.entries > 0 && behind > 0).then_some(behind)
+    }
+
     /// Whether it begins before that time; not, where there is none.
     fn reaches(&self, since: Option<SystemTime>) -> bool {
         since.is_some_and(|since| self.oldest.is_some_and(|oldest| oldest < since))
@@ -135,7 +156,7 @@ pub(super) async fn survey(work: &Work, since: Option<SystemTime>) -> Result<Sur
                 entries *= MORE;
             }
             Extent::Sound | Extent::All => return Ok(Survey::Sound(tail)),
-            Extent::Torn => return Ok(Survey::Torn(Tear(sound, entries))),
+            Extent::Torn(behind) => return Ok(Survey::Torn(Tear { sound, behind })),
         }
     }
 }
@@ -147,7 +168,7 @@ enum Extent {
     /// There are no more.
     All,
     /// There are more, and not every one came.
-    Torn,
+    Torn(Behind),
 }
 
 /// The engine may be writing: half an entry that is whole the next time is no half entry.
@@ -161,9 +182,18 @@ async fn look(work: &Work, entries: usize) -> Result<(Tail, Extent), EngineError
         if is_all(work, &tail).await? {
             return Ok((tail, Extent::All));
         }
+        let behind = tail.behind();
+        if let Some(behind) = behind.filter(|behind| *behind > BEING_WRITTEN) {
+            // It is seen twice, and the second time from nearer.
+            let nearer = behind + behind / 4 + LAST_STEPS;
+            if nearer < entries && !Tail::read(work, nearer).await?.is_sound() {
+                return Ok((tail, Extent::Torn(Behind::About(behind))));
+            }
+        }
         tries -= 1;
         if tries == 0 {
-            return Ok((tail, Extent::Torn));
+            let behind = behind.map_or(Behind::Fewer(entries), Behind::About);
+            return Ok((tail, Extent::Torn(behind)));
         }
         sleep(AGAIN).await;
     }
@@ -190,9 +220,14 @@ async fn is_all(work: &Work, tail: &Tail) -> Result<bool, EngineError> {
 
 /// All that can be read behind a tear. The record grows meanwhile, and the engine may be writing when it is read: so what was
 /// found is tried to be improved until that fails.
-pub(super) async fn behind(work: &Work, Tear(sound, torn): Tear) -> Result<Tail, EngineError> {
-    let mut step = (torn - sound.entries) / 2;
-    let (mut best, mut has_grown) = (sound, false);
+pub(super) async fn behind(work: &Work, tear: Tear) -> Result<Tail, EngineError> {
+    let known = tear.sound.entries;
+    let mut step = match tear.behind {
+        Behind::About(behind) => behind.saturating_sub(known).max(1),
+        Behind::Fewer(torn) => (torn - known) / 2,
+    };
+    let mut is_told = matches!(tear.behind, Behind::About(_));
+    let (mut best, mut has_grown) = (tear.sound, false);
     for _ in 0..LOOKS {
         if step == 0 {
             if !mem::take(&mut has_grown) {
@@ -203,12 +238,16 @@ pub(super) async fn behind(work: &Work, Tear(sound, torn): Tear) -> Result<Tail,
         let known = grown(work, &best).await?;
         let tail = Tail::read(work, known + step).await?;
         if !tail.is_sound() {
-            // Most engines end there: then what came lies before the half entry, and the rest of the step behind it.
-            let behind = step.saturating_sub(tail.entries + 1);
-            let is_told = tail.entries > 0 && behind > 0;
-            step = if is_told { behind } else { step / 2 };
+            let behind = tail.behind().and_then(|behind| behind.checked_sub(known));
+            let behind = behind.filter(|behind| *behind > 0);
+            is_told = behind.is_some();
+            step = behind.unwrap_or(step / 2);
         } else if best.entries == 0 || tail.reaches_beyond(&best) {
             (best, has_grown) = (tail, true);
+            if is_told {
+                // There is not much more.
+                step = step.min(LAST_STEPS);
+            }
         } else {
             // The record has grown by more than that meanwhile.
             step *= 2;

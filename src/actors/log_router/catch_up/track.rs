@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// So much of the end of a spool is looked for in a record that begins later.
-const TAIL: usize = 64 * 1024;
+pub(super) const TAIL: usize = 64 * 1024;
 
 pub(super) fn number_of(source: Source) -> usize {
     match source {
@@ -222,16 +222,17 @@ async fn next_bytes(cursor: &mut dyn LogCursor, source: Source) -> io::Result<Op
     }
 }
 
-/// The last whole lines of a source, and what follows them.
+/// The last whole lines of a source, at least so many bytes of them where there are as many, and what follows them.
 pub(super) async fn tail(
     mut cursor: Box<dyn LogCursor>,
     source: Source,
+    length: usize,
 ) -> io::Result<(Vec<u8>, Vec<u8>)> {
     let (mut tail, mut is_cut) = (Vec::new(), false);
     while let Some(bytes) = next_bytes(cursor.as_mut(), source).await? {
         tail.extend_from_slice(&bytes);
-        if tail.len() > 2 * TAIL {
-            tail.drain(..tail.len() - TAIL);
+        if tail.len() > 2 * length {
+            tail.drain(..tail.len() - length);
             is_cut = true;
         }
     }

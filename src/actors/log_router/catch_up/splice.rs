@@ -1,0 +1,197 @@
+//! Joins a spool with the end of the engine's record of the same output, where that end alone is proof: its first lines are the
+//! spool's last ones, at one place only. This costs what is new, and comparing the two from their beginning costs all there is:
+//! a source that is busy has written more by then than is held of its stream.
+//!
+//! Both sources came in one stream, so where one of them is joined, all that was written before the end of the record is in the
+//! spool, of the other one too. What is no proof is left to the comparison.
+
+use std::{collections::VecDeque, io, time::SystemTime};
+
+use tokio::task::spawn_blocking;
+
+use super::{
+    side::{DELIVERY, Place},
+    survey::Tail,
+    track::{TAIL, number_of, tail},
+};
+use crate::{
+    actors::log_router::reader::Work,
+    domain::{
+        log_joint::{Joint, join},
+        log_line::Source,
+    },
+    ports::engine::Frame,
+};
+
+/// A record's end that goes on where a spool ends.
+pub(super) struct Splice {
+    pub(super) frames: Vec<Frame>,
+    /// Of stdout and stderr, in these frames.
+    pub(super) places: [Place; 2],
+}
+
+/// Joins them; `None` where that would be no proof. `newest`: when the last of the spool came. What is in the frames was written
+/// since `since`.
+pub(super) async fn splice(
+    work: &Work,
+    end: &Tail,
+    since: SystemTime,
+    newest: SystemTime,
+) -> io::Result<Option<Splice>> {
+    let frames = overlapping(&end.frames, since);
+    let (mut places, mut is_proven) = ([Place::After(0, None), Place::After(0, None)], false);
+    for source in [Source::Stdout, Source::Stderr] {
+        let number = number_of(source);
+        let its = frames.iter().filter(|frame| frame.source == source);
+        let its: Vec<Frame> = its.cloned().collect();
+        if its.is_empty() {
+            continue;
+        }
+        let length = its.iter().map(|frame| frame.bytes.len()).sum::<usize>() + TAIL;
+        let spooled = tail(work.spool.cursor(), source, length);
+        let (whole, unfinished) = work.progress.during(spooled).await?;
+        let place = spawn_blocking(move || place(&[whole, unfinished].concat(), &its, newest));
+        let place = work.progress.during(place).await;
+        let Some(place) = place.map_err(io::Error::other)? else {
+            return Ok(None);
+        };
+        places[number] = place;
+        is_proven = true;
+    }
+    Ok(is_proven.then_some(Splice { frames, places }))
+}
+
+/// What was written since then, where older output precedes it. What lies behind that is left out nowhere, whatever its time.
+fn overlapping(end: &VecDeque<Frame>, since: SystemTime) -> Vec<Frame> {
+    let is_older = |frame: &&Frame| frame.time.is_some_and(|time| time < since);
+    let older = end.iter().take_while(is_older).count();
+    let frames = end.iter().skip(older);
+    frames.filter(|_| older > 0).cloned().collect()
+}
+
+/// Where one source's frames go on beyond the last of its spool.
+fn place(spooled: &[u8], frames: &[Frame], newest: SystemTime) -> Option<Place> {
+    let recorded: Vec<u8> = frames
+        .iter()
+        .flat_map(|frame| frame.bytes.to_vec())
+        .collect();
+    // The spool has what was written by then.
+    let by = newest - DELIVERY;
+    let due = frames
+        .iter()
+        .take_while(|frame| frame.time.is_some_and(|time| time <= by));
+    let due = due.map(|frame| frame.bytes.len()).sum();
+    match join(spooled, &recorded, due) {
+        Joint::At(at) => Some(Place::After(at as u64, written(frames, at))),
+        Joint::Silent | Joint::Early | Joint::Unknown => None,
+    }
+}
+
+/// When the last of so many first bytes was written.
+fn written(frames: &[Frame], bytes: usize) -> Option<SystemTime> {
+    let mut until = 0;
+    let last = frames.iter().find(|frame| {
+        until += frame.bytes.len();
+        bytes <= until
+    });
+    last.and_then(|frame| frame.time)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn at(millis: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_millis(millis)
+    }
+
+    fn frame(millis: u64, text: &str) -> Frame {
+        Frame {
+            source: Source::Stdout,
+            bytes: Bytes::from(text.to_owned()),
+            time: Some(at(millis)),
+            entries: 1,
+        }
+    }
+
+    fn after(bytes: u64, millis: u64) -> Option<Place> {
+        Some(Place::After(bytes, Some(at(millis))))
+    }
+
+    #[test]
+    fn a_records_end_goes_on_where_the_spool_ends() {
+        let end = [
+            frame(1_000, "2\n"),
+            frame(1_500, "3\n4\n"),
+            frame(1_900, "5\n"),
+        ];
+
+        assert_eq!(place(b"1\n2\n3\n4\n", &end, at(1_600)), after(6, 1_500));
+        assert_eq!(place(b"1\n2\n3\n4\n5", &end, at(1_600)), after(7, 1_900));
+        assert_eq!(place(b"1\n2\n3\n4\n5\n", &end, at(1_600)), after(8, 1_900));
+    }
+
+    #[test]
+    fn what_is_no_proof_is_no_place() {
+        let end = [frame(1_000, "2\n"), frame(1_900, "3\n")];
+        // Nothing of it must be in the spool.
+        assert_eq!(place(b"1\n2\n", &end, at(1_100)), None);
+        // The record has something else there.
+        assert_eq!(place(b"1\n3\n", &end, at(1_300)), None);
+        // It has not got that far.
+        assert_eq!(place(b"1\n2\n3\n4\n", &end, at(1_950)), None);
+        let same = [frame(1_000, "tick\n"), frame(1_900, "tick\n")];
+        assert_eq!(place(b"tick\ntick\n", &same, at(1_300)), None);
+    }
+
+    #[test]
+    fn an_end_that_may_begin_behind_the_spool_has_no_overlap() {
+        let end = VecDeque::from([frame(1_000, "2\n"), frame(1_500, "3\n")]);
+
+        assert_eq!(overlapping(&end, at(1_000)), []);
+        assert_eq!(overlapping(&end, at(1_001)), [frame(1_500, "3\n")]);
+        assert_eq!(overlapping(&end, at(9_000)), []);
+    }
+
+    #[test]
+    fn what_a_clock_that_was_set_back_has_written_is_left_to_the_comparison() {
+        let end = VecDeque::from([frame(8_000, "1\n"), frame(9_000, "2\n"), frame(10, "3\n")]);
+
+        let frames = overlapping(&end, at(8_500));
+
+        assert_eq!(frames, [frame(9_000, "2\n"), frame(10, "3\n")]);
+        assert_eq!(place(b"1\n2\n", &frames, at(9_200)), None);
+    }
+
+    #[test]
+    fn a_place_that_is_told_is_always_the_truth() {
+        let mut random = fastrand::Rng::with_seed(11);
+        let mut told = 0;
+        for letters in [1, 2, 5, 60] {
+            for _ in 0..20_000 {
+                // One line each 100 ms.
+                let lines: Vec<String> = (0..20)
+                    .map(|_| format!("{}\n", random.usize(..letters)))
+                    .collect();
+                let spooled_lines = random.usize(11..20);
+                let newest = 100 * spooled_lines as u64;
+                let begin = spooled_lines - 11;
+                let end: Vec<Frame> = (begin..lines.len())
+                    .map(|number| frame(100 * number as u64, &lines[number]))
+                    .collect();
+                let spooled = lines[..spooled_lines].concat();
+
+                if let Some(Place::After(bytes, _)) = place(spooled.as_bytes(), &end, at(newest)) {
+                    told += 1;
+                    let known: usize = lines[begin..spooled_lines].iter().map(String::len).sum();
+                    assert_eq!(bytes, known as u64, "{lines:?} {spooled_lines}");
+                }
+            }
+        }
+        assert!(told > 30_000, "{told}");
+    }
+}
