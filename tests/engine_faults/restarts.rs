@@ -31,6 +31,9 @@ async fn an_engine_that_is_killed_fails_no_task_and_loses_no_line() {
         }
     }
 
+    for slow in &mut printing[2..] {
+        slow.excuse_the_engine(&cluster, &engine).await;
+    }
     for one in &printing {
         one.end(&cluster).await;
     }

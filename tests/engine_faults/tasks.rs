@@ -1,12 +1,13 @@
 //! Tasks that print numbered lines until they are told to end, and what their logs must look like in the end.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::panic::resume_unwind;
 
 use tokio::task::spawn_blocking;
 use worker_node::dev_master::LogView;
 
-use crate::harness::Cluster;
+use crate::harness::{Cluster, PrivateEngine};
 
 /// What stands in a log where its continuity could not be proven.
 const MARKERS: [&str; 2] = [
@@ -68,6 +69,8 @@ pub(crate) struct Printing {
     pub(crate) task: String,
     pub(crate) viewer: LogView,
     pace: Pace,
+    /// Lines that are missing in the engine's record.
+    lost: BTreeSet<u64>,
 }
 
 impl Printing {
@@ -76,7 +79,33 @@ impl Printing {
         let task = cluster.submit(cluster.task(&pace.command())).await;
         let viewer = cluster.master.watch_log(&task);
         viewer.wait_line("1").await.expect("it prints");
-        Self { task, viewer, pace }
+        Self {
+            task,
+            viewer,
+            pace,
+            lost: BTreeSet::new(),
+        }
+    }
+
+    /// Excuses lines that the engine has lost: one that dies between reading a line and writing it down has it nowhere.
+    pub(crate) async fn excuse_the_engine(&mut self, cluster: &Cluster, engine: &PrivateEngine) {
+        let name = cluster.engine.containers_of(&self.task).await.remove(0);
+        let facts = cluster.engine.docker().inspect_container(&name, None).await;
+        let id = facts.expect("it is there").id.expect("it has an id");
+        let recorded: BTreeSet<u64> = engine
+            .record(&id)
+            .lines()
+            .filter_map(|entry| {
+                entry
+                    .strip_prefix(r#"{"log":""#)?
+                    .split('\\')
+                    .next()?
+                    .parse()
+                    .ok()
+            })
+            .collect();
+        let last = *recorded.last().expect("it has printed something");
+        self.lost = (1..last).filter(|line| !recorded.contains(line)).collect();
     }
 
     /// Waits until so many lines more have come.
@@ -143,12 +172,16 @@ impl Printing {
         assert_eq!(report.status, "success", "{}", report.logs);
         let seen = self.viewer.wait_end().await.expect("the end of its log");
         assert_eq!(seen.final_status(), Some("completed"), "{seen}");
-        let (pace, count) = (self.pace, seen.count);
+        let (pace, count, lost) = (self.pace, seen.count, self.lost);
         // Hundreds of megabytes, beside the master's own thread: it answers heartbeats meanwhile.
-        let looked = spawn_blocking(move || assert_in_order(pace, &seen.lines())).await;
+        let looked = spawn_blocking(move || assert_in_order(pace, &seen.lines(), &lost)).await;
         let gaps = looked.unwrap_or_else(|failed| resume_unwind(failed.into_panic()));
         if gaps != Gaps::default() {
-            eprintln!("{pace:?}: {gaps:?} in {count} lines");
+            eprintln!("{pace:?}: {gaps:?} in {count} lines, and the worker said of it:");
+            let said = cluster.worker.process().lines().into_iter();
+            for line in said.filter(|line| line.contains(&self.task)) {
+                eprintln!("{line}");
+            }
         }
         assert_eq!(cluster.engine.starts(&self.task).await, 1, "starts");
         gaps
@@ -162,11 +195,14 @@ pub(crate) struct Gaps {
     pub(crate) markers: usize,
     /// How many lines are missing there.
     pub(crate) missing: u64,
+    /// How many are missing elsewhere, and in the engine's record too.
+    pub(crate) lost_by_the_engine: u64,
 }
 
-/// Every number once and in order; behind a marker some may be missing, and a line beside one may be a part of a line.
+/// Every number once and in order, but those that the engine has lost; behind a marker some may be missing, and a line beside one
+/// may be a part of a line.
 #[track_caller]
-fn assert_in_order(pace: Pace, lines: &[String]) -> Gaps {
+fn assert_in_order(pace: Pace, lines: &[String], lost: &BTreeSet<u64>) -> Gaps {
     let is_marker = |line: &String| MARKERS.iter().any(|marker| line.starts_with(marker));
     let (mut next, mut gap, mut gaps) = (1_u64, None, Gaps::default());
     let (last, lines) = lines.split_last().expect("there are lines");
@@ -181,6 +217,10 @@ fn assert_in_order(pace: Pace, lines: &[String]) -> Gaps {
             Ok(number) if number == next || (gap.is_some() && number > next) => {
                 gaps.lacks(pace, next..number, gap);
                 (next, gap) = (number + 1, None);
+            }
+            Ok(number) if number > next && (next..number).all(|line| lost.contains(&line)) => {
+                gaps.lost_by_the_engine += number - next;
+                next = number + 1;
             }
             _ if beside => {}
             _ => panic!(

@@ -88,12 +88,21 @@ impl PrivateEngine {
         self.end(Signal::TERM).await;
     }
 
+    /// The lines of a container's record as the engine keeps them, while it has begun no second file.
+    pub(crate) fn record(&self, container: &str) -> String {
+        let record = std::fs::read(self.record_file(container));
+        String::from_utf8_lossy(&record.expect("the engine keeps its record there")).into_owned()
+    }
+
+    fn record_file(&self, container: &str) -> PathBuf {
+        self.path(&format!("data/containers/{container}/{container}-json.log"))
+    }
+
     /// What a death within a line leaves of a container's record: half a line at its end.
     pub(crate) fn tear_record(&self, container: &str) {
-        let name = format!("data/containers/{container}/{container}-json.log");
         let record = std::fs::OpenOptions::new()
             .append(true)
-            .open(self.path(&name));
+            .open(self.record_file(container));
         let torn = record.and_then(|mut record| record.write_all(br#"{"log":"torn"#));
         torn.expect("the engine keeps its record there");
     }

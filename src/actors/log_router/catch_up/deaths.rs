@@ -43,6 +43,11 @@ impl Deaths {
         self.said.iter().any(|said| *said < self.at.len())
     }
 
+    /// The first one of which nothing has been said beside a source.
+    pub(super) fn first_new(&self, source: usize) -> Option<SystemTime> {
+        self.at.get(self.said[source]).copied()
+    }
+
     /// The last one was none.
     pub(super) fn forget_last(&mut self) {
         self.at.pop();
@@ -200,6 +205,27 @@ mod tests {
         assert_eq!(stopped, Some(passed));
         assert_eq!(pace.go_on(&deaths, at(1_001), 7), None);
         assert_eq!(pace.stop(&deaths), None);
+    }
+
+    #[test]
+    fn the_first_death_that_is_not_said_is_told_of_each_source() {
+        let mut deaths = deaths(&[1_000, 2_000]);
+        assert_eq!(deaths.first_new(0), at(1_000));
+
+        deaths.is_news(
+            0,
+            Passed {
+                deaths: 1,
+                just_before: 0,
+            },
+        );
+
+        assert_eq!(deaths.first_new(0), at(2_000));
+        assert_eq!(deaths.first_new(1), at(1_000));
+        assert!(deaths.is_any_new());
+        deaths.all_said();
+        assert_eq!((deaths.first_new(0), deaths.first_new(1)), (None, None));
+        assert!(!deaths.is_any_new());
     }
 
     #[test]

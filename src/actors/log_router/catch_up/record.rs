@@ -141,13 +141,7 @@ impl Record {
         }
         match self.read(Part::All).await? {
             Ok(()) if self.sides.iter().any(|side| side.last >= tail.newest) => {
-                for number in 0..2 {
-                    if let Some(passed) = self.sides[number].pace.stop(&self.deaths)
-                        && self.deaths.is_to_be_said(number, passed)
-                    {
-                        self.work.note(ENGINE_DIED).await;
-                    }
-                }
+                self.say_last_deaths().await;
                 Ok(Reading::Whole)
             }
             // It ends at half an entry of long ago, and what lies behind that was read otherwise.
@@ -161,7 +155,7 @@ impl Record {
 
     /// Appends what is new in a record's end, where that alone tells where the spool ends; whether it does.
     async fn read_end(&mut self, tail: &Tail) -> io::Result<bool> {
-        let (Some(newest), false) = (self.newest, self.deaths.is_any_new()) else {
+        let Some(newest) = self.newest.filter(|newest| self.tells_deaths(*newest)) else {
             return Ok(false);
         };
         let since = newest - OVERLAP;
@@ -181,7 +175,29 @@ impl Record {
             // What a source has in the record before this end is older.
             side.last = side.last.max(Some(since));
         }
+        self.say_last_deaths().await;
         Ok(true)
+    }
+
+    /// Whether what was written since then, and a moment before, tells all there is to say of deaths.
+    fn tells_deaths(&self, then: SystemTime) -> bool {
+        let (stdout, stderr) = self.work.spool.appended();
+        let is_later = |source| {
+            let first = self.deaths.first_new(source);
+            first.is_none_or(|death| death >= then)
+        };
+        (stdout == 0 || is_later(0)) && (stderr == 0 || is_later(1))
+    }
+
+    /// Of deaths behind which the record has nothing yet.
+    async fn say_last_deaths(&mut self) {
+        for number in 0..2 {
+            if let Some(passed) = self.sides[number].pace.stop(&self.deaths)
+                && self.deaths.is_to_be_said(number, passed)
+            {
+                self.work.note(ENGINE_DIED).await;
+            }
+        }
     }
 
     /// Reads a record with half an entry, and behind it this.
@@ -348,6 +364,8 @@ impl Record {
         at: u64,
         passed: Option<Passed>,
     ) -> Result<(), EngineError> {
+        let source = [Source::Stdout, Source::Stderr][number];
+        info!(task:% = self.work.task, source:?, bytes = at; "the engine's record has something else than the log after these bytes");
         let place = match &self.sides[number].place {
             Place::Unknown => {
                 let frames = self.work.engine.logs(&self.work.container).await?;

@@ -82,7 +82,11 @@ fn place(spooled: &[u8], frames: &[Frame], newest: SystemTime) -> Option<Place> 
         .take_while(|frame| frame.time.is_some_and(|time| time <= by));
     let due = due.map(|frame| frame.bytes.len()).sum();
     match join(spooled, &recorded, due) {
-        Joint::At(at) => Some(Place::After(at as u64, written(frames, at))),
+        Joint::At(at) => {
+            // What was written later than this is not in the spool, and only looks like what is.
+            let written = written(frames, at).filter(|time| *time <= newest + DELIVERY)?;
+            Some(Place::After(at as u64, Some(written)))
+        }
         Joint::Silent | Joint::Early | Joint::Unknown => None,
     }
 }
@@ -131,8 +135,8 @@ mod tests {
         ];
 
         assert_eq!(place(b"1\n2\n3\n4\n", &end, at(1_600)), after(6, 1_500));
-        assert_eq!(place(b"1\n2\n3\n4\n5", &end, at(1_600)), after(7, 1_900));
-        assert_eq!(place(b"1\n2\n3\n4\n5\n", &end, at(1_600)), after(8, 1_900));
+        assert_eq!(place(b"1\n2\n3\n4\n5", &end, at(1_800)), after(7, 1_900));
+        assert_eq!(place(b"1\n2\n3\n4\n5\n", &end, at(1_800)), after(8, 1_900));
     }
 
     #[test]
@@ -144,6 +148,9 @@ mod tests {
         assert_eq!(place(b"1\n3\n", &end, at(1_300)), None);
         // It has not got that far.
         assert_eq!(place(b"1\n2\n3\n4\n", &end, at(1_950)), None);
+        // It has lost what the spool ends with, and then has the same again.
+        let again = [frame(1_000, "2\n"), frame(9_000, "3\n")];
+        assert_eq!(place(b"1\n2\n3\n", &again, at(1_900)), None);
         let same = [frame(1_000, "tick\n"), frame(1_900, "tick\n")];
         assert_eq!(place(b"tick\ntick\n", &same, at(1_300)), None);
     }
