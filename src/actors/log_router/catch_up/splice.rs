@@ -23,6 +23,10 @@ use crate::{
     ports::engine::Frame,
 };
 
+/// So many bytes before the overlap belong to it, since a source may have begun to write just then; or none, since the record may
+/// have lost something there.
+const BEFORE: usize = 16 * 1024;
+
 /// A record's end that goes on where a spool ends.
 pub(super) struct Splice {
     pub(super) frames: Vec<Frame>,
@@ -30,7 +34,7 @@ pub(super) struct Splice {
     pub(super) places: [Place; 2],
 }
 
-/// Joins them; `None` where that would be no proof. `newest`: when the last of the spool came. What is in the frames was written
+/// Joins them; `None` where that would be no proof. `newest`: when the last of the spool came. The frames have all that was written
 /// since `since`.
 pub(super) async fn splice(
     work: &Work,
@@ -38,7 +42,20 @@ pub(super) async fn splice(
     since: SystemTime,
     newest: SystemTime,
 ) -> io::Result<Option<Splice>> {
-    let frames = overlapping(&end.frames, since);
+    for before in [BEFORE, 0] {
+        let frames = overlapping(&end.frames, since, before);
+        if let Some(places) = places(work, &frames, newest).await? {
+            return Ok(Some(Splice { frames, places }));
+        }
+    }
+    Ok(None)
+}
+
+async fn places(
+    work: &Work,
+    frames: &[Frame],
+    newest: SystemTime,
+) -> io::Result<Option<[Place; 2]>> {
     let (mut places, mut is_proven) = ([Place::After(0, None), Place::After(0, None)], false);
     for source in [Source::Stdout, Source::Stderr] {
         let number = number_of(source);
@@ -58,14 +75,20 @@ pub(super) async fn splice(
         places[number] = place;
         is_proven = true;
     }
-    Ok(is_proven.then_some(Splice { frames, places }))
+    Ok(is_proven.then_some(places))
 }
 
-/// What was written since then, where older output precedes it. What lies behind that is left out nowhere, whatever its time.
-fn overlapping(end: &VecDeque<Frame>, since: SystemTime) -> Vec<Frame> {
+/// What was written since then, and some of what precedes it: nothing, where nothing does. What lies behind is left out nowhere,
+/// whatever its time.
+fn overlapping(end: &VecDeque<Frame>, since: SystemTime, before: usize) -> Vec<Frame> {
     let is_older = |frame: &&Frame| frame.time.is_some_and(|time| time < since);
     let older = end.iter().take_while(is_older).count();
-    let frames = end.iter().skip(older);
+    let (mut begin, mut bytes) = (older, 0);
+    while begin > 0 && bytes < before {
+        begin -= 1;
+        bytes += end[begin].bytes.len();
+    }
+    let frames = end.iter().skip(begin);
     frames.filter(|_| older > 0).cloned().collect()
 }
 
@@ -159,18 +182,33 @@ mod tests {
     fn an_end_that_may_begin_behind_the_spool_has_no_overlap() {
         let end = VecDeque::from([frame(1_000, "2\n"), frame(1_500, "3\n")]);
 
-        assert_eq!(overlapping(&end, at(1_000)), []);
-        assert_eq!(overlapping(&end, at(1_001)), [frame(1_500, "3\n")]);
-        assert_eq!(overlapping(&end, at(9_000)), []);
+        assert_eq!(overlapping(&end, at(1_000), BEFORE), []);
+        assert_eq!(end, overlapping(&end, at(1_001), BEFORE));
+    }
+
+    #[test]
+    fn an_overlap_has_some_of_what_was_written_before() {
+        let long = "x".repeat(BEFORE / 2);
+        let end = VecDeque::from([1, 2, 3, 4].map(|second| frame(second * 1_000, &long)));
+
+        assert_eq!(overlapping(&end, at(3_500), BEFORE).len(), 3);
+        assert_eq!(overlapping(&end, at(3_500), 0).len(), 1);
+        // It has begun to write just now, after a silence.
+        let end = [
+            frame(1_000, "1\n"),
+            frame(9_000, "2\n"),
+            frame(9_010, "3\n"),
+        ];
+        assert_eq!(place(b"0\n1\n2\n", &end, at(9_001)), after(4, 9_000));
     }
 
     #[test]
     fn what_a_clock_that_was_set_back_has_written_is_left_to_the_comparison() {
         let end = VecDeque::from([frame(8_000, "1\n"), frame(9_000, "2\n"), frame(10, "3\n")]);
 
-        let frames = overlapping(&end, at(8_500));
+        let frames = overlapping(&end, at(8_500), BEFORE);
 
-        assert_eq!(frames, [frame(9_000, "2\n"), frame(10, "3\n")]);
+        assert_eq!(end, frames);
         assert_eq!(place(b"1\n2\n", &frames, at(9_200)), None);
     }
 

@@ -149,7 +149,7 @@ pub(super) async fn survey(work: &Work, since: Option<SystemTime>) -> Result<Sur
     let mut sound = Tail::default();
     let mut entries = FIRST;
     loop {
-        let (tail, extent) = look(work, entries).await?;
+        let (tail, extent) = look(work, entries, sound.entries).await?;
         match extent {
             Extent::Sound if !tail.reaches(since) => {
                 sound = tail;
@@ -171,8 +171,8 @@ enum Extent {
     Torn(Behind),
 }
 
-/// The engine may be writing: half an entry that is whole the next time is no half entry.
-async fn look(work: &Work, entries: usize) -> Result<(Tail, Extent), EngineError> {
+/// The engine may be writing: half an entry that is whole the next time is no half entry. `sound`: so many are known to be.
+async fn look(work: &Work, entries: usize, sound: usize) -> Result<(Tail, Extent), EngineError> {
     let mut tries = TRIES;
     loop {
         let tail = Tail::read(work, entries).await?;
@@ -182,7 +182,8 @@ async fn look(work: &Work, entries: usize) -> Result<(Tail, Extent), EngineError
         if is_all(work, &tail).await? {
             return Ok((tail, Extent::All));
         }
-        let behind = tail.behind();
+        // Some engines leave out but a few; then it tells nothing.
+        let behind = tail.behind().filter(|behind| *behind > sound);
         if let Some(behind) = behind.filter(|behind| *behind > BEING_WRITTEN) {
             // It is seen twice, and the second time from nearer.
             let nearer = behind + behind / 4 + LAST_STEPS;
@@ -223,7 +224,7 @@ async fn is_all(work: &Work, tail: &Tail) -> Result<bool, EngineError> {
 pub(super) async fn behind(work: &Work, tear: Tear) -> Result<Tail, EngineError> {
     let known = tear.sound.entries;
     let mut step = match tear.behind {
-        Behind::About(behind) => behind.saturating_sub(known).max(1),
+        Behind::About(behind) => behind - known,
         Behind::Fewer(torn) => (torn - known) / 2,
     };
     let mut is_told = matches!(tear.behind, Behind::About(_));
