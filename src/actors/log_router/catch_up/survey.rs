@@ -183,12 +183,15 @@ async fn look(work: &Work, entries: usize, sound: usize) -> Result<(Tail, Extent
             return Ok((tail, Extent::All));
         }
         // Some engines leave out but a few; then it tells nothing.
-        let behind = tail.behind().filter(|behind| *behind > sound);
-        if let Some(behind) = behind.filter(|behind| *behind > BEING_WRITTEN) {
-            // It is seen twice, and the second time from nearer.
-            let nearer = behind + behind / 4 + LAST_STEPS;
-            if nearer < entries && !Tail::read(work, nearer).await?.is_sound() {
-                return Ok((tail, Extent::Torn(Behind::About(behind))));
+        let mut behind = tail.behind().filter(|behind| *behind > sound);
+        if let Some(told) = behind.filter(|told| *told > BEING_WRITTEN) {
+            let nearer = told + told / 4 + LAST_STEPS;
+            if nearer < entries {
+                // It is seen twice, and the second time from nearer; else it lies farther back.
+                if !Tail::read(work, nearer).await?.is_sound() {
+                    return Ok((tail, Extent::Torn(Behind::About(told))));
+                }
+                behind = None;
             }
         }
         tries -= 1;
