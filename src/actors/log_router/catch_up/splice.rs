@@ -27,6 +27,9 @@ use crate::{
 /// have lost something there.
 const BEFORE: usize = 16 * 1024;
 
+/// An overlap with more entries than this is left to the comparison: joining takes about 50 bytes of memory for each.
+const ENTRIES: usize = 500_000;
+
 /// A record's end that goes on where a spool ends.
 pub(super) struct Splice {
     pub(super) frames: Vec<Frame>,
@@ -51,11 +54,15 @@ pub(super) async fn splice(
     Ok(None)
 }
 
+/// Where both sources go on in these frames; `None` where that cannot be told of one.
 async fn places(
     work: &Work,
     frames: &[Frame],
     newest: SystemTime,
 ) -> io::Result<Option<[Place; 2]>> {
+    if frames.iter().map(|frame| frame.entries).sum::<usize>() > ENTRIES {
+        return Ok(None);
+    }
     let (mut places, mut is_proven) = ([Place::After(0, None), Place::After(0, None)], false);
     for source in [Source::Stdout, Source::Stderr] {
         let number = number_of(source);
