@@ -39,9 +39,14 @@ fn poisoned_task(cluster: &Cluster) -> Task {
     }
 }
 
-fn deaths(cluster: &Cluster, child: &str) -> usize {
-    let failures = failures(cluster.worker.process());
-    failures.iter().filter(|failed| *failed == child).count()
+/// A death is answered before its line has been read here, so as many are waited for.
+async fn assert_deaths(cluster: &Cluster, child: &str, deaths: usize) {
+    let process = cluster.worker.process();
+    let line = format!("restarting actor={child} ");
+    process.wait_lines(&line, deaths).await;
+    let failures = failures(process);
+    let its = failures.iter().filter(|failed| *failed == child).count();
+    assert_eq!(its, deaths, "{child}");
 }
 
 /// The offer is accepted and fails: refused, it would be offered for ever.
@@ -57,7 +62,7 @@ async fn an_offer_that_kills_the_registry_is_accepted_and_fails() {
     let report = cluster.report(&id).await;
     assert_eq!(report.status, "failed");
     assert!(report.logs.contains("internal"), "{}", report.logs);
-    assert_eq!(deaths(&cluster, "registry"), DEATHS);
+    assert_deaths(&cluster, "registry", DEATHS).await;
     assert_eq!(cluster.engine.starts(&id).await, 0);
     goes_on(&cluster).await;
     cluster.finish().await;
@@ -73,7 +78,7 @@ async fn a_cancel_that_kills_the_registry_is_carried_out_all_the_same() {
 
     assert!(cancel.answer.is_success(), "{cancel:?}");
     assert_eq!(cluster.report(&task).await.status, "cancelled");
-    assert_eq!(deaths(&cluster, "registry"), DEATHS);
+    assert_deaths(&cluster, "registry", DEATHS).await;
     goes_on(&cluster).await;
     cluster.finish().await;
 }
@@ -87,14 +92,14 @@ async fn a_log_that_kills_the_log_router_is_unavailable() {
     let report = cluster.report(&poisoned).await;
     assert_eq!(report.status, "success");
     assert!(report.logs.contains("could not be read"), "{}", report.logs);
-    assert_eq!(deaths(&cluster, "log_router"), DEATHS);
+    assert_deaths(&cluster, "log_router", DEATHS).await;
 
     let view = cluster.master.watch_log(&poisoned);
     let seen = view.wait_end().await.expect("an answer");
 
     assert!(seen.final_status().is_none(), "{seen}");
     assert!(seen.to_string().contains("Unavailable"), "{seen}");
-    assert_eq!(deaths(&cluster, "log_router"), 2 * DEATHS);
+    assert_deaths(&cluster, "log_router", 2 * DEATHS).await;
     goes_on(&cluster).await;
     cluster.finish().await;
 }
@@ -109,7 +114,7 @@ async fn a_spool_that_kills_the_log_router_costs_the_log_alone() {
 
     assert_eq!(cluster.report(&task).await.status, "success");
     // Opened once to be written, and once to be closed.
-    assert_eq!(deaths(&cluster, "log_router"), 2 * DEATHS);
+    assert_deaths(&cluster, "log_router", 2 * DEATHS).await;
     goes_on(&cluster).await;
     cluster.finish().await;
 }
@@ -125,7 +130,7 @@ async fn a_reading_that_kills_the_log_router_fails_the_task() {
     let report = cluster.report(&task).await;
     assert_eq!(report.status, "failed");
     assert!(report.logs.contains("internal error"), "{}", report.logs);
-    assert_eq!(deaths(&cluster, "log_router"), DEATHS);
+    assert_deaths(&cluster, "log_router", DEATHS).await;
     goes_on(&cluster).await;
     cluster.finish().await;
 }
@@ -142,7 +147,7 @@ async fn an_image_that_kills_images_fails_its_task() {
     let report = cluster.report(&task).await;
     assert_eq!(report.status, "failed");
     assert!(report.logs.contains("internal error"), "{}", report.logs);
-    assert_eq!(deaths(&cluster, "images"), DEATHS);
+    assert_deaths(&cluster, "images", DEATHS).await;
     goes_on(&cluster).await;
     cluster.finish().await;
 }
@@ -167,7 +172,7 @@ async fn a_commit_that_kills_the_journal_is_an_offer_refused() {
     }
 
     // It is not tried at every repeat.
-    assert_eq!(deaths(&cluster, "journal"), DEATHS);
+    assert_deaths(&cluster, "journal", DEATHS).await;
     goes_on(&cluster).await;
     assert_eq!(cluster.worker.stop().await, Some(0));
 }
@@ -180,7 +185,7 @@ async fn a_result_that_kills_the_outbox_is_delivered_by_what_is_durable() {
     let task = cluster.submit(cluster.task("true")).await;
 
     assert_eq!(cluster.report(&task).await.status, "success");
-    assert_eq!(deaths(&cluster, "outbox"), DEATHS);
+    assert_deaths(&cluster, "outbox", DEATHS).await;
     goes_on(&cluster).await;
     cluster.finish().await;
 }
@@ -197,7 +202,7 @@ async fn a_call_of_the_master_that_kills_the_session_is_answered() {
     let again = cluster.master.call_worker(&address).await;
     assert!(again.expect("an answer").success);
 
-    assert_eq!(deaths(&cluster, "session"), DEATHS);
+    assert_deaths(&cluster, "session", DEATHS).await;
     goes_on(&cluster).await;
     cluster.finish().await;
 }
@@ -218,7 +223,7 @@ async fn a_registration_that_kills_the_session_is_not_asked_for_at_every_beat() 
         .look(|record| record.calls(Method::Heartbeat));
     let refused = cluster.master.wait_calls(Method::Heartbeat, beats + 2);
     refused.await.expect("it beats on");
-    assert_eq!(deaths(&cluster, "session"), DEATHS);
+    assert_deaths(&cluster, "session", DEATHS).await;
     let task = cluster.run("true").await;
     cluster.master.doubt("it does not know the worker");
     assert_eq!(cluster.worker.stop().await, Some(0), "{task}");
