@@ -2,7 +2,7 @@
 
 use crate::harness::{Cluster, OnStop, PrivateEngine, master_options};
 use crate::rounds;
-use crate::tasks::{Pace, Printing};
+use crate::tasks::{Pace, Printing, container_id};
 
 const AWAY: &str = "Docker engine away";
 const BACK: &str = "Docker engine back";
@@ -62,9 +62,7 @@ async fn an_engine_that_dies_within_lines_of_its_record_costs_those_lines_alone(
     viewer.wait_line("up").await.expect("it runs");
     let mut containers = Vec::new();
     for task in [&slow.task, &busy.task, &ends] {
-        let name = cluster.engine.containers_of(task).await.remove(0);
-        let facts = cluster.engine.docker().inspect_container(&name, None).await;
-        containers.push(facts.expect("it is there").id.expect("it has an id"));
+        containers.push(container_id(&cluster, task).await);
     }
 
     for round in 1..=TEARS {

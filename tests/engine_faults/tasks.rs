@@ -89,9 +89,7 @@ impl Printing {
 
     /// Excuses lines that the engine has lost: one that dies between reading a line and writing it down has it nowhere.
     pub(crate) async fn excuse_the_engine(&mut self, cluster: &Cluster, engine: &PrivateEngine) {
-        let name = cluster.engine.containers_of(&self.task).await.remove(0);
-        let facts = cluster.engine.docker().inspect_container(&name, None).await;
-        let id = facts.expect("it is there").id.expect("it has an id");
+        let id = container_id(cluster, &self.task).await;
         let recorded: BTreeSet<u64> = engine
             .record(&id)
             .lines()
@@ -186,6 +184,13 @@ impl Printing {
         assert_eq!(cluster.engine.starts(&self.task).await, 1, "starts");
         gaps
     }
+}
+
+/// The engine's id of a task's container.
+pub(crate) async fn container_id(cluster: &Cluster, task: &str) -> String {
+    let name = cluster.engine.containers_of(task).await.remove(0);
+    let facts = cluster.engine.docker().inspect_container(&name, None).await;
+    facts.expect("it is there").id.expect("it has an id")
 }
 
 /// Where a log is not whole.

@@ -40,7 +40,7 @@ impl Deaths {
 
     /// Whether nothing has been said of one.
     pub(super) fn is_any_new(&self) -> bool {
-        self.said.iter().any(|said| *said < self.at.len())
+        (0..2).any(|source| self.first_new(source).is_some())
     }
 
     /// The first one of which nothing has been said beside a source.

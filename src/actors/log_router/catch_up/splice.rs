@@ -1,6 +1,6 @@
 //! Joins a spool with the end of the engine's record of the same output, where that end alone is proof: its first lines are the
-//! spool's last ones, at one place only. This costs what is new, and comparing the two from their beginning costs all there is:
-//! a source that is busy has written more by then than is held of its stream.
+//! spool's last ones, at one place only. Of the record this reads what is new, and comparing the two from their beginning reads all of
+//! it: a source that is busy has written more by then than is held of its stream.
 //!
 //! Both sources came in one stream, so where one of them is joined, all that was written before the end of the record is in the
 //! spool, of the other one too. What is no proof is left to the comparison.
@@ -38,51 +38,50 @@ pub(super) struct Splice {
 }
 
 /// Joins them; `None` where that would be no proof. `newest`: when the last of the spool came. The frames have all that was written
-/// since `since`.
+/// since `since`. The spool is read once, and from its beginning: that is where the cost still grows with the log.
 pub(super) async fn splice(
     work: &Work,
     end: &Tail,
     since: SystemTime,
     newest: SystemTime,
 ) -> io::Result<Option<Splice>> {
-    for before in [BEFORE, 0] {
-        let frames = overlapping(&end.frames, since, before);
-        if let Some(places) = places(work, &frames, newest).await? {
-            return Ok(Some(Splice { frames, places }));
+    let overlaps = [BEFORE, 0].map(|before| overlapping(&end.frames, since, before));
+    if overlaps[0].iter().map(|frame| frame.entries).sum::<usize>() > ENTRIES {
+        return Ok(None);
+    }
+    let mut spooled = [Vec::new(), Vec::new()];
+    for source in [Source::Stdout, Source::Stderr] {
+        let its = overlaps[0].iter().filter(|frame| frame.source == source);
+        let recorded: usize = its.map(|frame| frame.bytes.len()).sum();
+        if recorded > 0 {
+            let tail = tail(work.spool.cursor(), source, recorded + TAIL);
+            let (mut whole, unfinished) = work.progress.during(tail).await?;
+            whole.extend_from_slice(&unfinished);
+            spooled[number_of(source)] = whole;
         }
     }
-    Ok(None)
+    let joined = spawn_blocking(move || {
+        let mut overlaps = overlaps.into_iter();
+        overlaps.find_map(|frames| {
+            let places = places(&spooled, &frames, newest)?;
+            Some(Splice { frames, places })
+        })
+    });
+    work.progress.during(joined).await.map_err(io::Error::other)
 }
 
 /// Where both sources go on in these frames; `None` where that cannot be told of one.
-async fn places(
-    work: &Work,
-    frames: &[Frame],
-    newest: SystemTime,
-) -> io::Result<Option<[Place; 2]>> {
-    if frames.iter().map(|frame| frame.entries).sum::<usize>() > ENTRIES {
-        return Ok(None);
-    }
-    let (mut places, mut is_proven) = ([Place::After(0, None), Place::After(0, None)], false);
+fn places(spooled: &[Vec<u8>; 2], frames: &[Frame], newest: SystemTime) -> Option<[Place; 2]> {
+    let mut places = [Place::After(0, None), Place::After(0, None)];
     for source in [Source::Stdout, Source::Stderr] {
-        let number = number_of(source);
         let its = frames.iter().filter(|frame| frame.source == source);
         let its: Vec<Frame> = its.cloned().collect();
-        if its.is_empty() {
-            continue;
+        if !its.is_empty() {
+            let number = number_of(source);
+            places[number] = place(&spooled[number], &its, newest)?;
         }
-        let length = its.iter().map(|frame| frame.bytes.len()).sum::<usize>() + TAIL;
-        let spooled = tail(work.spool.cursor(), source, length);
-        let (whole, unfinished) = work.progress.during(spooled).await?;
-        let place = spawn_blocking(move || place(&[whole, unfinished].concat(), &its, newest));
-        let place = work.progress.during(place).await;
-        let Some(place) = place.map_err(io::Error::other)? else {
-            return Ok(None);
-        };
-        places[number] = place;
-        is_proven = true;
     }
-    Ok(is_proven.then_some(places))
+    (!frames.is_empty()).then_some(places)
 }
 
 /// What was written since then, and some of what precedes it: nothing, where nothing does. What lies behind is left out nowhere,
