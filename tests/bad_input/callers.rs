@@ -1,7 +1,5 @@
 //! Callers of the worker's port that are no master, or one that errs.
 
-use std::time::Duration;
-
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::Code;
@@ -10,13 +8,10 @@ use worker_node::proto::master_worker_client::MasterWorkerClient;
 use worker_node::proto::{MasterInfo, Task};
 
 use crate::assert_goes_on;
-use crate::harness::Cluster;
+use crate::harness::{Cluster, PATIENCE};
 
 /// What HTTP/2 begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// How long the worker waits for a caller to say something, and time enough for a busy machine.
-const DROPPED_WITHIN: Duration = Duration::from_secs(15);
 
 /// What the largest message may have.
 const MESSAGE_LIMIT: usize = 4 << 20;
@@ -57,7 +52,7 @@ async fn callers_that_say_nothing_or_half_of_something_are_dropped() {
 
     for (number, mut stream) in silent.into_iter().enumerate() {
         let mut answer = Vec::new();
-        let closed = tokio::time::timeout(DROPPED_WITHIN, stream.read_to_end(&mut answer)).await;
+        let closed = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
         assert!(closed.is_ok(), "caller {number} is still connected");
     }
     assert_goes_on(&cluster).await;

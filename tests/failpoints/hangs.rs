@@ -7,9 +7,8 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::harness::{Cluster, WorkerSetup};
+use crate::harness::{Cluster, WorkerSetup, master_options};
 use crate::lifecycle::{Edge, edges};
-use crate::workload::options;
 
 /// What a thread hangs in: a named pipe that nobody writes to.
 struct Pipe {
@@ -45,7 +44,7 @@ impl Pipe {
 async fn a_hang_at(point: &str) {
     let child = point.split('.').next().unwrap_or_default();
     let pipe = Pipe::new();
-    let cluster = Cluster::start_under(options(), |setup: WorkerSetup| {
+    let cluster = Cluster::start_under(master_options(), |setup: WorkerSetup| {
         setup
             .master_by_name()
             .arguments(["--supervise", "--stop-grace", "1s"])

@@ -5,9 +5,8 @@ use std::time::Duration;
 use worker_node::dev_master::{MasterOptions, Method};
 use worker_node::proto::Task;
 
-use crate::harness::{Cluster, WorkerSetup, unique};
+use crate::harness::{Cluster, WorkerSetup, master_options, unique};
 use crate::lifecycle::{edges, failures};
-use crate::workload::options;
 
 /// What one message does to the child that handles it: it dies twice, and a third incarnation never sees it.
 const DEATHS: usize = 2;
@@ -53,7 +52,7 @@ async fn assert_deaths(cluster: &Cluster, child: &str, deaths: usize) {
 #[tokio::test]
 async fn an_offer_that_kills_the_registry_is_accepted_and_fails() {
     let point = "registry.AssignTask=return(poison poisoned-offer)";
-    let cluster = cluster(point, options()).await;
+    let cluster = cluster(point, master_options()).await;
     let mut task = cluster.task("true");
     task.command = "echo poisoned-offer".to_owned();
 
@@ -71,7 +70,7 @@ async fn an_offer_that_kills_the_registry_is_accepted_and_fails() {
 /// The cancel is acknowledged, and carried out without the handler that dies of it.
 #[tokio::test]
 async fn a_cancel_that_kills_the_registry_is_carried_out_all_the_same() {
-    let cluster = cluster("registry.CancelTask=panic", options()).await;
+    let cluster = cluster("registry.CancelTask=panic", master_options()).await;
     let task = cluster.run("sleep 60").await;
 
     let cancel = cluster.master.cancel(&task).await.expect("it is known");
@@ -86,7 +85,11 @@ async fn a_cancel_that_kills_the_registry_is_carried_out_all_the_same() {
 /// Whoever asks for a log that kills its keeper is told to come again; the task is not touched.
 #[tokio::test]
 async fn a_log_that_kills_the_log_router_is_unavailable() {
-    let cluster = cluster("log_router.OpenLog=return(poison poisoned)", options()).await;
+    let cluster = cluster(
+        "log_router.OpenLog=return(poison poisoned)",
+        master_options(),
+    )
+    .await;
     let poisoned = cluster.submit(poisoned_task(&cluster)).await;
     // Its report is composed of that log: it says why there is none.
     let report = cluster.report(&poisoned).await;
@@ -108,7 +111,7 @@ async fn a_log_that_kills_the_log_router_is_unavailable() {
 #[tokio::test]
 async fn a_spool_that_kills_the_log_router_costs_the_log_alone() {
     let point = "log_router.OpenSpool=return(poison poisoned)";
-    let cluster = cluster(point, options()).await;
+    let cluster = cluster(point, master_options()).await;
 
     let task = cluster.submit(poisoned_task(&cluster)).await;
 
@@ -123,7 +126,7 @@ async fn a_spool_that_kills_the_log_router_costs_the_log_alone() {
 #[tokio::test]
 async fn a_reading_that_kills_the_log_router_fails_the_task() {
     let point = "log_router.ReadContainer=return(poison poisoned)";
-    let cluster = cluster(point, options()).await;
+    let cluster = cluster(point, master_options()).await;
 
     let task = cluster.submit(poisoned_task(&cluster)).await;
 
@@ -138,7 +141,7 @@ async fn a_reading_that_kills_the_log_router_fails_the_task() {
 /// The task whose pull it was fails; others are pulled for.
 #[tokio::test]
 async fn an_image_that_kills_images_fails_its_task() {
-    let cluster = cluster("images.GetImage=return(poison poisoned)", options()).await;
+    let cluster = cluster("images.GetImage=return(poison poisoned)", master_options()).await;
 
     let mut task = cluster.task("true");
     task.docker_image = "poisoned:latest".to_owned();
@@ -157,7 +160,7 @@ async fn an_image_that_kills_images_fails_its_task() {
 async fn a_commit_that_kills_the_journal_is_an_offer_refused() {
     let options = MasterOptions {
         offer_again: Duration::from_secs(120),
-        ..options()
+        ..master_options()
     };
     let point = "journal.Commit=return(poison poisoned)";
     let cluster = cluster(point, options).await;
@@ -180,7 +183,7 @@ async fn a_commit_that_kills_the_journal_is_an_offer_refused() {
 /// The result is on the disk: it is delivered when the outbox can bear it.
 #[tokio::test]
 async fn a_result_that_kills_the_outbox_is_delivered_by_what_is_durable() {
-    let cluster = cluster("outbox.Deliver=2*panic->off", options()).await;
+    let cluster = cluster("outbox.Deliver=2*panic->off", master_options()).await;
 
     let task = cluster.submit(cluster.task("true")).await;
 
@@ -193,7 +196,7 @@ async fn a_result_that_kills_the_outbox_is_delivered_by_what_is_durable() {
 /// The master is told 'no' and calls again.
 #[tokio::test]
 async fn a_call_of_the_master_that_kills_the_session_is_answered() {
-    let cluster = cluster("session.MasterIsAt=2*panic->off", options()).await;
+    let cluster = cluster("session.MasterIsAt=2*panic->off", master_options()).await;
     let worker = cluster.master.wait_registered(cluster.worker.id()).await;
     let address = worker.expect("it is registered").info.worker_ip;
 
@@ -210,7 +213,7 @@ async fn a_call_of_the_master_that_kills_the_session_is_answered() {
 /// The beats go on, and a session that dies of being asked is not asked at every one of them.
 #[tokio::test]
 async fn a_registration_that_kills_the_session_is_not_asked_for_at_every_beat() {
-    let cluster = cluster("session.RegisterAgain=panic", options()).await;
+    let cluster = cluster("session.RegisterAgain=panic", master_options()).await;
 
     cluster.master.forget_worker(cluster.worker.id());
 
@@ -232,7 +235,7 @@ async fn a_registration_that_kills_the_session_is_not_asked_for_at_every_beat() 
 /// A task that is told to stop and dies of it reads in the journal that it is cancelled.
 #[tokio::test]
 async fn a_cancel_that_kills_its_task_is_carried_out_by_the_next_incarnation() {
-    let cluster = cluster("task.StopTask=2*panic->off", options()).await;
+    let cluster = cluster("task.StopTask=2*panic->off", master_options()).await;
     let task = cluster.run("sleep 60").await;
 
     let cancel = cluster.master.cancel(&task).await.expect("it is known");

@@ -1,15 +1,14 @@
 //! What follows a failure: a restart with `--supervise`, the end of the process in good order without it or when restarting does
 //! not help, and never the end of a task.
 
-use crate::harness::Cluster;
+use crate::harness::{Cluster, master_options};
 use crate::lifecycle::edges;
-use crate::workload::options;
 
 /// `EX_TEMPFAIL`: a service manager tries again.
 const GAVE_UP: i32 = 75;
 
 async fn cluster(failpoints: &str, arguments: &[&str]) -> Cluster {
-    Cluster::start_under(options(), |setup| {
+    Cluster::start_under(master_options(), |setup| {
         let setup = setup.variable("FAILPOINTS", failpoints);
         let arguments = arguments.iter();
         arguments.fold(setup, |setup, argument| setup.arguments([*argument]))

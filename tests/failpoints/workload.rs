@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use worker_node::dev_master::{LogView, MasterOptions};
+use worker_node::dev_master::LogView;
 use worker_node::proto::Task;
 
 use crate::harness::{Cluster, PATIENCE, WorkerSetup, master_options};
@@ -19,21 +19,12 @@ pub(crate) struct Workload {
     viewer: LogView,
 }
 
-/// The worker's master answers and offers as the real one, but a refused offer is repeated soon.
-pub(crate) fn options() -> MasterOptions {
-    MasterOptions {
-        // A machine with many workers and containers at once is slow; what is judged here is not its speed.
-        answer_within: Duration::from_secs(4),
-        ..master_options()
-    }
-}
-
 /// A supervised worker that meets these failpoints.
 pub(crate) async fn cluster(
     failpoints: &str,
     change: impl FnOnce(WorkerSetup) -> WorkerSetup,
 ) -> Cluster {
-    Cluster::start_under(options(), |setup| {
+    Cluster::start_under(master_options(), |setup| {
         let setup = setup
             .master_by_name()
             .arguments(["--supervise", "--stop-grace", "1s"])

@@ -23,11 +23,6 @@ pub(crate) async fn behind(proxy: &EngineProxy) -> Cluster {
 async fn cancel(cluster: &Cluster, task: &str) -> CancelCall {
     let cancel = cluster.master.cancel(task).await.expect("it was offered");
     assert!(cancel.answer.is_success(), "{cancel:?}");
-    assert!(
-        cancel.took < Duration::from_secs(1),
-        "the whole cluster waited {:?}",
-        cancel.took
-    );
     cancel
 }
 

@@ -5,7 +5,6 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
 
 use fastrand::Rng;
 use tempfile::TempDir;
@@ -14,12 +13,9 @@ use worker_node::journal::SqliteJournal;
 use worker_node::ports::clock::SystemClock;
 use worker_node::ports::journal::{JournalError, JournalStore as _};
 
-use crate::harness::{WorkerSetup, master_options};
+use crate::harness::{PATIENCE, WorkerSetup, master_options};
 use crate::samples::{accepted, ended, filled, set_version};
 use crate::times;
-
-/// No start may take longer.
-const SOON: Duration = Duration::from_secs(5);
 
 /// What is done to a journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -271,7 +267,7 @@ fn whatever_lies_in_the_journals_place_is_opened_or_set_aside() {
         let (done, ended) = mpsc::channel();
         let image = Arc::clone(&image);
         std::thread::spawn(move || done.send(one_damage(&image, seed)));
-        match ended.recv_timeout(SOON) {
+        match ended.recv_timeout(PATIENCE) {
             Ok(Ok(())) => {}
             Ok(Err(why)) => {
                 eprintln!("seed {seed}: {why}");
@@ -306,7 +302,7 @@ async fn a_worker_starts_on_every_kind_of_damage_and_again() {
         master.admit(setup.id());
         let mut worker = setup.start();
         let id = worker.id().to_owned();
-        let registered = tokio::time::timeout(SOON, master.wait_registered(&id));
+        let registered = tokio::time::timeout(PATIENCE, master.wait_registered(&id));
         tokio::select! {
             // Not where the newest state of that page is in the write-ahead log.
             status = worker.process().wait_exit(), if says_newer => {

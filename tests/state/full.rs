@@ -1,7 +1,6 @@
 //! A disk without a byte left: new tasks are refused, those that run end and are reported, and with room it goes on by itself.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 use worker_node::domain::record::Change;
@@ -12,9 +11,6 @@ use worker_node::ports::journal::{JournalError, JournalStore as _};
 use crate::disk::SmallDisk;
 use crate::harness::{Cluster, WorkerSetup};
 use crate::{eventually, go, times, until_go};
-
-/// What a task may wait for after there is room.
-const RECOVERY: Duration = Duration::from_secs(10);
 
 const REFUSED: &str = "new tasks are refused: the disk is full";
 
@@ -82,10 +78,8 @@ async fn a_full_disk_costs_no_result_and_new_tasks_wait_until_there_is_room() {
         assert_refused(&cluster).await;
 
         disk.empty();
-        let freed = Instant::now();
         let next = cluster.submit(cluster.task("true")).await;
         assert_eq!(cluster.report(&next).await.status, "success");
-        assert!(freed.elapsed() < RECOVERY, "{:?}", freed.elapsed());
     }
 
     let reserve = cluster.worker.state_dir().join("journal.reserve");
