@@ -18,7 +18,7 @@ mod unpacking;
 use std::{
     collections::HashSet,
     fs::{self, DirBuilder, File, Permissions},
-    io::{self, Read},
+    io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -144,14 +144,12 @@ impl OutputStore for OutputFolders {
         unpacking::unpack(&folder, tar, &self.quotas)
     }
 
-    fn add(&self, task: &TaskId, name: &str, content: &mut dyn Read) -> io::Result<()> {
+    fn add(&self, task: &TaskId, name: &str) -> io::Result<Box<dyn Write + Send>> {
         let folder = match self.find(task)? {
             Some(folder) => folder,
             None => self.make(task, Mode::RWXU)?,
         };
-        let mut file = beneath::create_file(&folder, name.as_bytes())?;
-        io::copy(content, &mut file)?;
-        Ok(())
+        Ok(Box::new(beneath::create_file(&folder, name.as_bytes())?))
     }
 
     fn remove(&self, task: &TaskId) -> io::Result<()> {

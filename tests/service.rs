@@ -91,7 +91,7 @@ async fn a_second_signal_ends_a_drain_in_good_order() {
 
     let status = cluster.worker.process().wait_exit().await;
     assert_eq!(status.code(), Some(0));
-    cluster.master.doubt("the worker was stopped");
+    cluster.master.doubt("stopped with its worker");
     assert_eq!(cluster.engine.containers_of(&task).await.len(), 1);
     cluster.worker.restart().await;
     assert_eq!(cluster.report(&task).await.status, "success");

@@ -34,7 +34,7 @@ pub enum Failure {
     Impossible(String),
     /// Its end is not known: the container is gone, or the engine lost it.
     EngineLost(String),
-    /// Stopped by the engine or by somebody else, whatever its exit code says.
+    /// Stopped by the engine, with its worker or by somebody else, whatever its exit code says: by whom, in words.
     StoppedByOther(String),
     /// The worker itself failed at it.
     Internal(String),
@@ -97,7 +97,7 @@ impl fmt::Display for Failure {
             Self::Start(why) => write!(f, "the container could not be started: {why}"),
             Self::Impossible(why) => write!(f, "impossible on this worker: {why}"),
             Self::EngineLost(why) => write!(f, "its end is not known: {why}"),
-            Self::StoppedByOther(why) => write!(f, "stopped by the engine or another party: {why}"),
+            Self::StoppedByOther(why) => f.write_str(why),
             Self::Internal(why) => write!(f, "internal error of the worker: {why}"),
         }
     }
@@ -113,12 +113,15 @@ impl fmt::Display for Outcome {
     }
 }
 
+/// The exit code of what signal 9 has ended, as the kernel's out-of-memory killer sends it.
+const KILLED: i64 = 128 + 9;
+
 /// What is known of a container's end, from `wait` or `inspect`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Exit {
     /// As the engine tells it; 128 + n after signal n.
     pub code: i64,
-    /// The kernel's out-of-memory killer was at work.
+    /// The kernel's out-of-memory killer was at work on something in it: not necessarily on what its exit code is of.
     pub oom_killed: bool,
     /// From the container's start to its end, by the engine's clock; zero where it makes no sense.
     pub duration: Duration,
@@ -131,7 +134,7 @@ impl Exit {
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         match self.code {
-            _ if self.oom_killed => Outcome::Failed(Failure::OutOfMemory),
+            KILLED if self.oom_killed => Outcome::Failed(Failure::OutOfMemory),
             0 => Outcome::Succeeded,
             code @ 129..=192 => Outcome::Failed(Failure::Signal(code - 128)),
             code => Outcome::Failed(Failure::ExitCode(code)),
@@ -162,26 +165,31 @@ impl fmt::Display for Trailer<'_> {
             (outcome, _) => write!(f, "{outcome}")?,
         }
         if let Some(exit) = self.exit {
-            write_exit(f, exit)?;
+            write_exit(f, exit, self.outcome)?;
         }
         self.notes.iter().try_for_each(|note| write!(f, "; {note}"))
     }
 }
 
-fn write_exit(f: &mut fmt::Formatter<'_>, exit: &Exit) -> fmt::Result {
+fn write_exit(f: &mut fmt::Formatter<'_>, exit: &Exit, outcome: &Outcome) -> fmt::Result {
     write!(f, "; exit code {}", exit.code)?;
     if (129..=192).contains(&exit.code) {
         write!(f, ", signal {}", exit.code - 128)?;
     }
-    if exit.oom_killed {
+    let of_memory = *outcome == Outcome::Failed(Failure::OutOfMemory);
+    if of_memory {
         f.write_str(", out of memory")?;
     }
     write!(f, ", duration {:.3} s", exit.duration.as_secs_f64())?;
     match exit.peak_memory {
         #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
-        Some(bytes) => write!(f, ", peak memory {:.1} MiB", bytes as f64 / 1_048_576.0),
-        None => f.write_str(", peak memory unknown"),
+        Some(bytes) => write!(f, ", peak memory {:.1} MiB", bytes as f64 / 1_048_576.0)?,
+        None => f.write_str(", peak memory unknown")?,
     }
+    if exit.oom_killed && !of_memory {
+        f.write_str("; something in it ran out of memory")?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -205,6 +213,55 @@ mod tests {
             ..Exit::default()
         };
         assert_eq!(oom.outcome(), Outcome::Failed(Failure::OutOfMemory));
+    }
+
+    #[test]
+    fn a_lack_of_memory_within_a_task_is_a_remark_and_no_reason() {
+        let told = |code| {
+            let exit = Exit {
+                code,
+                oom_killed: true,
+                ..Exit::default()
+            };
+            let trailer = Trailer {
+                outcome: &exit.outcome(),
+                exit: Some(&exit),
+                notes: &[],
+            };
+            (exit.outcome(), trailer.to_string())
+        };
+        let remark = ", duration 0.000 s, peak memory unknown; something in it ran out of memory";
+
+        let (outcome, trailer) = told(0);
+        assert_eq!(outcome, Outcome::Succeeded);
+        assert_eq!(
+            trailer,
+            format!("[worker-node] succeeded; exit code 0{remark}")
+        );
+        let (outcome, trailer) = told(3);
+        assert_eq!(outcome, Outcome::Failed(Failure::ExitCode(3)));
+        assert_eq!(
+            trailer,
+            format!("[worker-node] failed; exit code 3{remark}")
+        );
+        let (outcome, trailer) = told(143);
+        assert_eq!(outcome, Outcome::Failed(Failure::Signal(15)));
+        assert_eq!(
+            trailer,
+            format!("[worker-node] failed; exit code 143, signal 15{remark}")
+        );
+    }
+
+    #[test]
+    fn who_stopped_a_task_is_said_in_their_own_words() {
+        let stopped = Outcome::Failed(Failure::StoppedByOther(
+            "killed from outside (signal 9)".into(),
+        ));
+
+        assert_eq!(
+            stopped.to_string(),
+            "failed: killed from outside (signal 9)"
+        );
     }
 
     #[test]

@@ -583,7 +583,8 @@ impl StopReason {
             Self::Cancelled => Outcome::Cancelled,
             Self::TimedOut => Outcome::Failed(Failure::TimedOut),
             Self::WorkerStopped => {
-                Outcome::Failed(Failure::StoppedByOther("the worker was stopped".into()))
+                let why = "stopped with its worker (--on-stop stop)";
+                Outcome::Failed(Failure::StoppedByOther(why.into()))
             }
         }
     }

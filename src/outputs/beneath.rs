@@ -4,7 +4,10 @@ use std::{fs::File, io};
 
 use rustix::{
     fd::{AsFd, OwnedFd},
-    fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2, statat},
+    fs::{
+        AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, linkat, openat2, statat,
+        unlinkat,
+    },
     io::Errno,
 };
 
@@ -28,6 +31,33 @@ pub(super) fn open_file(parent: impl AsFd, name: &[u8]) -> io::Result<File> {
 pub(super) fn create_file(parent: impl AsFd, name: &[u8]) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NONBLOCK;
     regular(open(parent, name, flags)?)
+}
+
+/// Gives a regular file a second name, in place of a regular file that has it. False where the first is no regular file.
+pub(super) fn link_file(
+    from: impl AsFd,
+    first: &[u8],
+    to: impl AsFd,
+    second: &[u8],
+) -> io::Result<bool> {
+    let is_file = |folder: &dyn AsFd, name| {
+        look(folder.as_fd(), name)
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
+    };
+    if !is_file(&from, first) {
+        return Ok(false);
+    }
+    match linkat(&from, first, &to, second, AtFlags::empty()) {
+        Err(Errno::EXIST) if is_file(&to, second) => {
+            let (one, other) = (look(&from, first)?, look(&to, second)?);
+            if (one.st_dev, one.st_ino) != (other.st_dev, other.st_ino) {
+                unlinkat(&to, second, AtFlags::empty())?;
+                linkat(&from, first, &to, second, AtFlags::empty())?;
+            }
+        }
+        linked => linked?,
+    }
+    Ok(true)
 }
 
 /// What a name stands for, a link for itself.

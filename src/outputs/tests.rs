@@ -406,14 +406,23 @@ fn archive(entries: &[(EntryType, &[u8], &[u8])]) -> Vec<u8> {
         let mut header = Header::new_gnu();
         // Not `set_path`, which takes no bad ones.
         header.as_mut_bytes()[..path.len()].copy_from_slice(path);
+        let mut content = *content;
         header.set_entry_type(*kind);
         header.set_mode(0o777);
-        header.set_size(content.len() as u64);
         if matches!(kind, EntryType::Symlink | EntryType::Link) {
-            header.set_link_name("../../secret").unwrap();
+            let target = if content.is_empty() {
+                b"../../secret"
+            } else {
+                content
+            };
+            header
+                .set_link_name(std::str::from_utf8(target).unwrap())
+                .unwrap();
+            content = b"";
         }
+        header.set_size(content.len() as u64);
         header.set_cksum();
-        archive.append(&header, *content).unwrap();
+        archive.append(&header, content).unwrap();
     }
     archive.into_inner().unwrap()
 }
@@ -447,6 +456,38 @@ fn an_archive_is_unpacked_without_its_first_folder_and_its_traps() {
     assert!(skipped.contains(&"\"sub/link\" is a symbolic link".to_owned()));
     assert!(skipped.contains(&"\"../../../escaped\" has no clean path".to_owned()));
     assert_eq!(place.read(&outputs.files[0]).unwrap(), b"one");
+    place.assert_untouched();
+    let again = place.store.unpack(&task(), &mut &stream[..]).unwrap();
+    assert_eq!(again, skipped);
+    assert_eq!(place.list(), outputs);
+}
+
+#[test]
+fn hard_links_survive_the_archive_and_lead_nowhere_else() {
+    let place = place();
+    symlink(place.secret(), place.folder.join("trap")).unwrap();
+    let (file, link) = (EntryType::Regular, EntryType::Link);
+    let stream = archive(&[
+        (file, b"output/d/best.bin", b"weights"),
+        (link, b"output/latest.bin", b"output/d/best.bin"),
+        (link, b"output/e/model-9.bin", b"output/latest.bin"),
+        (link, b"output/out", b"output/../../secret"),
+        (link, b"output/through", b"output/trap"),
+        (link, b"output/folder", b"output/d"),
+        (link, b"output/late", b"output/later"),
+    ]);
+
+    let skipped = place.store.unpack(&task(), &mut &stream[..]).unwrap();
+    let outputs = place.list();
+
+    assert_eq!(
+        paths(&outputs),
+        ["d/best.bin", "e/model-9.bin", "latest.bin"]
+    );
+    for file in &outputs.files {
+        assert_eq!(place.read(file).unwrap(), b"weights");
+    }
+    assert_eq!(skipped.len(), 4, "{skipped:?}");
     place.assert_untouched();
     let again = place.store.unpack(&task(), &mut &stream[..]).unwrap();
     assert_eq!(again, skipped);

@@ -66,6 +66,14 @@ impl Unpacking<'_> {
         for folder in folders {
             parent = enter(&parent, folder)?;
         }
+        if entry.header().entry_type() == EntryType::Link {
+            let first = entry.link_name_bytes().unwrap_or_default().into_owned();
+            if !self.link(&first, &parent, name)? {
+                self.skipped
+                    .add(&shown, "is a second name of a file that is not here");
+            }
+            return Ok(());
+        }
         if entry.header().entry_type() == EntryType::Directory {
             enter(&parent, name)?;
             return Ok(());
@@ -74,13 +82,30 @@ impl Unpacking<'_> {
         copy(entry, beneath::create_file(&parent, name)?, size)
     }
 
+    /// Gives a file that was unpacked before, and no other, its second name. False where it is not there.
+    fn link(&self, first: &[u8], parent: &OwnedFd, name: &[u8]) -> io::Result<bool> {
+        let Some((folders, first)) =
+            split_first(first).and_then(|(_, path)| names::split(path).ok())
+        else {
+            return Ok(false);
+        };
+        let mut from = self.folder.try_clone()?;
+        for folder in folders {
+            match beneath::open_folder(&from, folder) {
+                Ok(folder) => from = folder,
+                Err(_) => return Ok(false),
+            }
+        }
+        beneath::link_file(&from, first, parent, name)
+    }
+
     /// Takes an entry's share of the quotas, or says why it cannot be had.
     fn admit(&mut self, kind: EntryType, size: u64, depth: usize) -> Result<(), &'static str> {
         let size = match kind {
-            EntryType::Directory => 0,
+            // A second name takes no bytes of its own.
+            EntryType::Directory | EntryType::Link => 0,
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => size,
             EntryType::Symlink => return Err("is a symbolic link"),
-            EntryType::Link => return Err("is a second name of another file"),
             EntryType::Fifo => return Err("is a FIFO"),
             EntryType::Char | EntryType::Block => return Err("is a device"),
             _ => return Err("is of no known kind"),

@@ -1,7 +1,7 @@
 //! The folders in which tasks leave their output files.
 
 use std::{
-    io::{self, Read},
+    io::{self, Read, Write},
     path::PathBuf,
 };
 
@@ -46,12 +46,12 @@ pub trait OutputStore: Send + Sync {
     /// The stream is damaged or the disk is full.
     fn unpack(&self, task: &TaskId, tar: &mut dyn Read) -> io::Result<Vec<String>>;
 
-    /// Adds a file of the worker's own at the top of the task's folder, made if it is missing. A regular file of that name
-    /// is replaced, anything else refused.
+    /// Makes a file of the worker's own, for writing, at the top of the task's folder, made if it is missing. A regular file
+    /// of that name is replaced, anything else refused.
     ///
     /// # Errors
     /// The disk's, or the name is taken by something that is no file.
-    fn add(&self, task: &TaskId, name: &str, content: &mut dyn Read) -> io::Result<()>;
+    fn add(&self, task: &TaskId, name: &str) -> io::Result<Box<dyn Write + Send>>;
 
     /// Removes the task's folder with all in it. A missing one is fine.
     ///

@@ -10,8 +10,6 @@ use worker_node::proto::Task;
 use crate::harness::{Cluster, EngineProxy, TestImage, unique};
 use crate::rounds;
 
-const STOPPED: &str = "failed: stopped by the engine or another party: exit code";
-
 /// What somebody else does to a container, and what must be told of its task.
 #[derive(Clone, Copy, Debug)]
 enum Deed {
@@ -37,9 +35,14 @@ impl Deed {
 
     fn expected(self) -> (&'static str, String) {
         match self {
-            Self::Kill => ("failed", format!("{STOPPED} 137")),
-            Self::Stop => ("failed", format!("{STOPPED} 0")),
-            Self::Remove => ("failed", format!("{STOPPED} 137")),
+            Self::Kill | Self::Remove => (
+                "failed",
+                "failed: killed from outside (signal 9); exit code 137".to_owned(),
+            ),
+            Self::Stop => (
+                "failed",
+                "failed: stopped from outside (signal 15); exit code 0".to_owned(),
+            ),
             Self::LeaveNoMemory => ("failed", "out of memory".to_owned()),
             Self::Pause | Self::Rename | Self::HarmlessSignal => {
                 ("success", "succeeded; exit code 0".to_owned())

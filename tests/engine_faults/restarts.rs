@@ -104,7 +104,7 @@ async fn an_engine_that_dies_within_lines_of_its_record_costs_those_lines_alone(
 }
 
 /// What an end by the engine's doing is called, whatever the exit code says.
-const STOPPED: &str = "failed: stopped by the engine or another party";
+const STOPPED: &str = "failed: stopped with the engine, which went down meanwhile";
 
 #[tokio::test]
 async fn an_engine_that_stops_its_tasks_is_told_as_the_one_that_did() {
@@ -133,7 +133,7 @@ async fn an_engine_that_stops_its_tasks_is_told_as_the_one_that_did() {
         for (task, code) in tasks.drain(..) {
             let report = cluster.report(&task).await;
             assert_eq!(report.status, "failed", "{}", report.logs);
-            let words = format!("{STOPPED}: exit code {code}");
+            let words = format!("{STOPPED}; exit code {code}");
             assert!(report.logs.contains(&words), "{code}: {}", report.logs);
             assert_eq!(cluster.engine.starts(&task).await, 1, "starts");
         }

@@ -61,7 +61,7 @@ impl OutputStore for FakeStore {
         unreachable!("not for uploads")
     }
 
-    fn add(&self, _: &TaskId, _: &str, _: &mut dyn Read) -> io::Result<()> {
+    fn add(&self, _: &TaskId, _: &str) -> io::Result<Box<dyn io::Write + Send>> {
         unreachable!("not for uploads")
     }
 

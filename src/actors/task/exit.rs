@@ -205,9 +205,9 @@ impl TaskEnv {
 
     /// The doing of the engine or of somebody else, in words; `None` where it ended by itself, as far as can be known.
     fn who_ended(&self, remembered: &RememberedEnd, code: i64, watched: Watched) -> Option<String> {
-        let engine_stopped = || format!("exit code {code}; the engine went down meanwhile");
+        let engine_stopped = || "stopped with the engine, which went down meanwhile".to_owned();
         match remembered {
-            RememberedEnd::Seen(told) => by_signal(told, code).then(|| format!("exit code {code}")),
+            RememberedEnd::Seen(told) => ending_signal(told, code).map(from_outside),
             // It was stopped, and told nobody what it did before. An engine that lets containers run on has done nothing.
             RememberedEnd::BeforeItsStart => match watched {
                 Watched::RunsOn if self.view.live_restore() => None,
@@ -239,8 +239,21 @@ impl TaskEnv {
 
 /// Whether somebody sent a signal that ends something.
 fn by_signal(told: &ToldEnd, code: i64) -> bool {
+    ending_signal(told, code).is_some()
+}
+
+/// Which one: that of the exit code, else the last that was sent.
+fn ending_signal(told: &ToldEnd, code: i64) -> Option<i64> {
+    let sent = told.signals.iter().copied();
     let ends = |signal: &i64| ENDING.contains(signal) || 128 + signal == code;
-    told.signals.iter().any(ends)
+    let exact = sent.clone().find(|signal| 128 + signal == code);
+    exact.or_else(|| sent.rev().find(ends))
+}
+
+/// What the master is told of a container that somebody else ended.
+fn from_outside(signal: i64) -> String {
+    let how = if signal == 9 { "killed" } else { "stopped" };
+    format!("{how} from outside (signal {signal})")
 }
 
 pub(super) fn exit_of(facts: &ExitFacts) -> Exit {

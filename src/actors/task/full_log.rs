@@ -1,14 +1,8 @@
 //! A log that is too long for a report goes along whole, as an output file.
 
-use std::{
-    io::{self, Read},
-    sync::Arc,
-};
+use std::{io, sync::Arc};
 
-use bytes::Bytes;
-use futures_util::{Stream, StreamExt, stream};
 use tokio::task::spawn_blocking;
-use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::TaskEnv;
 use crate::{
@@ -41,10 +35,15 @@ impl TaskEnv {
         {
             return Ok(());
         }
-        let bytes = StreamReader::new(bytes_of(spool.cursor()));
-        let mut content = SyncIoBridge::new(Box::pin(bytes));
-        let (outputs, task) = (Arc::clone(&self.outputs), task.clone());
-        spawn_blocking(move || outputs.add(&task, NAME, &mut content as &mut dyn Read)).await?
+        let (outputs, name) = (Arc::clone(&self.outputs), task.clone());
+        let mut file = spawn_blocking(move || outputs.add(&name, NAME)).await??;
+        let mut cursor = spool.cursor();
+        // A blocking thread for each piece, and none that waits for the next one: reading takes such a thread too.
+        while let Some(lines) = next_lines(cursor.as_mut()).await? {
+            let write = move || file.write_all(&joined(&lines)).map(|()| file);
+            file = spawn_blocking(write).await??;
+        }
+        spawn_blocking(move || file.flush()).await?
     }
 }
 
@@ -62,16 +61,7 @@ async fn fits_a_report(mut cursor: Box<dyn LogCursor>) -> io::Result<bool> {
     Ok(true)
 }
 
-/// The log so far, as bytes.
-fn bytes_of(cursor: Box<dyn LogCursor>) -> impl Stream<Item = io::Result<Bytes>> + Send {
-    stream::unfold(cursor, |mut cursor| async move {
-        let lines = next_lines(cursor.as_mut()).await.transpose()?;
-        Some((lines.map(|lines| joined(&lines)), cursor))
-    })
-    .boxed()
-}
-
-fn joined(lines: &[Line]) -> Bytes {
+fn joined(lines: &[Line]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for line in lines {
         bytes.extend_from_slice(&line.bytes);
@@ -79,7 +69,7 @@ fn joined(lines: &[Line]) -> Bytes {
             bytes.push(b'\n');
         }
     }
-    bytes.into()
+    bytes
 }
 
 /// The next lines that are there, the unfinished ones at the end included; `None` when all were given out.
