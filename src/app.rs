@@ -24,6 +24,7 @@ use self::{
     tree::Tree,
 };
 use crate::{
+    actors::engine_watch::Unfit,
     config::{Config, OnStop, WhenAway},
     exit::Exit,
     grpc::admin::RemoteAdmin,
@@ -80,6 +81,20 @@ fn refuse(error: &StartError) -> Exit {
     error.exit()
 }
 
+async fn refuse_engine(config: &Config, unfit: &Unfit) -> Exit {
+    match unfit {
+        Unfit::Away(error) => {
+            error!("{error} (--fail-fast)");
+            let forbidden = build::engine_refusal(config).await;
+            forbidden.map_or(Exit::DependencyAway, |_| Exit::Permission)
+        }
+        Unfit::Lacks(lack) => {
+            error!("{lack} (--fail-fast)");
+            Exit::Configuration
+        }
+    }
+}
+
 async fn serve(config: &Config, state: StateDir, runtime: &'static Runtime) -> Exit {
     let (mut terminate, mut interrupt) = match signals() {
         Ok(signals) => signals,
@@ -91,10 +106,9 @@ async fn serve(config: &Config, state: StateDir, runtime: &'static Runtime) -> E
         Err(error) => return refuse(&error),
     };
     if config.process.when_away == WhenAway::EndProcess
-        && let Err(error) = built.engine.info().await
+        && let Err(unfit) = built.trier().insist(&*built.engine).await
     {
-        error!("{error} (--fail-fast)");
-        return Exit::DependencyAway;
+        return refuse_engine(config, &unfit).await;
     }
     let tree = Tree::start(built, runtime);
     tokio::select! {

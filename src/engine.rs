@@ -5,6 +5,8 @@
 //! and came back is met again without anybody's help. It deliberately retries nothing, limits no concurrency and
 //! decides nothing about tasks: what a call that was cut off has done is its caller's question.
 
+mod access;
+mod accounts;
 mod address;
 mod call;
 mod container;
@@ -18,20 +20,24 @@ mod outputs;
 mod progress;
 mod record;
 mod reference;
+mod stop;
 mod streams;
+mod trial;
 
 use std::{path::PathBuf, sync::Arc, thread, time::Duration};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
+pub use access::refusal;
 pub use address::{AddressError, EngineAddress};
 
 use crate::{
     domain::id::{ContainerId, WorkerId},
     ports::engine::{
         ContainerEngine, ContainerFacts, ContainerPlan, EngineError, EngineInfo, Events, Force,
-        Frames, Image, ImageRef, Listed, RememberedEnd, Signal, SpecCodec, TarStream,
+        Frames, Image, ImageRef, Listed, RememberedEnd, Signal, SpecCodec, TarStream, Trial,
+        TrialResult,
     },
 };
 use call::Line;
@@ -129,7 +135,23 @@ impl DockerEngine {
 #[async_trait]
 impl ContainerEngine for DockerEngine {
     async fn info(&self) -> Result<EngineInfo, EngineError> {
-        self.line.within(LOOK, "info", self.read_info()).await
+        let info = self.line.within(LOOK, "info", self.read_info()).await;
+        match info {
+            Err(EngineError::Away(why)) => Err(EngineError::Away(
+                access::refusal(&self.line.address).await.unwrap_or(why),
+            )),
+            info => info,
+        }
+    }
+
+    fn address(&self) -> String {
+        self.line.address.to_string()
+    }
+
+    async fn try_out(&self, trial: &Trial) -> Result<TrialResult, EngineError> {
+        self.line
+            .within(CREATE, "trial", self.run_trial(trial))
+            .await
     }
 
     fn parse_image(&self, name: &str) -> Result<ImageRef, String> {

@@ -19,5 +19,9 @@ mod output;
 mod pull;
 #[path = "engine/registry.rs"]
 mod registry;
+#[path = "engine/stopping.rs"]
+mod stopping;
 #[path = "engine/traces.rs"]
 mod traces;
+#[path = "engine/trial.rs"]
+mod trial;

@@ -69,10 +69,10 @@ fn speak_of_the_worker() {
     operator::listening("127.0.0.1:50052".parse().expect("an address"));
     for _ in 0..2 {
         operator::registration_refused(&mut refused, &registration, "not authorized");
-        operator::engine_away(&mut engine, &"no socket");
+        operator::engine_away(&mut engine, "unix:///x", &"no socket");
     }
     for _ in 0..2 {
-        operator::engine_back(&mut engine, "20.10.24");
+        operator::engine_back(&mut engine, "unix:///x", "20.10.24");
     }
     operator::registered(&master, &registration);
     operator::ready();

@@ -1,6 +1,8 @@
 //! The connection to the engine: says whether it is there and what it holds of ours. A listing every few seconds is the
 //! truth; the engine's events are hints that bring the next listing forward. Nobody else decides that the engine is away.
 
+mod fitness;
+mod trouble;
 mod view;
 
 use std::{
@@ -9,11 +11,15 @@ use std::{
 };
 
 use actix::{Actor, AsyncContext, Context, WrapFuture};
-use log::{debug, warn};
+use log::debug;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_stream::StreamExt as _;
 
-pub use self::view::{EndSeen, EngineStatus, EngineView, Listing};
+pub use self::{
+    fitness::{Fitness, Trier, Unfit},
+    trouble::ride_out,
+    view::{EndSeen, EngineStatus, EngineView, Listing},
+};
 
 use crate::{
     domain::id::{ContainerId, WorkerId},
@@ -28,6 +34,9 @@ const RELIST: Duration = Duration::from_secs(5);
 /// Between two tries while it is away.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Between two trials of an engine that lacks something.
+const TRY_AGAIN: Duration = Duration::from_secs(15);
+
 /// Takes the lock on this engine under this worker's id, on every new connection; an error is for the operator.
 pub type ClaimEngine = Arc<dyn Fn(&EngineInfo) -> Result<(), String> + Send + Sync>;
 
@@ -37,6 +46,7 @@ pub struct EngineWatchActor {
     worker: WorkerId,
     view: Arc<EngineView>,
     claim: ClaimEngine,
+    trier: Trier,
 }
 
 impl EngineWatchActor {
@@ -47,12 +57,14 @@ impl EngineWatchActor {
         worker: WorkerId,
         view: Arc<EngineView>,
         claim: ClaimEngine,
+        trier: Trier,
     ) -> Self {
         Self {
             engine,
             worker,
             view,
             claim,
+            trier,
         }
     }
 }
@@ -67,6 +79,7 @@ impl Actor for EngineWatchActor {
             worker: self.worker.clone(),
             view: Arc::clone(&self.view),
             claim: Arc::clone(&self.claim),
+            trier: self.trier.clone(),
             outage: Mutex::default(),
         };
         ctx.spawn(async move { watcher.run().await }.into_actor(self));
@@ -88,6 +101,7 @@ struct Watcher {
     worker: WorkerId,
     view: Arc<EngineView>,
     claim: ClaimEngine,
+    trier: Trier,
     outage: Mutex<Outage>,
 }
 
@@ -111,13 +125,28 @@ impl Watcher {
         failpoint!("engine_watch.connect");
         let info = self.engine.info().await.map_err(NotOurs::Away)?;
         (self.claim)(&info).map_err(|_| NotOurs::Claimed)?;
+        let fitness = self.trier.try_out(&*self.engine).await;
+        self.view.tried(fitness.map_err(NotOurs::Away)?);
         self.view.looked.send_replace(true);
         Ok(info)
+    }
+
+    /// What it lacked may have come meanwhile.
+    async fn try_again(&self, tried: &mut Instant) {
+        if self.view.lack().is_none() || tried.elapsed() < TRY_AGAIN {
+            return;
+        }
+        // Where that fails, the listings tell more.
+        if let Ok(fitness) = self.trier.try_out(&*self.engine).await {
+            self.view.tried(fitness);
+        }
+        *tried = Instant::now();
     }
 
     /// Lists until that fails, and says why it did.
     async fn stay(&self, info: &EngineInfo) -> EngineError {
         let mut ear = Ear::default();
+        let mut tried = Instant::now();
         let lost = loop {
             match self.engine.list(&self.worker).await {
                 Ok(containers) => {
@@ -129,6 +158,8 @@ impl Watcher {
                         self.listen_to(None, &mut ear);
                     }
                     self.here(info, containers);
+                    self.view.troubles_over();
+                    self.try_again(&mut tried).await;
                 }
                 Err(error) => break error,
             }
@@ -178,8 +209,9 @@ impl Watcher {
             if matches!(status, EngineStatus::Here(before) if before == info) {
                 return false;
             }
-            operator::engine_back(&mut self.outage(), &info.version);
-            log::info!(version = info.version, api = info.api_version, local = info.local; "container engine connected");
+            let address = self.engine.address();
+            operator::engine_back(&mut self.outage(), &address, &info.version);
+            log::info!(address, version = info.version, api = info.api_version, local = info.local; "container engine connected");
             *status = EngineStatus::Here(info.clone());
             true
         });
@@ -194,7 +226,7 @@ impl Watcher {
                 false
             }
             EngineStatus::Unknown | EngineStatus::Here(_) => {
-                operator::engine_away(&mut self.outage(), &why);
+                operator::engine_away(&mut self.outage(), &self.engine.address(), &why);
                 *status = EngineStatus::Away {
                     since: Instant::now(),
                     why,
@@ -226,11 +258,4 @@ impl Ear {
         let has_heard = std::mem::replace(&mut self.heard, false);
         self.events.is_some() && has_changed && !has_heard
     }
-}
-
-/// Waits out an answer of the engine that leaves it unknown what happened: until it is there again, at least a moment.
-pub async fn ride_out(view: &EngineView, error: &EngineError) {
-    warn!(error:%; "the engine's answer is missing; asking again");
-    sleep(RETRY / 2).await;
-    view.here().await;
 }

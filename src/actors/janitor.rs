@@ -8,6 +8,7 @@ mod strays;
 
 use std::{
     collections::{HashMap, HashSet},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -31,6 +32,7 @@ use crate::{
         outputs::OutputStore,
         spool::SpoolStore,
     },
+    telemetry::machine::Room,
 };
 
 /// Between two rounds.
@@ -56,6 +58,9 @@ pub struct Retention {
 /// Bytes on the disk of the state folder: free ones, or used by something.
 pub type DiskFigure = Arc<dyn Fn() -> std::io::Result<u64> + Send + Sync>;
 
+/// What is left on the disk of a folder; without one, of the state folder.
+pub type RoomFigure = Arc<dyn Fn(Option<&Path>) -> std::io::Result<Room> + Send + Sync>;
+
 /// What the janitor works with.
 #[derive(Clone)]
 pub struct Tools {
@@ -73,8 +78,8 @@ pub struct Tools {
     pub view: Arc<EngineView>,
     /// How long what is done has been done.
     pub ages: Arc<Ages>,
-    /// What the disk has left.
-    pub free_space: DiskFigure,
+    /// What a disk has left.
+    pub room: RoomFigure,
     /// What the state folder takes beside what `holdings` have.
     pub own_space: DiskFigure,
     /// Why new tasks are refused, for the registry.

@@ -99,8 +99,6 @@ pub struct TaskRules {
     pub stop_grace: Duration,
     /// Limits are set on containers, not only reserved.
     pub enforce_limits: bool,
-    /// Outputs go through a folder of this machine that is bound into the container; else through the engine's archive call.
-    pub bind_outputs: bool,
 }
 
 /// Whether there can be anything of the task already.

@@ -8,19 +8,20 @@ use std::{
 };
 
 use log::{info, warn};
+use rustix::process::geteuid;
 use thiserror::Error;
 use tokio::{net::TcpListener, sync::watch};
 
 use super::{Fatal, FatalSender, lifecycle::Lifecycle};
 use crate::{
     actors::{
-        engine_watch::ClaimEngine,
+        engine_watch::{ClaimEngine, Trier},
         heartbeat::{Load, SampleLoad},
-        janitor::{Ages, DiskFigure},
+        janitor::{Ages, DiskFigure, RoomFigure},
         journal::OpenJournal,
         session::{LEARNT_ADDRESS, LEARNT_UNDER},
     },
-    config::{Config, ListenAddress, MasterMoves},
+    config::{Config, Limits, ListenAddress, MasterMoves},
     domain::{record::Snapshot, spec::MachineTotals},
     engine::{DockerEngine, EngineOptions},
     exit::Exit,
@@ -38,7 +39,10 @@ use crate::{
     },
     spool::{self, FileSpools},
     state_dir::{EngineLock, EngineLockError, StateDir, StateDirError},
-    telemetry::{machine::MachineSampler, operator},
+    telemetry::{
+        machine::{MachineSampler, Room},
+        operator,
+    },
 };
 
 /// Why the worker cannot start.
@@ -117,7 +121,7 @@ pub(super) struct Built {
     pub(super) holdings: Vec<Arc<dyn Holdings>>,
     pub(super) totals: MachineTotals,
     pub(super) load: SampleLoad,
-    pub(super) free_space: DiskFigure,
+    pub(super) room: RoomFigure,
     /// Of the state folder, without what `holdings` have.
     pub(super) own_space: DiskFigure,
     pub(super) lifecycle: Lifecycle,
@@ -126,6 +130,15 @@ pub(super) struct Built {
 }
 
 impl Built {
+    /// What is needed to try the engine out.
+    pub(super) fn trier(&self) -> Trier {
+        Trier {
+            worker: self.config.cluster.worker.clone(),
+            outputs: geteuid().is_root().then(|| Arc::clone(&self.outputs)),
+            enforce_limits: self.config.tasks.limits == Limits::Enforce,
+        }
+    }
+
     pub(super) async fn new(
         config: &Config,
         state: StateDir,
@@ -175,7 +188,7 @@ impl Built {
             spools,
             totals,
             load: sample(sampler),
-            free_space: Arc::new(move || crate::telemetry::machine::free_space(&folder)),
+            room: Arc::new(move |other| Room::of(other.unwrap_or(&folder))),
             own_space: Arc::new(move || crate::state_dir::bytes_of_files(&own)),
             _state: state,
         })
@@ -254,6 +267,12 @@ fn door(state: &StateDir) -> Result<Door, StartError> {
         folder: state.path().to_owned(),
         source,
     })
+}
+
+/// What to do where this user may not use the engine's socket.
+pub(super) async fn engine_refusal(config: &Config) -> Option<String> {
+    let address = config.tasks.engine.to_string().parse().ok()?;
+    crate::engine::refusal(&address).await
 }
 
 fn explain(address: SocketAddr, error: io::Error) -> io::Error {

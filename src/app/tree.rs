@@ -8,7 +8,6 @@ use std::{
 use actix_rt::Arbiter;
 use futures_util::FutureExt;
 use log::{info, warn};
-use rustix::process::geteuid;
 use tokio::{
     runtime::Runtime,
     sync::{Semaphore, mpsc::UnboundedSender, watch},
@@ -290,12 +289,14 @@ impl Wiring<'_> {
         let engine = Arc::clone(&self.built.engine);
         let worker = self.built.config.cluster.worker.clone();
         let (view, claim) = (Arc::clone(&self.beside.view), Arc::clone(&self.built.claim));
+        let trier = self.built.trier();
         spec(seat, move || {
             EngineWatchActor::new(
                 Arc::clone(&engine),
                 worker.clone(),
                 Arc::clone(&view),
                 Arc::clone(&claim),
+                trier.clone(),
             )
         })
     }
@@ -398,7 +399,7 @@ impl Wiring<'_> {
             engine: Arc::clone(&self.built.engine),
             view: Arc::clone(&self.beside.view),
             ages: Arc::clone(&self.built.ages),
-            free_space: Arc::clone(&self.built.free_space),
+            room: Arc::clone(&self.built.room),
             own_space: Arc::clone(&self.built.own_space),
             pressure: Arc::clone(&self.beside.pressure),
             retention: Retention {
@@ -463,8 +464,6 @@ impl Wiring<'_> {
             rules: TaskRules {
                 stop_grace: tasks.stop_grace,
                 enforce_limits: tasks.limits == Limits::Enforce,
-                // Any user of a container must be able to write there, and we to remove what they wrote.
-                bind_outputs: geteuid().is_root(),
             },
             clock: Arc::clone(&self.built.clock),
             journal_lost: self.built.journal_lost.clone(),

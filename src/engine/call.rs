@@ -22,7 +22,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 
 /// The way to an engine.
 pub(super) struct Line {
-    address: EngineAddress,
+    pub(super) address: EngineAddress,
     docker: OnceLock<Docker>,
 }
 

@@ -10,8 +10,7 @@ use bollard::{
         RestartPolicyNameEnum,
     },
     query_parameters::{
-        CreateContainerOptions, KillContainerOptions, RemoveContainerOptions,
-        StartContainerOptions, WaitContainerOptions,
+        CreateContainerOptions, RemoveContainerOptions, StartContainerOptions, WaitContainerOptions,
     },
 };
 use futures_util::StreamExt;
@@ -22,10 +21,11 @@ use super::{
     failure::{self, has_any},
     labels::{self, Labels},
     outputs::OUTPUT,
+    stop,
 };
 use crate::{
     domain::{id::ContainerId, spec::TaskSpec},
-    ports::engine::{ContainerPlan, ContainerState, EngineError, Force, Signal},
+    ports::engine::{ContainerPlan, ContainerState, EngineError, Force},
 };
 
 impl DockerEngine {
@@ -97,26 +97,6 @@ impl DockerEngine {
         exit_code(answers.next().await)
     }
 
-    pub(super) async fn send_signal(
-        &self,
-        container: &ContainerId,
-        signal: Signal,
-    ) -> Result<(), EngineError> {
-        let name = match signal {
-            Signal::Term => "SIGTERM",
-            Signal::Kill => "SIGKILL",
-        };
-        let options = KillContainerOptions {
-            signal: name.into(),
-        };
-        let id = path_part(&container.0)?;
-        self.line
-            .docker()?
-            .kill_container(id, Some(options))
-            .await
-            .map_err(failure::of_call)
-    }
-
     pub(super) async fn remove_container(
         &self,
         container: &ContainerId,
@@ -184,7 +164,7 @@ fn exit_code(answer: Option<Result<ContainerWaitResponse, Error>>) -> Result<i64
 }
 
 /// What the engine is asked to make.
-fn body(
+pub(super) fn body(
     plan: &ContainerPlan,
     labels: Labels,
     options: &EngineOptions,
@@ -194,14 +174,15 @@ fn body(
     let (entrypoint, cmd) = if command.is_empty() {
         (None, None)
     } else {
-        (shell(&["/bin/sh", "-c"]), shell(&[command]))
+        let command = stop::waiting_for_all(command);
+        (shell(&["/bin/sh", "-c"]), shell(&[&command]))
     };
     Ok(ContainerCreateBody {
         image: Some(plan.image.id.clone()),
         entrypoint,
         cmd,
         // Or its output would come in blocks of 4 KiB, or not before its end.
-        env: Some(vec!["PYTHONUNBUFFERED=1".into()]),
+        env: Some(vec!["PYTHONUNBUFFERED=1".into(), stop::TO_THE_GROUP.into()]),
         labels: Some(labels),
         // A tty mixes the two streams into one, and this client's reader of tty streams loses bytes.
         tty: Some(false),
@@ -224,8 +205,8 @@ fn host_config(plan: &ContainerPlan, options: &EngineOptions) -> Result<HostConf
     let memory = wants.memory_bytes().filter(|_| plan.enforce_limits);
     let memory = memory.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
     Ok(HostConfig {
-        // Reaps zombies and passes SIGTERM on: a shell as process 1 would ignore it.
-        init: Some(true),
+        // Reaps zombies, and ends with the command: see `stop`.
+        init: Some(plan.init),
         auto_remove: Some(false),
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),
@@ -318,7 +299,7 @@ mod tests {
         let body = made(&plan());
 
         assert_eq!(body.entrypoint.unwrap(), ["/bin/sh", "-c"]);
-        assert_eq!(body.cmd.unwrap(), ["true"]);
+        assert_eq!(body.cmd.unwrap(), [stop::waiting_for_all("true")]);
     }
 
     #[test]

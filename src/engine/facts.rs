@@ -15,6 +15,7 @@ use super::{
     call::path_part,
     failure,
     labels::{self, read_time},
+    outputs::OUTPUT,
 };
 use crate::{
     domain::id::{ContainerId, ContainerName, WorkerId},
@@ -36,6 +37,7 @@ impl DockerEngine {
             api_version: version.api_version.unwrap_or_default(),
             local,
             live_restore: info.live_restore_enabled.unwrap_or_default(),
+            data_root: info.docker_root_dir.filter(|_| local).map(Into::into),
         })
     }
 
@@ -109,10 +111,16 @@ fn facts(found: ContainerInspectResponse) -> Result<ContainerFacts, EngineError>
         .ok_or_else(|| unclear("the container's state"))?;
     let state = state(&told).ok_or_else(|| unclear("a state that is known"))?;
     let labels = found.config.and_then(|config| config.labels);
+    let mounts = found.mounts.unwrap_or_default();
+    let output_is_bound = mounts.iter().any(|mount| {
+        let is_bind = mount.typ.as_deref() == Some("bind");
+        is_bind && mount.destination.as_deref() == Some(OUTPUT)
+    });
     Ok(ContainerFacts {
         id: ContainerId(found.id.ok_or_else(|| unclear("the container's id"))?),
         state,
         ours: labels.and_then(|labels| labels::owner(&labels)),
+        output_is_bound,
         error: told.error.unwrap_or_default(),
     })
 }

@@ -27,6 +27,19 @@ const MISSING_WORDS: [&str; 4] = [
     "no such image",
 ];
 
+/// What an engine says whose machine has no room for more at this moment: memory, disk, inodes, descriptors.
+const ROOM_WORDS: [&str; 4] = [
+    "no space left on device",
+    "too many open files",
+    "cannot allocate memory",
+    "disk quota exceeded",
+];
+
+/// Whether the engine's words are about room that may be there again later.
+pub(super) fn is_out_of_room(said: &str) -> bool {
+    has_any(said, &ROOM_WORDS)
+}
+
 /// Of any call.
 pub(super) fn of_call(error: Error) -> EngineError {
     match error {
@@ -108,13 +121,17 @@ fn without_answer(error: Error) -> EngineError {
     }
 }
 
-/// The client's own text for a refused connection is 'client error (Connect)': what matters is further down.
+/// The client's own text for a refused connection is 'Error in the hyper legacy client: client error (Connect)': what matters
+/// is at the bottom, and the libraries' own words say nothing to anybody else.
 fn with_causes(error: &Error) -> String {
     let mut text = error.to_string();
+    let is_wrapper = matches!(error, Error::HyperLegacyError { .. });
     let mut cause = error.source();
     while let Some(deeper) = cause {
         let said = deeper.to_string();
-        if !text.contains(&said) {
+        if is_wrapper {
+            text = said;
+        } else if !text.contains(&said) {
             text.push_str(": ");
             text.push_str(&said);
         }

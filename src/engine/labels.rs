@@ -178,6 +178,7 @@ pub(super) mod tests {
             },
             output_folder: None,
             enforce_limits: true,
+            init: true,
         }
     }
 

@@ -28,6 +28,56 @@ pub struct EngineInfo {
     pub local: bool,
     /// Its containers run on when it is stopped.
     pub live_restore: bool,
+    /// Where it keeps images and containers, where that lies on this machine.
+    pub data_root: Option<PathBuf>,
+}
+
+/// What is to be found out of a worker and its engine together.
+#[derive(Debug, Clone)]
+pub struct Trial {
+    /// Whose.
+    pub worker: WorkerId,
+    /// A folder to be bound at `/output` in a container; `None`: nothing is.
+    pub folder: Option<PathBuf>,
+    /// A file in it, which is to be seen in the container.
+    pub file: &'static str,
+    /// Limits are to be set on the container.
+    pub enforce_limits: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrialResult {
+    /// What the engine has read of the file, at most 1 KiB; `None`: it has seen none.
+    pub seen: Option<Vec<u8>>,
+    /// It has a program for process 1 of containers.
+    pub has_init: bool,
+    /// Why no task could be run, with what to do about it.
+    pub lack: Option<String>,
+    /// What is not as it should be, though tasks run.
+    pub remarks: Vec<String>,
+}
+
+impl Default for TrialResult {
+    fn default() -> Self {
+        Self {
+            seen: None,
+            has_init: true,
+            lack: None,
+            remarks: Vec::new(),
+        }
+    }
+}
+
+impl TrialResult {
+    /// Of an engine that does not let itself be tried.
+    #[must_use]
+    pub fn untried(why: &str) -> Self {
+        Self {
+            remarks: vec![format!("the engine could not be tried out: {why}")],
+            ..Self::default()
+        }
+    }
 }
 
 /// A checked image reference, in the engine's normal form (`docker.io/library/busybox:latest`).
@@ -64,6 +114,8 @@ pub struct ContainerPlan {
     pub output_folder: Option<PathBuf>,
     /// Limits are set on the container; else they are only reserved.
     pub enforce_limits: bool,
+    /// The engine's own program is process 1; else the container's is.
+    pub init: bool,
 }
 
 /// Where a container stands; unknown is never taken for 'exited'.
@@ -99,6 +151,8 @@ pub struct ContainerFacts {
     pub state: ContainerState,
     /// Ours, if it has our labels.
     pub ours: Option<Ours>,
+    /// A folder of the engine's machine is bound at its `/output`.
+    pub output_is_bound: bool,
     /// The engine's own words about a start that failed, else empty.
     pub error: String,
 }
@@ -227,6 +281,16 @@ pub trait ContainerEngine: Send + Sync {
     /// It is away.
     async fn info(&self) -> Result<EngineInfo, EngineError>;
 
+    /// Where it is, for people.
+    fn address(&self) -> String;
+
+    /// Finds out what an engine and a worker can do together, by a container that is made just as those of tasks are, and is
+    /// never started. Leaves nothing behind.
+    ///
+    /// # Errors
+    /// The engine's; what it lacks for tasks is no error.
+    async fn try_out(&self, trial: &Trial) -> Result<TrialResult, EngineError>;
+
     /// Checks an image reference as the user wrote it, without the engine.
     ///
     /// # Errors
@@ -316,7 +380,7 @@ pub trait ContainerEngine: Send + Sync {
     /// The engine's.
     async fn remembered_end(&self, container: &ContainerId) -> Result<RememberedEnd, EngineError>;
 
-    /// Sends a signal.
+    /// Sends a signal: KILL to the container, TERM to all that runs in it. In place of TERM an image may want another one.
     ///
     /// # Errors
     /// `Conflict`: it does not run.

@@ -115,12 +115,28 @@ impl MachineSampler {
     }
 }
 
-/// Bytes that can still be written to the file system of a folder.
-///
-/// # Errors
-/// The file system does not answer.
-pub fn free_space(folder: &Path) -> io::Result<u64> {
-    Ok(Space::of(folder)?.available)
+/// What the file system of a folder can still take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes, for anybody but root.
+    pub bytes: u64,
+    /// Files and folders; `None` where there is no limit but the bytes.
+    pub inodes: Option<u64>,
+}
+
+impl Room {
+    /// Asks the file system.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn of(folder: &Path) -> io::Result<Self> {
+        let stat = rustix::fs::statvfs(folder)?;
+        Ok(Self {
+            // Some count none, and say 0 of 0.
+            inodes: (stat.f_files > 0).then_some(stat.f_favail),
+            bytes: Space::from(stat).available,
+        })
+    }
 }
 
 /// Number of GPUs that can be given to tasks.

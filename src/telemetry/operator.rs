@@ -95,14 +95,17 @@ pub fn heartbeat_failed(level: Level, reason: &dyn Display) {
 }
 
 /// The engine cannot be reached: said once until it is.
-pub fn engine_away(outage: &mut Outage, reason: &dyn Display) {
-    log!(outage.again(), reason:%; "Docker engine away: running tasks are left alone, new ones wait");
+pub fn engine_away(outage: &mut Outage, address: &str, reason: &dyn Display) {
+    log!(
+        outage.again(), address, reason:%;
+        "Docker engine away: {address}; running tasks are left alone, new ones wait"
+    );
 }
 
 /// The engine answers; said if it did not until now.
-pub fn engine_back(outage: &mut Outage, version: &str) {
+pub fn engine_back(outage: &mut Outage, address: &str, version: &str) {
     if outage.over() {
-        info!(version; "✓ Docker engine back");
+        info!(address, version; "✓ Docker engine back");
     }
 }
 

@@ -114,6 +114,7 @@ impl Bench {
             image: found.expect("these tests need the image busybox:latest on the engine"),
             output_folder: None,
             enforce_limits: true,
+            init: true,
         }
     }
 

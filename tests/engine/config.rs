@@ -53,7 +53,7 @@ impl Bench {
     }
 
     /// Busybox with settings of its own.
-    async fn configured(&self, config: ContainerConfig) -> Image {
+    pub(crate) async fn configured(&self, config: ContainerConfig) -> Image {
         let container = self.created("true").await;
         let name = self.own_image("configured");
         let options = CommitContainerOptions {

@@ -135,7 +135,12 @@ async fn one_that_runs_may_end_in_order_and_keeps_its_log_and_files() {
     let report = cluster.report(&task).await;
 
     assert_eq!(report.status, "cancelled");
-    assert_eq!(log_of(&report), "ready\ntidying\n");
+    // Between the two the shell may say that its `sleep` was asked to end too.
+    let log = log_of(&report);
+    assert!(
+        log.starts_with("ready\n") && log.ends_with("tidying\n"),
+        "{log}"
+    );
     assert!(
         trailer(&report).starts_with("[worker-node] cancelled; exit code 0,"),
         "{}",

@@ -112,7 +112,8 @@ async fn ends_out_of_memory(cluster: &Cluster) {
     let report = end_of(cluster, greedy).await;
 
     assert_eq!(report.status, "failed");
-    assert_eq!(log_of(&report), "begun\n");
+    // The shell may say that what it ran was killed.
+    assert_eq!(log_of(&report).lines().next(), Some("begun"));
     let trailer = trailer(&report);
     assert!(
         trailer

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -15,6 +16,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+use super::{fitness::Fitness, trouble::Troubles};
 use crate::{
     domain::id::ContainerId,
     ports::engine::{EngineEvent, EngineInfo, Listed, ToldEnd},
@@ -80,6 +82,8 @@ pub struct EngineView {
     told: watch::Sender<()>,
     ends: Mutex<HashMap<ContainerId, (EndSeen, Instant)>>,
     live_restore: AtomicBool,
+    fitness: watch::Sender<Option<Fitness>>,
+    troubles: Mutex<Troubles>,
 }
 
 impl Default for EngineView {
@@ -92,6 +96,8 @@ impl Default for EngineView {
             told: watch::Sender::new(()),
             ends: Mutex::default(),
             live_restore: AtomicBool::new(false),
+            fitness: watch::Sender::new(None),
+            troubles: Mutex::default(),
         }
     }
 }
@@ -131,6 +137,48 @@ impl EngineView {
             .wait_for(|status| matches!(status, EngineStatus::Away { .. }))
             .await;
         self.here().await;
+    }
+
+    /// What the last trial of the worker and its engine together has shown; waits for the first one.
+    pub async fn fitness(&self) -> Fitness {
+        let mut fitness = self.fitness.subscribe();
+        let known = fitness.wait_for(Option::is_some).await;
+        match known.ok().and_then(|known| known.clone()) {
+            Some(fitness) => fitness,
+            // The sender lives as long as `self`.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Why no task could be run here now, in words with what to do about it; `None` where the last trial found nothing.
+    #[must_use]
+    pub fn lack(&self) -> Option<String> {
+        self.fitness.borrow().as_ref()?.lack.clone()
+    }
+
+    /// Where the engine keeps its data, where that lies on this machine.
+    #[must_use]
+    pub fn data_root(&self) -> Option<PathBuf> {
+        match &*self.status.borrow() {
+            EngineStatus::Here(info) => info.data_root.clone(),
+            EngineStatus::Unknown | EngineStatus::Away { .. } => None,
+        }
+    }
+
+    /// A trial is over; said where it brings news.
+    pub(super) fn tried(&self, fitness: Fitness) {
+        self.fitness.send_if_modified(|known| {
+            let news = known.as_ref() != Some(&fitness);
+            if news {
+                fitness.say(known.as_ref());
+                *known = Some(fitness);
+            }
+            news
+        });
+    }
+
+    pub(super) fn troubles(&self) -> MutexGuard<'_, Troubles> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until it is known that no other worker of this name uses the engine, or that the engine is away. Never returns

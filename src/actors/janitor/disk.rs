@@ -1,14 +1,20 @@
-//! The watch on the disk: whether it, and the state folder, have room for new tasks. What is found is the registry's to look at.
+//! The watch on the disks, the worker's and the engine's: whether they, and the state folder, have room for new tasks. What is
+//! found is the registry's to look at.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use log::{info, warn};
 use tokio::{task::spawn_blocking, time::Instant};
 
 use super::Tools;
+use crate::telemetry::machine::Room;
 
 /// Measuring the state folder takes no more than this part of the time: it may hold many files.
 const SHARE: u32 = 20;
+
+/// Files and folders that must still fit on a disk: a task takes some of its own, and its container as many as its image has
+/// folders that it writes to.
+const INODES_LOW: u64 = 1_000;
 
 /// What the state folder takes, as measured.
 #[derive(Debug, Clone, Copy)]
@@ -25,11 +31,33 @@ impl Tools {
             Some(used) if Instant::now() < used.good_until => used,
             Some(_) | None => self.measure().await,
         };
-        let free_space = Arc::clone(&self.free_space);
-        if let Ok(Ok(free)) = spawn_blocking(move || free_space()).await {
-            self.tell(self.no_room(free, used.bytes));
+        let (room, data_root) = (Arc::clone(&self.room), self.view.data_root());
+        let look = move || {
+            let engines = data_root.and_then(|root| Some((room(Some(&root)).ok()?, root)));
+            Ok::<_, std::io::Error>((room(None)?, engines))
+        };
+        if let Ok(Ok((own, engines))) = spawn_blocking(look).await {
+            self.tell(
+                self.no_room(own, used.bytes)
+                    .or(self.no_room_of_engine(engines)),
+            );
         }
         Some(used)
+    }
+
+    /// On the engine's disk, where it can be looked at: a container that is made there would fail.
+    fn no_room_of_engine(&self, engines: Option<(Room, PathBuf)>) -> Option<String> {
+        let (room, root) = engines?;
+        let (low, root) = (self.retention.disk_low, root.display());
+        let what = if room.bytes < low {
+            let (free, low) = (mebibytes(room.bytes), mebibytes(low));
+            format!("{free} MiB are free in {root}, {low} MiB are needed (--disk-low)")
+        } else {
+            format!("{} in {root}", no_inodes(room)?)
+        };
+        Some(format!(
+            "the engine's disk is full: {what}; remove images and containers there, such as by `docker system prune`"
+        ))
     }
 
     async fn measure(&self) -> Used {
@@ -51,12 +79,17 @@ impl Tools {
         measured.await.unwrap_or(0)
     }
 
-    fn no_room(&self, free: u64, used: u64) -> Option<String> {
+    fn no_room(&self, own: Room, used: u64) -> Option<String> {
         let (low, total) = (self.retention.disk_low, self.retention.total);
-        if free < low {
-            let (free, low) = (mebibytes(free), mebibytes(low));
+        if own.bytes < low {
+            let (free, low) = (mebibytes(own.bytes), mebibytes(low));
             return Some(format!(
                 "the disk is full: {free} MiB are free, {low} MiB are needed"
+            ));
+        }
+        if let Some(why) = no_inodes(own) {
+            return Some(format!(
+                "the disk is full: {why}; remove files from the state folder's disk"
             ));
         }
         (used > total).then(|| {
@@ -80,6 +113,32 @@ impl Tools {
     }
 }
 
+/// A disk may have bytes left, and yet no place for one more file.
+fn no_inodes(room: Room) -> Option<String> {
+    let left = room.inodes.filter(|left| *left < INODES_LOW)?;
+    Some(format!("{left} inodes are free, {INODES_LOW} are needed"))
+}
+
 fn mebibytes(bytes: u64) -> u64 {
     bytes / 1_048_576
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_without_inodes_is_full_though_it_has_bytes() {
+        let room = |inodes| Room {
+            bytes: u64::MAX,
+            inodes,
+        };
+
+        for left in [0, 3, INODES_LOW - 1] {
+            let why = no_inodes(room(Some(left))).unwrap();
+            assert!(why.starts_with(&format!("{left} inodes are free")), "{why}");
+        }
+        assert_eq!(no_inodes(room(Some(INODES_LOW))), None);
+        assert_eq!(no_inodes(room(None)), None, "it counts none");
+    }
 }

@@ -196,6 +196,9 @@ impl RegistryActor {
         {
             return Some(refused(format!("the container engine is away: {why}")));
         }
+        if let Some(lack) = self.peers.engine.lack() {
+            return Some(refused(lack));
+        }
         if let Some(pressure) = &*self.peers.pressure.borrow() {
             return Some(refused(pressure.clone()));
         }

@@ -278,6 +278,7 @@ impl TaskEnv {
     }
 
     async fn plan(&self, record: &TaskRecord, image: Image) -> std::io::Result<ContainerPlan> {
+        let fitness = self.view.fitness().await;
         let (outputs, task) = (Arc::clone(&self.outputs), record.spec.id.clone());
         let folder = tokio::task::spawn_blocking(move || outputs.prepare(&task)).await??;
         Ok(ContainerPlan {
@@ -288,8 +289,9 @@ impl TaskEnv {
             attempt: record.attempt,
             created: record.accepted_at,
             image,
-            output_folder: self.rules.bind_outputs.then_some(folder),
+            output_folder: fitness.binds_outputs.then_some(folder),
             enforce_limits: self.rules.enforce_limits,
+            init: fitness.has_init,
         })
     }
 

@@ -32,6 +32,9 @@ use crate::{
 /// The log's last bytes are waited for by the router; this is for the router itself.
 const ASK: Duration = Duration::from_secs(30);
 
+/// An archive that comes no further for this long is given up: it holds a thread.
+const ARCHIVE_SILENCE: Duration = Duration::from_secs(120);
+
 /// Between two asks of an actor that is being restarted.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -44,19 +47,21 @@ impl TaskActor {
         let spool = self.spool.clone();
         let work = async move {
             failpoint!("task.collect");
+            let ran = container.is_some();
             let mut notes: Vec<String> = env
                 .drain_log(&task, container.clone())
                 .await
                 .into_iter()
                 .collect();
-            if container.is_some() {
-                notes.extend(env.lost_outputs(&task).await);
+            let archived = env.to_fetch_from(container).await;
+            if archived.is_none() {
+                notes.extend(env.lost_outputs(&task, ran).await);
             }
             if let Err(error) = env.keep_full_log(&task, spool).await {
                 let note = format!("the full log could not be added to the output files: {error}");
                 notes.push(note);
             }
-            let outputs = env.list_outputs(&task, container).await;
+            let outputs = env.list_outputs(&task, archived).await;
             let outputs = outputs.unwrap_or_else(|error| {
                 notes.push(format!("the output files could not be read: {error}"));
                 Outputs::default()
@@ -160,9 +165,18 @@ impl TaskEnv {
         }
     }
 
-    /// A remark where the folder that the container was given is not there any more: its files went with it.
-    async fn lost_outputs(&self, task: &TaskId) -> Option<String> {
-        if !self.rules.bind_outputs {
+    /// The container where its outputs lie inside it; `None` where it was given a folder. It says so itself: the worker may
+    /// have had another engine, or other rights, when it was made.
+    async fn to_fetch_from(&self, container: Option<ContainerId>) -> Option<ContainerId> {
+        let container = container?;
+        let found = self.inspect(&container.0).await;
+        found.filter(|found| !found.output_is_bound)?;
+        Some(container)
+    }
+
+    /// A remark where the folder that a container was given is not there any more: its files went with it.
+    async fn lost_outputs(&self, task: &TaskId, ran: bool) -> Option<String> {
+        if !ran {
             return None;
         }
         let (outputs, task) = (Arc::clone(&self.outputs), task.clone());
@@ -175,12 +189,10 @@ impl TaskEnv {
     async fn list_outputs(
         &self,
         task: &TaskId,
-        container: Option<ContainerId>,
+        archived: Option<ContainerId>,
     ) -> io::Result<Outputs> {
         let mut left_out = Vec::new();
-        if let Some(container) = container
-            && !self.rules.bind_outputs
-        {
+        if let Some(container) = archived {
             left_out = self.download(task, &container).await?;
         }
         let (outputs, task) = (Arc::clone(&self.outputs), task.clone());
@@ -202,7 +214,11 @@ impl TaskEnv {
             }
         };
         let (outputs, task) = (Arc::clone(&self.outputs), task.clone());
-        let bytes = StreamReader::new(archive.map(|chunk| chunk.map_err(io::Error::other)));
+        let alive = tokio_stream::StreamExt::timeout(archive, ARCHIVE_SILENCE);
+        let bytes = StreamReader::new(alive.map(|chunk| match chunk {
+            Ok(chunk) => chunk.map_err(io::Error::other),
+            Err(silent) => Err(io::Error::new(io::ErrorKind::TimedOut, silent)),
+        }));
         let mut tar = SyncIoBridge::new(Box::pin(bytes));
         spawn_blocking(move || outputs.unpack(&task, &mut tar)).await?
     }

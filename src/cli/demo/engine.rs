@@ -43,10 +43,19 @@ impl Engine {
             Arc::new(NoSpecs),
             EngineOptions::default(),
         );
-        let info = engine.info().await.map_err(|source| DemoError::NoEngine {
-            address: address.to_string(),
-            source,
-        })?;
+        let info = match engine.info().await {
+            Ok(info) => info,
+            Err(source) => {
+                let forbidden = crate::engine::refusal(&adapted(address)).await;
+                return Err(forbidden.map_or_else(
+                    || DemoError::NoEngine {
+                        address: address.to_string(),
+                        source,
+                    },
+                    DemoError::EngineForbidden,
+                ));
+            }
+        };
         screen.about("engine", &format!("Docker {} at {address}", info.version));
         Ok(Self { engine })
     }

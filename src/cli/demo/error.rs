@@ -20,6 +20,9 @@ pub(super) enum DemoError {
         /// The engine's side.
         source: EngineError,
     },
+    /// This user may not use the engine.
+    #[error("{0}")]
+    EngineForbidden(String),
     /// The name of the image is none.
     #[error("--image '{image}' is no image's name: {why}")]
     ImageName {
@@ -77,6 +80,7 @@ impl DemoError {
     pub(super) fn exit(&self) -> Exit {
         match self {
             Self::NoEngine { .. } | Self::NoImage { .. } => Exit::DependencyAway,
+            Self::EngineForbidden(_) => Exit::Permission,
             Self::ImageName { .. } => Exit::Usage,
             Self::AlreadyKept => Exit::TryLater,
             Self::Machine { .. }

@@ -1,0 +1,234 @@
+//! Whether this worker and this engine can run tasks together. That is no property of either, and cannot be read off: it is
+//! tried, at the start and after each return of the engine, before an offer is taken.
+
+use std::sync::Arc;
+
+use log::{error, info, warn};
+use tokio::task::spawn_blocking;
+
+use crate::{
+    domain::id::{TaskId, WorkerId},
+    ports::{
+        engine::{ContainerEngine, EngineError, Trial, TrialResult},
+        outputs::OutputStore,
+    },
+};
+
+/// The name, within the output folders, of the folder of a trial. No master's: it would be a poor one.
+const FOLDER: &str = "worker-node trial of the engine";
+
+/// The file in it that the engine is to see.
+const FILE: &str = "probe";
+
+/// What a trial has shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fitness {
+    /// Output folders of this worker can be bound into containers; else outputs go through the engine's archive call.
+    pub binds_outputs: bool,
+    /// Containers can have the engine's own small process 1; else the task's shell is that.
+    pub has_init: bool,
+    /// Why no task can be run, with what to do about it. Offers are refused meanwhile.
+    pub lack: Option<String>,
+    /// What is not as it should be, though tasks run.
+    pub remarks: Vec<String>,
+}
+
+/// Why a worker does not start with that engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unfit {
+    /// It does not answer.
+    Away(EngineError),
+    /// No task could be run: why, with what to do about it.
+    Lacks(String),
+}
+
+/// What is needed for a trial.
+#[derive(Clone)]
+pub struct Trier {
+    /// Whose.
+    pub worker: WorkerId,
+    /// Where outputs lie, for a worker that may bind them: any user of a container must be able to write there, and the
+    /// worker to remove what they wrote.
+    pub outputs: Option<Arc<dyn OutputStore>>,
+    /// Limits are to be set on containers.
+    pub enforce_limits: bool,
+}
+
+impl Trier {
+    /// Tries the engine out once.
+    ///
+    /// # Errors
+    /// It is away.
+    pub async fn try_out(&self, engine: &dyn ContainerEngine) -> Result<Fitness, EngineError> {
+        let nonce = format!("{:032x}", fastrand::u128(..));
+        let prepared = match &self.outputs {
+            Some(outputs) => prepare(Arc::clone(outputs), nonce.clone()).await,
+            None => Ok(None),
+        };
+        let (folder, unprepared) = match prepared {
+            Ok(folder) => (folder, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let trial = Trial {
+            worker: self.worker.clone(),
+            folder,
+            file: FILE,
+            enforce_limits: self.enforce_limits,
+        };
+        let tried = engine.try_out(&trial).await;
+        if let (Some(outputs), true) = (&self.outputs, trial.folder.is_some()) {
+            tidy_up(Arc::clone(outputs)).await;
+        }
+        let result = match tried {
+            Ok(result) => result,
+            Err(error @ EngineError::Away(_)) => return Err(error),
+            Err(error) => TrialResult::untried(&error.to_string()),
+        };
+        Ok(self.judge(result, &nonce, unprepared))
+    }
+
+    /// As `try_out`, for a worker that is not to start where no task could be run.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn insist(&self, engine: &dyn ContainerEngine) -> Result<(), Unfit> {
+        engine.info().await.map_err(Unfit::Away)?;
+        let fitness = self.try_out(engine).await.map_err(Unfit::Away)?;
+        fitness.lack.map_or(Ok(()), |lack| Err(Unfit::Lacks(lack)))
+    }
+
+    fn judge(&self, result: TrialResult, nonce: &str, unprepared: Option<String>) -> Fitness {
+        let binds_outputs = result.seen.as_deref() == Some(nonce.as_bytes());
+        let mut remarks = result.remarks;
+        remarks.extend(unprepared.map(|why| {
+            format!("whether the engine sees this worker's files could not be tried: {why}")
+        }));
+        if self.outputs.is_some() && !binds_outputs {
+            remarks.push(
+                "the engine does not see this worker's files: output files go through its archive call"
+                    .into(),
+            );
+        }
+        Fitness {
+            binds_outputs,
+            has_init: result.has_init,
+            lack: result.lack,
+            remarks,
+        }
+    }
+}
+
+impl Fitness {
+    /// Says what is news since the last trial.
+    pub(super) fn say(&self, before: Option<&Self>) {
+        let lacked = before.and_then(|before| before.lack.as_ref());
+        match (&self.lack, lacked) {
+            (Some(lack), _) if Some(lack) != lacked => error!("new tasks are refused: {lack}"),
+            (None, Some(_)) => {
+                info!("new tasks are taken again: the engine lacks nothing any more")
+            }
+            (Some(_) | None, _) => {}
+        }
+        let told = before.map_or(&[][..], |before| &before.remarks);
+        for remark in self.remarks.iter().filter(|remark| !told.contains(remark)) {
+            warn!("{remark}");
+        }
+    }
+}
+
+fn name() -> Option<TaskId> {
+    TaskId::new(FOLDER).ok()
+}
+
+/// Makes an output folder just as a task gets one, with a file in it.
+async fn prepare(
+    outputs: Arc<dyn OutputStore>,
+    content: String,
+) -> std::io::Result<Option<std::path::PathBuf>> {
+    let Some(name) = name() else { return Ok(None) };
+    spawn_blocking(move || {
+        let folder = outputs.prepare(&name)?;
+        outputs.add(&name, FILE)?.write_all(content.as_bytes())?;
+        Ok(Some(folder))
+    })
+    .await?
+}
+
+async fn tidy_up(outputs: Arc<dyn OutputStore>) {
+    let Some(name) = name() else { return };
+    // What stays behind is found by the janitor.
+    let _ = spawn_blocking(move || outputs.remove(&name)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nowhere;
+
+    impl OutputStore for Nowhere {
+        fn prepare(&self, _: &TaskId) -> std::io::Result<std::path::PathBuf> {
+            unreachable!("results are judged here, and nothing is tried")
+        }
+
+        fn is_there(&self, _: &TaskId) -> std::io::Result<bool> {
+            unreachable!("as above")
+        }
+
+        fn list(&self, _: &TaskId) -> std::io::Result<crate::domain::record::Outputs> {
+            unreachable!("as above")
+        }
+
+        fn open(
+            &self,
+            _: &TaskId,
+            _: &crate::domain::record::OutputFile,
+        ) -> std::io::Result<Box<dyn std::io::Read + Send>> {
+            unreachable!("as above")
+        }
+
+        fn unpack(&self, _: &TaskId, _: &mut dyn std::io::Read) -> std::io::Result<Vec<String>> {
+            unreachable!("as above")
+        }
+
+        fn add(&self, _: &TaskId, _: &str) -> std::io::Result<Box<dyn std::io::Write + Send>> {
+            unreachable!("as above")
+        }
+
+        fn remove(&self, _: &TaskId) -> std::io::Result<()> {
+            unreachable!("as above")
+        }
+    }
+
+    fn judged(seen: Option<&[u8]>, may_bind: bool) -> Fitness {
+        let trier = Trier {
+            worker: WorkerId::new("w").unwrap(),
+            outputs: may_bind.then(|| Arc::new(Nowhere) as Arc<dyn OutputStore>),
+            enforce_limits: true,
+        };
+        let result = TrialResult {
+            seen: seen.map(<[u8]>::to_vec),
+            ..TrialResult::default()
+        };
+        trier.judge(result, "nonce", None)
+    }
+
+    #[test]
+    fn outputs_are_bound_only_where_the_engine_has_read_what_was_written() {
+        assert!(judged(Some(b"nonce"), true).binds_outputs);
+        for seen in [None, Some(&b""[..]), Some(b"another machine's")] {
+            let fitness = judged(seen, true);
+            assert!(!fitness.binds_outputs, "{seen:?}");
+            assert_eq!(fitness.remarks.len(), 1, "{seen:?}");
+            assert_eq!(fitness.lack, None, "the archive way is as good");
+        }
+    }
+
+    #[test]
+    fn a_worker_that_may_not_bind_has_nothing_to_say_about_it() {
+        let fitness = judged(None, false);
+
+        assert!(!fitness.binds_outputs);
+        assert_eq!(fitness.remarks, [""; 0]);
+    }
+}

@@ -1,0 +1,303 @@
+//! Trying the engine out with this worker, by a container that is made just as those of tasks are: from an image of one empty
+//! file, which needs no registry, and never started. What lies in a bound folder is read back through the engine's archive
+//! call: that is the only proof that both sides see the same files.
+
+use std::io;
+
+use bollard::{
+    body_full,
+    models::{ContainerCreateBody, SystemInfo},
+    query_parameters::{
+        CreateContainerOptions, CreateImageOptions, DownloadFromContainerOptions,
+        RemoveContainerOptions, RemoveImageOptions,
+    },
+};
+use futures_util::StreamExt;
+
+use super::{DockerEngine, call::path_part, container, failure, labels::Labels, outputs::OUTPUT};
+use crate::{
+    domain::{
+        id::{ContainerName, PayloadDigest, TaskId},
+        spec::{TaskSpec, Wants},
+    },
+    ports::engine::{ContainerPlan, EngineError, Image, Trial, TrialResult},
+};
+
+/// What a container of a trial is known by: one that a dead worker left is removed by the next.
+const LABEL: &str = "worker-node.trial";
+
+/// More of a file is not read.
+const FILE_LIMIT: u64 = 1_024;
+
+/// Networks that every engine has, or that are no name of one.
+const ALWAYS_THERE: [&str; 4] = ["default", "none", "host", "bridge"];
+
+/// What an engine tells as its program for process 1 where it has none that works.
+const NO_INIT: &str = "N/A";
+
+/// Limits for the trial: small, and above every engine's least.
+const SOME_MEMORY_GIB: f64 = 0.0625;
+const SOME_CPU: f64 = 0.1;
+
+impl DockerEngine {
+    pub(super) async fn run_trial(&self, trial: &Trial) -> Result<TrialResult, EngineError> {
+        let info = self.line.docker()?.info().await.map_err(failure::of_call)?;
+        let told = told(&info, trial.enforce_limits);
+        if let Some(lack) = self.missing_network().await? {
+            return Ok(TrialResult {
+                lack: Some(lack),
+                ..told
+            });
+        }
+        let image = match self.import_probe().await {
+            Ok(image) => image,
+            Err(EngineError::Failed(why)) if failure::is_out_of_room(&why) => {
+                return Ok(TrialResult {
+                    lack: Some(no_containers(&why)),
+                    ..told
+                });
+            }
+            Err(error) => return Err(error),
+        };
+        let tried = self.try_containers(trial, &image, told).await;
+        let options = RemoveImageOptions {
+            force: true,
+            ..RemoveImageOptions::default()
+        };
+        let docker = self.line.docker()?;
+        // One that stays is an image without a name, which the engine's own pruning finds.
+        let _ = docker.remove_image(&image, Some(options), None).await;
+        tried
+    }
+
+    /// A network is looked for by the engine at a start alone: every task would fail there.
+    async fn missing_network(&self) -> Result<Option<String>, EngineError> {
+        let named = self.options.network.as_deref();
+        let Some(network) =
+            named.filter(|name| !name.contains(':') && !ALWAYS_THERE.contains(name))
+        else {
+            return Ok(None);
+        };
+        let docker = self.line.docker()?;
+        let found = docker.inspect_network(path_part(network)?, None).await;
+        match found.map_err(failure::of_call) {
+            Err(EngineError::NotFound(_)) => Ok(Some(format!(
+                "the engine has no network {network} (--network); make it with `docker network create {network}`, or give one \
+                 that `docker network ls` shows"
+            ))),
+            // An engine that does not let its networks be looked at says at the first task what it thinks of this one.
+            Ok(_) | Err(EngineError::Failed(_) | EngineError::Invalid(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// An image of one empty file.
+    async fn import_probe(&self) -> Result<String, EngineError> {
+        let archive = one_file().map_err(|error| EngineError::Failed(error.to_string()))?;
+        let options = CreateImageOptions {
+            from_src: Some("-".into()),
+            ..CreateImageOptions::default()
+        };
+        let docker = self.line.docker()?;
+        let mut items = docker.create_image(Some(options), Some(body_full(archive.into())), None);
+        let mut id = None;
+        while let Some(item) = items.next().await {
+            let status = item.map_err(failure::of_call)?.status.unwrap_or_default();
+            id = status.starts_with("sha256:").then_some(status).or(id);
+        }
+        id.ok_or_else(|| EngineError::Failed("it does not tell the id of what it imports".into()))
+    }
+
+    async fn try_containers(
+        &self,
+        trial: &Trial,
+        image: &str,
+        told: TrialResult,
+    ) -> Result<TrialResult, EngineError> {
+        let plan = plan(trial, image)?;
+        let bound = self.try_container(&plan, trial.file).await;
+        let without = ContainerPlan {
+            output_folder: None,
+            ..plan
+        };
+        match bound {
+            Ok(seen) => Ok(TrialResult { seen, ..told }),
+            Err(error @ (EngineError::Away(_) | EngineError::Deadline(_))) => Err(error),
+            // Is it the folder, or any container?
+            Err(error) => match self.try_container(&without, trial.file).await {
+                Ok(_) if trial.folder.is_some() => Ok(told),
+                Ok(_) => Err(error),
+                Err(error @ (EngineError::Away(_) | EngineError::Deadline(_))) => Err(error),
+                Err(error) => Ok(TrialResult {
+                    lack: Some(no_containers(&error.to_string())),
+                    ..told
+                }),
+            },
+        }
+    }
+
+    /// Makes a container, reads a file in it where a folder is bound, and removes it.
+    async fn try_container(
+        &self,
+        plan: &ContainerPlan,
+        file: &str,
+    ) -> Result<Option<Vec<u8>>, EngineError> {
+        let labels = Labels::from([(LABEL.to_owned(), plan.worker.to_string())]);
+        let body = ContainerCreateBody {
+            cmd: Some(vec!["never started".into()]),
+            ..container::body(plan, labels, &self.options)?
+        };
+        let docker = self.line.docker()?;
+        let options = CreateContainerOptions {
+            name: Some(path_part(&plan.name.0)?.to_owned()),
+            ..CreateContainerOptions::default()
+        };
+        self.remove_leftover(&plan.name.0).await?;
+        let made = docker.create_container(Some(options), body).await;
+        let id = made.map_err(failure::of_call)?.id;
+        let seen = match plan.output_folder {
+            Some(_) => self.read_file(&id, file).await,
+            None => Ok(None),
+        };
+        self.remove_by_force(&id).await?;
+        seen
+    }
+
+    /// A worker that died in a trial left its container under that name.
+    async fn remove_leftover(&self, name: &str) -> Result<(), EngineError> {
+        let docker = self.line.docker()?;
+        let found = match docker.inspect_container(name, None).await {
+            Ok(found) => found,
+            Err(error) => match failure::of_call(error) {
+                EngineError::NotFound(_) => return Ok(()),
+                error => return Err(error),
+            },
+        };
+        let labels = found.config.and_then(|config| config.labels);
+        match found.id {
+            Some(id) if labels.is_some_and(|labels| labels.contains_key(LABEL)) => {
+                self.remove_by_force(&id).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn remove_by_force(&self, id: &str) -> Result<(), EngineError> {
+        let options = RemoveContainerOptions {
+            v: true,
+            force: true,
+            link: false,
+        };
+        let docker = self.line.docker()?;
+        let removed = docker.remove_container(id, Some(options)).await;
+        match removed.map_err(failure::of_call) {
+            Err(EngineError::NotFound(_) | EngineError::Conflict(_)) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// What the engine sees of a file below a container's `/output`.
+    async fn read_file(&self, id: &str, file: &str) -> Result<Option<Vec<u8>>, EngineError> {
+        let options = DownloadFromContainerOptions {
+            path: format!("{OUTPUT}/{file}"),
+        };
+        let docker = self.line.docker()?;
+        let mut pieces = docker.download_from_container(id, Some(options));
+        let mut archive = Vec::new();
+        while let Some(piece) = pieces.next().await {
+            match piece.map_err(failure::of_call) {
+                Ok(piece) if archive.len() as u64 <= 8 * FILE_LIMIT => archive.extend(&piece),
+                Ok(_) => {}
+                Err(EngineError::NotFound(_)) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(first_file(&archive))
+    }
+}
+
+/// What the engine says of itself.
+fn told(info: &SystemInfo, enforce_limits: bool) -> TrialResult {
+    let init = info
+        .init_commit
+        .as_ref()
+        .and_then(|commit| commit.id.as_deref());
+    let has_init = init != Some(NO_INIT);
+    let mut remarks = Vec::new();
+    if !has_init {
+        remarks.push(
+            "the engine has no docker-init: the tasks' own shells are process 1 of their containers".into(),
+        );
+    }
+    if enforce_limits && info.memory_limit == Some(false) {
+        remarks.push(
+            "the engine cannot limit the memory of containers (see `docker info`): tasks run without that limit"
+                .into(),
+        );
+    }
+    let lack = (enforce_limits && info.cpu_cfs_quota == Some(false)).then(|| {
+        "the engine cannot limit the CPU use of containers (see `docker info`); give --limits reserve to run without limits"
+            .to_owned()
+    });
+    TrialResult {
+        seen: None,
+        has_init,
+        lack,
+        remarks,
+    }
+}
+
+fn no_containers(why: &str) -> String {
+    format!("the engine can make no containers for this worker: {why}")
+}
+
+fn plan(trial: &Trial, image: &str) -> Result<ContainerPlan, EngineError> {
+    let invalid = |error: String| EngineError::Invalid(error);
+    let wants = Wants {
+        cpu: SOME_CPU,
+        memory: SOME_MEMORY_GIB,
+        ..Wants::default()
+    };
+    Ok(ContainerPlan {
+        name: ContainerName(format!("wn-{}-trial", trial.worker)),
+        worker: trial.worker.clone(),
+        spec: TaskSpec {
+            id: TaskId::new("trial").map_err(|error| invalid(error.to_string()))?,
+            image: image.to_owned(),
+            command: String::new(),
+            wants,
+            user_id: String::new(),
+            task_name: String::new(),
+            task_type: String::new(),
+            sla_multiplier: 0.0,
+            submitted_at: 0,
+        },
+        digest: PayloadDigest([0; 32]),
+        attempt: 1,
+        created: std::time::SystemTime::UNIX_EPOCH,
+        image: Image {
+            id: image.to_owned(),
+            repo_digest: None,
+        },
+        output_folder: trial.folder.clone(),
+        enforce_limits: trial.enforce_limits,
+        init: false,
+    })
+}
+
+fn one_file() -> io::Result<Vec<u8>> {
+    let mut header = tar::Header::new_ustar();
+    header.set_mode(0o444);
+    header.set_size(0);
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.append_data(&mut header, "worker-node-trial", io::empty())?;
+    archive.into_inner()
+}
+
+fn first_file(archive: &[u8]) -> Option<Vec<u8>> {
+    let mut archive = tar::Archive::new(archive);
+    let entry = archive.entries().ok()?.next()?.ok()?;
+    let mut content = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(entry, FILE_LIMIT), &mut content).ok()?;
+    Some(content)
+}
