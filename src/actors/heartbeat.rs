@@ -37,6 +37,13 @@ pub const PERIOD: Duration = Duration::from_secs(5);
 /// How long a request to register again may take to be taken.
 const ASK: Duration = Duration::from_secs(2);
 
+/// Room for the list of tasks, in bytes: with it a beat stays well under a MiB, whatever tasks there are, and the signs of life
+/// do not depend on them.
+const LIST: usize = 1_000_000;
+
+/// What a task takes in the list beside its id, in bytes, at most: three figures of 9, the longest word, tags and lengths.
+const LISTED: usize = 64;
+
 /// What the machine is doing, in percent.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Load {
@@ -77,6 +84,8 @@ pub struct HeartbeatActor {
     /// The master answers, but does not know us.
     forgotten: Outage,
     failing: bool,
+    /// Tasks that the last beat had no room for.
+    left_out: usize,
     /// The session died of being asked to register.
     not_again_before: Option<Instant>,
 }
@@ -92,6 +101,7 @@ impl HeartbeatActor {
             voice: HeartbeatVoice::default(),
             forgotten: Outage::default(),
             failing: false,
+            left_out: 0,
             not_again_before: None,
         }
     }
@@ -100,13 +110,17 @@ impl HeartbeatActor {
         failpoint!("heartbeat.beat");
         let load = (self.sources.load)();
         let running = self.sources.running.borrow().clone();
+        let (listed, left_out) = that_fit(&running);
+        if std::mem::replace(&mut self.left_out, left_out) == 0 && left_out > 0 {
+            operator::heartbeat_cut(left_out);
+        }
         let beat = Beat {
             worker: self.sources.worker.clone(),
             cpu: load.cpu,
             memory: load.memory,
             storage: load.storage,
             gpu: load.gpu,
-            running: running.to_vec(),
+            running: listed,
         };
         let (master, address) = (Arc::clone(&self.master), self.sources.master_view.address());
         let sent = async move {
@@ -183,6 +197,25 @@ impl HeartbeatActor {
     }
 }
 
+/// The tasks that a beat has room for, and how many it has none for: those with the longest ids.
+fn that_fit(running: &[RunningTask]) -> (Vec<RunningTask>, usize) {
+    let size = |task: &RunningTask| task.task.as_str().len() + LISTED;
+    if running.iter().map(size).sum::<usize>() <= LIST {
+        return (running.to_vec(), 0);
+    }
+    let mut listed = running.to_vec();
+    listed.sort_by_key(size);
+    let mut room = LIST;
+    let fits = listed.iter().take_while(|task| {
+        let rest = room.checked_sub(size(task));
+        room = rest.unwrap_or(room);
+        rest.is_some()
+    });
+    let fits = fits.count();
+    listed.truncate(fits);
+    (listed, running.len() - fits)
+}
+
 impl Actor for HeartbeatActor {
     type Context = Context<Self>;
 
@@ -201,3 +234,43 @@ impl Actor for HeartbeatActor {
 }
 
 crate::answers_pings!(HeartbeatActor);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::{TASK_ID_LIMIT, TaskId};
+
+    fn task(id: &str) -> RunningTask {
+        RunningTask {
+            task: TaskId::new(id).unwrap(),
+            cpu: 1.0,
+            memory: 1.0,
+            gpu: 1.0,
+            status: "collecting",
+        }
+    }
+
+    #[test]
+    fn a_beat_stays_under_its_limit_whatever_tasks_there_are() {
+        let long = |n: usize| task(&format!("{n:0width$}", width = TASK_ID_LIMIT));
+        let mut running: Vec<_> = (0..5_000).map(long).collect();
+        running.push(task("short"));
+
+        let (listed, left_out) = that_fit(&running);
+
+        assert_eq!(listed.len() + left_out, running.len());
+        assert!(
+            listed.contains(&task("short")),
+            "the longest are left out first"
+        );
+        let bytes: usize = listed.iter().map(|t| t.task.as_str().len() + LISTED).sum();
+        assert!((LIST - 2_000..=LIST).contains(&bytes), "{bytes}");
+    }
+
+    #[test]
+    fn tasks_that_fit_are_all_told() {
+        let running = vec![task("a"), task("b")];
+
+        assert_eq!(that_fit(&running), (running.clone(), 0));
+    }
+}

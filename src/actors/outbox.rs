@@ -45,6 +45,9 @@ const UPLOADS: usize = 3;
 /// Reports at once.
 const REPORTS: usize = 16;
 
+/// Logs that are ended at once.
+const LOGS: usize = 16;
+
 /// A task has ended: deliver its result. Idempotent.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
@@ -160,6 +163,7 @@ pub struct RetryParked;
 pub(crate) struct Gates {
     pub(crate) uploads: Semaphore,
     pub(crate) reports: Semaphore,
+    pub(crate) logs: Semaphore,
     pub(crate) retry_parked: watch::Sender<()>,
 }
 
@@ -187,6 +191,7 @@ impl OutboxActor {
         let gates = Gates {
             uploads: Semaphore::new(UPLOADS),
             reports: Semaphore::new(REPORTS),
+            logs: Semaphore::new(LOGS),
             retry_parked: watch::Sender::new(()),
         };
         Self {

@@ -127,7 +127,6 @@ pub struct RegistryActor {
     rules: AdmissionRules,
     board: Board,
     desk: NewsDesk<TaskNews>,
-    ledger: Ledger,
     tasks: HashMap<TaskId, Entry>,
     /// Cancels of ids that were not known when they came.
     early_cancels: HashSet<TaskId>,
@@ -161,13 +160,11 @@ impl RegistryActor {
         board: Board,
         desk: NewsDesk<TaskNews>,
     ) -> Self {
-        let ledger = Ledger::new(rules.totals, rules.max_tasks);
         Self {
             peers,
             rules,
             board,
             desk,
-            ledger,
             tasks: HashMap::new(),
             early_cancels: HashSet::new(),
             lost_offers: HashSet::new(),
@@ -181,20 +178,20 @@ impl RegistryActor {
     }
 
     fn hold(&mut self, entry: Entry) {
-        self.ledger.hold(&entry.wants);
-        if let Some(before) = self.tasks.insert(entry.task.clone(), entry) {
-            self.ledger.release(&before.wants);
-        }
+        self.tasks.insert(entry.task.clone(), entry);
     }
 
     fn release(&mut self, task: &TaskId) {
-        if let Some(entry) = self.tasks.remove(task) {
-            self.ledger.release(&entry.wants);
-            if supervision::is_current() {
-                self.peers.directory.remove(task);
-            }
+        if self.tasks.remove(task).is_some() && supervision::is_current() {
+            self.peers.directory.remove(task);
         }
         self.show();
+    }
+
+    /// What is held right now.
+    fn ledger(&self) -> Ledger {
+        let holdings = self.tasks.values().map(Entry::holding);
+        Ledger::of(&self.rules.totals, self.rules.max_tasks, holdings)
     }
 
     /// Puts the present state on the heartbeat's board.

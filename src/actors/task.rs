@@ -20,7 +20,7 @@ use actix::{
 };
 use log::debug;
 use sha2::{Digest, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc::UnboundedSender, watch};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, mpsc::UnboundedSender, watch};
 
 use super::{
     engine_watch::EngineView, images::ImagesActor, journal::Records, log_router::LogRouterActor,
@@ -30,8 +30,9 @@ use crate::{
     domain::{
         id::{Attempt, ContainerName, TaskId, WorkerId},
         record::{Change, Phase, TaskRecord},
-        spec::MachineTotals,
-        task::{Effect, Event, Found, State, StopReason},
+        spec::{MachineTotals, TaskSpec},
+        task::{Effect, Event, Found, Stage, State, StopReason},
+        text::escape,
     },
     failpoint,
     ports::{
@@ -44,6 +45,9 @@ use crate::{
     supervision::{self, Slot},
     telemetry::operator,
 };
+
+/// How much of an image's name is told where it is not valid, in bytes.
+const SHOWN: usize = 256;
 
 /// The name that a task's container has on the engine: known before it is created, and safe whatever the task's id is.
 #[must_use]
@@ -115,6 +119,11 @@ pub enum Beginning {
 #[rtype(result = "()")]
 pub struct StopTask(pub StopReason);
 
+/// What the master is told is fixed: the container is not needed any more. Idempotent.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct ResultSealed;
+
 /// The master has the result. Idempotent.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
@@ -134,6 +143,8 @@ pub struct TaskActor {
     waiting: Option<SpawnHandle>,
     permit: Option<OwnedSemaphorePermit>,
     peak_memory: Arc<AtomicU64>,
+    /// Set once the container is removed: whoever wants it removed waits for the one removal.
+    removed: Arc<OnceCell<()>>,
 }
 
 impl TaskActor {
@@ -151,6 +162,7 @@ impl TaskActor {
             waiting: None,
             permit: None,
             peak_memory: Arc::default(),
+            removed: Arc::default(),
         }
     }
 
@@ -164,7 +176,7 @@ impl TaskActor {
             self.early.push(event);
             return;
         };
-        let before = state.word();
+        let before = state.stage();
         let (state, effects) = state.on(event);
         self.enter(state, effects, Some(before), ctx);
     }
@@ -173,11 +185,11 @@ impl TaskActor {
         &mut self,
         state: State,
         effects: Vec<Effect>,
-        before: Option<&'static str>,
+        before: Option<Stage>,
         ctx: &mut Context<Self>,
     ) {
-        if before != Some(state.word()) {
-            self.tell(TaskNews::Moved(self.id().clone(), state.word()));
+        if before != Some(state.stage()) {
+            self.tell(TaskNews::Moved(self.id().clone(), state.stage()));
             self.say(&state);
         }
         self.state = Some(state);
@@ -200,7 +212,9 @@ impl TaskActor {
             | State::Recording { .. }
             | State::Delivering { .. }
             | State::Cleaning
-            | State::Done => debug!(task:% = self.id(), state = state.word(); "the task moved on"),
+            | State::Done => {
+                debug!(task:% = self.id(), state = state.stage().word(); "the task moved on")
+            }
         }
     }
 
@@ -218,6 +232,7 @@ impl TaskActor {
             Effect::Collect(container) => self.collect(container, ctx),
             Effect::Record(ending) => self.record_end(*ending, ctx),
             Effect::Deliver => self.deliver(ctx),
+            Effect::Remove(container) => self.remove_beside(container, ctx),
             Effect::Clean(container) => self.clean(container, ctx),
             Effect::Finish => self.finish(ctx),
         }
@@ -262,16 +277,15 @@ impl TaskActor {
         let record = self.record.clone();
         let look = async move {
             failpoint!("task.look");
-            let spool = env.open_spool(&task).await;
             if fresh {
-                return (spool, record, Found::Nothing);
+                return (env.spool_of(&record).await, record, Found::Nothing);
             }
             let record = match env.records.find_in_the_end(&task).await {
                 Some(Known::Record(record)) => *record,
                 Some(Known::Retired(_)) | None => record,
             };
             let found = env.look_at(&record).await;
-            (spool, record, found)
+            (env.spool_of(&record).await, record, found)
         };
         ctx.spawn(
             look.into_actor(self)
@@ -288,7 +302,7 @@ impl TaskActor {
         let untouched = self.record.phase == Phase::Accepted && found == Found::Nothing;
         if untouched
             && !self.record.cancel_requested
-            && let Some(why) = self.impossible()
+            && let Some(why) = self.env.impossible(&self.record.spec)
         {
             self.state = Some(State::Accepted);
             self.advance(Event::FoundImpossible(why), ctx);
@@ -323,17 +337,28 @@ impl TaskActor {
             }
         }));
     }
+}
 
-    fn impossible(&self) -> Option<String> {
-        let spec = &self.record.spec;
-        spec.check(&self.env.totals)
-            .err()
-            .map(|impossible| impossible.to_string())
-            .or_else(|| {
-                let name = self.env.engine.parse_image(&spec.image);
-                name.err()
-                    .map(|reason| format!("the image name {:?} is not valid: {reason}", spec.image))
+impl TaskEnv {
+    /// Why a task can never run here, if so.
+    #[must_use]
+    pub fn impossible(&self, spec: &TaskSpec) -> Option<String> {
+        let impossible = spec.check(&self.totals).err();
+        impossible.map(|why| why.to_string()).or_else(|| {
+            let name = self.engine.parse_image(&spec.image);
+            name.err().map(|reason| {
+                let name = escape(&spec.image, SHOWN);
+                format!("the image name \"{name}\" is not valid: {reason}")
             })
+        })
+    }
+
+    /// A task that has ended writes no more lines: its log is opened by whoever ends it, and not held.
+    async fn spool_of(&self, record: &TaskRecord) -> Option<Arc<dyn Spool>> {
+        if record.phase >= Phase::Ended {
+            return None;
+        }
+        self.open_spool(&record.spec.id).await
     }
 }
 
@@ -368,6 +393,15 @@ impl Handler<StopTask> for TaskActor {
             self.take_back(ctx);
             self.advance(Event::CreateFailed("cancelled".into()), ctx);
         }
+    }
+}
+
+impl Handler<ResultSealed> for TaskActor {
+    type Result = ();
+
+    fn handle(&mut self, _: ResultSealed, ctx: &mut Self::Context) {
+        failpoint!("task.ResultSealed");
+        self.advance(Event::Sealed, ctx);
     }
 }
 

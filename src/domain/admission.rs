@@ -1,9 +1,14 @@
-//! Whether there is room for a task right now. An accepted task really has its share: what is held is counted from the
-//! acceptance to the removal of its container.
+//! Whether there is room for a task right now. An accepted task really has its share: cores and memory are held from the
+//! acceptance until its process is dead, its place until what the master is told is fixed. What is over, or can never begin,
+//! holds nothing but its turn among the results that wait for the master, and those have a bound of their own.
 
 use thiserror::Error;
 
-use super::spec::{MachineTotals, Wants};
+use super::spec::{GIB, MachineTotals, Wants};
+
+/// So many results wait for the master at most, or as many as there may be tasks where that is more: beyond it no offers are
+/// taken. A master that takes its results never comes near it; each one that waits costs some KiB of memory.
+const RESULTS: usize = 1_000;
 
 /// A temporary refusal: the same offer may be taken later. Its text goes to the master.
 #[derive(Debug, Clone, Copy, PartialEq, Error)]
@@ -11,6 +16,11 @@ pub enum NoRoom {
     /// As many tasks as `--max-tasks` allows.
     #[error("no room: {0} tasks are here already (--max-tasks)")]
     Tasks(usize),
+    /// As many results as may wait.
+    #[error(
+        "no room: {0} results wait for the master to take them; `worker-node state dump` shows them, `worker-node outbox drop TASK` lets go of one"
+    )]
+    Results(usize),
     /// Not enough of something is free.
     #[error("no room: {what} {wanted} asked, {free} free")]
     Resource {
@@ -23,25 +33,141 @@ pub enum NoRoom {
     },
 }
 
-/// What the tasks of this worker hold.
+/// Amounts of everything that is given out, as integers: sums of these are exact, and what was added can be taken away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Amounts {
+    /// Thousandths of a core.
+    pub milli_cpus: u64,
+    /// Bytes.
+    pub memory: u64,
+    /// Bytes.
+    pub storage: u64,
+    /// Thousandths of a GPU.
+    pub milli_gpus: u64,
+}
+
+impl Amounts {
+    /// Rounded to the nearest, so that ten tenths of a core are one. What is no amount (NaN, below zero) is none.
+    #[must_use]
+    pub fn of(wants: &Wants) -> Self {
+        Self {
+            milli_cpus: units(wants.cpu, THOUSAND),
+            memory: units(wants.memory, GIB),
+            storage: units(wants.storage, GIB),
+            milli_gpus: units(wants.gpu, THOUSAND),
+        }
+    }
+
+    /// The same in the contract's units: finite, and never below zero.
+    #[must_use]
+    pub fn in_contract_units(&self) -> Wants {
+        Wants {
+            cpu: amount(self.milli_cpus, THOUSAND),
+            memory: amount(self.memory, GIB),
+            storage: amount(self.storage, GIB),
+            gpu: amount(self.milli_gpus, THOUSAND),
+        }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            milli_cpus: self.milli_cpus.saturating_add(other.milli_cpus),
+            memory: self.memory.saturating_add(other.memory),
+            storage: self.storage.saturating_add(other.storage),
+            milli_gpus: self.milli_gpus.saturating_add(other.milli_gpus),
+        }
+    }
+}
+
+const THOUSAND: f64 = 1_000.0;
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a cast of a float stops at the integer's limits, and makes 0 of NaN"
+)]
+fn units(amount: f64, per: f64) -> u64 {
+    (amount * per).round() as u64
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "shown to people, and exact up to 8 PiB"
+)]
+fn amount(units: u64, per: f64) -> f64 {
+    units as f64 / per
+}
+
+/// What one task holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holding {
+    /// It has not ended: a place, and its whole share.
+    Task(Amounts),
+    /// Its process is dead: a place, and the disk that its outputs take until they were sent. Bytes.
+    Place {
+        /// What it asked for of the disk.
+        storage: u64,
+    },
+    /// What the master is told is fixed, or it could never begin: a turn among the results.
+    Result,
+}
+
+impl Holding {
+    /// What of the machine it holds.
+    #[must_use]
+    pub fn amounts(&self) -> Amounts {
+        match self {
+            Self::Task(amounts) => *amounts,
+            Self::Place { storage } => Amounts {
+                storage: *storage,
+                ..Amounts::default()
+            },
+            Self::Result => Amounts::default(),
+        }
+    }
+}
+
+/// What the tasks of this worker hold at one moment: added up anew from the tasks that there are, so that it cannot drift.
 #[derive(Debug, Clone)]
 pub struct Ledger {
-    totals: MachineTotals,
+    totals: Amounts,
     max_tasks: usize,
     tasks: usize,
-    held: Wants,
+    results: usize,
+    held: Amounts,
 }
 
 impl Ledger {
-    /// An empty ledger over what can be given out.
+    /// The ledger over what can be given out, with what is held of it.
     #[must_use]
-    pub fn new(totals: MachineTotals, max_tasks: usize) -> Self {
-        Self {
+    pub fn of(
+        totals: &MachineTotals,
+        max_tasks: usize,
+        holdings: impl Iterator<Item = Holding>,
+    ) -> Self {
+        let totals = Amounts::of(&Wants {
+            cpu: totals.cpu,
+            memory: totals.memory,
+            storage: totals.storage,
+            gpu: totals.gpu,
+        });
+        let empty = Self {
             totals,
             max_tasks,
             tasks: 0,
-            held: Wants::default(),
+            results: 0,
+            held: Amounts::default(),
+        };
+        holdings.fold(empty, Self::with)
+    }
+
+    fn with(mut self, holding: Holding) -> Self {
+        match holding {
+            Holding::Task(_) | Holding::Place { .. } => self.tasks += 1,
+            Holding::Result => self.results += 1,
         }
+        self.held = self.held.plus(holding.amounts());
+        self
     }
 
     /// Whether a task that wants that much may be taken.
@@ -49,85 +175,78 @@ impl Ledger {
     /// # Errors
     /// What there is too little of.
     pub fn admit(&self, wants: &Wants) -> Result<(), NoRoom> {
+        self.admit_result()?;
         if self.tasks >= self.max_tasks {
             return Err(NoRoom::Tasks(self.tasks));
         }
-        fits("cpu", wants.cpu, self.totals.cpu - self.held.cpu)?;
-        fits(
-            "memory (GiB)",
-            wants.memory,
-            self.totals.memory - self.held.memory,
-        )?;
-        fits(
-            "storage (GiB)",
-            wants.storage,
-            self.totals.storage - self.held.storage,
-        )?;
-        fits("gpu", wants.gpu, self.totals.gpu - self.held.gpu)
-    }
-
-    /// Takes a share. Never refuses: a task that is here is here, whatever the ledger says.
-    pub fn hold(&mut self, wants: &Wants) {
-        self.tasks += 1;
-        self.add(wants, 1.0);
-    }
-
-    /// Gives a share back.
-    pub fn release(&mut self, wants: &Wants) {
-        self.tasks = self.tasks.saturating_sub(1);
-        self.add(wants, -1.0);
-        if self.tasks == 0 {
-            // Sums of fractions drift; an empty house holds nothing.
-            self.held = Wants::default();
-        }
-    }
-
-    /// How many tasks hold something.
-    #[must_use]
-    pub fn tasks(&self) -> usize {
-        self.tasks
-    }
-
-    fn add(&mut self, wants: &Wants, sign: f64) {
-        // A task with impossible wishes is accepted too, and fails at once: it holds nothing.
-        let amount = |wanted: f64| {
-            if wanted.is_finite() && wanted > 0.0 {
-                wanted * sign
-            } else {
-                0.0
+        let (wants, held, totals) = (Amounts::of(wants), self.held, self.totals);
+        for (what, wanted, free, per) in [
+            (
+                "cpu",
+                wants.milli_cpus,
+                totals.milli_cpus.saturating_sub(held.milli_cpus),
+                THOUSAND,
+            ),
+            (
+                "memory (GiB)",
+                wants.memory,
+                totals.memory.saturating_sub(held.memory),
+                GIB,
+            ),
+            (
+                "storage (GiB)",
+                wants.storage,
+                totals.storage.saturating_sub(held.storage),
+                GIB,
+            ),
+            (
+                "gpu",
+                wants.milli_gpus,
+                totals.milli_gpus.saturating_sub(held.milli_gpus),
+                THOUSAND,
+            ),
+        ] {
+            if wanted > free && wanted > 0 {
+                return Err(NoRoom::Resource {
+                    what,
+                    wanted: shown(wanted, per),
+                    free: shown(free, per),
+                });
             }
-        };
-        self.held.cpu += amount(wants.cpu);
-        self.held.memory += amount(wants.memory);
-        self.held.storage += amount(wants.storage);
-        self.held.gpu += amount(wants.gpu);
+        }
+        Ok(())
+    }
+
+    /// Whether one more result may wait for the master: that is all that a task takes which can never begin.
+    ///
+    /// # Errors
+    /// So many wait already.
+    pub fn admit_result(&self) -> Result<(), NoRoom> {
+        if self.results >= self.max_tasks.max(RESULTS) {
+            return Err(NoRoom::Results(self.results));
+        }
+        Ok(())
     }
 }
 
-fn fits(what: &'static str, wanted: f64, free: f64) -> Result<(), NoRoom> {
-    // Ten shares of 0.1 make one core, whatever their sum says.
-    const ROUNDING: f64 = 1e-9;
-    if wanted > 0.0 && wanted > free + ROUNDING {
-        let free = (free.max(0.0) * 100.0).floor() / 100.0;
-        return Err(NoRoom::Resource { what, wanted, free });
-    }
-    Ok(())
+/// Three decimals, rounded down: what is said to be free can be had.
+fn shown(units: u64, per: f64) -> f64 {
+    (amount(units, per) * THOUSAND).floor() / THOUSAND
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ledger() -> Ledger {
-        Ledger::new(
-            MachineTotals {
-                cpu: 1.0,
-                memory: 4.0,
-                storage: 10.0,
-                gpu: 0.0,
-            },
-            20,
-        )
+    const TOTALS: MachineTotals = MachineTotals {
+        cpu: 2.0,
+        memory: 4.0,
+        storage: 10.0,
+        gpu: 0.0,
+    };
+
+    fn ledger(holdings: &[Holding]) -> Ledger {
+        Ledger::of(&TOTALS, 20, holdings.iter().copied())
     }
 
     fn cpu(cpu: f64) -> Wants {
@@ -137,46 +256,73 @@ mod tests {
         }
     }
 
+    fn task(wants: &Wants) -> Holding {
+        Holding::Task(Amounts::of(wants))
+    }
+
     #[test]
-    fn ten_tenths_of_a_core_fit_one_core_and_an_eleventh_does_not() {
-        let mut ledger = ledger();
-        for n in 0..10 {
-            assert_eq!(ledger.admit(&cpu(0.1)), Ok(()), "task {n}");
-            ledger.hold(&cpu(0.1));
+    fn twenty_tenths_of_a_core_fit_two_cores_and_one_more_does_not() {
+        let mut held = Vec::new();
+        for n in 0..19 {
+            assert_eq!(ledger(&held).admit(&cpu(0.1)), Ok(()), "task {n}");
+            held.push(task(&cpu(0.1)));
         }
+        held.push(task(&cpu(0.1)));
+        held.remove(0);
+        assert_eq!(ledger(&held).admit(&cpu(0.1)), Ok(()));
+        held.push(task(&cpu(0.1)));
 
-        assert!(ledger.admit(&cpu(0.1)).is_err());
-        assert_eq!(ledger.admit(&cpu(0.0)), Ok(()), "no limit asked, none held");
+        let full = Ledger::of(&TOTALS, 100, held.into_iter());
+        assert!(full.admit(&cpu(0.1)).is_err());
+        assert_eq!(full.admit(&cpu(0.0)), Ok(()), "no limit asked, none held");
     }
 
     #[test]
-    fn what_is_released_can_be_held_again() {
-        let mut ledger = ledger();
-        ledger.hold(&cpu(1.0));
-        assert!(ledger.admit(&cpu(0.5)).is_err());
+    fn cores_are_free_when_the_process_is_dead_and_the_place_when_the_result_is_fixed() {
+        let wants = Wants {
+            cpu: 2.0,
+            storage: 10.0,
+            ..Wants::default()
+        };
+        let disk = Wants {
+            storage: 1.0,
+            ..Wants::default()
+        };
+        let storage = Amounts::of(&wants).storage;
 
-        ledger.release(&cpu(1.0));
-
-        assert_eq!(ledger.admit(&cpu(1.0)), Ok(()));
-        assert_eq!(ledger.tasks(), 0);
+        assert!(ledger(&[task(&wants)]).admit(&cpu(0.5)).is_err());
+        let ended = ledger(&[Holding::Place { storage }]);
+        assert_eq!(ended.admit(&cpu(2.0)), Ok(()));
+        assert!(ended.admit(&disk).is_err(), "its outputs are still there");
+        assert_eq!(ledger(&[Holding::Result]).admit(&disk), Ok(()));
+        assert_eq!(ledger(&[Holding::Result; 20]).admit(&cpu(2.0)), Ok(()));
     }
 
     #[test]
-    fn the_number_of_tasks_is_bounded() {
-        let mut ledger = ledger();
-        for _ in 0..20 {
-            ledger.hold(&Wants::default());
+    fn the_number_of_tasks_is_bounded_and_so_is_that_of_waiting_results() {
+        let full = ledger(&[Holding::Task(Amounts::default()); 20]);
+        assert_eq!(full.admit(&Wants::default()), Err(NoRoom::Tasks(20)));
+        assert_eq!(full.admit_result(), Ok(()));
+
+        let waiting = ledger(&[Holding::Result; RESULTS]);
+        assert_eq!(waiting.admit_result(), Err(NoRoom::Results(RESULTS)));
+        assert_eq!(
+            waiting.admit(&Wants::default()),
+            Err(NoRoom::Results(RESULTS))
+        );
+    }
+
+    #[test]
+    fn what_is_no_amount_is_none_and_no_figure_is_insane() {
+        for wanted in [f64::NAN, -1.0, f64::NEG_INFINITY, -0.0, 5e-324] {
+            assert_eq!(Amounts::of(&cpu(wanted)), Amounts::default(), "{wanted}");
         }
-
-        assert_eq!(ledger.admit(&Wants::default()), Err(NoRoom::Tasks(20)));
-    }
-
-    #[test]
-    fn impossible_wishes_hold_nothing() {
-        let mut ledger = ledger();
-        ledger.hold(&cpu(f64::NAN));
-        ledger.hold(&cpu(-5.0));
-
-        assert_eq!(ledger.admit(&cpu(1.0)), Ok(()));
+        for wanted in [f64::INFINITY, 1e308, f64::MAX] {
+            let shown = Amounts::of(&cpu(wanted)).in_contract_units();
+            assert!(shown.cpu.is_finite(), "{wanted}");
+            // Two of them do not turn over into a small sum.
+            let twice = ledger(&[task(&cpu(wanted)), task(&cpu(wanted))]);
+            assert!(twice.admit(&cpu(0.1)).is_err(), "{wanted}");
+        }
     }
 }

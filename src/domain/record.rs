@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use super::{
     id::{Attempt, ContainerId, ContainerName, PayloadDigest, ResultId, TaskId},
-    outcome::{Exit, Outcome},
+    outcome::{Exit, Failure, Outcome},
     spec::TaskSpec,
 };
 
@@ -60,6 +60,14 @@ pub struct Ending {
     pub outputs: Outputs,
     /// Remarks for the trailer.
     pub notes: Vec<String>,
+}
+
+impl Ending {
+    /// It failed without ever beginning, for what it asks.
+    #[must_use]
+    pub fn is_impossible(&self) -> bool {
+        matches!(self.outcome, Outcome::Failed(Failure::Impossible(_)))
+    }
 }
 
 /// What is told to the master and to viewers of the log, fixed for ever.

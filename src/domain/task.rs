@@ -73,6 +73,55 @@ pub enum State {
     Done,
 }
 
+/// How far a task has come, for whoever decides by it: what it still holds, and what is shown of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// Nothing was begun.
+    Accepted,
+    /// Its image is looked for or pulled.
+    Pulling,
+    /// Its container is made.
+    Creating,
+    /// Its container is started.
+    Starting,
+    /// Its container runs.
+    Running,
+    /// Its container was asked to end.
+    Stopping,
+    /// Its process is dead, or never was: from here on it needs no core and no memory.
+    Collecting,
+    /// Its end is durable, and the outbox has it.
+    Reporting,
+    /// Its outputs are on their way.
+    Uploading,
+    /// What the master is told is fixed: from here on it waits for the master alone.
+    Sealed,
+    /// The master has its result, and what is left of it is removed.
+    Cleaning,
+    /// Nothing is left to do.
+    Done,
+}
+
+impl Stage {
+    /// A word for people and heartbeats.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Pulling => "pulling",
+            Self::Creating => "creating",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Collecting => "collecting",
+            Self::Uploading => "uploading",
+            Self::Reporting | Self::Sealed => "reporting",
+            Self::Cleaning => "cleaning",
+            Self::Done => "done",
+        }
+    }
+}
+
 /// Why a task is stopped by us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
@@ -123,6 +172,8 @@ pub enum Event {
     Collected(Outputs, Vec<String>),
     /// The end is durable.
     Recorded,
+    /// What the master is told is fixed.
+    Sealed,
     /// The master has the result, or it was given up for good.
     Delivered,
     /// Nothing is left of it.
@@ -157,6 +208,8 @@ pub enum Effect {
     Record(Box<Ending>),
     /// Hand it to the outbox.
     Deliver,
+    /// Remove the container, however long that takes: nothing waits for it but the end of `Clean`.
+    Remove(ContainerId),
     /// Remove what is left.
     Clean(Option<ContainerId>),
     /// End the actor.
@@ -194,7 +247,12 @@ impl State {
             Phase::Accepted | Phase::Starting | Phase::Running => {
                 Self::resume_unfinished(record, found)
             }
-            Phase::Ended | Phase::Sealed => (Self::Delivering { container }, vec![Effect::Deliver]),
+            Phase::Ended => (Self::Delivering { container }, vec![Effect::Deliver]),
+            Phase::Sealed => {
+                let remove = container.clone().map(Effect::Remove);
+                let effects = [Effect::Deliver].into_iter().chain(remove).collect();
+                (Self::Delivering { container }, effects)
+            }
             Phase::Delivered => (Self::Cleaning, vec![Effect::Clean(container)]),
             Phase::Done => (Self::Done, vec![Effect::Finish]),
         }
@@ -271,24 +329,26 @@ impl State {
             Event::Lost(why) => self.on_lost(why),
             Event::GraceElapsed => self.on_grace_elapsed(),
             Event::Collected(outputs, notes) => self.on_collected(outputs, notes),
-            Event::Recorded | Event::Delivered | Event::Cleaned => self.on_delivery(&event),
+            Event::Recorded | Event::Sealed | Event::Delivered | Event::Cleaned => {
+                self.on_delivery(&event)
+            }
         }
     }
 
-    /// A word for people and heartbeats.
+    /// How far it has come.
     #[must_use]
-    pub fn word(&self) -> &'static str {
+    pub fn stage(&self) -> Stage {
         match self {
-            Self::Accepted => "accepted",
-            Self::Pulling => "pulling",
-            Self::Creating { .. } => "creating",
-            Self::Starting { .. } => "starting",
-            Self::Running { .. } => "running",
-            Self::Stopping { .. } => "stopping",
-            Self::Collecting { .. } | Self::Recording { .. } => "collecting",
-            Self::Delivering { .. } => "reporting",
-            Self::Cleaning => "cleaning",
-            Self::Done => "done",
+            Self::Accepted => Stage::Accepted,
+            Self::Pulling => Stage::Pulling,
+            Self::Creating { .. } => Stage::Creating,
+            Self::Starting { .. } => Stage::Starting,
+            Self::Running { .. } => Stage::Running,
+            Self::Stopping { .. } => Stage::Stopping,
+            Self::Collecting { .. } | Self::Recording { .. } => Stage::Collecting,
+            Self::Delivering { .. } => Stage::Reporting,
+            Self::Cleaning => Stage::Cleaning,
+            Self::Done => Stage::Done,
         }
     }
 
@@ -465,6 +525,10 @@ impl State {
         match (self, event) {
             (Self::Recording { container }, Event::Recorded) => {
                 (Self::Delivering { container }, vec![Effect::Deliver])
+            }
+            (Self::Delivering { container }, Event::Sealed) => {
+                let remove = container.clone().map(Effect::Remove);
+                (Self::Delivering { container }, remove.into_iter().collect())
             }
             (Self::Delivering { container }, Event::Delivered) => {
                 (Self::Cleaning, vec![Effect::Clean(container)])

@@ -128,7 +128,8 @@ impl Steps<'_> {
     /// The cancel of a withdrawn task stays known: its offer may come again.
     fn withdraw(&self, task: &TaskId) -> Result<(), Stop> {
         let standing = self.standing(task)?;
-        if standing.phase > Phase::Accepted || standing.answered {
+        let has_begun = standing.phase > Phase::Accepted && !standing.is_impossible();
+        if has_begun || standing.answered {
             return Err(Refused::Past.into());
         }
         self.run("DELETE FROM tasks WHERE id = ?1", params![task.as_str()])?;
@@ -354,6 +355,12 @@ impl Steps<'_> {
 }
 
 impl Standing {
+    /// It has ended without ever beginning, and nobody was told.
+    fn is_impossible(&self) -> bool {
+        let ending = self.ending.as_deref().map(json::ending_from_text);
+        self.phase == Phase::Ended && matches!(ending, Some(Ok(ending)) if ending.is_impossible())
+    }
+
     /// Whether a step to `phase` has anything to write; `repeated`: it says what is written already.
     fn reaches(&self, phase: Phase, repeated: bool) -> Result<bool, Refused> {
         if self.phase < phase {

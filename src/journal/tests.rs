@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::domain::{
-    outcome::Outcome,
+    outcome::{Failure, Outcome},
     record::{Ending, Outputs, Phase, TaskRecord, Verdict},
 };
 use model::Model;
@@ -171,6 +171,31 @@ fn a_withdrawn_offer_may_come_again_and_is_still_cancelled() {
     assert!(kept(&mut journal, &task_id("a")).unwrap().cancel_requested);
     one(&mut journal, vec![Change::Answered(task_id("a"))]).unwrap();
     assert_eq!(one(&mut journal, withdraw()), Err(Refused::Past));
+}
+
+#[test]
+fn an_offer_that_failed_at_once_can_be_withdrawn_and_one_that_began_cannot() {
+    let (_folder, path) = place();
+    let mut journal = open(&path);
+    let failed = |task: &str, failure| Change::Ended {
+        task: task_id(task),
+        ending: Box::new(Ending {
+            outcome: Outcome::Failed(failure),
+            exit: None,
+            outputs: Outputs::default(),
+            notes: Vec::new(),
+        }),
+    };
+    let impossible = Failure::Impossible("req_cpu is 99".into());
+    one(&mut journal, vec![accepted("a"), failed("a", impossible)]).unwrap();
+    let pull = Failure::Pull("no such image".into());
+    one(&mut journal, vec![accepted("b"), failed("b", pull)]).unwrap();
+
+    one(&mut journal, vec![Change::Withdraw(task_id("a"))]).unwrap();
+
+    assert_eq!(kept(&mut journal, &task_id("a")), None);
+    let late = one(&mut journal, vec![Change::Withdraw(task_id("b"))]);
+    assert_eq!(late, Err(Refused::Past));
 }
 
 #[test]

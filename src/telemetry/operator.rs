@@ -94,6 +94,11 @@ pub fn heartbeat_failed(level: Level, reason: &dyn Display) {
     log!(level, reason:%; "Heartbeat failed");
 }
 
+/// A heartbeat has no room for all tasks: said once, until it has.
+pub fn heartbeat_cut(left_out: usize) {
+    warn!(left_out; "Heartbeats list not all tasks: {left_out} with the longest ids do not fit");
+}
+
 /// The engine cannot be reached: said once until it is.
 pub fn engine_away(outage: &mut Outage, address: &str, reason: &dyn Display) {
     log!(

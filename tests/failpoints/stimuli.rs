@@ -56,7 +56,7 @@ pub(crate) fn way_to(name: &str) -> Way {
         "registry.GetStanding" => Way::With("task.started=1*sleep(500)", &[]),
         // Offers that come before the engine's containers are known.
         "registry.settled" => Way::With("engine_watch.listed=1*sleep(900)", &[]),
-        "registry.FailOffer" | "registry.failed_offer" => Way::PoisonedOffer,
+        "registry.FailOffer" => Way::PoisonedOffer,
         "registry.deliver_without_actor" | "registry.close_without_actor" => {
             Way::GivenUpTask("panic")
         }
@@ -70,6 +70,9 @@ pub(crate) fn way_to(name: &str) -> Way {
         "registry.gave_up" => Way::GivenUpTask("4*panic"),
         "outbox.park" | "outbox.RetryParked" | "journal.Parked.before" | "journal.Parked.after" => {
             Way::ParkedReport
+        }
+        "registry.judge_after" => {
+            Way::NotReached("it takes two offers of one task within the same commit")
         }
         "journal.Retire.before" | "journal.Retire.after" => {
             Way::NotReached("the least retention is a minute, and rounds are 30 s apart")

@@ -136,6 +136,8 @@ impl Delivery {
             self.seal().await;
             failpoint!("outbox.sealed");
         }
+        let task = self.record.spec.id.clone();
+        let _ = self.with.news.send(TaskNews::Sealed(task));
         // Both tell what is sealed: the report need not wait until the end of the log is on the disk.
         let ((), left) = tokio::join!(self.close_log(), self.report(None));
         failpoint!("outbox.reported");
@@ -350,6 +352,10 @@ impl Delivery {
 
     /// Ends the log for its viewers: from here on the outcome can no longer change.
     async fn close_log(&self) {
+        // Each holds a descriptor, and as many may be due at once as there may be results.
+        let Ok(_place) = self.gates.logs.acquire().await else {
+            return;
+        };
         let verdict = self.sealed();
         let end = LogEnd {
             word: verdict.outcome.word(),

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{
     Readiness, RegistryActor,
     entry::{Entry, Standing},
-    news::internal_error,
+    news::failed,
 };
 use crate::{
     actors::{
@@ -21,7 +21,8 @@ use crate::{
     },
     domain::{
         id::{PayloadDigest, ResultId, TaskId},
-        record::{Change, Phase, TaskRecord},
+        outcome::Failure,
+        record::{Change, Ending, Phase, TaskRecord},
         spec::Offer,
     },
     failpoint,
@@ -114,10 +115,12 @@ impl RegistryActor {
         if self.tasks.contains_key(&offer.spec.id) {
             return self.answer_active(&offer, deadline, ctx);
         }
-        match self.refusal(&offer) {
-            Some(answer) => self.answer(answer),
-            None => self.accept(offer, deadline),
+        let impossible = self.peers.env.impossible(&offer.spec);
+        if let Some(answer) = self.refusal(&offer, impossible.is_some()) {
+            return self.answer(answer);
         }
+        let ending = impossible.map(|why| failed(Failure::Impossible(why)));
+        self.accept(&offer, ending, deadline)
     }
 
     fn answer(&self, answer: AssignAnswer) -> Answer {
@@ -139,7 +142,8 @@ impl RegistryActor {
             return self.answer(refused(OTHER_PAYLOAD));
         }
         if entry.standing == Standing::Accepting {
-            return self.answer(refused("the same offer is being accepted at this moment"));
+            let settled = entry.when_settled();
+            return self.judge_after(settled, offer.clone(), deadline);
         }
         // The settle time counts from the last acknowledgement: the master writes 'running' after each.
         entry.acknowledged = Instant::now();
@@ -151,6 +155,21 @@ impl RegistryActor {
             self.record_answer(task.clone(), ctx);
         }
         self.answer(AssignAnswer::AlreadyAccepted)
+    }
+
+    /// The same offer is being accepted, or taken back, at this moment: this one has the answer to what comes of that.
+    fn judge_after(
+        &self,
+        settled: impl Future<Output = ()> + 'static,
+        offer: Offer,
+        deadline: Instant,
+    ) -> Answer {
+        // Too late: whoever asked has been told that it is refused.
+        let settled = async move { drop(timeout_at(deadline, settled).await) };
+        Box::pin(settled.into_actor(self).then(move |(), actor, ctx| {
+            failpoint!("registry.judge_after");
+            actor.judge(offer, deadline, ctx)
+        }))
     }
 
     /// Its result may have left before this acknowledgement, and be overwritten by what the master writes after it: it is
@@ -175,8 +194,9 @@ impl RegistryActor {
         }))
     }
 
-    /// Why no new task is taken now, if so. A task that can never run here is taken, and fails at once.
-    fn refusal(&self, offer: &Offer) -> Option<AssignAnswer> {
+    /// Why no new task is taken now, if so. A task that can never run here is taken, fails at once, and needs no room but for
+    /// its result.
+    fn refusal(&self, offer: &Offer, is_impossible: bool) -> Option<AssignAnswer> {
         let poisoned = self.poison.get(&offer.spec.id);
         if poisoned.is_some_and(|since| since.elapsed() < POISON) {
             return Some(refused(CommitError::Poisoned.to_string()));
@@ -202,13 +222,12 @@ impl RegistryActor {
         if let Some(pressure) = &*self.peers.pressure.borrow() {
             return Some(refused(pressure.clone()));
         }
-        if offer.spec.check(&self.rules.totals).is_err() {
-            return None;
-        }
-        self.ledger
-            .admit(&offer.spec.wants)
-            .err()
-            .map(|no_room| refused(no_room.to_string()))
+        let ledger = self.ledger();
+        let admitted = match is_impossible {
+            true => ledger.admit_result(),
+            false => ledger.admit(&offer.spec.wants),
+        };
+        admitted.err().map(|no_room| refused(no_room.to_string()))
     }
 
     fn not_reconciled(&self) -> String {
@@ -220,18 +239,23 @@ impl RegistryActor {
         }
     }
 
-    fn accept(&mut self, offer: Offer, deadline: Instant) -> Answer {
-        let mut entry = Entry::of_offer(&offer);
-        entry.cancelled = self.early_cancels.remove(&entry.task);
-        let cancelled = entry.cancelled;
-        self.hold(entry);
-        let mut record = self.record_of(&offer);
-        record.cancel_requested = cancelled;
+    /// Makes it durable; with an ending, one that has failed already: both in one commit.
+    fn accept(&mut self, offer: &Offer, ending: Option<Ending>, deadline: Instant) -> Answer {
+        let mut record = self.record_of(offer);
+        record.cancel_requested = self.early_cancels.remove(&record.spec.id);
+        let mut changes = vec![Change::Accept(Box::new(record.clone()))];
+        if let Some(ending) = ending {
+            record.phase = Phase::Ended;
+            record.ending = Some(ending.clone());
+            changes.push(Change::Ended {
+                task: record.spec.id.clone(),
+                ending: Box::new(ending),
+            });
+        }
+        self.hold(Entry::of_offer(&record));
         let records = self.peers.records.clone();
-        let change = Change::Accept(Box::new(record.clone()));
         failpoint!("registry.accept");
-        let commit =
-            async move { timeout_at(deadline, records.commit(vec![change], deadline)).await };
+        let commit = async move { timeout_at(deadline, records.commit(changes, deadline)).await };
         Box::pin(commit.into_actor(self).then(move |committed, actor, ctx| {
             actor.committed(
                 committed.unwrap_or(Err(CommitError::Unavailable)),
@@ -252,36 +276,12 @@ impl RegistryActor {
         )
     }
 
-    /// Accepts an offer and ends its task in one commit.
-    fn fail(&self, offer: &Offer, reason: String, deadline: Instant) -> Answer {
+    /// Accepts an offer that no registry survives, and ends its task.
+    fn fail(&mut self, offer: &Offer, reason: String, deadline: Instant) -> Answer {
         if self.readiness() == Readiness::Loading {
             return self.answer(refused("the worker is starting: its journal is being read"));
         }
-        let mut record = self.record_of(offer);
-        record.answered = true;
-        let ending = internal_error(reason);
-        let accept = Change::Accept(Box::new(record.clone()));
-        let end = Change::Ended {
-            task: record.spec.id.clone(),
-            ending: Box::new(ending.clone()),
-        };
-        record.phase = Phase::Ended;
-        record.ending = Some(ending);
-        let records = self.peers.records.clone();
-        let commit = async move { records.commit(vec![accept, end], deadline).await };
-        Box::pin(commit.into_actor(self).then(move |committed, actor, ctx| {
-            failpoint!("registry.failed_offer");
-            match committed {
-                Ok(()) => {
-                    actor.take_up(Box::new(record), ctx);
-                    actor.answer(AssignAnswer::Accepted)
-                }
-                Err(CommitError::Refused(Refused::Duplicate)) => {
-                    actor.answer_from_journal(record.spec.id, record.digest, deadline)
-                }
-                Err(error) => actor.answer(refused(error.to_string())),
-            }
-        }))
+        self.accept(offer, Some(failed(Failure::Internal(reason))), deadline)
     }
 
     fn committed(
@@ -330,8 +330,7 @@ impl RegistryActor {
 
     fn accepted(&mut self, record: &TaskRecord, ctx: &mut Context<Self>) {
         if let Some(entry) = self.tasks.get_mut(&record.spec.id) {
-            entry.standing = Standing::Active;
-            entry.acknowledged = Instant::now();
+            entry.settle();
         }
         self.launch(record, ctx);
         self.show();
@@ -343,8 +342,8 @@ impl RegistryActor {
     fn record_answer(&self, task: TaskId, ctx: &mut Context<Self>) {
         ctx.run_later(RECORD_ANSWER, move |actor, ctx| {
             failpoint!("registry.record_answer");
-            let waits = |entry: &Entry| matches!(entry.word, "accepted" | "pulling" | "creating");
-            if actor.tasks.get(&task).is_some_and(waits) {
+            let entry = actor.tasks.get(&task);
+            if entry.is_some_and(Entry::wants_answer_recorded) {
                 let records = actor.peers.records.clone();
                 // Refused: it was withdrawn meanwhile.
                 let keep = async move { drop(records.keep(vec![Change::Answered(task)]).await) };
@@ -382,7 +381,7 @@ impl RegistryActor {
             failpoint!("registry.found_in_journal");
             match known {
                 Ok(Some(Known::Record(record))) if record.digest == digest => {
-                    if record.phase >= Phase::Ended {
+                    if record.phase == Phase::Done {
                         return actor.wanted_again(record.spec.id, deadline);
                     }
                     actor.take_up(record, ctx);

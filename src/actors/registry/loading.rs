@@ -15,7 +15,7 @@ use crate::{
     },
     domain::{
         id::TaskId,
-        record::{Change, Phase, Snapshot, TaskRecord},
+        record::{Change, Ending, Phase, Snapshot, TaskRecord},
         task::StopReason,
     },
     failpoint,
@@ -64,7 +64,7 @@ impl RegistryActor {
         // A cancel that came while the journal was being read may be younger than what was read.
         record.cancel_requested |= self.early_cancels.remove(&task);
         self.hold(Entry::of_record(&record));
-        if record.phase == Phase::Accepted
+        if has_not_begun(&record)
             && !record.answered
             && !record.cancel_requested
             && self.peers.directory.find(&task).is_none()
@@ -202,6 +202,12 @@ impl RegistryActor {
             let _ = timeout_at(deadline, known).await;
         }
     }
+}
+
+/// Nothing was done for it that could not be taken back.
+fn has_not_begun(record: &TaskRecord) -> bool {
+    let is_impossible = record.ending.as_ref().is_some_and(Ending::is_impossible);
+    record.phase == Phase::Accepted || (record.phase == Phase::Ended && is_impossible)
 }
 
 /// Records that can be rebuilt from labels.

@@ -6,12 +6,15 @@ use tokio::time::Instant;
 
 use super::{Readiness, RegistryActor, TELL, entry::TaskNews};
 use crate::{
-    actors::{outbox::Deliver, task::ResultDelivered},
+    actors::{
+        outbox::Deliver,
+        task::{ResultDelivered, ResultSealed},
+    },
     domain::{
         id::TaskId,
         outcome::{Failure, Outcome},
         record::{Change, Ending, Outputs, Phase, TaskRecord},
-        task::StopReason,
+        task::{Stage, StopReason},
     },
     failpoint,
     ports::journal::Known,
@@ -25,8 +28,9 @@ impl StreamHandler<TaskNews> for RegistryActor {
     fn handle(&mut self, news: TaskNews, ctx: &mut Context<Self>) {
         failpoint!("registry.TaskNews", news);
         match news {
-            TaskNews::Moved(task, word) => self.moved(&task, word),
-            TaskNews::Uploading(task) => self.moved(&task, "uploading"),
+            TaskNews::Moved(task, stage) => self.moved(&task, stage),
+            TaskNews::Uploading(task) => self.moved(&task, Stage::Uploading),
+            TaskNews::Sealed(task) => self.sealed(&task, ctx),
             TaskNews::Delivered(task) => self.delivered(&task, ctx),
             TaskNews::Done(task) => self.release(&task),
             TaskNews::GaveUp(task, reason) => self.gave_up(task, reason, ctx),
@@ -37,11 +41,27 @@ impl StreamHandler<TaskNews> for RegistryActor {
 }
 
 impl RegistryActor {
-    fn moved(&mut self, task: &TaskId, word: &'static str) {
+    fn moved(&mut self, task: &TaskId, stage: Stage) {
         if let Some(entry) = self.tasks.get_mut(task) {
-            entry.word = word;
+            entry.move_to(stage);
             self.show();
         }
+    }
+
+    /// Its place is free from here on. Tells the task, which has its container removed while the result is delivered.
+    fn sealed(&mut self, task: &TaskId, ctx: &mut Context<Self>) {
+        self.moved(task, Stage::Sealed);
+        let Some(slot) = self.tasks.get(task).and_then(|entry| entry.slot.clone()) else {
+            return;
+        };
+        let tell = async move {
+            failpoint!("registry.tell_sealed");
+            // A task that is being restarted reads the same in the journal.
+            let _ = slot
+                .ask_idempotent(ResultSealed, Instant::now() + TELL)
+                .await;
+        };
+        ctx.spawn(tell.into_actor(self));
     }
 
     /// Tells the task, which cleans up after itself.
@@ -76,7 +96,7 @@ impl RegistryActor {
         let records = self.peers.records.clone();
         let change = Change::Ended {
             task: task.clone(),
-            ending: Box::new(internal_error(reason)),
+            ending: Box::new(failed(Failure::Internal(reason))),
         };
         let read = async move {
             failpoint!("registry.gave_up");
@@ -168,9 +188,10 @@ impl RegistryActor {
     }
 }
 
-pub(super) fn internal_error(reason: String) -> Ending {
+/// The end of a task without a container.
+pub(super) fn failed(failure: Failure) -> Ending {
     Ending {
-        outcome: Outcome::Failed(Failure::Internal(reason)),
+        outcome: Outcome::Failed(failure),
         exit: None,
         outputs: Outputs::default(),
         notes: Vec::new(),

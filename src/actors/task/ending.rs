@@ -6,6 +6,7 @@ use actix::{Context, WrapFuture};
 use futures_util::StreamExt;
 use log::warn;
 use tokio::{
+    sync::OnceCell,
     task::spawn_blocking,
     time::{Instant, sleep},
 };
@@ -110,15 +111,30 @@ impl TaskActor {
             failpoint!("task.handed_over");
         };
         actix::AsyncContext::spawn(ctx, work.into_actor(self));
+        // It may wait for its master for days: what only a living task needs is not held meanwhile.
+        self.spool = None;
+        self.record.ending = None;
+        self.record.spec.command = String::new();
+    }
+
+    /// The container is removed beside the delivery: an engine that cannot do it for hours holds nothing up.
+    pub(super) fn remove_beside(&mut self, container: ContainerId, ctx: &mut Context<Self>) {
+        let (env, removed) = (Arc::clone(&self.env), Arc::clone(&self.removed));
+        let work = async move {
+            failpoint!("task.remove");
+            env.remove_once(&removed, &container).await;
+        };
+        actix::AsyncContext::spawn(ctx, work.into_actor(self));
     }
 
     pub(super) fn clean(&mut self, container: Option<ContainerId>, ctx: &mut Context<Self>) {
         let (env, task) = (Arc::clone(&self.env), self.id().clone());
         let container = container.or_else(|| self.record.container.clone());
+        let removed = Arc::clone(&self.removed);
         let work = async move {
             failpoint!("task.clean");
             if let Some(container) = container {
-                env.remove(&container, Force::Yes).await;
+                env.remove_once(&removed, &container).await;
             }
             env.remove_outputs(&task).await;
             let done = Change::Done {
@@ -221,6 +237,12 @@ impl TaskEnv {
         }));
         let mut tar = SyncIoBridge::new(Box::pin(bytes));
         spawn_blocking(move || outputs.unpack(&task, &mut tar)).await?
+    }
+
+    /// Whoever comes second waits for the first.
+    async fn remove_once(&self, removed: &OnceCell<()>, container: &ContainerId) {
+        let remove = || self.remove(container, Force::Yes);
+        removed.get_or_init(remove).await;
     }
 
     /// Removes the output folder. What cannot be removed is said, and left for the janitor.

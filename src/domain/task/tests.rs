@@ -384,9 +384,19 @@ impl World {
                 self.endings.push(*ending);
                 Event::Recorded
             }
+            Effect::Deliver if self.record.phase < Phase::Sealed => {
+                self.record.phase = Phase::Sealed;
+                // The next answer is that the master has it.
+                self.open.push(Effect::Deliver);
+                Event::Sealed
+            }
             Effect::Deliver => {
                 self.record.phase = Phase::Delivered;
                 Event::Delivered
+            }
+            Effect::Remove(_) => {
+                self.container = None;
+                return None;
             }
             Effect::Clean(_) => {
                 self.container = None;
@@ -419,6 +429,19 @@ impl World {
             Step::Restart => self.restart(),
         }
     }
+}
+
+#[test]
+fn the_container_is_removed_when_the_result_is_fixed_and_not_when_the_master_has_it() {
+    let delivering = State::Delivering {
+        container: Some(container()),
+    };
+
+    let (state, effects) = delivering.on(Event::Sealed);
+    assert_eq!(effects, [Effect::Remove(container())]);
+    let (state, effects) = state.on(Event::Delivered);
+    assert_eq!(state, State::Cleaning);
+    assert_eq!(effects, [Effect::Clean(Some(container()))]);
 }
 
 proptest! {

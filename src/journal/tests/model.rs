@@ -4,7 +4,7 @@ use crate::{
     domain::{
         id::TaskId,
         outcome::Outcome,
-        record::{Change, Phase, Snapshot, TaskRecord, Tombstone},
+        record::{Change, Ending, Phase, Snapshot, TaskRecord, Tombstone},
     },
     ports::journal::Refused,
 };
@@ -71,7 +71,10 @@ impl Model {
 
     fn withdraw(&mut self, task: &TaskId) -> Result<(), Refused> {
         let record = self.record(task).ok_or(Refused::UnknownTask)?.clone();
-        if record.phase != Phase::Accepted || record.answered {
+        let ending = record.ending.as_ref();
+        let is_impossible =
+            record.phase == Phase::Ended && ending.is_some_and(Ending::is_impossible);
+        if (record.phase != Phase::Accepted && !is_impossible) || record.answered {
             return Err(Refused::Past);
         }
         self.0.tasks.retain(|known| known.spec.id != *task);

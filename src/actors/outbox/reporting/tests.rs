@@ -106,6 +106,7 @@ impl Partition {
             gates: Gates {
                 uploads: Semaphore::new(1),
                 reports: Semaphore::new(1),
+                logs: Semaphore::new(1),
                 retry_parked: watch::Sender::new(()),
             },
             composed: AtomicUsize::new(0),
