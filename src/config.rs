@@ -36,6 +36,9 @@ const TIB: u64 = 1 << 40;
 /// Tasks at once: containers beyond this many bring no engine further.
 const MAX_TASKS_LIMIT: usize = 10_000;
 
+/// Output files of one task: their names have a limit of their own (1 MiB of all), which as many short ones come to.
+const OUTPUT_FILES_LIMIT: usize = 100_000;
+
 /// Restarts within a period: the moments of that many are remembered for each subsystem.
 const MAX_RESTARTS: u32 = 1_000;
 
@@ -106,6 +109,10 @@ pub struct TaskConfig {
     pub network: Option<String>,
     /// From asking a task to end to making it end.
     pub stop_grace: Duration,
+    /// How many of its output files are taken.
+    pub output_files: usize,
+    /// How large they may be, all together; bytes.
+    pub output_bytes: u64,
 }
 
 /// What is kept, and where.
@@ -311,6 +318,15 @@ fn tasks(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Opti
     let stop_grace = check.value("--stop-grace", &args.stop_grace, |text| {
         read_time(text, Range::new(Duration::ZERO, HOUR))
     });
+    let output_files = check.value("--output-files", &args.output_files, |text| {
+        let number = text.parse::<usize>().ok();
+        number
+            .filter(|number| (1..=OUTPUT_FILES_LIMIT).contains(number))
+            .ok_or_else(|| format!("is no number from 1 to {OUTPUT_FILES_LIMIT}"))
+    });
+    let output_bytes = check.value("--output-bytes", &args.output_bytes, |text| {
+        read_size(text, Range::new(0, TIB))
+    });
     Some(TaskConfig {
         engine: engine?,
         max_tasks: max_tasks?,
@@ -318,6 +334,8 @@ fn tasks(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Opti
         pull: pull?,
         network: network?,
         stop_grace: stop_grace?,
+        output_files: output_files?,
+        output_bytes: output_bytes?,
     })
 }
 

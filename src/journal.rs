@@ -186,6 +186,11 @@ fn commit(
                 request_alone.finish()?;
                 Err(refused)
             }
+            // It alone: others in its batch have nothing to do with it.
+            Err(Stop::Sql(error)) if error.sqlite_error_code() == Some(ErrorCode::TooBig) => {
+                request_alone.finish()?;
+                Err(Refused::TooBig)
+            }
             Err(Stop::Sql(error)) => return Err(error),
         });
     }

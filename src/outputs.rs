@@ -47,15 +47,21 @@ pub struct Quotas {
     pub bytes: u64,
     /// Folders within folders, the task's own counted.
     pub depth: usize,
+    /// Bytes of all paths together, as they are stored: a control character counts for six.
+    pub names: usize,
 }
 
+/// The longest path that is taken, in bytes: the kernel's own limit for one.
+const PATH_LIMIT: usize = 4_096;
+
 impl Default for Quotas {
-    /// 10,000 files, 10 GiB, 64 levels.
+    /// 10,000 files, 10 GiB, 64 levels, 1 MiB of names.
     fn default() -> Self {
         Self {
             files: 10_000,
             bytes: 10 << 30,
             depth: 64,
+            names: 1 << 20,
         }
     }
 }

@@ -4,6 +4,8 @@
 mod delivery;
 mod receipts;
 mod reporting;
+mod silence;
+mod turns;
 
 use std::{
     collections::HashMap,
@@ -19,8 +21,12 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use self::delivery::{Delivery, Told, again};
 pub use self::receipts::Receipts;
+use self::{
+    delivery::{Delivery, Told, again},
+    silence::Silence,
+    turns::Turns,
+};
 use super::{
     journal::Records,
     log_router::LogRouterActor,
@@ -161,10 +167,12 @@ pub struct RetryParked;
 
 /// Bounds on what is under way at once, and the signal that parked reports are to be tried again: each of them subscribes.
 pub(crate) struct Gates {
-    pub(crate) uploads: Semaphore,
+    pub(crate) uploads: Turns,
     pub(crate) reports: Semaphore,
     pub(crate) logs: Semaphore,
     pub(crate) retry_parked: watch::Sender<()>,
+    /// What is said of a master that takes no results.
+    pub(crate) silence: Silence,
 }
 
 impl Gates {
@@ -189,10 +197,11 @@ impl OutboxActor {
     #[must_use]
     pub fn new(correspondents: Correspondents) -> Self {
         let gates = Gates {
-            uploads: Semaphore::new(UPLOADS),
+            uploads: Turns::new(UPLOADS),
             reports: Semaphore::new(REPORTS),
             logs: Semaphore::new(LOGS),
             retry_parked: watch::Sender::new(()),
+            silence: Silence::default(),
         };
         Self {
             correspondents,
@@ -227,6 +236,7 @@ impl OutboxActor {
         let handle = ctx.spawn(work.into_actor(self).map(move |told, actor, ctx| {
             failpoint!("outbox.finished");
             actor.under_way.remove(&name);
+            actor.gates.silence.forget(&name);
             actor.finished(name, told, ctx);
         }));
         self.under_way.insert(task, handle);

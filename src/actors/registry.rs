@@ -10,7 +10,7 @@ mod loading;
 mod news;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
@@ -35,6 +35,8 @@ use crate::{
     domain::{
         admission::Ledger,
         id::{TaskId, WorkerId},
+        limits,
+        recent::Recent,
         settle::SettleTime,
         spec::MachineTotals,
         task::StopReason,
@@ -129,11 +131,11 @@ pub struct RegistryActor {
     desk: NewsDesk<TaskNews>,
     tasks: HashMap<TaskId, Entry>,
     /// Cancels of ids that were not known when they came.
-    early_cancels: HashSet<TaskId>,
+    early_cancels: Recent<TaskId>,
     /// Offers whose masters were told 'refused' before it was known what had become of them.
-    lost_offers: HashSet<TaskId>,
+    lost_offers: Recent<TaskId>,
     /// Offers that the journal died of, and when.
-    poison: HashMap<TaskId, Instant>,
+    poison: Recent<TaskId, Instant>,
     readiness: watch::Sender<Readiness>,
 }
 
@@ -166,9 +168,9 @@ impl RegistryActor {
             board,
             desk,
             tasks: HashMap::new(),
-            early_cancels: HashSet::new(),
-            lost_offers: HashSet::new(),
-            poison: HashMap::new(),
+            early_cancels: Recent::new(limits::UNKNOWN_IDS),
+            lost_offers: Recent::new(limits::UNKNOWN_IDS),
+            poison: Recent::new(limits::UNKNOWN_IDS),
             readiness: watch::Sender::new(Readiness::Loading),
         }
     }

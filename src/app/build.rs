@@ -163,7 +163,11 @@ impl Built {
         )?);
         let outputs = Arc::new(OutputFolders::open(
             &state.path().join("outputs"),
-            Quotas::default(),
+            Quotas {
+                files: config.tasks.output_files,
+                bytes: config.tasks.output_bytes,
+                ..Quotas::default()
+            },
         )?);
         let (folder, own) = (state.path().to_owned(), state.path().to_owned());
         Ok(Self {

@@ -78,6 +78,14 @@ pub struct RunArgs {
     #[arg(long, value_name = "TIME", env = "WORKER_NODE_STOP_GRACE", default_value = "10s", help_heading = TASKS)]
     pub stop_grace: String,
 
+    /// How many of a task's output files are uploaded: the first by their paths.
+    #[arg(long, value_name = "N", env = "WORKER_NODE_OUTPUT_FILES", default_value = "10000", help_heading = TASKS)]
+    pub output_files: String,
+
+    /// How large a task's output files may be, all together; those that do not fit are left out.
+    #[arg(long, value_name = "SIZE", env = "WORKER_NODE_OUTPUT_BYTES", default_value = "10GiB", help_heading = TASKS)]
+    pub output_bytes: String,
+
     /// Where this worker keeps its state [default: /var/lib/worker-node as root, else the user's XDG state folder]
     #[arg(long, value_name = "FOLDER", env = "WORKER_NODE_STATE_DIR", help_heading = STATE)]
     pub state_dir: Option<OsString>,

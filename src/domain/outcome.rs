@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use super::text::truncate;
+
 /// How a task ended. One per task; durable before anybody hears of it, and never changed after it is sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -81,6 +83,22 @@ impl Outcome {
             Self::Succeeded => StatusWord::Success,
             Self::Failed(_) => StatusWord::Failed,
             Self::Cancelled => StatusWord::Cancelled,
+        }
+    }
+}
+
+impl Failure {
+    /// Cuts its words.
+    pub fn cut(&mut self, limit: usize) {
+        match self {
+            Self::Pull(why)
+            | Self::Create(why)
+            | Self::Start(why)
+            | Self::Impossible(why)
+            | Self::EngineLost(why)
+            | Self::StoppedByOther(why)
+            | Self::Internal(why) => why.truncate(truncate(why, limit).len()),
+            Self::ExitCode(_) | Self::Signal(_) | Self::OutOfMemory | Self::TimedOut => {}
         }
     }
 }

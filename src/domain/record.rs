@@ -5,8 +5,10 @@ use std::time::SystemTime;
 
 use super::{
     id::{Attempt, ContainerId, ContainerName, PayloadDigest, ResultId, TaskId},
+    limits,
     outcome::{Exit, Failure, Outcome},
     spec::TaskSpec,
+    text::truncate,
 };
 
 /// Where a task stands, as far as it is durable. Phases only grow.
@@ -49,6 +51,14 @@ pub struct Outputs {
     pub skipped: Vec<String>,
 }
 
+impl Outputs {
+    /// Of the files, in their order.
+    #[must_use]
+    pub fn paths(&self) -> Vec<String> {
+        self.files.iter().map(|file| file.path.clone()).collect()
+    }
+}
+
 /// How a task ended, before it is sealed: a cancel can still change the outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ending {
@@ -63,6 +73,35 @@ pub struct Ending {
 }
 
 impl Ending {
+    /// With its words within their limits: they may be an engine's, a registry's or a task's.
+    #[must_use]
+    pub fn within_limits(mut self) -> Self {
+        if let Outcome::Failed(failure) = &mut self.outcome {
+            failure.cut(limits::REASON);
+        }
+        let more = self.notes.len().saturating_sub(limits::NOTES);
+        self.notes.truncate(limits::NOTES);
+        for note in &mut self.notes {
+            note.truncate(truncate(note, limits::NOTE).len());
+        }
+        if more > 0 {
+            self.notes.push(format!("{more} more remarks are left out"));
+        }
+        self
+    }
+
+    /// What is left of it where even the journal does not take it: the task has failed for that alone.
+    #[must_use]
+    pub fn too_big(&self) -> Self {
+        let why = "what it left behind is too big for the worker's journal";
+        Self {
+            outcome: Outcome::Failed(Failure::Internal(why.into())),
+            exit: self.exit,
+            outputs: Outputs::default(),
+            notes: Vec::new(),
+        }
+    }
+
     /// It failed without ever beginning, for what it asks.
     #[must_use]
     pub fn is_impossible(&self) -> bool {

@@ -5,7 +5,11 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::id::{NameError, PayloadDigest, TaskId, check_safe_name};
+use super::{
+    id::{NameError, PayloadDigest, TaskId, check_safe_name},
+    limits,
+    text::truncate,
+};
 
 /// The kernel's limit for one argument (`MAX_ARG_STRLEN`), in bytes, its closing NUL included.
 pub const COMMAND_LIMIT: usize = 128 * 1024;
@@ -55,8 +59,10 @@ pub struct Wants {
 /// A task offered, with the digest that tells a repeat from another payload under the same id.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Offer {
-    /// The task.
+    /// The task, within the limits of `domain::limits`.
     pub spec: TaskSpec,
+    /// What of it was over them and is cut: then it can never run.
+    pub excess: Option<Impossible>,
     /// Over the fields that make it the same task.
     pub digest: PayloadDigest,
 }
@@ -86,6 +92,16 @@ pub enum Impossible {
     /// The command is over the kernel's limit for one argument.
     #[error("the command has {0} bytes; the kernel's limit for one argument is {limit}", limit = COMMAND_LIMIT - 1)]
     CommandTooLong(usize),
+    /// A text is longer than anybody can mean.
+    #[error("{what} has {bytes} bytes; at most {limit} are taken")]
+    TooLong {
+        /// The field's name in the contract.
+        what: &'static str,
+        /// What it has.
+        bytes: usize,
+        /// What it may have.
+        limit: usize,
+    },
     /// A figure that is no amount.
     #[error("{what} is {value}, which is no amount; give 0 for no limit or a positive number")]
     NoAmount {
@@ -115,6 +131,28 @@ pub enum Impossible {
 }
 
 impl TaskSpec {
+    /// Cuts every text to its limit; the first that was over it. A task that was cut must not run.
+    pub fn cut_to_limits(&mut self) -> Option<Impossible> {
+        let command = (self.command.len() >= COMMAND_LIMIT).then(|| {
+            let bytes = self.command.len();
+            cut(&mut self.command, limits::CUT_COMMAND);
+            Impossible::CommandTooLong(bytes)
+        });
+        [
+            ("docker_image", &mut self.image, limits::IMAGE),
+            ("user_id", &mut self.user_id, limits::USER),
+            ("task_name", &mut self.task_name, limits::NAME),
+            ("task_type", &mut self.task_type, limits::NAME),
+        ]
+        .into_iter()
+        .filter(|(_, text, limit)| text.len() > *limit)
+        .fold(command, |first, (what, text, limit)| {
+            let bytes = text.len();
+            cut(text, limit);
+            first.or(Some(Impossible::TooLong { what, bytes, limit }))
+        })
+    }
+
     /// Checks everything that can be known without the engine.
     ///
     /// # Errors
@@ -159,6 +197,11 @@ impl Wants {
         )]
         (self.cpu > 0.0).then(|| (self.cpu.max(0.01) * 1e9) as i64)
     }
+}
+
+fn cut(text: &mut String, limit: usize) {
+    text.truncate(truncate(text, limit).len());
+    text.shrink_to_fit();
 }
 
 fn check_amount(what: &'static str, wanted: f64, total: f64) -> Result<(), Impossible> {
@@ -240,6 +283,28 @@ mod tests {
             Err(Impossible::CommandTooLong(COMMAND_LIMIT))
         );
         assert_eq!(longest.check(&TOTALS), Ok(()));
+    }
+
+    #[test]
+    fn texts_over_their_limits_are_cut_and_the_first_is_named() {
+        let mut long = spec("a");
+        long.image = "é".repeat(500_000);
+        long.user_id = "u".repeat(limits::USER + 1);
+        long.command = "x".repeat(COMMAND_LIMIT);
+
+        let excess = long.cut_to_limits().unwrap();
+
+        assert_eq!(excess, Impossible::CommandTooLong(COMMAND_LIMIT));
+        assert_eq!(long.image.len(), limits::IMAGE);
+        assert_eq!(long.user_id.len(), limits::USER);
+        assert_eq!(long.command.len(), limits::CUT_COMMAND);
+
+        let mut longest = spec("a");
+        longest.image = "i".repeat(limits::IMAGE);
+        longest.command = "x".repeat(COMMAND_LIMIT - 1);
+        let before = longest.clone();
+        assert_eq!(longest.cut_to_limits(), None);
+        assert_eq!(longest, before);
     }
 
     #[test]

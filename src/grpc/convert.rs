@@ -11,8 +11,9 @@ use super::SEND_LIMIT;
 use crate::{
     domain::{
         id::{NameError, PayloadDigest, TaskId},
-        spec::{Offer, TaskSpec, Wants},
-        text::{self, HeadAndTail},
+        limits,
+        spec::{Impossible, Offer, TaskSpec, Wants},
+        text::HeadAndTail,
     },
     ports::{
         engine::SpecCodec,
@@ -25,12 +26,6 @@ use crate::{
 /// The longest label that carries a whole task, in bytes of base64.
 const LABEL_LIMIT: usize = 64 * 1024;
 
-/// A single field of a label that is too long even without the command is cut at so many bytes.
-const FIELD_LIMIT: usize = 4 * 1024;
-
-/// So many bytes of paths go along with a report at most: the files themselves were uploaded, the list only names them.
-const PATHS_LIMIT: usize = 128 * 1024;
-
 /// Room for the marker of a cut log, and for characters that a cut broke.
 const MARKER_ROOM: usize = 256;
 
@@ -40,8 +35,10 @@ const MARKER_ROOM: usize = 256;
 /// The id is none: such a task could not even be reported.
 pub(super) fn offer(task: proto::Task) -> Result<Offer, NameError> {
     let digest = digest(&task);
+    let (spec, excess) = spec(task)?;
     Ok(Offer {
-        spec: spec(task)?,
+        spec,
+        excess,
         digest,
     })
 }
@@ -66,8 +63,9 @@ pub fn digest_of(spec: &TaskSpec) -> PayloadDigest {
     digest(&task(spec))
 }
 
-fn spec(task: proto::Task) -> Result<TaskSpec, NameError> {
-    Ok(TaskSpec {
+/// Within its limits from here on; what was over them.
+fn spec(task: proto::Task) -> Result<(TaskSpec, Option<Impossible>), NameError> {
+    let mut spec = TaskSpec {
         id: TaskId::new(task.task_id)?,
         image: task.docker_image,
         command: task.command,
@@ -82,7 +80,9 @@ fn spec(task: proto::Task) -> Result<TaskSpec, NameError> {
         task_type: task.task_type,
         sla_multiplier: task.sla_multiplier,
         submitted_at: task.submitted_at,
-    })
+    };
+    let excess = spec.cut_to_limits();
+    Ok((spec, excess))
 }
 
 fn task(spec: &TaskSpec) -> proto::Task {
@@ -111,18 +111,9 @@ pub struct TaskMessageCodec;
 impl SpecCodec for TaskMessageCodec {
     fn encode(&self, spec: &TaskSpec) -> String {
         let mut task = task(spec);
+        // The other texts have their limits.
         if label_len(&task) > LABEL_LIMIT {
             task.command.clear();
-        }
-        if label_len(&task) > LABEL_LIMIT {
-            for field in [
-                &mut task.docker_image,
-                &mut task.user_id,
-                &mut task.task_type,
-                &mut task.task_name,
-            ] {
-                *field = text::truncate(field, FIELD_LIMIT).to_owned();
-            }
         }
         BASE64.encode(task.encode_to_vec())
     }
@@ -130,7 +121,8 @@ impl SpecCodec for TaskMessageCodec {
     fn decode(&self, label: &str) -> Option<TaskSpec> {
         let bytes = BASE64.decode(label).ok()?;
         let task = proto::Task::decode(bytes.as_slice()).ok()?;
-        spec(task).ok()
+        // It has a container: what is cut was over a limit that an older version did not have.
+        spec(task).ok().map(|(spec, _)| spec)
     }
 }
 
@@ -212,7 +204,7 @@ fn percent(value: f64) -> f64 {
 /// A result on the wire, under [`SEND_LIMIT`] as a whole: a log that is too long loses its middle, with a marker there, and
 /// keeps its trailer.
 pub(super) fn task_result(report: Report) -> proto::TaskResult {
-    let mut room = PATHS_LIMIT;
+    let mut room = limits::REPORTED_PATHS;
     let output_files = report
         .output_files
         .into_iter()

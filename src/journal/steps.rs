@@ -7,15 +7,21 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::{json, rows};
 use crate::{
     domain::{
-        id::{Attempt, ContainerId, ContainerName, TaskId},
+        id::{Attempt, ContainerId, ContainerName, TaskId, check_safe_name},
+        limits,
         outcome::Outcome,
         record::{Change, Ending, Phase, TaskRecord, Verdict},
     },
     ports::journal::Refused,
 };
 
-/// What is remembered of ids that have no record: tombstones, and cancels that came early. Each has this bound.
-const TRACES: i64 = 100_000;
+/// What is remembered of tasks that were retired.
+const TOMBSTONES: i64 = 100_000;
+/// Cancels that came before their tasks: as many as the registry remembers.
+const EARLY_CANCELS: i64 = limits::UNKNOWN_IDS as i64;
+/// A stored ending takes no more than this, in bytes: what a task leaves behind has limits that come to much less, and one
+/// whose end does not fit must not keep others from being written.
+const ENDING: usize = 16 * 1024 * 1024;
 /// 30 days, in nanoseconds.
 const TRACE_AGE: i64 = 30 * 24 * 60 * 60 * 1_000_000_000;
 
@@ -89,19 +95,21 @@ pub(super) fn leaves_a_trace(change: &Change) -> bool {
 
 /// Forgets what is too old or too much, the oldest first.
 pub(super) fn forget_old_traces(connection: &Connection, now: i64) -> rusqlite::Result<()> {
-    for (by_age, by_count) in [
+    for (by_age, by_count, limit) in [
         (
             "DELETE FROM tombstones WHERE retired_at < ?1",
             "DELETE FROM tombstones WHERE seq <= (SELECT max(seq) FROM tombstones) - ?1",
+            TOMBSTONES,
         ),
         (
             "DELETE FROM early_cancels WHERE requested_at < ?1",
             "DELETE FROM early_cancels WHERE seq <= (SELECT max(seq) FROM early_cancels) - ?1",
+            EARLY_CANCELS,
         ),
     ] {
         let oldest = now.saturating_sub(TRACE_AGE);
         connection.prepare_cached(by_age)?.execute([oldest])?;
-        connection.prepare_cached(by_count)?.execute([TRACES])?;
+        connection.prepare_cached(by_count)?.execute([limit])?;
     }
     Ok(())
 }
@@ -187,6 +195,9 @@ impl Steps<'_> {
 
     fn ended(&self, task: &TaskId, ending: &Ending) -> Result<(), Stop> {
         let ending = json::ending_to_text(ending);
+        if ending.len() > ENDING {
+            return Err(Refused::TooBig.into());
+        }
         let standing = self.standing(task)?;
         let repeated = standing.ending.as_ref() == Some(&ending);
         if !standing.reaches(Phase::Ended, repeated)? {
@@ -315,7 +326,11 @@ impl Steps<'_> {
         Ok(())
     }
 
+    /// Of a task that can run: others never come to what a cancel would end.
     fn remember_cancel(&self, task: &TaskId) -> Result<(), Stop> {
+        if check_safe_name(task.as_str()).is_err() {
+            return Ok(());
+        }
         let insert = "INSERT INTO early_cancels (task, requested_at) VALUES (?1, ?2)
                       ON CONFLICT DO NOTHING";
         self.run(insert, params![task.as_str(), self.now])?;

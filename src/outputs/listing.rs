@@ -11,7 +11,7 @@ use rustix::{
     fs::{Dir, FileType, fstat},
 };
 
-use super::{Quotas, beneath, names, skipped::Skipped};
+use super::{PATH_LIMIT, Quotas, beneath, names, skipped::Skipped};
 use crate::domain::record::{OutputFile, Outputs};
 
 /// For each file that may be taken so many entries are looked at: what is over the quota is counted, but not for ever.
@@ -24,7 +24,9 @@ pub(super) fn list(folder: OwnedFd, quotas: &Quotas) -> io::Result<Outputs> {
         quotas,
         device,
         found: BinaryHeap::new(),
-        over: 0,
+        names: 0,
+        over_files: 0,
+        over_names: 0,
         skipped: Skipped::default(),
     };
     walk.through(Level {
@@ -67,11 +69,28 @@ struct Found {
     size: u64,
 }
 
+impl Found {
+    /// What its path takes in the journal, in bytes: names may be anything, and what is no text is written out there.
+    fn stored(&self) -> usize {
+        let controls = self.path.chars().filter(|c| c.is_control()).count();
+        let source = match self.source == self.path.as_bytes() {
+            true => 0,
+            false => 2 * self.source.len(),
+        };
+        self.path.len() + 5 * controls + source
+    }
+}
+
 struct Walk<'a> {
     quotas: &'a Quotas,
     device: u64,
     found: BinaryHeap<Found>,
-    over: u64,
+    /// What the paths of those take.
+    names: usize,
+    /// Left out for their number.
+    over_files: u64,
+    /// Left out for the length of all names.
+    over_names: u64,
     skipped: Skipped,
 }
 
@@ -101,7 +120,8 @@ impl Walk<'_> {
             levels.push(level);
             match below {
                 Some(below) if levels.len() >= self.quotas.depth => {
-                    self.skipped.add(&below.path, "lies too deep");
+                    let why = format!("lies too deep: {} folders are gone into", self.quotas.depth);
+                    self.skipped.add(&below.path, &why);
                 }
                 below => levels.extend(below),
             }
@@ -113,6 +133,11 @@ impl Walk<'_> {
     fn visit(&mut self, level: &Level, name: &[u8]) -> Option<Level> {
         let path = format!("{}{}", level.path, names::repaired(name));
         let source = [&level.source, name].concat();
+        if path.len().max(source.len()) > PATH_LIMIT {
+            let why = format!("has a path of more than {PATH_LIMIT} bytes");
+            self.skipped.add(&path, &why);
+            return None;
+        }
         match self.examine(level, name) {
             Ok(Entry::File(size)) => {
                 self.keep(Found { path, source, size });
@@ -153,10 +178,16 @@ impl Walk<'_> {
     }
 
     fn keep(&mut self, found: Found) {
+        self.names += found.stored();
         self.found.push(found);
-        if self.found.len() > self.quotas.files {
-            self.found.pop();
-            self.over += 1;
+        while self.found.len() > self.quotas.files || self.names > self.quotas.names {
+            let over = match self.found.len() > self.quotas.files {
+                true => &mut self.over_files,
+                false => &mut self.over_names,
+            };
+            *over += 1;
+            let Some(last) = self.found.pop() else { break };
+            self.names -= last.stored();
         }
     }
 
@@ -166,7 +197,10 @@ impl Walk<'_> {
         let mut room = self.quotas.bytes;
         for found in self.found.into_sorted_vec() {
             if found.size > room {
-                let why = format!("has {} bytes, which is over the limit", found.size);
+                let (size, limit) = (found.size, self.quotas.bytes);
+                let why = format!(
+                    "has {size} bytes: all files may have {limit} together (--output-bytes)"
+                );
                 self.skipped.add(&found.path, &why);
                 continue;
             }
@@ -178,10 +212,16 @@ impl Walk<'_> {
             });
         }
         let mut skipped = self.skipped.into_sentences();
-        if self.over > 0 {
-            let (over, limit) = (self.over, self.quotas.files);
+        if self.over_files > 0 {
+            let (over, limit) = (self.over_files, self.quotas.files);
             skipped.push(format!(
-                "{over} files over the limit of {limit} were left out"
+                "{over} files over the limit of {limit} (--output-files) were left out"
+            ));
+        }
+        if self.over_names > 0 {
+            let (over, limit) = (self.over_names, self.quotas.names);
+            skipped.push(format!(
+                "{over} files were left out, since the names of all may have {limit} bytes together"
             ));
         }
         Outputs { files, skipped }

@@ -288,6 +288,7 @@ fn over_the_quotas_the_first_files_are_taken_and_the_rest_is_told() {
         files: 5,
         bytes: 10,
         depth: 3,
+        ..Quotas::default()
     });
     place.tell("1/2/3/too-deep", "x");
     place.tell("1/2/as-deep-as-may-be", "x");
@@ -303,11 +304,55 @@ fn over_the_quotas_the_first_files_are_taken_and_the_rest_is_told() {
     assert_eq!(
         outputs.skipped,
         [
-            "\"1/2/3/\" lies too deep",
-            "\"b\" has 1099511627776 bytes, which is over the limit",
-            "\"d\" has 1 bytes, which is over the limit",
-            "2 files over the limit of 5 were left out"
+            "\"1/2/3/\" lies too deep: 3 folders are gone into",
+            "\"b\" has 1099511627776 bytes: all files may have 10 together (--output-bytes)",
+            "\"d\" has 1 bytes: all files may have 10 together (--output-bytes)",
+            "2 files over the limit of 5 (--output-files) were left out"
         ]
+    );
+}
+
+#[test]
+fn names_of_any_kind_take_no_more_than_their_limit_and_what_is_left_out_is_counted() {
+    let controls: String = std::iter::repeat_n('\u{1}', 250).collect();
+    for (name, bytes) in [("x".repeat(250), 250), (controls, 6 * 250)] {
+        let place = place_with(Quotas {
+            names: 10 * bytes,
+            ..Quotas::default()
+        });
+        for n in 0..20 {
+            place.tell(&format!("{}{n:02}", &name[2..]), "");
+        }
+
+        let outputs = place.list();
+
+        assert!((9..=10).contains(&outputs.files.len()), "{outputs:?}");
+        let left_out = 20 - outputs.files.len();
+        let told = &outputs.skipped[0];
+        assert!(
+            told.starts_with(&format!("{left_out} files were left out")),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn a_path_that_no_kernel_takes_is_left_out_and_told() {
+    let place = place();
+    // Step by step: the whole path is longer than the kernel takes in one call.
+    let mut inner = OwnedFd::from(File::open(&place.folder).unwrap());
+    for _ in 0..18 {
+        let name = "f".repeat(250);
+        rustix::fs::mkdirat(&inner, &name, Mode::RWXU).unwrap();
+        inner = beneath::open_folder(&inner, name.as_bytes()).unwrap();
+    }
+
+    let outputs = place.list();
+
+    assert_eq!(outputs.files, []);
+    assert!(
+        outputs.skipped[0].ends_with("has a path of more than 4096 bytes"),
+        "{outputs:?}"
     );
 }
 
@@ -346,7 +391,7 @@ fn a_tree_without_end_is_looked_at_for_a_while_only() {
     assert!(
         outputs
             .skipped
-            .contains(&"198 files over the limit of 2 were left out".to_owned())
+            .contains(&"198 files over the limit of 2 (--output-files) were left out".to_owned())
     );
 }
 
@@ -530,6 +575,7 @@ fn an_archive_is_kept_within_the_quotas_and_its_zeros_take_no_space() {
         files: 2,
         bytes: 3_000_000,
         depth: 3,
+        ..Quotas::default()
     });
     let mut zeros = vec![0; 2_000_000];
     zeros[1_000_000] = 1;

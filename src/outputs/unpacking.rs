@@ -26,9 +26,9 @@ pub(super) fn unpack(
 ) -> io::Result<Vec<String>> {
     let mut unpacking = Unpacking {
         folder,
+        quotas,
         entries: quotas.files,
         bytes: quotas.bytes,
-        depth: quotas.depth,
         skipped: Skipped::default(),
     };
     for entry in Archive::new(tar).entries()? {
@@ -40,9 +40,9 @@ pub(super) fn unpack(
 /// What is left of the quotas, on the way.
 struct Unpacking<'a> {
     folder: &'a OwnedFd,
+    quotas: &'a Quotas,
     entries: usize,
     bytes: u64,
-    depth: usize,
     skipped: Skipped,
 }
 
@@ -59,7 +59,7 @@ impl Unpacking<'_> {
             return Ok(());
         };
         if let Err(why) = self.admit(entry.header().entry_type(), entry.size(), folders.len()) {
-            self.skipped.add(&shown, why);
+            self.skipped.add(&shown, &why);
             return Ok(());
         }
         let mut parent = self.folder.try_clone()?;
@@ -100,24 +100,35 @@ impl Unpacking<'_> {
     }
 
     /// Takes an entry's share of the quotas, or says why it cannot be had.
-    fn admit(&mut self, kind: EntryType, size: u64, depth: usize) -> Result<(), &'static str> {
+    fn admit(&mut self, kind: EntryType, size: u64, depth: usize) -> Result<(), String> {
+        let other = |what: &str| Err(what.to_owned());
         let size = match kind {
             // A second name takes no bytes of its own.
             EntryType::Directory | EntryType::Link => 0,
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => size,
-            EntryType::Symlink => return Err("is a symbolic link"),
-            EntryType::Fifo => return Err("is a FIFO"),
-            EntryType::Char | EntryType::Block => return Err("is a device"),
-            _ => return Err("is of no known kind"),
+            EntryType::Symlink => return other("is a symbolic link"),
+            EntryType::Fifo => return other("is a FIFO"),
+            EntryType::Char | EntryType::Block => return other("is a device"),
+            _ => return other("is of no known kind"),
         };
-        if depth >= self.depth {
-            return Err("lies too deep");
+        let Quotas {
+            depth: deepest,
+            files,
+            bytes,
+            ..
+        } = self.quotas;
+        if depth >= *deepest {
+            return Err(format!("lies too deep: {deepest} folders are gone into"));
         }
         if self.entries == 0 {
-            return Err("is over the limit on files");
+            return Err(format!(
+                "is over the limit of {files} files (--output-files)"
+            ));
         }
         if size > self.bytes {
-            return Err("is over the limit on bytes");
+            return Err(format!(
+                "has {size} bytes: all files may have {bytes} together (--output-bytes)"
+            ));
         }
         self.entries -= 1;
         self.bytes -= size;

@@ -66,6 +66,9 @@ pub enum Refused {
     /// Sealed: a cancel is durable, and the verdict does not say so.
     #[error("the task is cancelled")]
     CancelPending,
+    /// The store takes nothing of that size, from nobody.
+    #[error("it is too big for the journal")]
+    TooBig,
     /// Retire: what the master is told is not even fixed, and a tombstone would have nothing to tell a late repeat.
     #[error("the task has not come to that step yet")]
     Early,

@@ -1,9 +1,9 @@
 //! The lines by which operators know the existing worker, each in one place, each one record: the text is theirs, the values
 //! stand behind it for machines. Whoever does a thing says it here; whether it is said loudly is `voice`'s decision.
 
-use std::{fmt::Display, net::SocketAddr};
+use std::{fmt::Display, net::SocketAddr, time::Duration};
 
-use log::{Level, debug, error, info, log, warn};
+use log::{Level, error, info, log, warn};
 
 use super::voice::Outage;
 use crate::{
@@ -189,13 +189,20 @@ pub fn task_reported(task: &TaskId) {
     info!(task:%; "[Task {task}] ✓ Task result reported");
 }
 
-/// The master has not, and it is tried again: the first time is a warning, the next ones are for those who look.
-pub fn task_report_failed(task: &TaskId, attempt: u32, reason: &dyn Display) {
-    if attempt <= 1 {
-        warn!(task:%, attempt, reason:%; "[Task {task}] Task result not reported yet");
-    } else {
-        debug!(task:%, attempt, reason:%; "[Task {task}] Task result not reported yet");
-    }
+/// The master takes no results: said once for all of them, by the first.
+pub fn results_wait(task: &TaskId, reason: &dyn Display) {
+    warn!(task:%, reason:%; "Results wait: the master does not take them (tried again until it does)");
+}
+
+/// It does again.
+pub fn results_flow(after: Duration, waiting: usize) {
+    let seconds = after.as_secs();
+    info!(seconds, waiting; "✓ The master takes results again after {seconds} s; {waiting} waited for it");
+}
+
+/// The master says no to a result: said once, it is tried some more.
+pub fn result_refused(task: &TaskId, reason: &dyn Display) {
+    warn!(task:%, reason:%; "[Task {task}] Task result not reported yet");
 }
 
 /// Its delivery is put aside until somebody acts.

@@ -15,6 +15,7 @@ use crate::{
     },
     domain::{
         id::TaskId,
+        limits,
         outcome::{Outcome, Trailer},
         record::{Change, Ending, Phase, TaskRecord, Tombstone, Verdict},
         text::{HeadAndTail, REPORT_LOG_LIMIT, repair_utf8},
@@ -138,12 +139,29 @@ impl Delivery {
         }
         let task = self.record.spec.id.clone();
         let _ = self.with.news.send(TaskNews::Sealed(task));
+        self.let_go();
         // Both tell what is sealed: the report need not wait until the end of the log is on the disk.
         let ((), left) = tokio::join!(self.close_log(), self.report(None));
         failpoint!("outbox.reported");
         self.note_delivered().await;
         failpoint!("outbox.delivered");
         Told::At(left)
+    }
+
+    /// It may wait for its master for days: what a report does not tell is not held meanwhile.
+    fn let_go(&mut self) {
+        self.record.spec.command = String::new();
+        if let Some(ending) = &mut self.record.ending {
+            let mut room = limits::REPORTED_PATHS;
+            let reported = ending.outputs.files.iter().take_while(|file| {
+                let rest = room.checked_sub(file.path.len());
+                room = rest.unwrap_or(room);
+                rest.is_some()
+            });
+            let reported = reported.count();
+            ending.outputs.files.truncate(reported);
+            ending.outputs.files.shrink_to_fit();
+        }
     }
 
     async fn report(&self, not_before: Option<Instant>) -> Instant {
@@ -188,11 +206,9 @@ impl Delivery {
         if self.record.uploaded {
             return;
         }
-        let files = self.ending().outputs.files;
-        let note = if files.is_empty() {
-            None
-        } else {
-            self.upload_files().await
+        let note = match files_were_there(&self.record) {
+            true => self.upload_files().await,
+            false => None,
         };
         self.note(note.clone());
         if files_were_there(&self.record) {
@@ -215,13 +231,32 @@ impl Delivery {
     /// Tries until it is done or given up; a sentence for the trailer where not all of it was sent.
     async fn upload_files(&mut self) -> Option<String> {
         let mut unreachable = 0;
+        let gates = Arc::clone(&self.gates);
+        let patience = &self.with.patience;
+        let longest = patience.upload_inactivity * patience.upload_tries;
         loop {
+            let Some(turn) = gates.uploads.take(longest).await else {
+                let still = longest.as_secs();
+                warn!(task:% = self.record.spec.id, still; "output files are not uploaded: uploads stand still on the master");
+                return Some(format!(
+                    "the output files were not uploaded: uploads have stood still on the master for {still} s"
+                ));
+            };
             let result = self.upload_once().await;
+            drop(turn);
             let error = match result {
-                Ok(skipped) if skipped.is_empty() => return None,
-                Ok(skipped) => return Some(format!("not uploaded: {}", skipped.join(", "))),
+                Ok(skipped) => {
+                    gates.uploads.goes_on();
+                    let note = format!("not uploaded: {}", skipped.join(", "));
+                    return (!skipped.is_empty()).then_some(note);
+                }
                 Err(error) => error,
             };
+            match error {
+                MasterError::Deadline(_) => gates.uploads.stands_still(),
+                MasterError::Refused(_) => gates.uploads.goes_on(),
+                _ => {}
+            }
             if matches!(error, MasterError::Unreachable(_)) {
                 let backoff = &self.with.patience.backoff;
                 let delay = backoff.delay(unreachable, fastrand::f64());
@@ -245,12 +280,6 @@ impl Delivery {
 
     async fn upload_once(&self) -> Result<Vec<String>, MasterError> {
         failpoint!("outbox.upload");
-        let _place = self
-            .gates
-            .uploads
-            .acquire()
-            .await
-            .map_err(|error| MasterError::Lost(error.to_string()))?;
         let spec = &self.record.spec;
         let upload = Upload {
             task: spec.id.clone(),
@@ -306,9 +335,16 @@ impl Delivery {
                     self.record.verdict = Some(verdict);
                     return;
                 }
-                // Sealed before: what is there is the truth.
-                Err(Refused::Past | Refused::UnknownTask | Refused::Duplicate | Refused::Early) => {
-                    self.record.verdict = Some(verdict);
+                // Sealed before: what is there is the truth, and what is told.
+                Err(
+                    Refused::Past
+                    | Refused::UnknownTask
+                    | Refused::Duplicate
+                    | Refused::Early
+                    | Refused::TooBig,
+                ) => {
+                    let known = self.with.records.find_in_the_end(&self.record.spec.id);
+                    self.record.verdict = known.await.and_then(verdict_of).or(Some(verdict));
                     return;
                 }
             }
@@ -403,14 +439,15 @@ impl Delivery {
         if omitted > 0 {
             let _ = write!(logs, "; {omitted} bytes of log left out above");
         }
-        let files = self.ending().outputs.files;
+        let ending = self.record.ending.as_ref();
+        let files = ending.map_or_else(Vec::new, |ending| ending.outputs.paths());
         Report {
             task: self.record.spec.id.clone(),
             worker: self.with.worker.clone(),
             result_id: self.record.result_id.clone(),
             status: verdict.outcome.word(),
             logs,
-            output_files: files.into_iter().map(|file| file.path).collect(),
+            output_files: files,
             timeout: self.with.patience.report,
         }
     }
@@ -444,6 +481,14 @@ impl Delivery {
             }
         }
         Ok(())
+    }
+}
+
+/// What the journal says is told.
+fn verdict_of(known: Known) -> Option<Verdict> {
+    match known {
+        Known::Record(record) => record.verdict,
+        Known::Retired(stone) => Some(stone.verdict),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use log::{info, warn};
+use log::{Level, debug, info};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Correspondents, Gates};
@@ -10,17 +10,18 @@ use crate::{
     domain::{id::TaskId, record::Change},
     failpoint,
     ports::master::{MasterError, Report},
-    telemetry::operator,
+    telemetry::{operator, voice::Outage},
 };
 
 /// What to do after a report that was not accepted.
+#[derive(Debug, PartialEq)]
 enum Next {
     /// Again after the backoff: nothing has left, or the connection was lost.
     Soon,
     /// Again, once, after the long wait: it may have been accepted.
     AfterDoubt,
-    /// The master says no.
-    Refused,
+    /// The master says no; its words.
+    Refused(String),
 }
 
 /// A report that waits for its next try is kept where its log is no longer than this, in bytes; else it is composed anew: as many
@@ -56,6 +57,7 @@ impl<'a, F: AsyncFn() -> Report> Reporter<'a, F> {
     pub(super) async fn deliver(&self, not_before: Option<Instant>) -> Instant {
         let patience = &self.with.patience;
         let (mut tries, mut refusals, mut doubts) = (0, 0, 0);
+        let mut parked = Outage::default();
         let mut kept = None;
         loop {
             let next = match self.report_once(&mut kept, not_before).await {
@@ -77,13 +79,17 @@ impl<'a, F: AsyncFn() -> Report> Reporter<'a, F> {
                 }
                 Next::AfterDoubt => {
                     let reason = "in doubt: the master did not answer in time";
-                    self.park(reason).await
+                    self.park(reason, &mut parked).await
                 }
-                Next::Refused if refusals < patience.refusals => {
-                    sleep(patience.backoff.delay(refusals, fastrand::f64())).await;
+                Next::Refused(words) => {
                     refusals += 1;
+                    if refusals < patience.refusals {
+                        sleep(patience.backoff.delay(refusals - 1, fastrand::f64())).await;
+                    } else {
+                        let reason = format!("refused by the master: {words}");
+                        self.park(&reason, &mut parked).await;
+                    }
                 }
-                Next::Refused => self.park("refused by the master").await,
             }
             tries += 1;
         }
@@ -113,25 +119,28 @@ impl<'a, F: AsyncFn() -> Report> Reporter<'a, F> {
         let call = async move { master.report(&address, report).await };
         let sent = self.with.receipts.send(self.task, not_before, call).await;
         let Err(error) = sent.answer else {
+            self.gates.silence.over(self.task);
             operator::task_reported(self.task);
             return Ok(sent.left);
         };
         let in_doubt = matches!(error, MasterError::Lost(_) | MasterError::Deadline(_));
-        warn!(task:% = self.task, result_id = result_id.0, in_doubt, error:%; "a result was not taken");
+        debug!(task:% = self.task, result_id = result_id.0, in_doubt, error:%; "a result was not taken");
+        self.gates.silence.not_taken(self.task, &error);
         if !matches!(error, MasterError::Unreachable(_)) {
             self.keep(Change::ReportFailed(self.task.clone())).await;
         }
         Err(match error {
             MasterError::Unreachable(_) | MasterError::Lost(_) => Next::Soon,
             MasterError::Deadline(_) => Next::AfterDoubt,
-            MasterError::Refused(_)
-            | MasterError::NotRegistered(_)
-            | MasterError::Unacceptable(_)
-            | MasterError::Source(_) => Next::Refused,
+            MasterError::Refused(words)
+            | MasterError::NotRegistered(words)
+            | MasterError::Unacceptable(words)
+            | MasterError::Source(words) => Next::Refused(words),
         })
     }
 
-    async fn park(&self, reason: &str) {
+    /// Said once, however often it is tried and parked again.
+    async fn park(&self, reason: &str, parked: &mut Outage) {
         failpoint!("outbox.park");
         // Before it can be seen to be parked: who sees that may ask for a retry at once.
         let mut retried = self.gates.retry_parked.subscribe();
@@ -140,7 +149,9 @@ impl<'a, F: AsyncFn() -> Report> Reporter<'a, F> {
             reason: Some(reason.into()),
         })
         .await;
-        operator::task_parked(self.task, reason);
+        if parked.again() == Level::Warn {
+            operator::task_parked(self.task, reason);
+        }
         let _ = timeout(self.with.patience.parked, retried.changed()).await;
     }
 

@@ -115,7 +115,8 @@ impl RegistryActor {
         if self.tasks.contains_key(&offer.spec.id) {
             return self.answer_active(&offer, deadline, ctx);
         }
-        let impossible = self.peers.env.impossible(&offer.spec);
+        let excess = offer.excess.as_ref().map(ToString::to_string);
+        let impossible = excess.or_else(|| self.peers.env.impossible(&offer.spec));
         if let Some(answer) = self.refusal(&offer, impossible.is_some()) {
             return self.answer(answer);
         }
@@ -242,7 +243,7 @@ impl RegistryActor {
     /// Makes it durable; with an ending, one that has failed already: both in one commit.
     fn accept(&mut self, offer: &Offer, ending: Option<Ending>, deadline: Instant) -> Answer {
         let mut record = self.record_of(offer);
-        record.cancel_requested = self.early_cancels.remove(&record.spec.id);
+        record.cancel_requested = self.early_cancels.remove(&record.spec.id).is_some();
         let mut changes = vec![Change::Accept(Box::new(record.clone()))];
         if let Some(ending) = ending {
             record.phase = Phase::Ended;

@@ -12,7 +12,7 @@ use super::{Readiness, RegistryActor, TELL};
 use crate::{
     actors::{journal::CommitError, task::StopTask},
     domain::{
-        id::TaskId,
+        id::{TaskId, check_safe_name},
         outcome::StatusWord,
         record::{Change, TaskRecord},
         task::StopReason,
@@ -51,7 +51,7 @@ impl Handler<CancelTask> for RegistryActor {
         match self.readiness() {
             // It may turn up.
             Readiness::Loading | Readiness::Reconciling => {
-                self.early_cancels.insert(task.clone());
+                self.remember_cancel(task.clone());
                 self.record_cancel(task)
             }
             Readiness::Ready => self.answer_finished(task),
@@ -60,6 +60,13 @@ impl Handler<CancelTask> for RegistryActor {
 }
 
 impl RegistryActor {
+    /// A task whose id is no safe name never runs, so there is nothing to cancel.
+    pub(super) fn remember_cancel(&mut self, task: TaskId) {
+        if check_safe_name(task.as_str()).is_ok() {
+            self.early_cancels.insert(task, ());
+        }
+    }
+
     fn record_cancel(&self, task: TaskId) -> Answer {
         let records = self.peers.records.clone();
         let deadline = Instant::now() + PATIENCE;

@@ -39,7 +39,9 @@ impl RegistryActor {
     }
 
     fn take_in_all(&mut self, snapshot: Snapshot, ctx: &mut Context<Self>) {
-        self.early_cancels.extend(snapshot.early_cancels);
+        for task in snapshot.early_cancels {
+            self.early_cancels.insert(task, ());
+        }
         let known = snapshot.tasks.iter().map(|record| record.spec.id.clone());
         let known: HashSet<_> = known
             .chain(snapshot.tombstones.into_iter().map(|stone| stone.task))
@@ -62,7 +64,7 @@ impl RegistryActor {
     fn take_in(&mut self, mut record: TaskRecord, ctx: &mut Context<Self>) {
         let task = record.spec.id.clone();
         // A cancel that came while the journal was being read may be younger than what was read.
-        record.cancel_requested |= self.early_cancels.remove(&task);
+        record.cancel_requested |= self.early_cancels.remove(&task).is_some();
         self.hold(Entry::of_record(&record));
         if has_not_begun(&record)
             && !record.answered
@@ -89,7 +91,7 @@ impl RegistryActor {
         if let Some(entry) = self.tasks.get_mut(&task) {
             entry.unrepeated = Some(Box::new(record));
         }
-        if self.lost_offers.remove(&task) {
+        if self.lost_offers.remove(&task).is_some() {
             self.withdraw_lost(&task, ctx);
             return;
         }

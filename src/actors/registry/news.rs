@@ -162,7 +162,7 @@ impl RegistryActor {
             self.launch_unrepeated(&task, ctx);
             self.stop(&task, StopReason::Cancelled, ctx);
         } else if self.readiness() != Readiness::Ready {
-            self.early_cancels.insert(task);
+            self.remember_cancel(task);
         }
     }
 
@@ -173,7 +173,7 @@ impl RegistryActor {
             // It is accepted by now, or it is a repeat of what is.
             Some(_) => debug!(task:%; "an answer was lost on its way to the master"),
             None if self.readiness() == Readiness::Loading => {
-                self.lost_offers.insert(task);
+                self.lost_offers.insert(task, ());
             }
             None => {}
         }

@@ -4,7 +4,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use actix::{Context, WrapFuture};
 use futures_util::StreamExt;
-use log::warn;
+use log::{error, warn};
 use tokio::{
     sync::OnceCell,
     task::spawn_blocking,
@@ -25,7 +25,10 @@ use crate::{
         task::Event,
     },
     failpoint,
-    ports::engine::{EngineError, Force},
+    ports::{
+        engine::{EngineError, Force},
+        journal::Refused,
+    },
     supervision::AskError,
     telemetry::operator,
 };
@@ -74,6 +77,7 @@ impl TaskActor {
     }
 
     pub(super) fn record_end(&mut self, ending: Ending, ctx: &mut Context<Self>) {
+        let ending = ending.within_limits();
         operator::task_ended(self.id(), &ending.outcome);
         let (records, task) = (self.env.records.clone(), self.id().clone());
         self.record.ending = Some(ending.clone());
@@ -81,11 +85,17 @@ impl TaskActor {
         let record = self.record.clone();
         let work = async move {
             failpoint!("task.record_end");
-            let change = Change::Ended {
+            let ended = |ending| Change::Ended {
                 task: task.clone(),
                 ending: Box::new(ending),
             };
-            if let Err(refused) = records.keep_of(&record, change).await {
+            let small = ending.too_big();
+            let mut kept = records.keep_of(&record, ended(ending)).await;
+            if kept == Err(Refused::TooBig) {
+                error!(task:%; "what a task left behind is too big for the journal; it has failed");
+                kept = records.keep(vec![ended(small)]).await;
+            }
+            if let Err(refused) = kept {
                 warn!(task:%, refused:%; "the end of a task was recorded before; that one stands");
             }
             failpoint!("task.recorded");

@@ -28,6 +28,10 @@ fn offered() -> proto::Task {
     }
 }
 
+fn spec_of(task: proto::Task) -> TaskSpec {
+    spec(task).unwrap().0
+}
+
 fn changed(change: impl FnOnce(&mut proto::Task)) -> PayloadDigest {
     let mut task = offered();
     change(&mut task);
@@ -94,7 +98,7 @@ fn a_label_carries_the_whole_task() {
 fn a_label_that_would_be_too_long_goes_without_the_command() {
     let mut task = offered();
     task.command = "x".repeat(LABEL_LIMIT * 3 / 4);
-    let spec = spec(task).unwrap();
+    let spec = spec_of(task);
 
     let label = TaskMessageCodec.encode(&spec);
 
@@ -121,15 +125,83 @@ fn no_field_makes_a_label_too_long() {
         *field = "\u{e9}".repeat(LABEL_LIMIT);
     }
 
-    let label = TaskMessageCodec.encode(&spec(task).unwrap());
+    let label = TaskMessageCodec.encode(&spec_of(task));
 
     assert!(label.len() <= LABEL_LIMIT);
     assert!(TaskMessageCodec.decode(&label).is_some());
 }
 
+/// What a task keeps of its texts, the command aside, in bytes.
+fn kept(spec: &TaskSpec) -> usize {
+    let texts = [&spec.image, &spec.user_id, &spec.task_name, &spec.task_type];
+    spec.id.as_str().len() + texts.map(String::len).iter().sum::<usize>()
+}
+
+#[test]
+fn no_text_of_an_offer_makes_a_record_large() {
+    // Every field by its name: one that is added has to be given a limit here too.
+    fn texts(task: &mut proto::Task) -> [&mut String; 7] {
+        let proto::Task {
+            task_id,
+            docker_image,
+            command,
+            req_cpu: _,
+            req_memory: _,
+            req_storage: _,
+            req_gpu: _,
+            target_worker_id,
+            user_id,
+            sla_multiplier: _,
+            task_type,
+            task_name,
+            submitted_at: _,
+        } = task;
+        [
+            task_id,
+            docker_image,
+            command,
+            target_worker_id,
+            user_id,
+            task_type,
+            task_name,
+        ]
+    }
+    for field in 0..7 {
+        for character in ["x", "\u{1}", "\u{1f980}"] {
+            let mut task = offered();
+            *texts(&mut task)[field] = character.repeat(900_000 / character.len());
+
+            let Ok(offer) = offer(task) else {
+                assert_eq!(field, 0, "an id alone is refused for its length");
+                continue;
+            };
+
+            assert!(kept(&offer.spec) <= 5 * 1_024, "field {field}");
+            assert!(offer.spec.command.len() <= 1_024, "field {field}");
+            // It says which worker the master chose, and is not kept.
+            let is_kept = field != 3;
+            assert_eq!(offer.excess.is_some(), is_kept, "field {field}");
+        }
+    }
+}
+
+#[test]
+fn no_words_of_a_master_are_kept_whole() {
+    let words = "\u{1b}[2J no \n".repeat(100_000);
+
+    // Every answer with words of its own ends here: RegisterAck, Ack, FileUploadAck, and gRPC's status.
+    let refused = super::super::status::refusal(&words).to_string();
+    let status = tonic::Status::unknown(words);
+    let error = super::super::status::master_error(&status, Duration::ZERO).to_string();
+
+    for told in [refused, error] {
+        assert!(told.len() <= 1_200 && !told.contains('\u{1b}'), "{told}");
+    }
+}
+
 #[test]
 fn a_damaged_label_is_no_task() {
-    let label = TaskMessageCodec.encode(&spec(offered()).unwrap());
+    let label = TaskMessageCodec.encode(&spec_of(offered()));
 
     for damaged in ["", "not base64!", "AAAA", &label[..label.len() - 8]] {
         assert_eq!(TaskMessageCodec.decode(damaged), None, "{damaged}");
@@ -172,7 +244,7 @@ proptest! {
         let mut task = offered();
         (task.task_id, task.command) = (id, command);
         (task.req_cpu, task.submitted_at) = (cpu, submitted_at);
-        let spec = spec(task).unwrap();
+        let spec = spec_of(task);
 
         prop_assert_eq!(TaskMessageCodec.decode(&TaskMessageCodec.encode(&spec)), Some(spec));
     }

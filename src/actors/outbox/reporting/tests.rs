@@ -18,7 +18,7 @@ use super::*;
 use crate::{
     actors::{
         journal::Records,
-        outbox::{Patience, Receipts},
+        outbox::{Patience, Receipts, silence::Silence, turns::Turns},
         session::MasterView,
     },
     domain::{
@@ -104,10 +104,11 @@ impl Partition {
             master,
             with,
             gates: Gates {
-                uploads: Semaphore::new(1),
+                uploads: Turns::new(1),
                 reports: Semaphore::new(1),
                 logs: Semaphore::new(1),
                 retry_parked: watch::Sender::new(()),
+                silence: Silence::default(),
             },
             composed: AtomicUsize::new(0),
             log: "x".repeat(log_bytes),

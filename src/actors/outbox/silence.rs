@@ -1,0 +1,123 @@
+//! What operators hear of results that the master does not take: a master that is away is said once for all of them, with its
+//! end; what it refuses is said once per task.
+
+use std::{
+    collections::HashSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::time::Instant;
+
+use crate::{domain::id::TaskId, ports::master::MasterError, telemetry::operator};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Silence(Mutex<Heard>);
+
+#[derive(Debug, Default)]
+struct Heard {
+    /// Since when the master has taken nothing, and whose results wait for that.
+    away: Option<(Instant, HashSet<TaskId>)>,
+    /// Whose refusal was said.
+    refused: HashSet<TaskId>,
+}
+
+/// What there is to say.
+#[derive(Debug, PartialEq, Eq)]
+enum Said {
+    /// It was said before.
+    Nothing,
+    /// Results wait from now on.
+    Away,
+    /// The master says no to this one.
+    Refused,
+}
+
+impl Silence {
+    fn lock(&self) -> MutexGuard<'_, Heard> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A report of that task was not taken.
+    pub(super) fn not_taken(&self, task: &TaskId, error: &MasterError) {
+        match self.note(task, error) {
+            Said::Nothing => {}
+            Said::Away => operator::results_wait(task, error),
+            Said::Refused => operator::result_refused(task, error),
+        }
+    }
+
+    fn note(&self, task: &TaskId, error: &MasterError) -> Said {
+        let mut heard = self.lock();
+        match error {
+            MasterError::Unreachable(_) | MasterError::Lost(_) | MasterError::Deadline(_) => {
+                let begins = heard.away.is_none();
+                let now = (Instant::now(), HashSet::new());
+                let (_, waiting) = heard.away.get_or_insert(now);
+                waiting.insert(task.clone());
+                if begins { Said::Away } else { Said::Nothing }
+            }
+            MasterError::Refused(_)
+            | MasterError::NotRegistered(_)
+            | MasterError::Unacceptable(_)
+            | MasterError::Source(_) => match heard.refused.insert(task.clone()) {
+                true => Said::Refused,
+                false => Said::Nothing,
+            },
+        }
+    }
+
+    /// A report of that task was taken: the master is there.
+    pub(super) fn over(&self, task: &TaskId) {
+        let mut heard = self.lock();
+        heard.refused.remove(task);
+        if let Some((since, waiting)) = heard.away.take() {
+            operator::results_flow(since.elapsed(), waiting.len());
+        }
+    }
+
+    /// Nobody tries to deliver that task's result any more.
+    pub(super) fn forget(&self, task: &TaskId) {
+        self.lock().refused.remove(task);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(n: usize) -> TaskId {
+        TaskId::new(format!("t-{n}")).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_master_that_is_away_is_said_once_for_all_tasks_and_tries() {
+        let silence = Silence::default();
+        let away = MasterError::Unreachable("no route".into());
+
+        let said: Vec<_> = (0..100)
+            .map(|n| silence.note(&task(n % 10), &away))
+            .collect();
+
+        assert_eq!(said.iter().filter(|said| **said == Said::Away).count(), 1);
+        assert_eq!(silence.lock().away.as_ref().unwrap().1.len(), 10);
+        silence.over(&task(0));
+        assert_eq!(silence.note(&task(1), &away), Said::Away, "a new trouble");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_said_once_per_task_until_it_is_taken() {
+        let silence = Silence::default();
+        let refused = MasterError::Refused("task not found".into());
+
+        for n in 0..2 {
+            assert_eq!(silence.note(&task(n), &refused), Said::Refused);
+            assert_eq!(silence.note(&task(n), &refused), Said::Nothing);
+        }
+        silence.over(&task(0));
+        silence.forget(&task(1));
+        for n in 0..2 {
+            assert_eq!(silence.note(&task(n), &refused), Said::Refused);
+        }
+    }
+}
