@@ -384,16 +384,7 @@ impl World {
                 self.endings.push(*ending);
                 Event::Recorded
             }
-            Effect::Deliver if self.record.phase < Phase::Sealed => {
-                self.record.phase = Phase::Sealed;
-                // The next answer is that the master has it.
-                self.open.push(Effect::Deliver);
-                Event::Sealed
-            }
-            Effect::Deliver => {
-                self.record.phase = Phase::Delivered;
-                Event::Delivered
-            }
+            Effect::Deliver => self.delivery(),
             Effect::Remove(_) => {
                 self.container = None;
                 return None;
@@ -404,6 +395,17 @@ impl World {
                 Event::Cleaned
             }
         })
+    }
+
+    fn delivery(&mut self) -> Event {
+        if self.record.phase < Phase::Sealed {
+            self.record.phase = Phase::Sealed;
+            // The next answer is that the master has it.
+            self.open.push(Effect::Deliver);
+            return Event::Sealed;
+        }
+        self.record.phase = Phase::Delivered;
+        Event::Delivered
     }
 
     fn proven(&mut self) -> Event {
