@@ -2,7 +2,7 @@
 
 use crate::{
     domain::{
-        id::TaskId,
+        id::{TaskId, check_safe_name},
         outcome::Outcome,
         record::{Change, Ending, Phase, Snapshot, TaskRecord, Tombstone},
     },
@@ -79,9 +79,16 @@ impl Model {
         }
         self.0.tasks.retain(|known| known.spec.id != *task);
         if record.cancel_requested {
-            self.0.early_cancels.push(task.clone());
+            self.remember_cancel(task);
         }
         Ok(())
+    }
+
+    /// Those whose ids are no safe names never run.
+    fn remember_cancel(&mut self, task: &TaskId) {
+        if check_safe_name(task.as_str()).is_ok() {
+            self.0.early_cancels.push(task.clone());
+        }
     }
 
     fn cancel(&mut self, task: &TaskId) -> Result<(), Refused> {
@@ -93,7 +100,7 @@ impl Model {
             Some(record) if record.phase >= Phase::Sealed => return Err(Refused::Past),
             Some(record) => record.cancel_requested = true,
             None if known => {}
-            None => self.0.early_cancels.push(task.clone()),
+            None => self.remember_cancel(task),
         }
         Ok(())
     }
