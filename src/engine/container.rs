@@ -174,8 +174,8 @@ pub(super) fn body(
     let (entrypoint, cmd) = if command.is_empty() {
         (None, None)
     } else {
-        let command = stop::waiting_for_all(command);
-        (shell(&["/bin/sh", "-c"]), shell(&[&command]))
+        let arguments = stop::waiting_for_all(command).into();
+        (shell(&["/bin/sh", "-c"]), Some(arguments))
     };
     Ok(ContainerCreateBody {
         image: Some(plan.image.id.clone()),
@@ -299,7 +299,7 @@ mod tests {
         let body = made(&plan());
 
         assert_eq!(body.entrypoint.unwrap(), ["/bin/sh", "-c"]);
-        assert_eq!(body.cmd.unwrap(), [stop::waiting_for_all("true")]);
+        assert_eq!(body.cmd.unwrap(), stop::waiting_for_all("true"));
     }
 
     #[test]

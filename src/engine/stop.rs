@@ -22,12 +22,13 @@ use crate::{
 pub(super) const TO_THE_GROUP: &str = "TINI_KILL_PROCESS_GROUP=1";
 
 /// What the shell does at a signal that asks for an end, before it does. Its own children first, then those that lost their
-/// parents. It lets what is in the foreground end before: all of it got the signal too.
-const WAIT_FOR_ALL: &str = r#"trap 'trap "" TERM INT QUIT; wait; while kill -0 -1; do sleep 0.1 || sleep 1 || break; done 2>/dev/null; exit 143' TERM INT QUIT; "#;
+/// parents. It lets what is in the foreground end before: all of it got the signal too. The command is an argument of its
+/// own, since the kernel takes no longer one than the longest command; it finds no arguments itself.
+const WAIT_FOR_ALL: &str = r#"trap 'trap "" TERM INT QUIT; wait; while kill -0 -1; do sleep 0.1 || sleep 1 || break; done 2>/dev/null; exit 143' TERM INT QUIT; eval "set --; $1""#;
 
-/// A command that outlives, when it is asked to end, all that it has begun.
-pub(super) fn waiting_for_all(command: &str) -> String {
-    format!("{WAIT_FOR_ALL}{command}")
+/// The arguments of `/bin/sh -c` for a command that outlives, when it is asked to end, all that it has begun.
+pub(super) fn waiting_for_all(command: &str) -> [String; 3] {
+    [WAIT_FOR_ALL, "/bin/sh", command].map(str::to_owned)
 }
 
 /// How a container is asked to end.
@@ -115,9 +116,7 @@ fn manner(found: ContainerInspectResponse) -> Manner {
     let host = found.host_config.unwrap_or_default();
     Manner {
         signal: Some(wanted).filter(is_clean).unwrap_or("SIGTERM".into()),
-        waits: commands
-            .iter()
-            .any(|command| command.starts_with(WAIT_FOR_ALL)),
+        waits: commands.iter().any(|command| command == WAIT_FOR_ALL),
         has_init: host.init == Some(true),
     }
 }
@@ -128,10 +127,10 @@ mod tests {
 
     use super::*;
 
-    fn container(cmd: &str, stop_signal: Option<&str>, init: Option<bool>) -> Manner {
+    fn container(cmd: &[String], stop_signal: Option<&str>, init: Option<bool>) -> Manner {
         manner(ContainerInspectResponse {
             config: Some(ContainerConfig {
-                cmd: Some(vec![cmd.to_owned()]),
+                cmd: Some(cmd.to_vec()),
                 stop_signal: stop_signal.map(str::to_owned),
                 ..ContainerConfig::default()
             }),
@@ -154,14 +153,14 @@ mod tests {
             (Some("TERM -1; rm"), "SIGTERM"),
             (Some("-1"), "SIGTERM"),
         ] {
-            assert_eq!(container("x", wanted, None).signal, sent, "{wanted:?}");
+            assert_eq!(container(&[], wanted, None).signal, sent, "{wanted:?}");
         }
     }
 
     #[test]
     fn only_a_command_of_ours_is_trusted_to_wait_for_the_rest() {
         let ours = container(&waiting_for_all("prog | cat"), None, Some(true));
-        let images = container("prog", None, Some(false));
+        let images = container(&["prog".to_owned()], None, Some(false));
 
         assert!(ours.waits && ours.has_init);
         assert!(!images.waits && !images.has_init);
