@@ -1,7 +1,7 @@
 //! The Docker engine behind the port [`ContainerEngine`]: the only place that knows bollard and the engine's HTTP interface.
 //!
 //! Owns how a plan becomes a container, which deadline each call has, and what the engine's answers mean. Actors talk to it
-//! through the port. It holds no state but its address: every call opens its own connection, so that an engine that went away
+//! through the port. It holds no state but its address (and which credential helper is being asked): every call opens its own connection, so that an engine that went away
 //! and came back is met again without anybody's help. It deliberately retries nothing, limits no concurrency and
 //! decides nothing about tasks: what a call that was cut off has done is its caller's question.
 
@@ -41,6 +41,7 @@ use crate::{
     },
 };
 use call::Line;
+use credentials::Credentials;
 
 /// Deadline of questions about what there is.
 const LOOK: Duration = Duration::from_secs(5);
@@ -109,6 +110,7 @@ const DEFAULT_CAPABILITIES: [&str; 11] = [
 pub struct DockerEngine {
     line: Line,
     codec: Arc<dyn SpecCodec>,
+    credentials: Credentials,
     options: EngineOptions,
 }
 
@@ -127,6 +129,7 @@ impl DockerEngine {
         Self {
             line: Line::to(address.clone()),
             codec,
+            credentials: Credentials::in_folder(options.docker_config.clone()),
             options,
         }
     }

@@ -5,7 +5,7 @@ use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
 use super::{
-    DockerEngine, LOOK, credentials, failure,
+    DockerEngine, LOOK, failure,
     progress::{Narrator, Sign},
     reference,
 };
@@ -38,8 +38,7 @@ impl DockerEngine {
     ) -> Result<Image, EngineError> {
         let checked = reference::parse(&image.0).map_err(EngineError::Invalid)?;
         let parts = reference::pullable(&checked).ok_or_else(|| no_such_id(&checked))?;
-        let folder = self.options.docker_config.clone();
-        let credentials = credentials::find(parts.registry, folder).await?;
+        let credentials = self.credentials.find(parts.registry).await?;
         let options = CreateImageOptions {
             from_image: Some(parts.name.to_owned()),
             tag: Some(parts.version.to_owned()),
