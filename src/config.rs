@@ -113,6 +113,8 @@ pub struct TaskConfig {
     pub output_files: usize,
     /// How large they may be, all together; bytes.
     pub output_bytes: u64,
+    /// How long what passes is waited out before a task fails of it.
+    pub patience: Duration,
 }
 
 /// What is kept, and where.
@@ -327,6 +329,9 @@ fn tasks(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Opti
     let output_bytes = check.value("--output-bytes", &args.output_bytes, |text| {
         read_size(text, Range::new(0, TIB))
     });
+    let patience_of_tasks = check.value("--patience", &args.patience, |text| {
+        read_time(text, Range::new(Duration::ZERO, DAY))
+    });
     Some(TaskConfig {
         engine: engine?,
         max_tasks: max_tasks?,
@@ -336,6 +341,7 @@ fn tasks(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Opti
         stop_grace: stop_grace?,
         output_files: output_files?,
         output_bytes: output_bytes?,
+        patience: patience_of_tasks?,
     })
 }
 

@@ -11,6 +11,7 @@ pub mod log_joint;
 pub mod log_line;
 pub mod log_overlap;
 pub mod outcome;
+pub mod patience;
 pub mod recent;
 pub mod record;
 pub mod restart;

@@ -9,13 +9,13 @@ use futures_util::{
     future::{BoxFuture, Shared, WeakShared},
 };
 use tokio::{
-    sync::{Semaphore, broadcast, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc},
     time::{Instant, sleep, timeout_at},
 };
 
 use super::engine_watch::{EngineView, ride_out};
 use crate::{
-    domain::backoff::Backoff,
+    domain::patience::Patience,
     failpoint,
     ports::engine::{ContainerEngine, EngineError, Image, ImageRef},
 };
@@ -29,16 +29,10 @@ const PULL_INACTIVITY: Duration = Duration::from_secs(120);
 /// A pull takes no longer than this in all.
 const PULL_TOTAL: Duration = Duration::from_secs(3_600);
 
-/// Tries before a passing failure counts as final. At least three: an engine with the containerd store keeps the bytes of a
-/// failed layer and fails once more at once.
-const PULL_TRIES: u32 = 4;
-
-/// Between two tries.
-const RETRY: Backoff = Backoff {
-    first: Duration::from_millis(500),
-    cap: Duration::from_secs(10),
-    jitter: 0.3,
-};
+/// A pull that has had its place for this long, or that shows no sign of life for `PLACE_SILENCE`, leaves it to the next one
+/// and goes on without: three slow registries must not stop the pulls of all others.
+const PLACE_TIME: Duration = Duration::from_secs(60);
+const PLACE_SILENCE: Duration = Duration::from_secs(10);
 
 /// Progress lines that a slow listener may lag behind before it misses some.
 const PROGRESS_LINES: usize = 256;
@@ -89,7 +83,8 @@ struct Puller {
     engine: Arc<dyn ContainerEngine>,
     view: Arc<EngineView>,
     policy: PullPolicy,
-    places: Semaphore,
+    patience: Patience,
+    places: Arc<Semaphore>,
 }
 
 impl ImagesActor {
@@ -99,13 +94,15 @@ impl ImagesActor {
         engine: Arc<dyn ContainerEngine>,
         view: Arc<EngineView>,
         policy: PullPolicy,
+        patience: Patience,
     ) -> Self {
-        let places = Semaphore::new(PARALLEL_PULLS);
+        let places = Arc::new(Semaphore::new(PARALLEL_PULLS));
         Self {
             puller: Arc::new(Puller {
                 engine,
                 view,
                 policy,
+                patience,
                 places,
             }),
             pulls: HashMap::new(),
@@ -176,12 +173,18 @@ impl Puller {
                 image.0
             ));
         }
-        let _place = self
-            .places
-            .acquire()
-            .await
-            .map_err(|error| error.to_string())?;
         self.pull(image, lines).await
+    }
+
+    /// A turn to pull. Whoever has to wait for one is told.
+    async fn place(&self, lines: &broadcast::Sender<String>) -> Option<OwnedSemaphorePermit> {
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            return Some(place);
+        }
+        // Nobody listening is fine.
+        let _ = lines.send("[worker-node] waiting for a turn to pull".into());
+        // It is never closed.
+        Arc::clone(&self.places).acquire_owned().await.ok()
     }
 
     async fn find(&self, image: &ImageRef) -> Result<Option<Image>, String> {
@@ -197,38 +200,40 @@ impl Puller {
     }
 
     async fn pull(&self, image: &ImageRef, lines: &broadcast::Sender<String>) -> PullResult {
-        let mut tries = 0;
+        let (mut failures, mut first) = (0, None);
         loop {
-            // Nobody listening is fine.
+            // Held for one try, and not while it is waited for the next.
+            let place = self.place(lines).await;
             let _ = lines.send(format!("[worker-node] pulling image {}", image.0));
-            let error = match self.pull_once(image, lines).await {
+            let error = match self.pull_once(image, place, lines).await {
                 Ok(image) => return Ok(image),
                 Err(error) => error,
             };
-            match &error {
-                EngineError::Away(_) => ride_out(&self.view, &error).await,
-                EngineError::NotFound(_)
-                | EngineError::Unauthorized(_)
-                | EngineError::Invalid(_) => {
-                    return Err(error.to_string());
-                }
-                EngineError::Deadline(_) | EngineError::Conflict(_) | EngineError::Failed(_) => {}
+            if matches!(error, EngineError::Away(_)) {
+                ride_out(&self.view, &error).await;
+                continue;
             }
-            tries += 1;
-            if tries >= PULL_TRIES {
-                return Err(format!("{error} (tried {tries} times)"));
+            if !error.passes() {
+                return Err(error.to_string());
             }
-            let delay = RETRY.delay(tries - 1, fastrand::f64());
+            let lasted = first.get_or_insert_with(Instant::now).elapsed();
+            let said = error.to_string();
+            let Some(wait) = self.patience.wait(lasted, failures, &said, fastrand::f64()) else {
+                let tries = failures + 1;
+                return Err(format!("{said} (tried {tries} times in {lasted:.1?})"));
+            };
+            failures += 1;
             let _ = lines.send(format!(
-                "[worker-node] the pull failed: {error}; again in {delay:.1?}"
+                "[worker-node] the pull failed: {said}; again in {wait:.1?}"
             ));
-            sleep(delay).await;
+            sleep(wait).await;
         }
     }
 
     async fn pull_once(
         &self,
         image: &ImageRef,
+        mut place: Option<OwnedSemaphorePermit>,
         lines: &broadcast::Sender<String>,
     ) -> Result<Image, EngineError> {
         let (progress, mut steps) = mpsc::channel(16);
@@ -236,7 +241,9 @@ impl Puller {
         tokio::pin!(pull);
         let end = Instant::now() + PULL_TOTAL;
         let mut quiet = Instant::now() + PULL_INACTIVITY;
+        let place_end = Instant::now() + PLACE_TIME;
         loop {
+            let silence_end = quiet - PULL_INACTIVITY + PLACE_SILENCE;
             tokio::select! {
                 result = &mut pull => return result,
                 step = steps.recv() => {
@@ -251,6 +258,9 @@ impl Puller {
                                 .unwrap_or(Err(EngineError::Deadline("the pull stood still")));
                         }
                     }
+                }
+                () = tokio::time::sleep_until(place_end.min(silence_end)), if place.is_some() => {
+                    place = None;
                 }
                 () = tokio::time::sleep_until(quiet.min(end)) => {
                     return Err(EngineError::Deadline("the pull stood still"));

@@ -1,12 +1,14 @@
 //! One container's life, from accepted to cleaned up. A thin shell: `domain::task` decides, this performs and brings the
 //! results back as events. An incarnation begins from what is durable and what the engine says, so it can end anywhere.
 
+mod again;
 mod container;
 mod ending;
 mod exit;
 mod full_log;
 mod image;
 
+use self::again::Trouble;
 pub(crate) use self::full_log::next_lines;
 
 use std::{
@@ -29,6 +31,7 @@ use super::{
 use crate::{
     domain::{
         id::{Attempt, ContainerName, TaskId, WorkerId},
+        patience::Patience,
         record::{Change, Phase, TaskRecord},
         spec::{MachineTotals, TaskSpec},
         task::{Effect, Event, Found, Stage, State, StopReason},
@@ -103,6 +106,8 @@ pub struct TaskRules {
     pub stop_grace: Duration,
     /// Limits are set on containers, not only reserved.
     pub enforce_limits: bool,
+    /// With what passes: the engine's failures, and a lack of room.
+    pub patience: Patience,
 }
 
 /// Whether there can be anything of the task already.
@@ -142,6 +147,8 @@ pub struct TaskActor {
     /// What can be taken back: a pull, or the wait for a turn to create.
     waiting: Option<SpawnHandle>,
     permit: Option<OwnedSemaphorePermit>,
+    /// What the step under way has met so far.
+    trouble: Option<Trouble>,
     peak_memory: Arc<AtomicU64>,
     /// Set once the container is removed: whoever wants it removed waits for the one removal.
     removed: Arc<OnceCell<()>>,
@@ -161,6 +168,7 @@ impl TaskActor {
             image: None,
             waiting: None,
             permit: None,
+            trouble: None,
             peak_memory: Arc::default(),
             removed: Arc::default(),
         }
@@ -248,6 +256,10 @@ impl TaskActor {
             failpoint!("task.step", event);
             actor.advance(event, ctx)
         }))
+    }
+
+    fn is_asked_to_stop(&self) -> bool {
+        self.state.as_ref().is_some_and(State::is_asked_to_stop)
     }
 
     fn take_back(&mut self, ctx: &mut Context<Self>) {
@@ -388,10 +400,15 @@ impl Handler<StopTask> for TaskActor {
             StopReason::WorkerStopped => Event::WorkerStopped,
         };
         self.advance(event, ctx);
-        // One that waits for its turn to be created need not wait any more.
-        if matches!(self.state, Some(State::Creating { stop: Some(_) })) && self.waiting.is_some() {
+        // One that waits for its turn, or for trouble to pass, need not wait any more.
+        if self.is_asked_to_stop() && self.waiting.is_some() {
+            let nothing = match &self.state {
+                Some(State::Creating { .. }) => Event::CreateFailed,
+                Some(State::Starting { .. }) => Event::StartFailed,
+                Some(_) | None => return,
+            };
             self.take_back(ctx);
-            self.advance(Event::CreateFailed("cancelled".into()), ctx);
+            self.advance(nothing("cancelled".into()), ctx);
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::{
         journal::{JournalActor, Records, WritersTurn},
         log_router::{LogRouterActor, Readers},
         news::{NewsDesk, news},
-        outbox::{Correspondents, OutboxActor, Patience},
+        outbox::{self, Correspondents, OutboxActor},
         registry::{
             AdmissionRules, Board, Drain, Draining, RegistryActor, RegistryPeers, StopAll,
             TaskDirectory, TaskNews,
@@ -35,7 +35,7 @@ use crate::{
         task::{TaskEnv, TaskRules},
     },
     config::{Limits, MasterMoves, OnStop, PullPolicy, WhenSubsystemFails},
-    domain::settle::SettleTime,
+    domain::{patience::Patience, settle::SettleTime},
     grpc::{admin, listener},
     handle::{WorkerHandle, admin::AdminHandle},
     ports::master::Registration,
@@ -311,8 +311,9 @@ impl Wiring<'_> {
             PullPolicy::Always => images::PullPolicy::Always,
             PullPolicy::Never => images::PullPolicy::Never,
         };
+        let patience = Patience(self.built.config.tasks.patience);
         spec(seat, move || {
-            ImagesActor::new(Arc::clone(&engine), Arc::clone(&view), policy)
+            ImagesActor::new(Arc::clone(&engine), Arc::clone(&view), policy, patience)
         })
     }
 
@@ -464,6 +465,7 @@ impl Wiring<'_> {
             rules: TaskRules {
                 stop_grace: tasks.stop_grace,
                 enforce_limits: tasks.limits == Limits::Enforce,
+                patience: Patience(tasks.patience),
             },
             clock: Arc::clone(&self.built.clock),
             journal_lost: self.built.journal_lost.clone(),
@@ -508,12 +510,12 @@ impl Wiring<'_> {
             settle: Arc::clone(&self.beside.settle),
             receipts: Arc::default(),
             clock: Arc::clone(&self.built.clock),
-            patience: Patience {
+            patience: outbox::Patience {
                 upload_inactivity: upload.inactivity,
                 upload_total: upload.total,
                 report: report.timeout,
                 doubt: report.doubt,
-                ..Patience::default()
+                ..outbox::Patience::default()
             },
         }
     }

@@ -86,6 +86,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "SIZE", env = "WORKER_NODE_OUTPUT_BYTES", default_value = "10GiB", help_heading = TASKS)]
     pub output_bytes: String,
 
+    /// How long trouble that passes (a registry or a name service that is away, a machine without room) is waited out before a task fails of it.
+    #[arg(long, value_name = "TIME", env = "WORKER_NODE_PATIENCE", default_value = "10m", help_heading = TASKS)]
+    pub patience: String,
+
     /// Where this worker keeps its state [default: /var/lib/worker-node as root, else the user's XDG state folder]
     #[arg(long, value_name = "FOLDER", env = "WORKER_NODE_STATE_DIR", help_heading = STATE)]
     pub state_dir: Option<OsString>,

@@ -48,6 +48,7 @@ fn the_defaults_are_those_of_the_existing_worker() {
     assert_eq!(config.tasks.output_files, 10_000);
     assert_eq!(config.tasks.output_bytes, 10 << 30);
     assert_eq!(config.tasks.stop_grace, Duration::from_secs(10));
+    assert_eq!(config.tasks.patience, Duration::from_secs(600));
     assert_eq!(config.state.retention, DAY);
     assert_eq!(config.state.orphan_grace, Duration::from_secs(60));
     assert_eq!(config.state.spool_cap, 1 << 30);
@@ -63,7 +64,7 @@ fn the_defaults_are_those_of_the_existing_worker() {
 
 /// Every flag, none at its default.
 const EVERYTHING: &str = "--id=w --ip=10.0.0.7:1 --master=[::1]:2 --port=[::1]:3 --pin-master --settle-time=2s --upload-inactivity=3s --upload-total=1m --report-timeout=4s --report-doubt=5s \
-    --engine=tcp://e:1 --max-tasks=1 --limits=reserve --pull=never --network=none --stop-grace=0s --output-files=7 --output-bytes=5g --state-dir=/s \
+    --engine=tcp://e:1 --max-tasks=1 --limits=reserve --pull=never --network=none --stop-grace=0s --output-files=7 --output-bytes=5g --patience=7s --state-dir=/s \
     --retention=90m --orphan-grace=5s --spool-cap=2m --disk-low=3m --state-cap=4g --supervise --fail-fast=true --on-stop=drain --log-format=json \
     --restart-intensity=2 --restart-period=1m --restart-backoff=1s --restart-backoff-max=2s";
 
@@ -112,6 +113,7 @@ fn everything_can_be_set() {
             stop_grace: Duration::ZERO,
             output_files: 7,
             output_bytes: 5 << 30,
+            patience: Duration::from_secs(7),
         }
     );
 }

@@ -144,6 +144,8 @@ pub enum Event {
     ImageReady,
     /// It cannot be had: the registry's words.
     PullFailed(String),
+    /// The image was here, and is not any more: somebody has removed it.
+    ImageGone,
     /// The container exists and has not been started.
     Created(ContainerId),
     /// It cannot be created: the engine's words.
@@ -320,7 +322,7 @@ impl State {
             Event::Begin | Event::FoundImpossible(_) | Event::ImageReady | Event::PullFailed(_) => {
                 self.on_image(event)
             }
-            Event::Created(_) | Event::CreateFailed(_) => self.on_create(event),
+            Event::ImageGone | Event::Created(_) | Event::CreateFailed(_) => self.on_create(event),
             Event::Started | Event::StartFailed(_) | Event::NeverStarted => self.on_start(event),
             Event::Exited(exit) => self.on_exit(exit, exit.outcome()),
             Event::StoppedByOther(exit, who) => {
@@ -380,6 +382,12 @@ impl State {
             (state @ Self::Creating { .. }, Event::Created(container)) => {
                 let outcome = state.stopped_outcome().unwrap_or(Outcome::Cancelled);
                 state.record(Some(container), outcome)
+            }
+            (Self::Creating { stop: None }, Event::ImageGone) => {
+                (Self::Pulling, vec![Effect::Pull])
+            }
+            (Self::Creating { stop: Some(reason) }, Event::ImageGone) => {
+                Self::Accepted.record(None, reason.outcome())
             }
             (state @ Self::Creating { .. }, Event::CreateFailed(why)) => {
                 let outcome = state
@@ -589,6 +597,12 @@ impl State {
             | Self::Cleaning
             | Self::Done) => (state, vec![]),
         }
+    }
+
+    /// Whether an end was asked for that is not there yet.
+    #[must_use]
+    pub fn is_asked_to_stop(&self) -> bool {
+        self.stopped_outcome().is_some()
     }
 
     fn stopped_outcome(&self) -> Option<Outcome> {

@@ -27,6 +27,26 @@ const MISSING_WORDS: [&str; 4] = [
     "no such image",
 ];
 
+/// What a pull says that no later one would do better at, whatever its status.
+const PULL_IS_FINAL: [&str; 5] = [
+    "x509:",
+    "server gave http response to https client",
+    "unsupported media type",
+    "unsupported manifest",
+    "unknown blob format",
+];
+
+/// What a registry says that wants to be left alone for a while, even where it also says 'denied'.
+const LATER_WORDS: [&str; 3] = ["toomanyrequests", "too many requests", "rate limit"];
+
+/// What a start says that the same start would say again, with status 500.
+const START_IS_FINAL: [&str; 4] = [
+    "oci runtime",
+    "could not select device driver",
+    "port is already allocated",
+    "error mounting",
+];
+
 /// What an engine says whose machine has no room for more at this moment: memory, disk, inodes, descriptors.
 const ROOM_WORDS: [&str; 4] = [
     "no space left on device",
@@ -59,12 +79,32 @@ pub(super) fn of_start(error: Error) -> EngineError {
             status_code: 404,
             message,
         } if !has_any(&message, &["no such container"]) => EngineError::Invalid(words(&message)),
+        Error::DockerResponseServerError {
+            status_code: 500..,
+            message,
+        } if has_any(&message, &START_IS_FINAL) && !is_out_of_room(&message) => {
+            EngineError::Invalid(words(&message))
+        }
+        Error::DockerResponseServerError {
+            status_code: 400,
+            message,
+        } if is_out_of_room(&message) => EngineError::Failed(words(&message)),
         other => of_call(other),
     }
 }
 
 /// Of a pull, whose failures come as a status or as an item of the stream.
 pub(super) fn of_pull(error: Error) -> EngineError {
+    if let Error::DockerResponseServerError { message: said, .. }
+    | Error::DockerStreamError { error: said } = &error
+    {
+        if has_any(said, &LATER_WORDS) {
+            return EngineError::Failed(words(said));
+        }
+        if has_any(said, &PULL_IS_FINAL) {
+            return EngineError::Invalid(words(said));
+        }
+    }
     match error {
         Error::DockerResponseServerError {
             status_code: 404,
@@ -231,7 +271,18 @@ mod tests {
             (
                 500,
                 "could not select device driver \"\" with capabilities: [[gpu]]",
+                "invalid",
+            ),
+            (500, "failed to create endpoint on network bridge", "failed"),
+            (
+                500,
+                "OCI runtime create failed: mkdir: no space left on device",
                 "failed",
+            ),
+            (
+                500,
+                "error mounting \"/x/docker-init\" to rootfs",
+                "invalid",
             ),
         ] {
             assert_eq!(
@@ -291,6 +342,21 @@ mod tests {
                 "failed",
             ),
             (answer(400, "invalid reference format"), "invalid"),
+            (
+                answer(500, "toomanyrequests: access denied, Retry-After: 20"),
+                "failed",
+            ),
+            (answer(429, "Too Many Requests"), "failed"),
+            (answer(500, "dial tcp: lookup r: no such host"), "failed"),
+            (answer(503, "Service Unavailable"), "failed"),
+            (
+                answer(500, "x509: certificate signed by unknown authority"),
+                "invalid",
+            ),
+            (
+                answer(500, "http: server gave HTTP response to HTTPS client"),
+                "invalid",
+            ),
         ] {
             let shown = error.to_string();
             assert_eq!(kind(&of_pull(error)), expected, "{shown}");

@@ -272,6 +272,18 @@ pub enum EngineError {
     Failed(String),
 }
 
+impl EngineError {
+    /// Whether the same call may do better later: then it is waited out, for as long as patience says. The others are final,
+    /// and their words are what the master is told.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::Away(_) | Self::Deadline(_) | Self::Conflict(_) | Self::Failed(_) => true,
+            Self::NotFound(_) | Self::Unauthorized(_) | Self::Invalid(_) => false,
+        }
+    }
+}
+
 /// A container engine. Every call but `attach`, `follow`, `wait`, `events`, `pull` and the streams has a deadline of its own.
 #[async_trait]
 pub trait ContainerEngine: Send + Sync {

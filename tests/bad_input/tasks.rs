@@ -34,7 +34,7 @@ async fn assert_refused(cluster: &Cluster, task: Task, word: &str) {
 
 /// A cluster that takes offers.
 async fn ready() -> Cluster {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start_with(|setup| setup.arguments(["--patience", "1s"])).await;
     assert_goes_on(&cluster).await;
     cluster
 }
@@ -63,7 +63,7 @@ async fn an_image_that_no_registry_has_fails_with_the_registrys_words() {
         &["could not be pulled", "not found"],
     )
     .await;
-    // A port that nobody listens on: tried again before it is given up.
+    // A port that nobody listens on: tried again until patience is spent.
     let nobody = "127.0.0.1:1/a/b:c".to_owned();
     assert_fails(
         &cluster,

@@ -14,7 +14,9 @@ use tokio::{
 };
 
 use super::{
-    TaskActor, TaskEnv, container_name,
+    TaskActor, TaskEnv,
+    again::{Retry, Step},
+    container_name,
     exit::{Watched, exit_of},
     image::note,
 };
@@ -35,9 +37,6 @@ use crate::{
     },
     supervision::AskError,
 };
-
-/// Tries of a create that the engine failed at, before that counts as final.
-const CREATE_TRIES: u32 = 3;
 
 /// Between two tries, and between two looks.
 const RETRY: Duration = Duration::from_millis(500);
@@ -63,6 +62,10 @@ pub(super) enum Creation {
     Created(ContainerId),
     /// It cannot be had: the engine's words.
     Failed(String),
+    /// Not now: why.
+    Passing(String),
+    /// Its image was removed meanwhile.
+    ImageGone(String),
 }
 
 impl TaskActor {
@@ -103,20 +106,33 @@ impl TaskActor {
                 warn!(task:% = record.spec.id, refused:%; "the journal has gone past the start of a task");
             }
             match created {
-                Creation::Created(container) => Event::Created(container),
-                Creation::Failed(why) => Event::CreateFailed(why),
+                Creation::Created(container) => Step::Over(Event::Created(container)),
+                Creation::Failed(why) => Step::Over(Event::CreateFailed(why)),
+                Creation::ImageGone(why) => Step::ImageGone(why),
+                Creation::Passing(why) => Step::Passing(why),
             }
         };
-        self.run_step(work, ctx);
+        let retry = Retry {
+            step: Self::create,
+            failed: Event::CreateFailed,
+        };
+        self.run_step(work, retry, ctx);
     }
 
-    /// As `run`, and gives the turn back unless a start follows.
-    fn run_step(&mut self, work: impl Future<Output = Event> + 'static, ctx: &mut Context<Self>) {
-        ctx.spawn(work.into_actor(self).map(|event, actor, ctx| {
-            failpoint!("task.run_step", event);
-            actor.advance(event, ctx);
-            if !matches!(actor.state, Some(State::Starting { .. })) {
-                actor.permit = None;
+    /// As `run`, for a step that is tried again where what it meets passes. The turn is given back unless a start follows.
+    fn run_step(
+        &mut self,
+        work: impl Future<Output = Step> + 'static,
+        retry: Retry,
+        ctx: &mut Context<Self>,
+    ) {
+        ctx.spawn(work.into_actor(self).map(|step, actor, ctx| {
+            failpoint!("task.run_step", step);
+            let permit = actor.permit.take();
+            let waits = !matches!(step, Step::Over(_));
+            actor.go_on(step, retry, ctx);
+            if !waits && matches!(actor.state, Some(State::Starting { .. })) {
+                actor.permit = actor.permit.take().or(permit);
             }
         }));
     }
@@ -128,7 +144,18 @@ impl TaskActor {
             failpoint!("task.start");
             env.start_container(&record, &container).await
         };
-        self.run_step(work, ctx);
+        let retry = Retry {
+            step: Self::start_again,
+            failed: Event::StartFailed,
+        };
+        self.run_step(work, retry, ctx);
+    }
+
+    /// The engine says that it was never started: then another start is safe.
+    fn start_again(&mut self, ctx: &mut Context<Self>) {
+        if let Some(container) = self.record.container.clone() {
+            self.start(container, ctx);
+        }
     }
 
     pub(super) fn prove_start(&mut self, container: ContainerId, ctx: &mut Context<Self>) {
@@ -136,9 +163,13 @@ impl TaskActor {
         let env = Arc::clone(&self.env);
         let work = async move {
             failpoint!("task.prove_start");
-            env.prove_start(&container).await
+            Step::Over(env.prove_start(&container).await)
         };
-        self.run_step(work, ctx);
+        let retry = Retry {
+            step: Self::start_again,
+            failed: Event::StartFailed,
+        };
+        self.run_step(work, retry, ctx);
     }
 
     /// The container was never started and nobody can be sure that it never will be: it is removed, and the next attempt has
@@ -252,10 +283,14 @@ impl TaskEnv {
         let plan = match self.plan(record, image).await {
             Ok(plan) => plan,
             Err(error) => {
-                return Creation::Failed(format!("its output folder could not be made: {error}"));
+                let why = format!("its output folder could not be made: {error}");
+                return if is_out_of_room(&error) {
+                    Creation::Passing(why)
+                } else {
+                    Creation::Failed(why)
+                };
             }
         };
-        let mut tries = 0;
         loop {
             let error = match self.engine.create(&plan).await {
                 Ok(container) => return Creation::Created(container),
@@ -267,13 +302,13 @@ impl TaskEnv {
                         return creation;
                     }
                 }
-                EngineError::Failed(_) if tries < CREATE_TRIES => sleep(RETRY).await,
-                EngineError::Failed(_)
-                | EngineError::NotFound(_)
-                | EngineError::Unauthorized(_)
-                | EngineError::Invalid(_) => return Creation::Failed(error.to_string()),
+                EngineError::Failed(why) => return Creation::Passing(why),
+                // Of a create, that can be nothing but the image.
+                EngineError::NotFound(why) => return Creation::ImageGone(why),
+                EngineError::Unauthorized(_) | EngineError::Invalid(_) => {
+                    return Creation::Failed(error.to_string());
+                }
             }
-            tries += 1;
         }
     }
 
@@ -321,37 +356,49 @@ impl TaskEnv {
     }
 
     /// Attaches, then starts: no byte is missed.
-    async fn start_container(&self, record: &TaskRecord, container: &ContainerId) -> Event {
+    async fn start_container(&self, record: &TaskRecord, container: &ContainerId) -> Step {
         let read = self.read(record, container, ReadFrom::BeforeStart);
         if let Err(error) = read.await {
             debug!(task:% = record.spec.id, error:%; "could not attach before the start");
-            return Event::StartFailed(format!("its output could not be attached to: {error}"));
+            let why = format!("its output could not be attached to: {error}");
+            return Step::Over(Event::StartFailed(why));
         }
         failpoint!("task.attached");
         let Err(error) = self.engine.start(container).await else {
             failpoint!("task.container_started");
-            return Event::Started;
+            return Step::Over(Event::Started);
         };
         match error {
-            EngineError::Away(_) | EngineError::Deadline(_) => self.prove_start(container).await,
+            EngineError::Away(_) | EngineError::Deadline(_) => {
+                Step::Over(self.prove_start(container).await)
+            }
             EngineError::NotFound(_)
             | EngineError::Conflict(_)
             | EngineError::Unauthorized(_)
             | EngineError::Invalid(_)
-            | EngineError::Failed(_) => {
-                match self.inspect(&container.0).await.map(|facts| facts.state) {
-                    Some(ContainerState::Running) => Event::Started,
-                    Some(ContainerState::Exited(facts)) if facts.started_at.is_some() => {
-                        let exit = exit_of(&facts);
-                        self.ended(container, exit, Watched::No).await
-                    }
-                    Some(ContainerState::Created | ContainerState::Exited(_)) => {
-                        Event::StartFailed(error.to_string())
-                    }
-                    None => Event::Lost("it was removed before it could be started".into()),
-                }
-            }
+            | EngineError::Failed(_) => self.after_failed_start(container, &error).await,
         }
+    }
+
+    /// An answer that a start failed is told from what the container says.
+    async fn after_failed_start(&self, container: &ContainerId, error: &EngineError) -> Step {
+        Step::Over(
+            match self.inspect(&container.0).await.map(|facts| facts.state) {
+                Some(ContainerState::Running) => Event::Started,
+                Some(ContainerState::Exited(facts)) if facts.started_at.is_some() => {
+                    let exit = exit_of(&facts);
+                    self.ended(container, exit, Watched::No).await
+                }
+                // The engine has answered, so no start is under way, and there never was one.
+                Some(ContainerState::Created) if matches!(error, EngineError::Failed(_)) => {
+                    return Step::Passing(format!("the container could not be started: {error}"));
+                }
+                Some(ContainerState::Created | ContainerState::Exited(_)) => {
+                    Event::StartFailed(error.to_string())
+                }
+                None => Event::Lost("it was removed before it could be started".into()),
+            },
+        )
     }
 
     /// Has its output read, unless somebody does.
@@ -451,6 +498,36 @@ impl TaskEnv {
                 }
                 Err(error) => ride_out(&self.view, &error).await,
             }
+        }
+    }
+}
+
+/// A lack on this machine that may be over soon: of space, of files that may be open, of memory.
+fn is_out_of_room(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let room = [
+        Errno::NOSPC,
+        Errno::DQUOT,
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+    ];
+    Errno::from_io_error(error).is_some_and(|errno| room.contains(&errno))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Error;
+
+    use super::*;
+
+    #[test]
+    fn a_lack_of_room_passes_and_a_lack_of_rights_does_not() {
+        for errno in [28, 122, 24, 23, 12] {
+            assert!(is_out_of_room(&Error::from_raw_os_error(errno)), "{errno}");
+        }
+        for errno in [13, 1, 20, 30] {
+            assert!(!is_out_of_room(&Error::from_raw_os_error(errno)), "{errno}");
         }
     }
 }

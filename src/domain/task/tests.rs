@@ -49,6 +49,36 @@ fn play(events: impl IntoIterator<Item = Event>) -> (State, Vec<Effect>) {
     (state, all)
 }
 
+#[test]
+fn an_image_that_was_removed_before_the_create_is_pulled_again() {
+    let (state, effects) = play([
+        Event::Begin,
+        Event::ImageReady,
+        Event::ImageGone,
+        Event::ImageReady,
+        Event::Created(container()),
+    ]);
+
+    assert!(matches!(state, State::Starting { stop: None, .. }));
+    assert_eq!(
+        effects,
+        [
+            Effect::Pull,
+            Effect::Create,
+            Effect::Pull,
+            Effect::Create,
+            Effect::Start(container()),
+        ]
+    );
+    let (_, effects) = play([
+        Event::Begin,
+        Event::ImageReady,
+        Event::CancelRequested,
+        Event::ImageGone,
+    ]);
+    assert_eq!(recorded(&effects), [Outcome::Cancelled]);
+}
+
 fn recorded(effects: &[Effect]) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     for effect in effects {
