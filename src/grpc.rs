@@ -12,7 +12,10 @@ mod server;
 mod socket;
 mod status;
 
-/// A message over this many bytes is refused by gRPC's defaults, on the master's side and on ours.
+/// The largest call that a worker takes, in bytes: a command has 128 KiB at most. Refused by the length that it announces.
+pub const CALL_LIMIT: usize = 1024 * 1024;
+
+/// A message over this many bytes is refused by gRPC's defaults, on the master's side.
 pub const MESSAGE_LIMIT: usize = 4 * 1024 * 1024;
 
 /// What we send stays under this many bytes, so that no master's limit is ever met.

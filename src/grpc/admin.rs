@@ -13,16 +13,16 @@ use std::{io, sync::Arc, time::Duration};
 
 use futures_util::{Stream, stream};
 use log::warn;
-use tokio::{net::UnixStream, sync::Semaphore};
+use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use self::service::AdminService;
 pub use self::{client::RemoteAdmin, door::Door};
-use super::listener::{Guarded, Patience, ServeError};
+use super::listener::{Entry, Guarded, Measured, Patience, Peer, Places, ServeError};
 use crate::{ports::admin::Admin, proto::worker_admin::admin_server::AdminServer};
 
-/// Operators at once; one more is turned away.
+/// Operators at once; one more takes the place of the one that was longest without a question.
 const CONNECTIONS: usize = 64;
 
 /// A caller on this machine who needs longer is no caller.
@@ -50,7 +50,7 @@ pub async fn serve(
     let cut = CancellationToken::new();
     let _cut_at_the_end = cut.clone().drop_guard();
     let serving = Server::builder()
-        .add_service(AdminServer::new(AdminService::new(admin)))
+        .add_service(Measured::new(AdminServer::new(AdminService::new(admin))))
         .serve_with_incoming_shutdown(visitors(door, cut.clone()), stop.clone().cancelled_owned());
     let cutting = async {
         stop.cancelled().await;
@@ -74,8 +74,8 @@ fn visitors(
     door: Arc<Door>,
     cut: CancellationToken,
 ) -> impl Stream<Item = io::Result<Guarded<UnixStream>>> {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
-    stream::unfold((door, slots, cut), |(door, slots, cut)| async move {
+    let places = Places::new(CONNECTIONS, CONNECTIONS);
+    stream::unfold((door, places, cut), |(door, places, cut)| async move {
         let visitor = loop {
             let stream = match door.accept().await {
                 Ok(stream) => stream,
@@ -88,10 +88,10 @@ fn visitors(
                     continue;
                 }
             };
-            if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
-                break Guarded::new(stream, slot, PATIENCE, &cut);
+            if let Entry::Free(place) | Entry::Displacing(place) = places.enter(Peer::Local) {
+                break Guarded::new(stream, place, PATIENCE, &cut);
             }
         };
-        Some((Ok(visitor), (door, slots, cut)))
+        Some((Ok(visitor), (door, places, cut)))
     })
 }

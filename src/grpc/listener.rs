@@ -1,14 +1,17 @@
 //! The socket that masters call: accepts, guards, serves, and ends when it is told to. `app` (or the child that owns the
 //! servers) calls [`serve`] with a bound listener.
 //!
-//! Guards against what tonic lets through: a client that says nothing or half a preface holds a connection for ever, and an
-//! accept loop out of descriptors spins. It does not bind, and does not decide what the worker answers.
+//! Guards against what tonic lets through: a client that says nothing or half a preface holds a connection for ever, one that
+//! pings likewise, half a message has no end, and an accept loop out of descriptors spins. Who costs the most goes first, and
+//! nobody is kept out by those who only wait. It does not bind, and does not decide what the worker answers.
 //!
 //! Order of the end: no new connections, log streams end, calls in flight are answered, and after [`Limits::drain`] the rest
 //! is cut off.
 
 mod accept;
 mod guarded;
+mod places;
+mod unfinished;
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,12 +23,20 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use self::accept::Acceptor;
-pub(super) use self::guarded::{Guarded, OpenStreams, Patience};
-use super::{MESSAGE_LIMIT, server::WorkerService};
+pub(super) use self::{
+    guarded::{Guarded, Patience},
+    places::{Connection, Entry, Peer, Places, Use},
+    unfinished::Measured,
+};
+use super::{CALL_LIMIT, MESSAGE_LIMIT, server::WorkerService};
 use crate::{ports::worker::Worker, proto::master_worker_server::MasterWorkerServer};
 
-/// Streams of one connection at once; a master opens a connection per call.
-const STREAMS_PER_CONNECTION: u32 = 256;
+/// Streams of one connection at once. A master opens a connection per call; who shares one waits for a stream to end.
+const STREAMS_PER_CONNECTION: u32 = 16;
+
+/// What a connection may send ahead of what is read, in bytes: HTTP/2's own default for a stream, and four of them.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
 
 /// Metadata of a call, in bytes.
 const HEADERS_LIMIT: u32 = 16 * 1024;
@@ -36,16 +47,22 @@ const CONNECTIONS: usize = 1_024;
 /// How much the server lets in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at once; one more is closed at once, so that its caller fails fast.
+    /// Connections at once, a quarter of them of one peer; one more takes the place of the one that was longest without a call.
     pub connections: usize,
     /// A connection that has not sent the HTTP/2 preface (24 bytes) after this time is closed.
     pub preface_within: Duration,
-    /// A connection without a log stream that sends nothing for this time is closed.
+    /// A connection without a log stream and without a call for this time is closed, whatever else it sends.
     pub idle: Duration,
     /// Calls of each kind at once; one more is refused.
     pub calls: usize,
-    /// Log streams at once; one more is refused.
+    /// Log streams at once; one more takes the place of another.
     pub viewers: usize,
+    /// The same of one peer.
+    pub viewers_per_peer: usize,
+    /// The same of one task.
+    pub viewers_per_task: usize,
+    /// A log stream whose peer takes nothing for this time, while there is something to send, is ended.
+    pub stalled: Duration,
     /// How long calls in flight may take once the server stops.
     pub drain: Duration,
 }
@@ -55,9 +72,12 @@ impl Default for Limits {
         Self {
             connections: CONNECTIONS,
             preface_within: Duration::from_secs(5),
-            idle: Duration::from_secs(300),
+            idle: Duration::from_secs(30),
             calls: 256,
             viewers: 512,
+            viewers_per_peer: 32,
+            viewers_per_task: 16,
+            stalled: Duration::from_secs(60),
             drain: Duration::from_secs(2),
         }
     }
@@ -73,6 +93,11 @@ impl Limits {
             connections: CONNECTIONS.min(quarter).max(1),
             ..Self::default()
         }
+    }
+
+    /// A quarter: three others are never kept out by one.
+    fn connections_per_peer(&self) -> usize {
+        (self.connections / 4).max(1)
     }
 }
 
@@ -96,15 +121,18 @@ pub async fn serve(
     let cut = CancellationToken::new();
     let _cut_at_the_end = cut.clone().drop_guard();
     let service = WorkerService::new(worker, &limits, stop.clone());
+    let watching = service.watch_viewers(limits.stalled);
     let acceptor = Acceptor::new(listener, &limits, cut.clone());
     let serving = Server::builder()
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_max_header_list_size(HEADERS_LIMIT)
-        .add_service(
+        .add_service(Measured::new(
             MasterWorkerServer::new(service)
-                .max_decoding_message_size(MESSAGE_LIMIT)
+                .max_decoding_message_size(CALL_LIMIT)
                 .max_encoding_message_size(MESSAGE_LIMIT),
-        )
+        ))
         .serve_with_incoming_shutdown(acceptor.connections(), stop.clone().cancelled_owned());
     let cutting = async {
         stop.cancelled().await;
@@ -113,10 +141,11 @@ pub async fn serve(
         warn!("cutting off calls that did not end in time");
         cut.cancel();
     };
-    tokio::pin!(serving, cutting);
+    tokio::pin!(serving, cutting, watching);
     let ended = tokio::select! {
         ended = &mut serving => ended,
         () = &mut cutting => serving.await,
+        never = &mut watching => match never {},
     };
     match ended {
         Ok(()) if stop.is_cancelled() => Ok(()),

@@ -6,8 +6,9 @@
 
 mod calls;
 mod log_stream;
+mod viewers;
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -15,10 +16,11 @@ use tonic::{Request, Response, Status};
 use self::{
     calls::Calls,
     log_stream::{ChunkStream, Follow, LogStream},
+    viewers::Viewers,
 };
 use super::{
     convert,
-    listener::{Limits, OpenStreams},
+    listener::{Connection, Limits},
     status::Denied,
 };
 use crate::{
@@ -34,6 +36,7 @@ use crate::{
 pub(super) struct WorkerService {
     worker: Arc<dyn Worker>,
     calls: Calls,
+    viewers: Arc<Viewers>,
     /// Fires when the worker stops: every log stream ends then, or the server never would.
     stop: CancellationToken,
 }
@@ -44,8 +47,17 @@ impl WorkerService {
         Self {
             worker,
             calls: Calls::new(limits),
+            viewers: Viewers::new(limits),
             stop,
         }
+    }
+
+    /// Ends the log streams whose peers take nothing for `patience`, for ever.
+    pub(super) fn watch_viewers(
+        &self,
+        patience: Duration,
+    ) -> impl Future<Output = Infallible> + use<> {
+        Arc::clone(&self.viewers).watch(patience)
     }
 
     async fn assign(&self, task: proto::Task) -> proto::TaskAck {
@@ -102,12 +114,11 @@ impl WorkerService {
     async fn open_log(
         &self,
         request: proto::TaskLogRequest,
-        open: Option<&OpenStreams>,
+        connection: Option<&Connection>,
     ) -> Result<ChunkStream, Denied> {
         if self.stop.is_cancelled() {
             return Err(Denied::Stopping);
         }
-        let slot = self.calls.viewer()?;
         let task = TaskId::new(request.task_id).map_err(|_| LogsError::UnknownTask)?;
         let (worker, asked) = (Arc::clone(&self.worker), task.clone());
         let cursor = self
@@ -119,8 +130,8 @@ impl WorkerService {
         } else {
             Follow::No
         };
-        let held = (slot, open.map(OpenStreams::enter));
-        Ok(LogStream::new(&task, cursor, follow, self.stop.clone()).into_chunks(held))
+        let chunks = LogStream::new(&task, cursor, follow, self.stop.clone()).into_chunks();
+        Ok(self.viewers.enter(task, connection, chunks))
     }
 }
 
@@ -164,8 +175,9 @@ impl MasterWorker for WorkerService {
         &self,
         request: Request<proto::TaskLogRequest>,
     ) -> Result<Response<ChunkStream>, Status> {
-        let open = request.extensions().get::<OpenStreams>().cloned();
-        let chunks = self.open_log(request.into_inner(), open.as_ref()).await?;
+        let connection = request.extensions().get::<Connection>().cloned();
+        let opening = self.open_log(request.into_inner(), connection.as_ref());
+        let chunks = opening.await?;
         Ok(Response::new(chunks))
     }
 

@@ -7,6 +7,7 @@ use std::{error::Error, time::Duration};
 use thiserror::Error;
 use tonic::{Code, Status};
 
+use super::CALL_LIMIT;
 use crate::{
     domain::text,
     ports::{admin::AdminError, master::MasterError, worker::LogsError},
@@ -27,9 +28,12 @@ pub(super) enum Denied {
     /// The log's reader panicked.
     #[error("the log's reader failed, try again")]
     Panicked,
-    /// Too many viewers at once.
-    #[error("too many log streams are open on this worker")]
+    /// Too many logs are being opened at once.
+    #[error("this worker is busy with other calls, try again")]
     Busy,
+    /// Too many viewers at once: this one made room for a new one.
+    #[error("too many log streams are open on this worker; this one made room for a newer one")]
+    Displaced,
     /// The worker is stopping.
     #[error("the worker is stopping")]
     Stopping,
@@ -44,10 +48,35 @@ impl From<Denied> for Status {
             Denied::Logs(LogsError::UnknownTask) => Code::NotFound,
             Denied::Logs(LogsError::Unavailable) | Denied::Stopping => Code::Unavailable,
             Denied::Unreadable(_) | Denied::Panicked => Code::Internal,
-            Denied::Busy => Code::ResourceExhausted,
+            Denied::Busy | Denied::Displaced => Code::ResourceExhausted,
             Denied::ServedByMaster(_) => Code::Unimplemented,
         };
         Self::new(code, denied.to_string())
+    }
+}
+
+/// Why a request is dropped before all of it has come in. The one exception to 'never an error': nobody knows yet what it asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(super) enum Cut {
+    /// More bytes than any call has.
+    #[error("the call is larger than {CALL_LIMIT} bytes")]
+    TooLarge,
+    /// Its end does not come.
+    #[error("the call did not come in within 10 s")]
+    TooSlow,
+    /// It was the oldest of too many.
+    #[error("too many unfinished calls are held by this worker, and this one is the oldest")]
+    Crowd,
+}
+
+impl From<Cut> for Status {
+    fn from(cut: Cut) -> Self {
+        let code = match cut {
+            Cut::TooLarge => Code::OutOfRange,
+            Cut::TooSlow => Code::DeadlineExceeded,
+            Cut::Crowd => Code::ResourceExhausted,
+        };
+        Self::new(code, cut.to_string())
     }
 }
 

@@ -27,6 +27,14 @@ async fn closed(stream: &mut TcpStream) {
     while let Ok(1..) = stream.read(&mut buffer).await {}
 }
 
+/// A connection that has done all that HTTP/2 asks for, and makes no call.
+async fn raw(node: &Node) -> TcpStream {
+    let mut stream = TcpStream::connect(&node.address).await.unwrap();
+    let said = [PREFACE, SETTINGS].concat();
+    stream.write_all(&said).await.unwrap();
+    stream
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_client_that_says_nothing_or_half_a_preface_is_closed_at_the_deadline() {
     let node = Node::start(Limits::default()).await;
@@ -108,30 +116,24 @@ async fn a_connection_that_idles_is_closed_and_one_with_a_viewer_is_not() {
     assert!(last.unwrap().is_complete);
 }
 
-#[tokio::test]
-async fn one_connection_too_many_is_closed_at_once_until_another_has_gone() {
-    let node = Node::start(Limits {
-        connections: 1,
-        ..Limits::default()
-    })
-    .await;
-    let first = node.client();
-    // Only a call proves that the server has it.
-    let id = TaskId {
-        task_id: "a".into(),
-    };
-    first.clone().cancel_task(id.clone()).await.unwrap();
-
-    let mut refused = TcpStream::connect(&node.address).await.unwrap();
-    closed(&mut refused).await;
-
-    drop(first);
-    loop {
-        let mut again = node.client();
-        if again.cancel_task(id.clone()).await.is_ok() {
-            break;
-        }
+#[tokio::test(start_paused = true)]
+async fn pings_and_other_frames_are_no_life_and_calls_are() {
+    let node = Node::start(Limits::default()).await;
+    let started = Instant::now();
+    let mut pinging = raw(&node).await;
+    let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+    let mut calling = node.client();
+    let mut second = tokio::time::interval(Duration::from_secs(10));
+    while started.elapsed().as_secs() < 60 {
+        second.tick().await;
+        let _ = pinging.write_all(&ping).await;
+        let id = TaskId::default();
+        calling.cancel_task(id).await.expect("the same connection");
     }
+
+    closed(&mut pinging).await;
+
+    assert_eq!(started.elapsed().as_secs(), 60, "closed long ago");
 }
 
 #[tokio::test]

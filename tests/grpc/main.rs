@@ -6,6 +6,7 @@
 )]
 
 mod calling;
+mod crowding;
 mod fake_master;
 mod fakes;
 mod guarding;

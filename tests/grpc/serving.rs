@@ -2,7 +2,7 @@
 
 use tonic::Code;
 use worker_node::{
-    grpc::{MESSAGE_LIMIT, listener::Limits},
+    grpc::{CALL_LIMIT, listener::Limits},
     ports::master::MasterAddress,
     proto,
 };
@@ -233,9 +233,9 @@ async fn a_message_over_the_limit_is_refused_and_the_server_lives_on() {
     let node = Node::start(Limits::default()).await;
     let client = &mut node.client();
     let mut large = task("a", "x");
-    large.command = "x".repeat(MESSAGE_LIMIT);
+    large.command = "x".repeat(CALL_LIMIT);
     let mut fits = task("a", "x");
-    fits.command = "x".repeat(MESSAGE_LIMIT - 1_024);
+    fits.command = "x".repeat(CALL_LIMIT - 1_024);
 
     let status = client.assign_task(large).await.unwrap_err();
 

@@ -226,7 +226,7 @@ async fn a_reader_that_fails_or_panics_ends_its_stream_alone() {
 }
 
 #[tokio::test]
-async fn one_viewer_too_many_is_refused_until_another_has_gone() {
+async fn one_viewer_too_many_takes_the_place_of_the_oldest() {
     let node = Node::start(Limits {
         viewers: 1,
         ..Limits::default()
@@ -234,15 +234,21 @@ async fn one_viewer_too_many_is_refused_until_another_has_gone() {
     .await;
     let (feed, cursor) = fed_cursor(vec![]);
     node.worker.put_log("a", cursor);
-    let first = view(&node, "a", true).await.unwrap();
+    let mut first = view(&node, "a", true).await.unwrap();
+    let unknown = view(&node, "nobody", true).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound, "and nobody goes for it");
+    feed.lines(vec![line(0, b"still here")]);
+    assert_eq!(next(&mut first).await.content, "still here");
+    let (other, cursor) = fed_cursor(vec![]);
+    node.worker.put_log("b", cursor);
 
-    let refused = view(&node, "b", true).await.unwrap_err();
-    assert_eq!(refused.code(), Code::ResourceExhausted);
+    let mut second = view(&node, "b", true).await.unwrap();
 
-    drop(first);
+    let displaced = first.message().await.unwrap_err();
+    assert_eq!(displaced.code(), Code::ResourceExhausted);
     feed.cursor_dropped().await;
-    let admitted = view(&node, "b", true).await.unwrap_err();
-    assert_eq!(admitted.code(), Code::NotFound);
+    other.lines(vec![line(0, b"x")]);
+    assert_eq!(next(&mut second).await.content, "x");
 }
 
 #[tokio::test]

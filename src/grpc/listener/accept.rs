@@ -1,30 +1,35 @@
-//! The accept loop: takes connections off the listener, within the limit, and waits when the process is out of descriptors.
+//! The accept loop: takes connections off the listener, finds them a place, and waits when the process is out of descriptors.
 //! Never waits for a connection's own doings; those are [`super::guarded`]'s.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{Stream, stream};
 use log::{info, warn};
 use rustix::io::Errno;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Limits,
     guarded::{Guarded, Patience},
+    places::{Entry, Place, Places},
 };
 use crate::grpc::socket;
 
 /// How long to leave the listener alone when no descriptor or buffer is to be had: without it the loop takes a whole core.
 const BACKOFF: Duration = Duration::from_millis(100);
 
+/// A crowd that has let newcomers in for this long without closing anybody is over: without it a caller who comes and goes would
+/// fill the log.
+const CALM: Duration = Duration::from_secs(60);
+
 /// Accepts connections, one after another.
 pub(super) struct Acceptor {
     listener: Arc<TcpListener>,
-    slots: Arc<Semaphore>,
+    places: Arc<Places>,
     patience: Patience,
     cut: CancellationToken,
     exhausted: Episode,
@@ -36,14 +41,20 @@ impl Acceptor {
     pub(super) fn new(listener: Arc<TcpListener>, limits: &Limits, cut: CancellationToken) -> Self {
         Self {
             listener,
-            slots: Arc::new(Semaphore::new(limits.connections)),
+            places: Places::new(limits.connections, limits.connections_per_peer()),
             patience: Patience {
                 preface: limits.preface_within,
                 idle: limits.idle,
             },
             cut,
-            exhausted: Episode::new("out of descriptors or memory for connections"),
-            crowded: Episode::new("too many connections, closing new ones"),
+            exhausted: Episode::new(
+                "out of descriptors or memory for connections",
+                "accepting connections again",
+            ),
+            crowded: Episode::new(
+                "too many connections: those without a call are closed for new ones",
+                "there is room for connections again",
+            ),
         }
     }
 
@@ -58,9 +69,9 @@ impl Acceptor {
     async fn next(&mut self) -> Guarded<TcpStream> {
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     self.exhausted.end();
-                    if let Some(connection) = self.admit(stream) {
+                    if let Some(connection) = self.admit(stream, peer) {
                         return connection;
                     }
                 }
@@ -73,19 +84,24 @@ impl Acceptor {
         }
     }
 
-    fn admit(&mut self, stream: TcpStream) -> Option<Guarded<TcpStream>> {
-        let Some(slot) = self.slot() else {
-            self.crowded.begin("limit reached");
-            return None;
-        };
-        self.crowded.end();
+    fn admit(&mut self, stream: TcpStream, peer: SocketAddr) -> Option<Guarded<TcpStream>> {
+        let place = self.place(peer)?;
         // A connection that cannot take an option is about to fail by itself.
         socket::prepare(&stream).ok()?;
-        Some(Guarded::new(stream, slot, self.patience, &self.cut))
+        Some(Guarded::new(stream, place, self.patience, &self.cut))
     }
 
-    fn slot(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.slots).try_acquire_owned().ok()
+    fn place(&mut self, peer: SocketAddr) -> Option<Place> {
+        let entry = self.places.enter(peer.into());
+        if !matches!(entry, Entry::Free(_)) {
+            self.crowded.begin(&peer.ip().to_string());
+        } else if self.crowded.lasted_until() + CALM <= Instant::now() {
+            self.crowded.end();
+        }
+        match entry {
+            Entry::Free(place) | Entry::Displacing(place) => Some(place),
+            Entry::Full => None,
+        }
     }
 }
 
@@ -112,25 +128,38 @@ fn of_one_connection(error: &io::Error) -> bool {
 /// Something that lasts for a while and is logged once at its beginning and once at its end.
 struct Episode {
     what: &'static str,
+    over: &'static str,
     lasts: bool,
+    /// When it was last so.
+    last: Instant,
 }
 
 impl Episode {
-    fn new(what: &'static str) -> Self {
-        Self { what, lasts: false }
+    fn new(what: &'static str, over: &'static str) -> Self {
+        Self {
+            what,
+            over,
+            lasts: false,
+            last: Instant::now(),
+        }
     }
 
     fn begin(&mut self, why: &str) {
+        self.last = Instant::now();
         if !self.lasts {
             self.lasts = true;
             warn!(why; "{}", self.what);
         }
     }
 
+    fn lasted_until(&self) -> Instant {
+        self.last
+    }
+
     fn end(&mut self) {
         if self.lasts {
             self.lasts = false;
-            info!("accepting connections again");
+            info!("{}", self.over);
         }
     }
 }

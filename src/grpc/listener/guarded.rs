@@ -4,106 +4,76 @@
 use std::{
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::OwnedSemaphorePermit,
     time::{Instant, Sleep},
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
+use super::places::{Connection, Place};
+
 /// The length of the HTTP/2 client preface, in bytes.
 const PREFACE: usize = 24;
 
-/// How long a connection may be silent.
+/// How long a connection may be of no use.
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) struct Patience {
     /// Before the preface is complete, from the beginning on.
     pub(in super::super) preface: Duration,
-    /// After it, while no log stream is open.
+    /// After it, without a call and without a log stream. Pings are no calls.
     pub(in super::super) idle: Duration,
-}
-
-/// How many log streams a connection carries. A call finds it among its request's extensions.
-#[derive(Debug, Clone, Default)]
-pub(in super::super) struct OpenStreams(Arc<AtomicUsize>);
-
-/// A log stream that is open, for as long as this is kept.
-pub(in super::super) struct OpenStream(Arc<AtomicUsize>);
-
-impl OpenStreams {
-    /// Counts a stream.
-    pub(in super::super) fn enter(&self) -> OpenStream {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        OpenStream(Arc::clone(&self.0))
-    }
-
-    fn any(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 0
-    }
-}
-
-impl Drop for OpenStream {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// A connection under guard.
 pub(in super::super) struct Guarded<S> {
     stream: S,
     patience: Patience,
-    streams: OpenStreams,
     /// Bytes read, as far as it matters.
     received: usize,
-    heard: Instant,
     /// Rings when patience may be over. Moved on only when it rings, since that is dearer than a look at the clock.
     alarm: Pin<Box<Sleep>>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
-    _slot: OwnedSemaphorePermit,
+    closing: Pin<Box<WaitForCancellationFutureOwned>>,
+    place: Place,
 }
 
 impl<S> Guarded<S> {
-    /// Guards `stream`, which gives its slot back when it ends.
+    /// Guards `stream`, which gives its place back when it ends.
     pub(in super::super) fn new(
         stream: S,
-        slot: OwnedSemaphorePermit,
+        place: Place,
         patience: Patience,
         cut: &CancellationToken,
     ) -> Self {
         Self {
             stream,
             patience,
-            streams: OpenStreams::default(),
             received: 0,
-            heard: Instant::now(),
             alarm: Box::pin(tokio::time::sleep(patience.preface)),
             cut: Box::pin(cut.clone().cancelled_owned()),
-            _slot: slot,
+            closing: Box::pin(place.connection().closing().cancelled_owned()),
+            place,
         }
     }
 
     fn hear(&mut self, bytes: usize) {
-        self.heard = Instant::now();
         if self.received < PREFACE {
             self.received += bytes;
             if self.received >= PREFACE {
-                self.alarm.as_mut().reset(self.heard + self.patience.idle);
+                let until = Instant::now() + self.patience.idle;
+                self.alarm.as_mut().reset(until);
             }
         }
     }
 
     /// Asked whenever the connection would wait: whether it has waited too long.
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        if self.cut.as_mut().poll(cx).is_ready() {
+        if self.cut.as_mut().poll(cx).is_ready() || self.closing.as_mut().poll(cx).is_ready() {
             return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
         }
         loop {
@@ -111,11 +81,10 @@ impl<S> Guarded<S> {
             if self.received < PREFACE {
                 return Poll::Ready(io::ErrorKind::TimedOut.into());
             }
-            if self.streams.any() {
-                self.heard = Instant::now();
-            }
-            let until = self.heard + self.patience.idle;
-            if until <= Instant::now() {
+            let now = Instant::now();
+            let since = self.place.connection().idle_since().unwrap_or(now);
+            let until = since + self.patience.idle;
+            if until <= now {
                 return Poll::Ready(io::ErrorKind::TimedOut.into());
             }
             self.alarm.as_mut().reset(until);
@@ -136,10 +105,10 @@ impl<S> Guarded<S> {
 }
 
 impl<S> Connected for Guarded<S> {
-    type ConnectInfo = OpenStreams;
+    type ConnectInfo = Connection;
 
-    fn connect_info(&self) -> OpenStreams {
-        self.streams.clone()
+    fn connect_info(&self) -> Connection {
+        self.place.connection().clone()
     }
 }
 

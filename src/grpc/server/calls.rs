@@ -49,7 +49,7 @@ pub(super) struct Calls {
     offers: Arc<Semaphore>,
     cancels: Arc<Semaphore>,
     moves: Arc<Semaphore>,
-    viewers: Arc<Semaphore>,
+    logs: Arc<Semaphore>,
 }
 
 impl Calls {
@@ -59,7 +59,7 @@ impl Calls {
             offers: calls(),
             cancels: calls(),
             moves: calls(),
-            viewers: Arc::new(Semaphore::new(limits.viewers)),
+            logs: calls(),
         }
     }
 
@@ -90,17 +90,13 @@ impl Calls {
         ask("MasterRegister", REGISTER_WITHIN, (slot, call)).await
     }
 
-    /// Asks the worker for a log; the caller holds a viewer's slot already.
+    /// Asks the worker for a log.
     pub(super) async fn open_log<F>(&self, call: F) -> Result<F::Output, Unanswered>
     where
         F: Future<Output: Send> + Send + 'static,
     {
-        ask("StreamTaskLogs", ANSWER_WITHIN, ((), call)).await
-    }
-
-    /// Takes a viewer's slot, to be held for as long as the stream is open.
-    pub(super) fn viewer(&self) -> Result<OwnedSemaphorePermit, Unanswered> {
-        take(&self.viewers)
+        let slot = take(&self.logs)?;
+        ask("StreamTaskLogs", ANSWER_WITHIN, (slot, call)).await
     }
 }
 

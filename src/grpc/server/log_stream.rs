@@ -29,8 +29,8 @@ use crate::{
 /// The status of every chunk but the last.
 const RUNNING: &str = "running";
 
-/// So much of a task's id is shown in our log.
-const SHOWN: usize = 256;
+/// So much of a task's id is shown in our log, in bytes.
+const SHOWN: usize = 64;
 
 /// What the server sends to one viewer.
 pub(super) type ChunkStream = Pin<Box<dyn Stream<Item = Result<LogChunk, Status>> + Send>>;
@@ -73,12 +73,12 @@ impl LogStream {
         }
     }
 
-    /// The stream for the connection; `held` is dropped with it. A panic of the cursor ends this stream alone.
-    pub(super) fn into_chunks<H: Send + 'static>(self, held: H) -> ChunkStream {
+    /// The stream for the connection. A panic of the cursor ends this stream alone.
+    pub(super) fn into_chunks(self) -> ChunkStream {
         let task = Arc::clone(&self.task);
-        let batches = stream::unfold((self, held), |(mut log, held)| async move {
+        let batches = stream::unfold(self, |mut log| async move {
             let batch = log.next_batch().await?;
-            Some((batch, (log, held)))
+            Some((batch, log))
         });
         let batches = AssertUnwindSafe(batches).catch_unwind().map(move |batch| {
             batch.unwrap_or_else(|_| {
