@@ -66,6 +66,7 @@ pub fn run(config: &Config, state: StateDir) -> Exit {
     let runtime: &'static Runtime = Box::leak(Box::new(runtime));
     let system = System::with_tokio_rt(|| runtime);
     let exit = system.block_on(async { serve(config, state, runtime).await });
+    log::logger().flush();
     // Arbiters and blocking threads that hang are not waited for.
     process::exit(i32::from(exit.code()))
 }
@@ -200,6 +201,7 @@ fn hurry_at(time: Duration) {
         )]
         std::thread::sleep(time);
         error!("the stop took longer than {time:?}; ending now");
+        log::logger().flush();
         process::exit(i32::from(Exit::StopOverdue.code()));
     });
 }

@@ -82,7 +82,9 @@ pub fn run(
             log::warn!("{warning}");
         }
     }
-    perform(invocation)
+    let exit = perform(invocation);
+    log::logger().flush();
+    exit
 }
 
 fn parse(

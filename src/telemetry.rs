@@ -1,7 +1,9 @@
 //! What the worker tells about itself: log lines, the lines that operators know, the history of its actors, the state of the
 //! machine. Anybody may speak through it; it knows no actor, and decides nothing.
 
+mod filter;
 mod line;
+mod sink;
 
 pub mod history;
 pub mod machine;
@@ -10,16 +12,30 @@ pub mod voice;
 
 use std::{
     env,
-    io::{IsTerminal, Write},
+    io::{self, IsTerminal, Write},
+    time::Duration,
 };
 
 use env_logger::{Builder, Logger, Target, WriteStyle};
+use log::{Level, Log, Metadata, Record};
+use thiserror::Error;
 
-use self::line::Paint;
+use self::{filter::Filter, line::Paint, sink::Sink};
 use crate::ports::clock::{Clock, SystemClock};
 
-/// What is shown unless `RUST_LOG` says otherwise: our own life, and of the libraries only what went wrong.
-const DEFAULT_FILTER: &str = "warn,worker_node=info,lifecycle=info";
+/// How long the end of the process waits for who reads the log.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Why nothing can be logged.
+#[derive(Debug, Error)]
+pub enum InstallError {
+    /// Somebody has set up a logger before.
+    #[error(transparent)]
+    Twice(#[from] log::SetLoggerError),
+    /// There is no thread for it.
+    #[error("the log has no thread: {0}")]
+    Thread(#[from] io::Error),
+}
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,43 +46,88 @@ pub enum LogFormat {
     Json,
 }
 
-/// Sends everything that is logged from now on to standard error.
+/// Sends everything that is logged from now on to standard error, by a thread of its own: nobody who logs waits for who reads.
+/// At the end of the process [`log::Log::flush`] waits for the rest, a second at most. What of `RUST_LOG` is not understood is
+/// warned of.
 ///
 /// # Errors
-/// Somebody has set up a logger before.
-pub fn install(format: LogFormat) -> Result<(), log::SetLoggerError> {
-    let logger = logger(
-        format,
-        env::var("RUST_LOG").ok().as_deref(),
-        paint(),
-        Target::Stderr,
-    );
+/// Nothing can be logged.
+pub fn install(format: LogFormat) -> Result<(), InstallError> {
+    let paint = paint();
+    let sink = Sink::to(io::stderr(), move |dropped| {
+        dropped_line(format, paint, dropped)
+    })?;
+    let said = env::var("RUST_LOG").unwrap_or_default();
+    let complaints = Filter::read(&said).complaints;
+    let target = Target::Pipe(Box::new(sink.clone()));
+    let logger = logger(format, &said, paint, target);
     log::set_max_level(logger.filter());
-    log::set_boxed_logger(Box::new(logger))
+    log::set_boxed_logger(Box::new(Queued { logger, sink }))?;
+    for complaint in complaints {
+        log::warn!("{complaint}");
+    }
+    Ok(())
 }
 
 /// A logger into any target, without colours; `filter` as in `RUST_LOG`, `None` for the default one.
 #[must_use]
 pub fn logger_into(format: LogFormat, filter: Option<&str>, target: Target) -> Logger {
-    logger(format, filter, Paint::Plain, target)
+    logger(format, filter.unwrap_or_default(), Paint::Plain, target)
 }
 
-fn logger(format: LogFormat, filter: Option<&str>, paint: Paint, target: Target) -> Logger {
-    let filter = filter.filter(|filter| !filter.trim().is_empty());
+/// Writes lines into the queue.
+struct Queued {
+    logger: Logger,
+    sink: Sink,
+}
+
+impl Log for Queued {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.logger.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        self.logger.log(record);
+    }
+
+    fn flush(&self) {
+        self.sink.flush_within(FAREWELL);
+    }
+}
+
+fn logger(format: LogFormat, filter: &str, paint: Paint, target: Target) -> Logger {
     Builder::new()
-        .parse_filters(filter.unwrap_or(DEFAULT_FILTER))
+        .parse_filters(&Filter::read(filter).directives)
         .target(target)
         // The line is final as it is written below: nothing is to be added or taken away.
         .write_style(WriteStyle::Always)
-        .format(move |out, record| {
-            let now = line::timestamp(SystemClock.now());
-            let line = match format {
-                LogFormat::Text => line::text(&now, record, paint),
-                LogFormat::Json => line::json(&now, record),
-            };
-            out.write_all(line.as_bytes())
-        })
+        .format(move |out, record| out.write_all(shown(format, paint, record).as_bytes()))
         .build()
+}
+
+fn shown(format: LogFormat, paint: Paint, record: &Record<'_>) -> String {
+    let now = line::timestamp(SystemClock.now());
+    match format {
+        LogFormat::Text => line::text(&now, record, paint),
+        LogFormat::Json => line::json(&now, record),
+    }
+}
+
+/// Not by way of the log: that is where there was no room.
+fn dropped_line(format: LogFormat, paint: Paint, dropped: u64) -> String {
+    let record = &mut Record::builder();
+    let record = record.level(Level::Warn).target(module_path!());
+    let pairs = [("dropped", dropped)];
+    shown(
+        format,
+        paint,
+        &record
+            .key_values(&pairs)
+            .args(format_args!(
+                "{dropped} log lines were dropped: nobody read standard error"
+            ))
+            .build(),
+    )
 }
 
 /// Colours are for people who look: on a terminal, and not where NO_COLOR asks for none.

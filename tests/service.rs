@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use tokio::{net::UnixDatagram, time::timeout};
 
 use harness::{Cluster, PATIENCE, WorkerSetup};
+use worker_node::proto::{TaskId, master_worker_client::MasterWorkerClient};
 
 /// What systemd listens on.
 struct Manager {
@@ -74,6 +75,33 @@ async fn the_watchdog_of_another_process_is_not_fed() {
     cluster.worker.signal_stop();
     assert_eq!(manager.told().await, "STOPPING=1");
     cluster.worker.process().wait_exit().await;
+}
+
+/// More of its log than the pipe and the queue hold: then lines go, and not the work.
+#[tokio::test]
+async fn a_log_that_nobody_reads_stops_nothing() {
+    let cluster = Cluster::start_with(|setup| setup.variable("RUST_LOG", "operator=debug")).await;
+    let registered = cluster.master.wait_registered(cluster.worker.id()).await;
+    let address = registered.expect("registered").info.worker_ip;
+    let mut caller = MasterWorkerClient::connect(format!("http://{address}"))
+        .await
+        .unwrap();
+    cluster.worker.process().pause_reading(true);
+    for number in 0..6_000 {
+        let task_id = format!("{number}{}", "x".repeat(900));
+        let ack = caller
+            .cancel_task(TaskId { task_id })
+            .await
+            .expect("it answers");
+        assert!(!ack.into_inner().success);
+    }
+
+    let task = cluster.run("echo done").await;
+
+    assert_eq!(cluster.report(&task).await.status, "success");
+    cluster.worker.process().pause_reading(false);
+    cluster.worker.wait_log_line("log lines were dropped").await;
+    cluster.finish().await;
 }
 
 /// The tasks run on, and the next process has them.

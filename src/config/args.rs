@@ -142,7 +142,9 @@ pub struct RunArgs {
     #[arg(long, value_name = "leave|drain|stop", env = "WORKER_NODE_ON_STOP", default_value = "leave", help_heading = PROCESS)]
     pub on_stop: String,
 
-    /// How log lines look; which are shown is said by RUST_LOG.
+    /// How log lines look. RUST_LOG says which are shown: a name as the lines show it is added to the default
+    /// (operator=debug, lifecycle=off), a level alone takes its place (debug). Default:
+    /// warn,worker_node=info,lifecycle=info.
     #[arg(long, value_name = "text|json", env = "WORKER_NODE_LOG_FORMAT", default_value = "text", help_heading = PROCESS)]
     pub log_format: String,
 }

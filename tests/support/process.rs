@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::watch;
@@ -19,6 +19,21 @@ pub(crate) struct Process {
     /// Rings at every line.
     written: watch::Receiver<usize>,
     exit: watch::Receiver<Option<ExitStatus>>,
+    reader: Arc<Reader>,
+}
+
+/// Whoever reads the pipe, and may be told to pause.
+#[derive(Debug, Default)]
+struct Reader {
+    pauses: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Reader {
+    fn wait_while_paused(&self) {
+        let pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.changed.wait_while(pauses, |pauses| *pauses));
+    }
 }
 
 impl Process {
@@ -33,14 +48,28 @@ impl Process {
             .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
         let (ring, written) = watch::channel(0);
         let lines = Arc::new(Mutex::new(Vec::new()));
-        read_lines(&mut child, Arc::clone(&lines), ring);
+        let reader = Arc::<Reader>::default();
+        read_lines(&mut child, Arc::clone(&lines), ring, Arc::clone(&reader));
         Self {
             name: name.to_owned(),
             pid: Pid::from_child(&child),
             lines,
             written,
             exit: watch_exit(child),
+            reader,
         }
+    }
+
+    /// Leaves what it writes in the pipe, which holds 64 KiB, or reads on.
+    pub(crate) fn pause_reading(&self, pauses: bool) {
+        let mut paused = self
+            .reader
+            .pauses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *paused = pauses;
+        drop(paused);
+        self.reader.changed.notify_all();
     }
 
     pub(crate) fn pid(&self) -> Pid {
@@ -128,6 +157,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        self.pause_reading(false);
         self.signal(Signal::KILL);
         let mut exit = self.exit.clone();
         super::run_to_end(async move {
@@ -137,7 +167,12 @@ impl Drop for Process {
     }
 }
 
-fn read_lines(child: &mut Child, lines: Arc<Mutex<Vec<String>>>, ring: watch::Sender<usize>) {
+fn read_lines(
+    child: &mut Child,
+    lines: Arc<Mutex<Vec<String>>>,
+    ring: watch::Sender<usize>,
+    reader: Arc<Reader>,
+) {
     let pipe = BufReader::new(child.stderr.take().expect("it was asked for"));
     std::thread::spawn(move || {
         for line in pipe.split(b'\n').map_while(Result::ok) {
@@ -147,6 +182,7 @@ fn read_lines(child: &mut Child, lines: Arc<Mutex<Vec<String>>>, ring: watch::Se
                 .unwrap_or_else(PoisonError::into_inner)
                 .push(line);
             ring.send_modify(|count| *count += 1);
+            reader.wait_while_paused();
         }
     });
 }

@@ -134,15 +134,10 @@ impl Viewers {
     fn make_room(&self, here: &mut Here, newcomer: &Viewer) -> Vec<Arc<Viewer>> {
         let of_peer = |viewer: &Viewer| viewer.peer == newcomer.peer;
         let of_task = |viewer: &Viewer| viewer.task == newcomer.task;
-        let bounds: [(usize, &dyn Fn(&Viewer) -> bool); 3] = [
-            (self.per_peer, &of_peer),
-            (self.per_task, &of_task),
-            (self.total, &|_| true),
-        ];
         let mut displaced = Vec::new();
-        for (limit, is_one) in bounds {
-            displaced.extend(here.displace(limit, is_one));
-        }
+        displaced.extend(here.displace(self.per_peer, &of_peer));
+        displaced.extend(here.displace(self.per_task, &of_task));
+        displaced.extend(here.displace(self.total, &|_| true));
         displaced
     }
 

@@ -1,0 +1,191 @@
+//! Which log lines are shown: `RUST_LOG` with the names that the lines show, added to what is shown anyway. Pure: what cannot be
+//! understood comes back as a complaint.
+
+use std::str::FromStr;
+
+use log::LevelFilter;
+
+/// What is shown unless `RUST_LOG` says otherwise: our own life, and of the libraries only what went wrong.
+pub(super) const DEFAULT: &str = "warn,worker_node=info,lifecycle=info";
+
+/// The target of the actors' life, which is no module.
+const LIFECYCLE: &str = "lifecycle";
+
+/// Our modules by their whole paths, and the libraries that are built in.
+mod names {
+    include!(concat!(env!("OUT_DIR"), "/log_names.rs"));
+}
+
+/// What is to be shown.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Filter {
+    /// As env_logger takes it.
+    pub(super) directives: String,
+    /// What was not understood, for the operator.
+    pub(super) complaints: Vec<String>,
+}
+
+impl Filter {
+    /// Reads what `RUST_LOG` says. A level alone is for everything, in place of the default; a name is added.
+    pub(super) fn read(said: &str) -> Self {
+        let (said, pattern) = match said.split_once('/') {
+            Some((said, pattern)) => (said, Some(pattern)),
+            None => (said, None),
+        };
+        let mut base = DEFAULT.to_owned();
+        let mut added = Vec::new();
+        let mut complaints = Vec::new();
+        for part in said
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+        {
+            match read_part(part) {
+                Ok(Part::Everything(level)) => base = level.to_string().to_lowercase(),
+                Ok(Part::Named(names, level)) => {
+                    let level = level.to_string().to_lowercase();
+                    added.extend(names.into_iter().map(|name| format!("{name}={level}")));
+                }
+                Err(complaint) => complaints.push(complaint),
+            }
+        }
+        let mut directives = base;
+        for directive in added {
+            directives = format!("{directives},{directive}");
+        }
+        if let Some(pattern) = pattern {
+            directives = format!("{directives}/{pattern}");
+        }
+        Self {
+            directives,
+            complaints,
+        }
+    }
+}
+
+enum Part {
+    Everything(LevelFilter),
+    Named(Vec<String>, LevelFilter),
+}
+
+fn read_part(part: &str) -> Result<Part, String> {
+    let (name, level) = match part.split_once('=') {
+        Some((name, level)) => (name.trim(), level.trim()),
+        None => match LevelFilter::from_str(part) {
+            Ok(level) => return Ok(Part::Everything(level)),
+            Err(_) => (part, "trace"),
+        },
+    };
+    let level = LevelFilter::from_str(level).map_err(|_| {
+        format!(
+            "RUST_LOG: '{part}' has no level; write {name}=error, warn, info, debug, trace or off"
+        )
+    })?;
+    match targets(name) {
+        targets if targets.is_empty() => Err(format!(
+            "RUST_LOG: nothing here is called '{name}'; write a name as the log lines show it (operator=debug), or a level alone"
+        )),
+        targets => Ok(Part::Named(targets, level)),
+    }
+}
+
+/// What env_logger calls `name`: a target, a library's path, or a part of the path of some of our modules.
+fn targets(name: &str) -> Vec<String> {
+    let first = name.split("::").next().unwrap_or(name);
+    if name == LIFECYCLE || names::LIBRARIES.contains(&first) {
+        return vec![name.to_owned()];
+    }
+    let inner = format!("::{name}");
+    let mut found: Vec<String> = Vec::new();
+    for module in names::MODULES {
+        let whole = module.starts_with(name) && is_end(&module[name.len()..]);
+        let end = if whole {
+            Some(name.len())
+        } else {
+            let at = module.match_indices(&inner).map(|(at, _)| at + inner.len());
+            at.into_iter().find(|end| is_end(&module[*end..]))
+        };
+        if let Some(end) = end
+            && !found.iter().any(|target| target == &module[..end])
+        {
+            found.push(module[..end].to_owned());
+        }
+    }
+    found
+}
+
+fn is_end(rest: &str) -> bool {
+    rest.is_empty() || rest.starts_with("::")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn directives(said: &str) -> String {
+        let filter = Filter::read(said);
+        assert_eq!(filter.complaints, [""; 0], "{said}");
+        filter.directives
+    }
+
+    #[test]
+    fn a_name_as_the_lines_show_it_is_added_to_the_default() {
+        assert_eq!(
+            directives("operator=debug"),
+            format!("{DEFAULT},worker_node::telemetry::operator=debug")
+        );
+        assert_eq!(
+            directives("lifecycle=off"),
+            format!("{DEFAULT},lifecycle=off")
+        );
+        assert_eq!(
+            directives(" reporting = trace , h2=info"),
+            format!("{DEFAULT},worker_node::actors::outbox::reporting=trace,h2=info")
+        );
+    }
+
+    #[test]
+    fn a_name_alone_shows_all_of_it_and_a_part_of_a_path_all_below_it() {
+        assert_eq!(
+            directives("operator"),
+            format!("{DEFAULT},worker_node::telemetry::operator=trace")
+        );
+        assert_eq!(
+            directives("actors=debug"),
+            format!("{DEFAULT},worker_node::actors=debug,worker_node::cli::actors=debug")
+        );
+        assert_eq!(
+            directives("worker_node=debug,worker_node::engine=off"),
+            format!("{DEFAULT},worker_node=debug,worker_node::engine=off")
+        );
+    }
+
+    #[test]
+    fn a_level_alone_is_for_everything_and_takes_the_place_of_the_default() {
+        assert_eq!(directives("debug"), "debug");
+        assert_eq!(
+            directives("warn,operator=info"),
+            "warn,worker_node::telemetry::operator=info"
+        );
+        assert_eq!(directives("off"), "off");
+        assert_eq!(directives(""), DEFAULT);
+    }
+
+    #[test]
+    fn what_nothing_is_called_is_complained_of_and_changes_nothing() {
+        for said in [
+            "garbage",
+            "h2=trace=x",
+            "operatr=debug",
+            "operator=loud",
+            "=debug",
+        ] {
+            let filter = Filter::read(said);
+
+            assert_eq!(filter.directives, DEFAULT, "{said}");
+            assert_eq!(filter.complaints.len(), 1, "{said}");
+            assert!(filter.complaints[0].starts_with("RUST_LOG: "), "{said}");
+        }
+    }
+}
