@@ -2,18 +2,19 @@
 //! run (the supervisor and its children), then stop before a deadline.
 
 mod build;
+mod ending;
 mod lifecycle;
 mod service_manager;
+mod signals;
 mod state;
 mod tree;
 
-use std::{path::Path, process, time::Duration};
+use std::{path::Path, time::Duration};
 
 use actix_rt::System;
-use log::{error, info, warn};
+use log::error;
 use tokio::{
     runtime::{Builder, Runtime},
-    signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
     time::Instant,
 };
@@ -21,23 +22,19 @@ use tokio::{
 pub use self::state::state_of;
 use self::{
     build::{Built, StartError},
+    ending::{STOP, hurry_at, leave, stop},
+    signals::Signals,
     tree::Tree,
 };
 use crate::{
     actors::engine_watch::Unfit,
-    config::{Config, OnStop, WhenAway},
+    config::{Config, WhenAway},
     exit::Exit,
     grpc::admin::RemoteAdmin,
     ports::admin::Admin,
     state_dir::StateDir,
-    supervision::{self, Ended, StopReport},
+    supervision::{self, Ended},
 };
-
-/// Enough for the last commits and for answers in flight; then the process ends all the same.
-const STOP: Duration = Duration::from_secs(10);
-
-/// The same after a second signal.
-const HURRY: Duration = Duration::from_secs(2);
 
 /// With `--fail-fast`: how long the first registration may take.
 const MASTER_PATIENCE: Duration = Duration::from_secs(10);
@@ -66,9 +63,8 @@ pub fn run(config: &Config, state: StateDir) -> Exit {
     let runtime: &'static Runtime = Box::leak(Box::new(runtime));
     let system = System::with_tokio_rt(|| runtime);
     let exit = system.block_on(async { serve(config, state, runtime).await });
-    log::logger().flush();
     // Arbiters and blocking threads that hang are not waited for.
-    process::exit(i32::from(exit.code()))
+    leave(exit)
 }
 
 /// The way to the worker that runs on a state folder, for the commands that ask it.
@@ -97,7 +93,7 @@ async fn refuse_engine(config: &Config, unfit: &Unfit) -> Exit {
 }
 
 async fn serve(config: &Config, state: StateDir, runtime: &'static Runtime) -> Exit {
-    let (mut terminate, mut interrupt) = match signals() {
+    let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => return refuse(&StartError::from(error)),
     };
@@ -113,7 +109,7 @@ async fn serve(config: &Config, state: StateDir, runtime: &'static Runtime) -> E
     }
     let tree = Tree::start(built, runtime);
     tokio::select! {
-        exit = until_the_end(&tree, config, (&mut terminate, &mut interrupt), &mut fatals) => exit,
+        exit = until_the_end(&tree, config, &mut signals, &mut fatals) => exit,
         never = service_manager::attend(&tree.supervisor) => match never {},
     }
 }
@@ -121,89 +117,30 @@ async fn serve(config: &Config, state: StateDir, runtime: &'static Runtime) -> E
 async fn until_the_end(
     tree: &Tree,
     config: &Config,
-    (terminate, interrupt): (&mut Signal, &mut Signal),
+    signals: &mut Signals,
     fatals: &mut mpsc::UnboundedReceiver<Fatal>,
 ) -> Exit {
     tokio::select! {
-        _ = terminate.recv() => stop(tree, config, "SIGTERM", (terminate, interrupt)).await,
-        _ = interrupt.recv() => stop(tree, config, "SIGINT", (terminate, interrupt)).await,
+        name = signals.end() => stop(tree, config, name, signals).await,
         ended = tree.supervisor.ended() => gave_up(&ended),
         () = tree.master_missed(MASTER_PATIENCE), if config.process.when_away == WhenAway::EndProcess => {
             error!("the master did not register this worker within {MASTER_PATIENCE:?} (--fail-fast)");
+            hurry_at(STOP + Duration::from_secs(2));
             tree.stop(Instant::now() + STOP).await;
             Exit::DependencyAway
         }
         Some(Fatal { exit, message }) = fatals.recv() => {
             error!("{message}");
-            hurry_at(STOP);
+            hurry_at(STOP + Duration::from_secs(2));
             tree.stop(Instant::now() + STOP).await;
             exit
         }
     }
 }
 
-fn signals() -> std::io::Result<(Signal, Signal)> {
-    Ok((
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    ))
-}
-
 fn gave_up(ended: &Ended) -> Exit {
     error!(ended:?; "a subsystem failed and was given up; containers are left running for the next start");
     Exit::TryLater
-}
-
-/// In order: no more offers, then what `--on-stop` says, then the children in reverse order. A second signal hurries: nothing
-/// is waited for any more but what has begun.
-async fn stop(
-    tree: &Tree,
-    config: &Config,
-    name: &str,
-    (terminate, interrupt): (&mut Signal, &mut Signal),
-) -> Exit {
-    info!(signal = name; "stopping: no new tasks are taken");
-    service_manager::stopping();
-    let orderly = async {
-        tree.drain(config.process.on_stop).await;
-        if config.process.on_stop == OnStop::Leave {
-            hurry_at(STOP + Duration::from_secs(2));
-        }
-        tree.stop(Instant::now() + STOP).await
-    };
-    let report = tokio::select! {
-        report = orderly => report,
-        _ = terminate.recv() => hurried(tree).await,
-        _ = interrupt.recv() => hurried(tree).await,
-    };
-    if report.killed.is_empty() {
-        info!("stopped");
-        Exit::Clean
-    } else {
-        warn!(killed:? = report.killed; "stopped, but not everybody in time");
-        Exit::StopOverdue
-    }
-}
-
-/// What runs is left running, as with `--on-stop leave`.
-async fn hurried(tree: &Tree) -> StopReport {
-    warn!("hurrying: a second signal came; running tasks are left to the next start");
-    hurry_at(HURRY + Duration::from_secs(1));
-    tree.stop(Instant::now() + HURRY).await
-}
-
-/// A last resort beside everything that could hang: ends the process after `time`.
-fn hurry_at(time: Duration) {
-    std::thread::spawn(move || {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a thread of its own, which waits for nothing else"
-        )]
-        std::thread::sleep(time);
-        error!("the stop took longer than {time:?}; ending now");
-        log::logger().flush();
-        process::exit(i32::from(Exit::StopOverdue.code()));
-    });
 }
 
 /// Shared by the rooms of the composition root.

@@ -3,10 +3,13 @@
 
 pub mod admin;
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
-use log::{error, warn};
+use log::{debug, error, warn};
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
 use crate::{
@@ -28,6 +31,7 @@ use crate::{
         worker::{AssignAnswer, CancelAnswer, LogsError, MoveError, Worker},
     },
     supervision::{AskError, Slot},
+    telemetry::{operator, voice::RefusalVoice},
 };
 
 /// A master's AssignTask blocks everybody's submissions: it has an answer within a second.
@@ -56,6 +60,7 @@ pub struct WorkerHandle {
     session: Slot<SessionActor>,
     records: Records,
     news: UnboundedSender<TaskNews>,
+    voice: Arc<Mutex<RefusalVoice>>,
 }
 
 impl WorkerHandle {
@@ -74,6 +79,7 @@ impl WorkerHandle {
             session,
             records,
             news,
+            voice: Arc::default(),
         }
     }
 }
@@ -95,7 +101,7 @@ impl WorkerHandle {
     }
 
     fn refuse_offer(&self, task: TaskId, error: AskError) -> AssignAnswer {
-        warn!(task:%, error:%; "an offer could not be judged; it is refused for now");
+        debug!(task:%, error:%; "an offer could not be judged; it is refused for now");
         self.tell(TaskNews::OfferLost(task));
         AssignAnswer::Refused(
             "the worker is busy or restarting a part of itself; offer again".into(),
@@ -130,6 +136,17 @@ impl WorkerHandle {
         }
     }
 
+    /// The master offers it again every 5 s: it is said once.
+    fn say_refused(&self, task: &TaskId, reason: &str) {
+        let mut voice = self.voice.lock().unwrap_or_else(PoisonError::into_inner);
+        let (level, not_shown) = voice.refused(task.as_str(), reason, Instant::now());
+        drop(voice);
+        if not_shown > 0 {
+            operator::refusals_not_shown(not_shown);
+        }
+        operator::task_refused(level, task, reason);
+    }
+
     fn tell(&self, news: TaskNews) {
         // The receiver lives as long as the process.
         let _ = self.news.send(news);
@@ -146,13 +163,17 @@ impl Worker for WorkerHandle {
             offer,
             deadline: deadline - MARGIN,
         };
-        match self.registry.ask_idempotent(assign, deadline).await {
+        let answer = match self.registry.ask_idempotent(assign, deadline).await {
             Ok(answer) => answer,
             Err(AskError::Poisoned) => self.fail_offer(poison, deadline).await,
             Err(error @ (AskError::Unavailable | AskError::Deadline)) => {
-                self.refuse_offer(task, error)
+                self.refuse_offer(task.clone(), error)
             }
+        };
+        if let AssignAnswer::Refused(reason) = &answer {
+            self.say_refused(&task, reason);
         }
+        answer
     }
 
     async fn cancel(&self, task: TaskId) -> CancelAnswer {

@@ -10,7 +10,11 @@ use tempfile::TempDir;
 use tokio::{net::UnixDatagram, time::timeout};
 
 use harness::{Cluster, PATIENCE, WorkerSetup};
-use worker_node::proto::{TaskId, master_worker_client::MasterWorkerClient};
+use rustix::process::Signal;
+use worker_node::{
+    dev_master::Inside,
+    proto::{TaskId, master_worker_client::MasterWorkerClient},
+};
 
 /// What systemd listens on.
 struct Manager {
@@ -77,31 +81,68 @@ async fn the_watchdog_of_another_process_is_not_fed() {
     cluster.worker.process().wait_exit().await;
 }
 
-/// More of its log than the pipe and the queue hold: then lines go, and not the work.
+/// More of its log than the pipe holds; what the queue does not hold either is `telemetry::sink`'s.
 #[tokio::test]
 async fn a_log_that_nobody_reads_stops_nothing() {
-    let cluster = Cluster::start_with(|setup| setup.variable("RUST_LOG", "operator=debug")).await;
+    let cluster = Cluster::start_with(|setup| setup.variable("RUST_LOG", "debug")).await;
     let registered = cluster.master.wait_registered(cluster.worker.id()).await;
     let address = registered.expect("registered").info.worker_ip;
-    let mut caller = MasterWorkerClient::connect(format!("http://{address}"))
-        .await
-        .unwrap();
+    let connecting = MasterWorkerClient::connect(format!("http://{address}"));
+    let mut caller = connecting.await.expect("it listens");
     cluster.worker.process().pause_reading(true);
-    for number in 0..6_000 {
+    for number in 0..1_000 {
         let task_id = format!("{number}{}", "x".repeat(900));
-        let ack = caller
-            .cancel_task(TaskId { task_id })
-            .await
-            .expect("it answers");
-        assert!(!ack.into_inner().success);
+        let answer = caller.cancel_task(TaskId { task_id }).await;
+        answer.expect("it answers");
     }
 
     let task = cluster.run("echo done").await;
 
     assert_eq!(cluster.report(&task).await.status, "success");
     cluster.worker.process().pause_reading(false);
-    cluster.worker.wait_log_line("log lines were dropped").await;
+    let id = format!("999{}...", "x".repeat(125));
+    cluster.worker.wait_log_line(&id).await;
     cluster.finish().await;
+}
+
+/// A closed terminal, a reload by reflex; and the signal that asks for the end like SIGTERM.
+#[tokio::test]
+async fn a_hangup_is_not_the_end_and_a_quit_is_one_in_good_order() {
+    let cluster = Cluster::start().await;
+    let process = cluster.worker.process();
+
+    process.signal(Signal::HUP);
+    process.wait_line("the worker goes on").await;
+    let task = cluster.run("true").await;
+    assert_eq!(cluster.report(&task).await.status, "success");
+    process.signal(Signal::QUIT);
+
+    assert_eq!(process.wait_exit().await.code(), Some(0));
+    process.wait_line("signal=SIGQUIT").await;
+}
+
+#[tokio::test]
+async fn a_stop_ends_though_the_master_is_away_and_says_what_is_kept() {
+    let stopped = async |on_stop: &'static str, command: &'static str| {
+        let mut cluster =
+            Cluster::start_with(|setup| setup.arguments(["--on-stop", on_stop])).await;
+        let task = cluster.run(command).await;
+        cluster.master.stop_listening(Inside::Cut).await;
+
+        let code = cluster.worker.stop().await;
+
+        assert_eq!(code, Some(0), "--on-stop {on_stop}");
+        let kept = "1 result is not delivered; it is kept and sent at the next start";
+        cluster.worker.wait_log_line(kept).await;
+        cluster.master.listen_again().await.expect("the same port");
+        cluster.worker.restart().await;
+        cluster.report(&task).await;
+        assert_eq!(cluster.engine.starts(&task).await, 1);
+        cluster.master.doubt("the worker was stopped");
+        cluster.finish().await;
+    };
+
+    tokio::join!(stopped("stop", "sleep 600"), stopped("drain", "sleep 2"));
 }
 
 /// The tasks run on, and the next process has them.

@@ -85,11 +85,12 @@ fn speak_of_a_task() {
     let container = ContainerId("abc123def4567890".into());
     operator::task_received(&spec(&task));
     operator::task_starting(&task, 1);
-    operator::task_pulling(&task, "busybox");
     operator::task_creating(&task);
     operator::task_container_starting(&task, &container);
     operator::task_running(&task);
     operator::task_cancelling(&task);
+    operator::task_refused(Level::Info, &task, "no room: cpu 1 asked, 0.5 free");
+    operator::task_refused(Level::Debug, &task, "no room: cpu 1 asked, 0.3 free");
     operator::task_ended(&task, &Outcome::Succeeded);
     operator::task_ended(&task, &Outcome::Cancelled);
     operator::task_ended(&task, &Outcome::Failed(Failure::ExitCode(3)));
@@ -110,14 +111,15 @@ const LINES: &[&str] = &[
     "INFO  operator: Received task assignment: task-1 (Image: busybox\\nERROR forged) task=task-1 \
      image=\"busybox\\nERROR forged\" cpu=0.5 memory_gib=0 storage_gib=0 gpu=0",
     "INFO  operator: [Task task-1] Starting execution... task=task-1 attempt=1",
-    "INFO  operator: [Task task-1] Pulling image: busybox task=task-1 image=busybox",
     "INFO  operator: [Task task-1] Creating container... task=task-1",
     "INFO  operator: [Task task-1] Starting container: abc123def456 task=task-1 container=abc123def456",
     "INFO  operator: [Task task-1] Waiting for completion... task=task-1",
     "INFO  operator: Cancelling task: task-1 task=task-1",
+    "INFO  operator: Refused task assignment: task-1: no room: cpu 1 asked, 0.5 free task=task-1 \
+     reason=\"no room: cpu 1 asked, 0.5 free\"",
     "INFO  operator: [Task task-1] ✓ Completed successfully task=task-1",
     "INFO  operator: [Task task-1] ✓ Cancelled task=task-1",
-    "WARN  operator: [Task task-1] ✗ Failed: exit code 3 task=task-1 reason=\"exit code 3\"",
+    "INFO  operator: [Task task-1] ✗ Failed: exit code 3 task=task-1 reason=\"exit code 3\"",
     "INFO  operator: [Task task-1] ✓ Task result reported task=task-1",
 ];
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
-use log::debug;
+use log::{Level, debug};
 use tokio::{
     sync::watch,
     time::{Instant, timeout},
@@ -17,7 +17,7 @@ use super::session::{MasterView, RegisterAgain, SessionActor};
 use crate::{
     domain::{id::WorkerId, settle::SettleTime},
     failpoint,
-    ports::master::{Beat, Master, MasterError, RunningTask},
+    ports::master::{Beat, Master, MasterAddress, MasterError, RunningTask},
     supervision::{AskError, Slot},
     telemetry::{
         operator,
@@ -125,12 +125,14 @@ impl HeartbeatActor {
         let (master, address) = (Arc::clone(&self.master), self.sources.master_view.address());
         let sent = async move {
             let begun = Instant::now();
-            (master.heartbeat(&address, beat).await, begun.elapsed())
+            let result = master.heartbeat(&address, beat).await;
+            (address, result, begun.elapsed())
         };
         ctx.spawn(
             sent.into_actor(self)
-                .map(move |(result, took), actor, ctx| {
+                .map(move |(address, result, took), actor, ctx| {
                     failpoint!("heartbeat.beaten");
+                    actor.tell_of_the_master(&address, &result);
                     actor.beaten(result, took, (load, running.len()), ctx);
                 }),
         );
@@ -169,11 +171,25 @@ impl HeartbeatActor {
                     operator::heartbeat_failed(self.forgotten.again(), &error);
                     self.register_again(ctx);
                 } else {
-                    operator::heartbeat_failed(self.voice.failed(), &error);
+                    // Where nobody answers, that has been said.
+                    let loudness = self.voice.failed();
+                    let level = if is_away(&error) {
+                        Level::Debug
+                    } else {
+                        loudness
+                    };
+                    operator::heartbeat_failed(level, &error);
                     self.failing = true;
                     self.sources.master_view.note(false);
                 }
             }
+        }
+    }
+
+    fn tell_of_the_master(&self, address: &MasterAddress, result: &Result<(), MasterError>) {
+        match result {
+            Err(error) if is_away(error) => self.sources.master_view.is_away(address, error),
+            Ok(()) | Err(_) => self.sources.master_view.is_there(address),
         }
     }
 
@@ -214,6 +230,17 @@ fn that_fit(running: &[RunningTask]) -> (Vec<RunningTask>, usize) {
     let fits = fits.count();
     listed.truncate(fits);
     (listed, running.len() - fits)
+}
+
+/// Nobody answered.
+fn is_away(error: &MasterError) -> bool {
+    match error {
+        MasterError::Unreachable(_) | MasterError::Lost(_) | MasterError::Deadline(_) => true,
+        MasterError::NotRegistered(_)
+        | MasterError::Refused(_)
+        | MasterError::Unacceptable(_)
+        | MasterError::Source(_) => false,
+    }
 }
 
 impl Actor for HeartbeatActor {

@@ -118,6 +118,8 @@ pub struct RegistryPeers {
     pub pressure: watch::Receiver<Option<String>>,
     /// Why new tasks are refused for good, if they are.
     pub draining: Draining,
+    /// Whether the master knows us.
+    pub registered: watch::Receiver<bool>,
 }
 
 /// What heartbeats tell of the tasks: kept beside the actor.

@@ -1,16 +1,20 @@
 //! The registration with the master: at once at the start, again after every reconnect, at a new address, and when the master
-//! has forgotten us; with backoff for as long as it takes. Keeps the master's address, durably.
+//! has forgotten us; with backoff for as long as it takes. Keeps the master's address, durably. A wish for what is under way
+//! is that one, and there is at most one registration a second, however many wishes come.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    fmt::Display,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use actix::{
-    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseActFuture, SpawnHandle,
-    WrapFuture,
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseActFuture, WrapFuture,
 };
 use log::warn;
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{engine_watch::EngineView, journal::Records};
@@ -21,7 +25,10 @@ use crate::{
         master::{Master, MasterAddress, MasterError, Registration},
         worker::MoveError,
     },
-    telemetry::{operator, voice::Outage},
+    telemetry::{
+        operator,
+        voice::{Outage, Trouble},
+    },
 };
 
 /// Between two tries to register. A master that comes back calls us itself, so the cap can be long.
@@ -30,6 +37,10 @@ const RETRY: Backoff = Backoff {
     cap: Duration::from_secs(15),
     jitter: 0.2,
 };
+
+/// Between the beginnings of two registrations, so that nobody makes us flood a master. One that has been overtaken by a wish
+/// for another address has as much time to end.
+const PACE: Duration = Duration::from_secs(1);
 
 /// An engine that takes connections and says nothing holds the registration up for no longer than this.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
@@ -65,6 +76,8 @@ pub enum Pin {
 pub struct MasterView {
     address: watch::Sender<MasterAddress>,
     registered: watch::Sender<bool>,
+    /// Whoever calls the master finds out that it is away; it is said once.
+    away: Mutex<Trouble>,
 }
 
 impl MasterView {
@@ -74,7 +87,20 @@ impl MasterView {
         Self {
             address: watch::Sender::new(address),
             registered: watch::Sender::new(false),
+            away: Mutex::default(),
         }
+    }
+
+    /// It could not be reached there.
+    pub(super) fn is_away(&self, address: &MasterAddress, reason: &dyn Display) {
+        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        operator::master_away(&mut away, address, reason);
+    }
+
+    /// It answered there, whatever it said.
+    pub(super) fn is_there(&self, address: &MasterAddress) {
+        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        operator::master_back(&mut away, address);
     }
 
     /// Where the master is now.
@@ -114,7 +140,20 @@ pub struct SessionActor {
     registration: Registration,
     configured: MasterAddress,
     pin: Pin,
-    registering: Option<SpawnHandle>,
+    /// Counts what was asked for.
+    wishes: watch::Sender<u64>,
+    registering: bool,
+    /// The address that was last said and used, and when a registration last began.
+    last: Last,
+    /// An address is on its way to the journal.
+    keeping: bool,
+}
+
+/// What one run of registrations leaves to the next.
+#[derive(Debug, Clone)]
+struct Last {
+    address: MasterAddress,
+    began: Option<Instant>,
 }
 
 impl SessionActor {
@@ -125,31 +164,39 @@ impl SessionActor {
         registration: Registration,
         (configured, pin): (MasterAddress, Pin),
     ) -> Self {
+        let address = peers.view.address();
         Self {
             peers,
             registration,
             configured,
             pin,
-            registering: None,
+            wishes: watch::Sender::new(0),
+            registering: false,
+            last: Last {
+                address,
+                began: None,
+            },
+            keeping: false,
         }
     }
 
-    /// Begins anew: an attempt that is waiting or under way is for an older wish.
+    /// What is under way takes the wish up; else it begins.
     fn register(&mut self, ctx: &mut Context<Self>) {
-        if let Some(earlier) = self.registering.take() {
-            ctx.cancel_future(earlier);
+        self.wishes.send_modify(|wishes| *wishes += 1);
+        if std::mem::replace(&mut self.registering, true) {
+            return;
         }
         let attempts = Attempts {
             peers: self.peers.clone(),
             registration: self.registration.clone(),
+            wishes: self.wishes.subscribe(),
+            last: self.last.clone(),
         };
-        let handle = ctx.spawn(async move { attempts.run().await }.into_actor(self).map(
-            |(), actor, _| {
-                failpoint!("session.registered");
-                actor.registering = None;
-            },
-        ));
-        self.registering = Some(handle);
+        ctx.spawn(attempts.run().into_actor(self).map(|last, actor, _| {
+            failpoint!("session.registered");
+            actor.last = last;
+            actor.registering = false;
+        }));
     }
 }
 
@@ -169,7 +216,7 @@ impl Handler<RegisterAgain> for SessionActor {
 
     fn handle(&mut self, _: RegisterAgain, ctx: &mut Self::Context) {
         failpoint!("session.RegisterAgain");
-        if self.registering.is_none() {
+        if !self.registering {
             self.register(ctx);
         }
     }
@@ -188,9 +235,8 @@ impl Handler<MasterIsAt> for SessionActor {
             return Box::pin(async { Err(MoveError::Pinned) }.into_actor(self));
         }
         if moved {
-            operator::master_moved(&before, &address);
-            self.peers.view.address.send_replace(address.clone());
-            self.remember(address, ctx);
+            self.peers.view.address.send_replace(address);
+            self.remember(ctx);
         }
         // Takes effect at once, also for a registration that waits out its backoff.
         self.register(ctx);
@@ -199,13 +245,17 @@ impl Handler<MasterIsAt> for SessionActor {
 }
 
 impl SessionActor {
-    /// Makes the address durable; the answer to the master does not wait for it.
-    fn remember(&self, address: MasterAddress, ctx: &mut Context<Self>) {
+    /// Makes the address durable; the answer to the master does not wait for it. One at a time, and the newest in the end.
+    fn remember(&mut self, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.keeping, true) {
+            return;
+        }
         let records = self.peers.records.clone();
+        let address = self.peers.view.address();
         let settings = vec![
             Change::Set {
                 key: LEARNT_ADDRESS.into(),
-                value: address.0,
+                value: address.0.clone(),
             },
             Change::Set {
                 key: LEARNT_UNDER.into(),
@@ -218,51 +268,110 @@ impl SessionActor {
                 warn!(refused:%; "the master's new address is not kept");
             }
         };
-        ctx.spawn(keep.into_actor(self));
+        ctx.spawn(keep.into_actor(self).map(move |(), actor, ctx| {
+            actor.keeping = false;
+            if actor.peers.view.address() != address {
+                actor.remember(ctx);
+            }
+        }));
     }
 }
 
 struct Attempts {
     peers: SessionPeers,
     registration: Registration,
+    wishes: watch::Receiver<u64>,
+    last: Last,
 }
 
 impl Attempts {
-    /// Until it is accepted. What went wrong is said when it changes, not at every try.
-    async fn run(&self) {
-        let SessionPeers {
-            master,
-            view,
-            engine,
-            ..
-        } = &self.peers;
-        view.note(false);
+    /// Until it is accepted where the master is. What went wrong is said when it changes, not at every try.
+    async fn run(mut self) -> Last {
         // A second worker of our name would take the first one's place with the master, and then end.
-        let _ = timeout(FIRST_LOOK, engine.looked()).await;
+        if self.last.began.is_none() {
+            let _ = timeout(FIRST_LOOK, self.peers.engine.looked()).await;
+        }
         let mut attempt = 0;
-        let (mut refused, mut away) = (Outage::default(), Outage::default());
+        let mut refused = Outage::default();
         loop {
-            failpoint!("session.register");
-            let address = view.address();
-            match master.register(&address, self.registration.clone()).await {
-                Ok(()) => {
-                    operator::registered(&address, &self.registration);
-                    view.note(true);
-                    return;
-                }
-                Err(MasterError::NotRegistered(reason) | MasterError::Refused(reason)) => {
-                    operator::registration_refused(&mut refused, &self.registration, &reason);
-                }
-                Err(
-                    error @ (MasterError::Unreachable(_)
-                    | MasterError::Lost(_)
-                    | MasterError::Deadline(_)
-                    | MasterError::Unacceptable(_)
-                    | MasterError::Source(_)),
-                ) => operator::master_away(&mut away, &address, &error),
+            if let Some(began) = self.last.began {
+                sleep_until(began + PACE).await;
             }
-            sleep(RETRY.delay(attempt, fastrand::f64())).await;
-            attempt += 1;
+            failpoint!("session.register");
+            let began = Instant::now();
+            let address = self.begin(began);
+            let answer = tokio::select! {
+                answer = self.peers.master.register(&address, self.registration.clone()) => answer,
+                () = overtaken(&self.peers.view, &address, began) => continue,
+            };
+            if self.answered(answer, &address, &mut refused) {
+                return self.last;
+            }
+            let again = began + RETRY.delay(attempt, fastrand::f64());
+            attempt = tokio::select! {
+                () = sleep_until(again) => attempt + 1,
+                // The sender lives as long as the actor that runs this.
+                _ = self.wishes.changed() => 0,
+            };
         }
     }
+
+    /// Every wish until now is served by this registration.
+    fn begin(&mut self, now: Instant) -> MasterAddress {
+        self.wishes.mark_unchanged();
+        self.peers.view.note(false);
+        let address = self.peers.view.address();
+        if address != self.last.address {
+            operator::master_moved(&self.last.address, &address);
+        }
+        self.last = Last {
+            address: address.clone(),
+            began: Some(now),
+        };
+        address
+    }
+
+    /// Whether this is the end of it.
+    fn answered(
+        &self,
+        answer: Result<(), MasterError>,
+        address: &MasterAddress,
+        refused: &mut Outage,
+    ) -> bool {
+        let view = &self.peers.view;
+        match answer {
+            Ok(()) => {
+                view.is_there(address);
+                let here = view.address() == *address;
+                if here {
+                    operator::registered(address, &self.registration);
+                    view.note(true);
+                }
+                return here;
+            }
+            Err(MasterError::NotRegistered(reason) | MasterError::Refused(reason)) => {
+                view.is_there(address);
+                operator::registration_refused(refused, &self.registration, &reason);
+            }
+            Err(
+                error @ (MasterError::Unreachable(_)
+                | MasterError::Lost(_)
+                | MasterError::Deadline(_)
+                | MasterError::Unacceptable(_)
+                | MasterError::Source(_)),
+            ) => view.is_away(address, &error),
+        }
+        false
+    }
 }
+
+/// Resolves when the master is elsewhere, and a registration that began at `began` has had its time.
+async fn overtaken(view: &MasterView, address: &MasterAddress, began: Instant) {
+    let mut now = view.address.subscribe();
+    // The sender lives as long as the view.
+    let _ = now.wait_for(|now| now != address).await;
+    sleep_until(began + PACE).await;
+}
+
+#[cfg(test)]
+mod tests;

@@ -198,7 +198,13 @@ impl TaskActor {
     ) {
         if before != Some(state.stage()) {
             self.tell(TaskNews::Moved(self.id().clone(), state.stage()));
-            self.say(&state);
+            match (&state, before) {
+                // Nothing was here before: it is from before this process, or this actor.
+                (State::Running { container, .. }, None) => {
+                    operator::task_adopted(self.id(), container);
+                }
+                _ => self.say(&state),
+            }
         }
         self.state = Some(state);
         for effect in effects {

@@ -150,6 +150,9 @@ impl Built {
         let listener = listen(&config.cluster.listen).await?;
         let bound = listener.local_addr()?;
         operator::listening(bound);
+        if !bound.ip().is_loopback() {
+            operator::open_port(bound);
+        }
         let sampler = MachineSampler::new(state.path())?;
         let totals = sampler.totals()?;
         let limits = spool::Limits {

@@ -7,7 +7,7 @@ use std::{
 
 use actix_rt::Arbiter;
 use futures_util::FutureExt;
-use log::{info, warn};
+use log::warn;
 use tokio::{
     runtime::Runtime,
     sync::{Semaphore, mpsc::UnboundedSender, watch},
@@ -34,11 +34,11 @@ use crate::{
         session::{MasterView, Pin, SessionActor, SessionPeers},
         task::{TaskEnv, TaskRules},
     },
-    config::{Limits, MasterMoves, OnStop, PullPolicy, WhenSubsystemFails},
-    domain::{patience::Patience, settle::SettleTime},
+    config::{Limits, MasterMoves, PullPolicy, WhenSubsystemFails},
+    domain::{id::TaskId, patience::Patience, settle::SettleTime},
     grpc::{admin, listener},
     handle::{WorkerHandle, admin::AdminHandle},
-    ports::master::Registration,
+    ports::master::{Registration, RunningTask},
     supervision::{
         Backoff, Budget, ChildSpec, RestartPolicy, Restarts, Seat, Slot, StartError, StopReport,
         SupervisorActor, SupervisorHandle, SupervisorOptions, slot,
@@ -166,35 +166,50 @@ impl Tree {
         }
     }
 
-    /// Refuses offers, and lets or makes the tasks end as `--on-stop` says.
-    pub(super) async fn drain(&self, on_stop: OnStop) {
+    /// Refuses offers from now on.
+    pub(super) async fn drain(&self) {
         let drain = Drain("the worker is stopping".into());
-        if let Err(error) = self
-            .registry
-            .ask_idempotent(drain, Instant::now() + ASK)
-            .await
-        {
+        let told = self.registry.ask_idempotent(drain, Instant::now() + ASK);
+        if let Err(error) = told.await {
             warn!(error:%; "the registry could not be told to refuse new tasks");
         }
-        match on_stop {
-            OnStop::Leave => return,
-            OnStop::Drain => info!("waiting for running tasks (--on-stop drain)"),
-            OnStop::Stop => {
-                if let Err(error) = self
-                    .registry
-                    .ask_idempotent(StopAll, Instant::now() + ASK)
-                    .await
-                {
-                    warn!(error:%; "the running tasks could not be told to stop");
-                }
-            }
+    }
+
+    /// Tells the running tasks to stop.
+    pub(super) async fn stop_tasks(&self) {
+        let told = self.registry.ask_idempotent(StopAll, Instant::now() + ASK);
+        if let Err(error) = told.await {
+            warn!(error:%; "the running tasks could not be told to stop");
         }
+    }
+
+    /// Resolves when no task runs: how each has ended is durable.
+    pub(super) async fn tasks_over(&self) {
+        let over = |tasks: &Arc<Vec<RunningTask>>| tasks.iter().all(RunningTask::is_over);
         // The sender lives as long as the board.
+        let _ = self.board.subscribe().wait_for(over).await;
+    }
+
+    /// Resolves when every result is delivered, and nothing is left of any task.
+    pub(super) async fn nothing_left(&self) {
         let _ = self
             .board
             .subscribe()
-            .wait_for(|running| running.is_empty())
+            .wait_for(|tasks| tasks.is_empty())
             .await;
+    }
+
+    /// The tasks that run.
+    pub(super) fn running(&self) -> Vec<TaskId> {
+        let board = self.board.borrow();
+        let running = board.iter().filter(|task| !task.is_over());
+        running.map(|task| task.task.clone()).collect()
+    }
+
+    /// How many results the master does not have.
+    pub(super) fn undelivered(&self) -> usize {
+        let board = self.board.borrow();
+        board.iter().filter(|task| task.is_undelivered()).count()
     }
 
     /// Resolves when the master has not registered this worker after `patience`.
@@ -490,6 +505,7 @@ impl Wiring<'_> {
             clock: Arc::clone(&self.built.clock),
             pressure: self.beside.pressure.subscribe(),
             draining: Arc::clone(&self.beside.draining),
+            registered: self.beside.master_view.registered(),
         }
     }
 

@@ -5,6 +5,8 @@ use std::fmt;
 
 use thiserror::Error;
 
+use super::text::truncate;
+
 /// The longest task id that is taken in at all, in bytes. Longer ones are refused at the door: they could not be echoed in
 /// logs and messages.
 pub const TASK_ID_LIMIT: usize = 1_024;
@@ -75,9 +77,12 @@ impl TaskId {
 }
 
 impl fmt::Display for TaskId {
-    /// Escapes control characters, so that an id can never forge a log line.
+    /// For people: escapes control characters and cuts what no safe name has, so that an id can neither forge a log line nor
+    /// flood the log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.escape_debug())
+        let cut = truncate(&self.0, SAFE_NAME_LIMIT);
+        let more = if cut.len() < self.0.len() { "..." } else { "" };
+        write!(f, "{}{more}", cut.escape_debug())
     }
 }
 

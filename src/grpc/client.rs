@@ -6,6 +6,7 @@
 //! buys exactness too: a connection that was never made is told from a request that may have left.
 
 mod connection;
+mod lookup;
 mod upload;
 
 use std::time::Duration;

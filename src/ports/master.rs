@@ -78,6 +78,20 @@ pub struct RunningTask {
     pub status: &'static str,
 }
 
+impl RunningTask {
+    /// Whether its end is durable.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.is_undelivered() || matches!(self.status, "cleaning" | "done")
+    }
+
+    /// Whether it has ended, and the master does not know how.
+    #[must_use]
+    pub fn is_undelivered(&self) -> bool {
+        matches!(self.status, "uploading" | "reporting" | "parked")
+    }
+}
+
 /// The output files of one task.
 #[derive(Clone)]
 pub struct Upload {

@@ -4,8 +4,9 @@
 use std::{fmt::Display, net::SocketAddr, time::Duration};
 
 use log::{Level, error, info, log, warn};
+use tokio::time::Instant;
 
-use super::voice::Outage;
+use super::voice::{Outage, Trouble};
 use crate::{
     domain::{
         id::{Attempt, ContainerId, TaskId, WorkerId},
@@ -33,6 +34,15 @@ pub fn master_address(master: &MasterAddress) {
 /// The listener is bound.
 pub fn listening(address: SocketAddr) {
     info!(address:%; "✓ gRPC server listening on {address}");
+}
+
+/// The port is open to others than this machine. Nobody is asked who he is.
+pub fn open_port(address: SocketAddr) {
+    warn!(
+        address:%;
+        "anyone who reaches {address} (tasks included) can run containers here and read their output: let a firewall keep it to the \
+         master; --pin-master keeps others from moving this worker, -port 127.0.0.1:50052 keeps it to this machine"
+    );
 }
 
 /// Offers are taken from now on.
@@ -66,16 +76,27 @@ pub fn registration_refused(outage: &mut Outage, registration: &Registration, re
 }
 
 /// The master cannot be reached: said once until it is.
-pub fn master_away(outage: &mut Outage, master: &MasterAddress, reason: &dyn Display) {
+pub fn master_away(away: &mut Trouble, master: &MasterAddress, reason: &dyn Display) {
     log!(
-        outage.again(), master = master.0, reason:%;
+        away.again(Instant::now()), master = master.0, reason:%;
         "Master away: {} (tried again until it is there)", master.0
     );
 }
 
+/// The master answers; said if it did not until now.
+pub fn master_back(away: &mut Trouble, master: &MasterAddress) {
+    if let Some(after) = away.over(Instant::now()) {
+        let after = humantime::format_duration(after);
+        info!(master = master.0; "✓ Master back after {after}: {}", master.0);
+    }
+}
+
 /// The master has another address from now on.
 pub fn master_moved(from: &MasterAddress, to: &MasterAddress) {
-    info!(from = from.0, to = to.0; "Master address: {} (was {})", to.0, from.0);
+    info!(
+        from = from.0, to = to.0;
+        "Master address: {} (was {}; whoever is there announced it, it outlives a restart, and --pin-master refuses the next)", to.0, from.0
+    );
 }
 
 /// Two decimals: more are noise to whoever reads a log.
@@ -127,9 +148,16 @@ pub fn task_received(spec: &TaskSpec) {
     );
 }
 
-/// An offer was refused for now.
-pub fn task_refused(task: &TaskId, reason: &str) {
-    info!(task:%, reason; "Refused task assignment: {task}");
+/// An offer was refused for now. How loudly that is said is for [`RefusalVoice`](super::voice::RefusalVoice) to decide: it is made
+/// again every 5 s.
+pub fn task_refused(level: Level, task: &TaskId, reason: &str) {
+    let shown = escape(reason, SHOWN);
+    log!(level, task:%, reason; "Refused task assignment: {task}: {shown}");
+}
+
+/// So many refusals were not shown, since there were too many at once.
+pub fn refusals_not_shown(count: u64) {
+    info!(count; "{count} more refused task assignments are not shown one by one (RUST_LOG=operator=debug shows them)");
 }
 
 /// A task is being brought to its end at the master's wish.
@@ -140,11 +168,6 @@ pub fn task_cancelling(task: &TaskId) {
 /// Work on a task begins, or goes on after a restart.
 pub fn task_starting(task: &TaskId, attempt: Attempt) {
     info!(task:%, attempt; "[Task {task}] Starting execution...");
-}
-
-/// Its image is fetched.
-pub fn task_pulling(task: &TaskId, image: &str) {
-    info!(task:%, image; "[Task {task}] Pulling image: {}", escape(image, SHOWN));
 }
 
 /// Its container is made.
@@ -179,7 +202,7 @@ pub fn task_ended(task: &TaskId, outcome: &Outcome) {
         Outcome::Cancelled => info!(task:%; "[Task {task}] ✓ Cancelled"),
         Outcome::Failed(failure) => {
             let shown = escape(&failure.to_string(), SHOWN);
-            warn!(task:%, reason:% = failure; "[Task {task}] ✗ Failed: {shown}");
+            info!(task:%, reason:% = failure; "[Task {task}] ✗ Failed: {shown}");
         }
     }
 }

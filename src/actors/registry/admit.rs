@@ -72,7 +72,6 @@ impl Handler<AssignTask> for RegistryActor {
 
     fn handle(&mut self, assign: AssignTask, ctx: &mut Self::Context) -> Self::Result {
         failpoint!("registry.AssignTask", assign.offer);
-        operator::task_received(&assign.offer.spec);
         let AssignTask { offer, deadline } = assign;
         if self.readiness() == Readiness::Ready {
             return self.judge(offer, deadline, ctx);
@@ -330,6 +329,7 @@ impl RegistryActor {
     }
 
     fn accepted(&mut self, record: &TaskRecord, ctx: &mut Context<Self>) {
+        operator::task_received(&record.spec);
         if let Some(entry) = self.tasks.get_mut(&record.spec.id) {
             entry.settle();
         }

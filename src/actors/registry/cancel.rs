@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix::{
     ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseActFuture, WrapFuture,
 };
-use log::warn;
+use log::{debug, warn};
 use tokio::time::Instant;
 
 use super::{Readiness, RegistryActor, TELL};
@@ -40,10 +40,11 @@ impl Handler<CancelTask> for RegistryActor {
 
     fn handle(&mut self, CancelTask(task): CancelTask, ctx: &mut Self::Context) -> Self::Result {
         failpoint!("registry.CancelTask", task);
-        operator::task_cancelling(&task);
         if let Some(entry) = self.tasks.get_mut(&task) {
             // From here on an outcome that is being sealed is 'cancelled', whatever the disk does.
-            entry.cancelled = true;
+            if !std::mem::replace(&mut entry.cancelled, true) {
+                operator::task_cancelling(&task);
+            }
             self.launch_unrepeated(&task, ctx);
             self.stop(&task, StopReason::Cancelled, ctx);
             return self.record_cancel(task);
@@ -51,6 +52,7 @@ impl Handler<CancelTask> for RegistryActor {
         match self.readiness() {
             // It may turn up.
             Readiness::Loading | Readiness::Reconciling => {
+                debug!(task:%; "a cancel came before it is known whether there is such a task");
                 self.remember_cancel(task.clone());
                 self.record_cancel(task)
             }
@@ -99,7 +101,10 @@ impl RegistryActor {
             failpoint!("registry.answer_finished");
             match records.find(&task, Instant::now() + PATIENCE).await {
                 Ok(Some(known)) => answer_for(&known).unwrap_or(CancelAnswer::NotFound),
-                Ok(None) => CancelAnswer::NotFound,
+                Ok(None) => {
+                    debug!(task:%; "a cancel of a task that is not here");
+                    CancelAnswer::NotFound
+                }
                 Err(error) => {
                     warn!(task:%, error:%; "whether a task has finished cannot be read");
                     CancelAnswer::NotFound

@@ -38,7 +38,7 @@ impl RegistryActor {
             self.set_slot(&task, running);
             return;
         }
-        let (slot, seat) = slot::<TaskActor>(format!("task({task})"));
+        let (slot, seat) = slot::<TaskActor>(format!("task({})", task.as_str().escape_debug()));
         self.peers.directory.put(task.clone(), slot.clone());
         self.set_slot(&task, slot);
         let (env, record) = (Arc::clone(&self.peers.env), record.clone());

@@ -125,10 +125,35 @@ impl RegistryActor {
             failpoint!("registry.reconcile");
             actor.adopt(adopted, ctx);
             actor.readiness.send_replace(Readiness::Ready);
-            operator::ready();
+            actor.say_ready(ctx);
             actor.show();
             actor.reconcile_again(number, ctx);
         }));
+    }
+
+    /// Says that tasks are taken, once that is so: the master knows us, and nothing is in the way.
+    fn say_ready(&self, ctx: &mut Context<Self>) {
+        let mut registered = self.peers.registered.clone();
+        let mut pressure = self.peers.pressure.clone();
+        let mut engine = self.peers.engine.status();
+        let ready = async move {
+            loop {
+                let open = async {
+                    registered.wait_for(|registered| *registered).await.ok()?;
+                    pressure.wait_for(Option::is_none).await.ok()?;
+                    let here = |status: &EngineStatus| matches!(status, EngineStatus::Here(_));
+                    engine.wait_for(here).await.ok().map(drop)
+                };
+                // The boards live as long as the process.
+                if open.await.is_none() {
+                    return;
+                }
+                if *registered.borrow() && pressure.borrow().is_none() {
+                    return operator::ready();
+                }
+            }
+        };
+        ctx.spawn(ready.into_actor(self));
     }
 
     /// The same at every further listing: the engine may have come back with containers that it did not show before.

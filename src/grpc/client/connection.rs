@@ -29,7 +29,10 @@ use tonic::{
     codegen::{BoxFuture, Service, StdError, http},
 };
 
-use super::super::{socket, status::NeverSent};
+use super::{
+    super::{socket, status::NeverSent},
+    lookup,
+};
 use crate::ports::master::{MasterAddress, MasterError};
 
 /// Nobody answers later than this who answers at all.
@@ -72,7 +75,7 @@ impl Connection {
     }
 
     async fn connect(master: &MasterAddress) -> Result<Self, StdError> {
-        let stream = TcpStream::connect(&master.0).await?;
+        let stream = TcpStream::connect(&*lookup::addresses(&master.0).await?).await?;
         socket::prepare(&stream)?;
         let cut = CancellationToken::new();
         let (traffic, mut seen) = watch::channel(Traffic::default());
