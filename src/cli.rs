@@ -141,7 +141,7 @@ fn exit_of(error: &AdminError) -> Exit {
     match error {
         AdminError::NoWorker(_) => Exit::NotRunning,
         AdminError::Denied(_) => Exit::Permission,
-        AdminError::UnknownActor(_) | AdminError::Task(_) => Exit::Usage,
+        AdminError::UnknownActor(_) | AdminError::NotParked(_) | AdminError::Task(_) => Exit::Usage,
         AdminError::Stopping | AdminError::Unavailable => Exit::TryLater,
         AdminError::Lost(_) => Exit::Unexpected,
     }
@@ -272,6 +272,11 @@ mod tests {
             panic!("no order");
         };
         assert_eq!(command.folder, PathBuf::from("/s"));
+        assert!(parsed("worker-node outbox drop task-1 --state-dir /s").is_ok());
+        assert!(matches!(
+            parsed("worker-node outbox drop"),
+            Err(Answer::Words(_))
+        ));
         assert!(matches!(
             parsed("worker-node outbox"),
             Err(Answer::Words(_))

@@ -31,7 +31,7 @@ use crate::{
     },
     ports::{
         clock::Clock,
-        journal::{JournalError, JournalStore, Known, Refused},
+        journal::{Household, JournalError, JournalReader, JournalStore, Known, Refused},
     },
 };
 use reserve::Reserve;
@@ -92,6 +92,16 @@ impl SqliteJournal {
         })
     }
 
+    /// Everything that is in it, what is finished too: for whoever looks at all of it.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn snapshot(&mut self) -> Result<Snapshot, JournalError> {
+        // A transaction, so that its queries see one moment.
+        let reading = self.connection.transaction().map_err(|e| failure(&e))?;
+        rows::snapshot(&reading).map_err(|e| failure(&e))
+    }
+
     fn keep_room(&mut self) {
         if let Some(Err(error)) = self.reserve.as_ref().map(Reserve::fill_of_plenty) {
             log::debug!(error:%; "no space is kept back for the journal");
@@ -113,11 +123,34 @@ fn given_up(reserve: Option<&Reserve>) -> bool {
     })
 }
 
+/// A connection that only reads: with a write-ahead log it waits for no commit, and no commit waits for it.
+struct SqliteReader(Connection);
+
+impl SqliteReader {
+    /// In a transaction, so that several queries see one moment.
+    fn read<T>(
+        &mut self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, JournalError> {
+        let reading = self.0.transaction().map_err(|e| failure(&e))?;
+        read(&reading).map_err(|e| failure(&e))
+    }
+}
+
+impl JournalReader for SqliteReader {
+    fn unfinished(&mut self) -> Result<Snapshot, JournalError> {
+        self.read(rows::unfinished)
+    }
+
+    fn household(&mut self) -> Result<Household, JournalError> {
+        self.read(rows::household)
+    }
+}
+
 impl JournalStore for SqliteJournal {
-    fn snapshot(&mut self) -> Result<Snapshot, JournalError> {
-        // A transaction, so that its four queries see one moment.
-        let reading = self.connection.transaction().map_err(|e| failure(&e))?;
-        rows::snapshot(&reading).map_err(|e| failure(&e))
+    fn reader(&self) -> Result<Box<dyn JournalReader>, JournalError> {
+        let reader = opening::reader(&self.path).map_err(|e| failure(&e))?;
+        Ok(Box::new(SqliteReader(reader)))
     }
 
     fn find(&mut self, task: &TaskId) -> Result<Option<Known>, JournalError> {

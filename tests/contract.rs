@@ -12,6 +12,8 @@ mod delivery;
 mod logs;
 #[path = "contract/offers.rs"]
 mod offers;
+#[path = "contract/room.rs"]
+mod room;
 #[path = "contract/session.rs"]
 mod session;
 #[path = "contract/uploads.rs"]

@@ -19,24 +19,34 @@ use tokio::{sync::watch, task::spawn_blocking, time::Instant};
 
 pub use self::ages::Ages;
 use self::{disk::Used, strays::Strays};
-use super::{engine_watch::EngineView, journal::Records};
+use super::{
+    engine_watch::EngineView,
+    journal::Records,
+    outbox::{DropParked, OutboxActor},
+};
 use crate::{
     domain::{
         id::{ContainerId, TaskId},
-        record::{Change, Phase, Snapshot, TaskRecord},
+        record::Change,
     },
     failpoint,
     ports::{
+        clock::Clock,
         engine::{ContainerEngine, Force, Listed},
         holdings::Holdings,
+        journal::Household,
         outputs::OutputStore,
         spool::SpoolStore,
     },
+    supervision::Slot,
     telemetry::machine::Room,
 };
 
 /// Between two rounds.
 const ROUND: Duration = Duration::from_secs(30);
+
+/// How long the outbox may take to let go of a result.
+const ASK: Duration = Duration::from_secs(10);
 
 /// Between two looks at the disk.
 const DISK: Duration = Duration::from_secs(2);
@@ -66,6 +76,10 @@ pub type RoomFigure = Arc<dyn Fn(Option<&Path>) -> std::io::Result<Room> + Send 
 pub struct Tools {
     /// What is durable.
     pub records: Records,
+    /// Who lets go of results that nobody takes.
+    pub outbox: Slot<OutboxActor>,
+    /// The time of day, moved by nobody within this process: what is parked is dated by it.
+    pub clock: Arc<dyn Clock>,
     /// Logs.
     pub spools: Arc<dyn SpoolStore>,
     /// Output folders.
@@ -121,17 +135,17 @@ impl JanitorActor {
         let tools = self.tools.clone();
         let retire = async move {
             failpoint!("janitor.round");
-            let snapshot = tools.records.snapshot().await;
-            tools.retire(&snapshot).await;
-            snapshot
+            let household = tools.records.household().await;
+            tools.retire(&household).await;
+            household
         };
         ctx.spawn(
             retire
                 .into_actor(self)
-                .then(|snapshot, actor, _| {
+                .then(|household, actor, _| {
                     failpoint!("janitor.orphans");
-                    let orphans = actor.orphans(&snapshot);
-                    let known = actor.known(&snapshot);
+                    let orphans = actor.orphans(&household);
+                    let known = actor.known(household);
                     let (tools, strays) = (actor.tools.clone(), actor.strays.clone());
                     let remove = async move {
                         tools.remove_orphans(orphans).await;
@@ -150,13 +164,8 @@ impl JanitorActor {
     }
 
     /// Containers of ours that no unfinished task knows, seen for longer than the grace.
-    fn orphans(&mut self, snapshot: &Snapshot) -> Vec<Listed> {
-        let active: std::collections::HashSet<&str> = snapshot
-            .tasks
-            .iter()
-            .filter(|record| record.phase != Phase::Done)
-            .map(|record| record.spec.id.as_str())
-            .collect();
+    fn orphans(&mut self, household: &Household) -> Vec<Listed> {
+        let active: HashSet<&str> = household.unfinished.iter().map(TaskId::as_str).collect();
         let listing = self.tools.view.listing().borrow().clone();
         let strangers: Vec<&Listed> = listing
             .containers
@@ -180,11 +189,12 @@ impl JanitorActor {
 
     /// The tasks that logs and output folders may belong to; `None` while the engine's containers are not known: a lost journal
     /// is rebuilt from those.
-    fn known(&self, snapshot: &Snapshot) -> Option<HashSet<TaskId>> {
+    fn known(&self, household: Household) -> Option<HashSet<TaskId>> {
         let listing = self.tools.view.listing().borrow().clone();
         let listed = listing.containers.iter();
         let of_containers = listed.filter_map(|listed| TaskId::new(listed.ours.task.clone()).ok());
-        let of_records = snapshot.tasks.iter().map(|record| record.spec.id.clone());
+        let finished = household.finished.into_iter().map(|(task, _)| task);
+        let of_records = finished.chain(household.unfinished);
         (listing.number > 0).then(|| of_records.chain(of_containers).collect())
     }
 
@@ -218,20 +228,33 @@ impl Actor for JanitorActor {
 crate::answers_pings!(JanitorActor);
 
 impl Tools {
-    async fn retire(&self, snapshot: &Snapshot) {
+    async fn retire(&self, household: &Household) {
         failpoint!("janitor.retire");
-        self.ages.keep_those_of(snapshot);
-        let done: Vec<&TaskRecord> = snapshot
-            .tasks
-            .iter()
-            .filter(|record| record.phase == Phase::Done)
-            .collect();
+        self.ages.keep_those_of(household);
+        self.let_go(household).await;
         let mut over = self.used_bytes().await > self.retention.total;
-        for record in done {
-            if over || self.ages.of_done(record) >= self.retention.keep {
-                self.forget(&record.spec.id).await;
+        for (task, _) in &household.finished {
+            if over || self.ages.of_done(task) >= self.retention.keep {
+                self.forget(task).await;
                 over = over && self.used_bytes().await > self.retention.total;
             }
+        }
+    }
+
+    /// A result that nobody has taken within the retention goes the way of those that were.
+    async fn let_go(&self, household: &Household) {
+        let now = self.clock.now();
+        let overdue = household.parked.iter().filter(|(_, since)| {
+            let age = now.duration_since(*since).unwrap_or_default();
+            age >= self.retention.keep
+        });
+        for (task, _) in overdue {
+            let drop = DropParked {
+                task: task.clone(),
+                why: "its retention is over".into(),
+            };
+            // One that does not answer is asked in the next round.
+            let _ = self.outbox.ask_idempotent(drop, Instant::now() + ASK).await;
         }
     }
 

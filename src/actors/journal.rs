@@ -4,6 +4,7 @@
 
 #[cfg(feature = "failpoints")]
 mod points;
+mod reader;
 mod writer;
 
 use std::{
@@ -31,9 +32,10 @@ use crate::{
         record::{Change, Snapshot, TaskRecord},
     },
     failpoint,
-    ports::journal::{JournalError, JournalStore, Known, Refused},
+    ports::journal::{Household, JournalError, JournalStore, Known, Refused},
     supervision::{self, AskError, Slot},
 };
+use reader::Question;
 use writer::Writer;
 
 /// Opens the store; called once per incarnation, on its thread.
@@ -50,10 +52,15 @@ const TEND: Duration = Duration::from_secs(2);
 #[rtype(result = "Result<(), CommitError>")]
 pub struct Commit(pub Vec<Change>);
 
-/// Reads everything.
+/// Reads what is not done. Beside the commits, as of the last one that was asked for before.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Result<Snapshot, JournalError>")]
-pub struct GetSnapshot;
+pub struct GetUnfinished;
+
+/// Reads what there is of everything, by ids and times. Beside the commits, as above.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Result<Household, JournalError>")]
+pub struct GetHousehold;
 
 /// Reads what is known of one task.
 #[derive(Debug, Clone, Message)]
@@ -88,7 +95,10 @@ impl From<AskError> for CommitError {
 
 enum Job {
     Commit(Vec<Change>, oneshot::Sender<Result<(), CommitError>>),
-    Snapshot(oneshot::Sender<Result<Snapshot, JournalError>>),
+    /// Says when all that was asked before is durable: who reads beside the commits begins then.
+    Settle(oneshot::Sender<()>),
+    /// A reader found the store damaged.
+    Damaged(String),
     Task(TaskId, oneshot::Sender<Result<Option<Known>, JournalError>>),
     /// See whether the store is still there, and keep space back for a full disk.
     Tend,
@@ -97,6 +107,7 @@ enum Job {
 /// See the module.
 pub struct JournalActor {
     jobs: mpsc::UnboundedSender<Job>,
+    questions: mpsc::UnboundedSender<Question>,
     /// Resolves with an error when the thread ends; taken when the actor starts.
     thread: Option<oneshot::Receiver<()>>,
 }
@@ -109,16 +120,21 @@ impl JournalActor {
     /// The thread cannot be started.
     pub fn new(open: OpenJournal, turn: WritersTurn) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::unbounded_channel();
+        let (questions, asked) = mpsc::unbounded_channel();
+        let damage = jobs.downgrade();
         let (alive, thread) = oneshot::channel();
         let fence = supervision::current().map(|child| child.fence);
         thread::Builder::new()
             .name("journal".into())
             .spawn(move || {
                 let _alive = alive;
-                Writer::new(open(), turn, fence).work(queue);
+                let store = open();
+                reader::begin(&store, asked, damage);
+                Writer::new(store, turn, fence).work(queue);
             })?;
         Ok(Self {
             jobs,
+            questions,
             thread: Some(thread),
         })
     }
@@ -131,6 +147,31 @@ impl JournalActor {
         answer: oneshot::Receiver<T>,
     ) -> ResponseActFuture<Self, T> {
         let _ = self.jobs.send(job);
+        self.bring(answer)
+    }
+
+    /// Hands a question to the reader when all that was asked of the writer before is durable.
+    fn ask<T: 'static>(
+        &mut self,
+        question: Question,
+        answer: oneshot::Receiver<T>,
+    ) -> ResponseActFuture<Self, T> {
+        let (settle, settled) = oneshot::channel();
+        let _ = self.jobs.send(Job::Settle(settle));
+        let questions = self.questions.clone();
+        let answer = async move {
+            settled.await?;
+            // A reader that is gone drops the question.
+            let _ = questions.send(question);
+            answer.await
+        };
+        self.bring(answer)
+    }
+
+    fn bring<T: 'static>(
+        &self,
+        answer: impl Future<Output = Result<T, oneshot::error::RecvError>> + 'static,
+    ) -> ResponseActFuture<Self, T> {
         Box::pin(answer.into_actor(self).then(|answer, actor, ctx| {
             failpoint!("journal.answer");
             match answer {
@@ -177,13 +218,23 @@ impl Handler<Commit> for JournalActor {
     }
 }
 
-impl Handler<GetSnapshot> for JournalActor {
+impl Handler<GetUnfinished> for JournalActor {
     type Result = ResponseActFuture<Self, Result<Snapshot, JournalError>>;
 
-    fn handle(&mut self, _: GetSnapshot, _: &mut Self::Context) -> Self::Result {
-        failpoint!("journal.GetSnapshot");
+    fn handle(&mut self, _: GetUnfinished, _: &mut Self::Context) -> Self::Result {
+        failpoint!("journal.GetUnfinished");
         let (reply, answer) = oneshot::channel();
-        self.put(Job::Snapshot(reply), answer)
+        self.ask(Question::Unfinished(reply), answer)
+    }
+}
+
+impl Handler<GetHousehold> for JournalActor {
+    type Result = ResponseActFuture<Self, Result<Household, JournalError>>;
+
+    fn handle(&mut self, _: GetHousehold, _: &mut Self::Context) -> Self::Result {
+        failpoint!("journal.GetHousehold");
+        let (reply, answer) = oneshot::channel();
+        self.ask(Question::Household(reply), answer)
     }
 }
 
@@ -263,16 +314,27 @@ impl Records {
         }
     }
 
-    /// Everything in it, however long it takes.
-    pub async fn snapshot(&self) -> Snapshot {
+    /// What is not done, however long it takes.
+    pub async fn unfinished(&self) -> Snapshot {
+        self.read(GetUnfinished).await
+    }
+
+    /// What there is of everything, however long it takes.
+    pub async fn household(&self) -> Household {
+        self.read(GetHousehold).await
+    }
+
+    async fn read<M, T>(&self, question: M) -> T
+    where
+        M: Message<Result = Result<T, JournalError>> + Clone + Send + 'static,
+        JournalActor: Handler<M>,
+        T: Send + 'static,
+    {
         let mut attempt = 0;
         loop {
-            match self
-                .0
-                .ask_idempotent(GetSnapshot, Instant::now() + PATIENCE)
-                .await
-            {
-                Ok(Ok(snapshot)) => return snapshot,
+            let deadline = Instant::now() + PATIENCE;
+            match self.0.ask_idempotent(question.clone(), deadline).await {
+                Ok(Ok(answer)) => return answer,
                 Ok(Err(error)) => pause(&mut attempt, &error.into()).await,
                 Err(error) => pause(&mut attempt, &error.into()).await,
             }

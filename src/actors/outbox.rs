@@ -14,7 +14,8 @@ use std::{
 };
 
 use actix::{
-    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle, WrapFuture,
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseActFuture, SpawnHandle,
+    WrapFuture,
 };
 use tokio::{
     sync::{Semaphore, mpsc::UnboundedSender, watch},
@@ -41,8 +42,9 @@ use crate::{
         settle::SettleTime,
     },
     failpoint,
-    ports::{clock::Clock, master::Master, outputs::OutputStore},
+    ports::{clock::Clock, journal::Known, master::Master, outputs::OutputStore},
     supervision::Slot,
+    telemetry::operator,
 };
 
 /// Uploads at once. The master takes one at a time for the whole cluster; a second and third wait there, not here.
@@ -164,6 +166,20 @@ impl Default for Patience {
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "usize")]
 pub struct RetryParked;
+
+/// Let go of a result that is parked: it counts as delivered, and what is left of its task is removed. Whether it was parked.
+/// Idempotent.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "bool")]
+pub struct DropParked {
+    /// Whose.
+    pub task: TaskId,
+    /// Who wants that, in words.
+    pub why: String,
+}
+
+/// How long it may take to find a result that is to be let go of.
+const FIND: Duration = Duration::from_secs(5);
 
 /// Bounds on what is under way at once, and the signal that parked reports are to be tried again: each of them subscribes.
 pub(crate) struct Gates {
@@ -310,7 +326,7 @@ impl OutboxActor {
     fn take_up(&mut self, ctx: &mut Context<Self>) {
         let records = self.correspondents.records.clone();
         ctx.spawn(
-            async move { records.snapshot().await }
+            async move { records.unfinished().await }
                 .into_actor(self)
                 .map(|snapshot, actor, ctx| {
                     failpoint!("outbox.take_up");
@@ -390,5 +406,45 @@ impl Handler<RetryParked> for OutboxActor {
     fn handle(&mut self, RetryParked: RetryParked, _: &mut Self::Context) -> usize {
         failpoint!("outbox.RetryParked");
         self.gates.retry_parked()
+    }
+}
+
+impl Handler<DropParked> for OutboxActor {
+    type Result = ResponseActFuture<Self, bool>;
+
+    fn handle(
+        &mut self,
+        DropParked { task, why }: DropParked,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        failpoint!("outbox.DropParked", task);
+        let (records, name) = (self.correspondents.records.clone(), task.clone());
+        let give_up = async move {
+            let known = records.find(&name, Instant::now() + FIND).await;
+            let Ok(Some(Known::Record(record))) = known else {
+                return false;
+            };
+            if record.phase != Phase::Sealed || record.parked.is_none() {
+                return false;
+            }
+            records.keep(vec![Change::Delivered(name)]).await.is_ok()
+        };
+        Box::pin(
+            give_up
+                .into_actor(self)
+                .map(move |is_given_up, actor, ctx| {
+                    failpoint!("outbox.dropped");
+                    if is_given_up {
+                        if let Some(delivery) = actor.under_way.remove(&task) {
+                            ctx.cancel_future(delivery);
+                        }
+                        actor.waiting.remove(&task);
+                        actor.gates.silence.forget(&task);
+                        operator::result_dropped(&task, &why);
+                        actor.say_delivered(task);
+                    }
+                    is_given_up
+                }),
+        )
     }
 }

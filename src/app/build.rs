@@ -32,7 +32,7 @@ use crate::{
         clock::{Clock, SteadyClock, SystemClock},
         engine::ContainerEngine,
         holdings::Holdings,
-        journal::{JournalError, JournalStore},
+        journal::{Household, JournalError, JournalStore},
         master::{Master, MasterAddress},
         outputs::OutputStore,
         spool::SpoolStore,
@@ -146,7 +146,7 @@ impl Built {
     ) -> Result<Self, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (lost, journal_lost) = watch::channel(0);
-        let (open_journal, snapshot) = journal(&state, &clock, lost)?;
+        let (open_journal, snapshot, household) = journal(&state, &clock, lost)?;
         let listener = listen(&config.cluster.listen).await?;
         let bound = listener.local_addr()?;
         operator::listening(bound);
@@ -183,7 +183,7 @@ impl Built {
                 Arc::clone(&outputs) as Arc<dyn Holdings>,
             ],
             outputs,
-            ages: Arc::new(Ages::of(&snapshot, clock.now())),
+            ages: Arc::new(Ages::of(&household, clock.now())),
             lifecycle: Lifecycle::open(state.path(), Arc::clone(&clock))?,
             config: config.clone(),
             clock,
@@ -208,7 +208,7 @@ fn journal(
     state: &StateDir,
     clock: &Arc<dyn Clock>,
     lost: watch::Sender<u64>,
-) -> Result<(OpenJournal, Snapshot), StartError> {
+) -> Result<(OpenJournal, Snapshot, Household), StartError> {
     let path = state.path().join("journal.db");
     let clock: Arc<dyn Clock> = Arc::new(SteadyClock::started_by(clock.as_ref()));
     let opened = SqliteJournal::open(&path, Arc::clone(&clock))?;
@@ -218,9 +218,11 @@ fn journal(
             "the journal was damaged and has been set aside; tasks are rebuilt from their containers' labels"
         );
     }
-    let mut journal = opened.journal;
-    let snapshot = journal.snapshot()?;
-    info!(tasks = snapshot.tasks.len(); "journal opened");
+    let journal = opened.journal;
+    let mut reader = journal.reader()?;
+    let (snapshot, household) = (reader.unfinished()?, reader.household()?);
+    let (unfinished, finished) = (snapshot.tasks.len(), household.finished.len());
+    info!(unfinished, finished; "journal opened");
     let first = Mutex::new(Some(journal));
     let open: OpenJournal = Arc::new(move || {
         let taken = first.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -230,7 +232,7 @@ fn journal(
         };
         Ok(Box::new(journal) as Box<dyn JournalStore>)
     });
-    Ok((open, snapshot))
+    Ok((open, snapshot, household))
 }
 
 /// Opens it for a later incarnation. If the file was damaged under us, those who hold what it lacks now hear of it.

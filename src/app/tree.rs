@@ -38,7 +38,10 @@ use crate::{
     domain::{id::TaskId, patience::Patience, settle::SettleTime},
     grpc::{admin, listener},
     handle::{WorkerHandle, admin::AdminHandle},
-    ports::master::{Registration, RunningTask},
+    ports::{
+        clock::SteadyClock,
+        master::{Registration, RunningTask},
+    },
     supervision::{
         Backoff, Budget, ChildSpec, RestartPolicy, Restarts, Seat, Slot, StartError, StopReport,
         SupervisorActor, SupervisorHandle, SupervisorOptions, slot,
@@ -286,7 +289,7 @@ impl Wiring<'_> {
             spec(places.outbox.1, move || {
                 OutboxActor::new(correspondents.clone())
             }),
-            self.janitor(places.janitor.1, records),
+            self.janitor(places.janitor.1, records, places.outbox.0.clone()),
             self.servers(places.servers.1, handle, stop_serving),
             self.admin(places.admin.1, places.outbox.0.clone()),
         ]
@@ -406,9 +409,16 @@ impl Wiring<'_> {
         })
     }
 
-    fn janitor(&self, seat: Seat<JanitorActor>, records: Records) -> ChildSpec {
+    fn janitor(
+        &self,
+        seat: Seat<JanitorActor>,
+        records: Records,
+        outbox: Slot<OutboxActor>,
+    ) -> ChildSpec {
         let tools = Tools {
             records,
+            outbox,
+            clock: Arc::new(SteadyClock::started_by(self.built.clock.as_ref())),
             spools: Arc::clone(&self.built.spools),
             outputs: Arc::clone(&self.built.outputs),
             holdings: self.built.holdings.clone(),

@@ -212,10 +212,15 @@ pub(super) struct OutboxArgs {
 }
 
 /// What to do with the outbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub(super) enum OutboxOrder {
     /// Send the parked results again now.
     Retry,
+    /// Let go of the parked result of one task: nobody tries to deliver it any more.
+    Drop {
+        /// The task's id, as `worker-node state dump` shows it.
+        task: String,
+    },
 }
 
 /// What `state` is told.

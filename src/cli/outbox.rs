@@ -1,4 +1,4 @@
-//! `worker-node outbox retry`: an order to the outbox of a running worker, for an operator who has seen to what the master
+//! `worker-node outbox retry` and `drop`: an order to the outbox of a running worker, for an operator who has seen to what the master
 //! refused. What is put aside is shown by `worker-node state dump`.
 
 use std::path::PathBuf;
@@ -35,11 +35,15 @@ pub fn perform(command: &OutboxCommand, admin: &dyn Admin) -> Exit {
             return Exit::Unexpected;
         }
     };
-    let answer = match command.order {
-        OutboxOrder::Retry => runtime.block_on(admin.retry_outbox()),
+    let answer = match &command.order {
+        OutboxOrder::Retry => runtime.block_on(admin.retry_outbox()).map(told),
+        OutboxOrder::Drop { task } => {
+            let dropped = runtime.block_on(admin.drop_result(task));
+            dropped.map(|()| format!("the result of {} is let go of\n", words::foreign(task, 256)))
+        }
     };
     match answer {
-        Ok(results) => match Paper::standard().put(&told(results)) {
+        Ok(said) => match Paper::standard().put(&said) {
             Ok(()) => Exit::Clean,
             Err(error) => page::unwritten(&error),
         },

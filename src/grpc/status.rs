@@ -83,7 +83,7 @@ impl From<Cut> for Status {
 impl From<AdminError> for Status {
     fn from(error: AdminError) -> Self {
         let code = match &error {
-            AdminError::UnknownActor(_) => Code::NotFound,
+            AdminError::UnknownActor(_) | AdminError::NotParked(_) => Code::NotFound,
             AdminError::Task(_) => Code::FailedPrecondition,
             AdminError::Stopping => Code::Aborted,
             AdminError::Unavailable => Code::Unavailable,

@@ -12,8 +12,11 @@ use tokio::{
 };
 
 use crate::{
-    actors::outbox::{OutboxActor, RetryParked},
-    domain::{id::WorkerId, text},
+    actors::outbox::{DropParked, OutboxActor, RetryParked},
+    domain::{
+        id::{TaskId, WorkerId},
+        text,
+    },
     ports::admin::{ActorKind, ActorSpec, ActorState, ActorTree, ActorView, Admin, AdminError},
     supervision::{ChildError, ChildState, ChildView, Placement, Slot, SupervisorHandle},
 };
@@ -107,6 +110,20 @@ impl Admin for AdminHandle {
             .ask_idempotent(RetryParked, Instant::now() + ANSWER);
         let results = asked.await.map_err(|_| AdminError::Unavailable)?;
         Ok(u64::try_from(results).unwrap_or(u64::MAX))
+    }
+
+    async fn drop_result(&self, task: &str) -> Result<(), AdminError> {
+        let not_parked = || AdminError::NotParked(task.to_owned());
+        let drop = DropParked {
+            task: TaskId::new(task).map_err(|_| not_parked())?,
+            why: "its operator lets go of it".into(),
+        };
+        let asked = self.outbox.ask_idempotent(drop, Instant::now() + ANSWER);
+        match asked.await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(not_parked()),
+            Err(_) => Err(AdminError::Unavailable),
+        }
     }
 }
 

@@ -93,7 +93,16 @@ fn open_whole(path: &Path) -> Result<Connection, Fault> {
     configure(&connection)?;
     schema::migrate(&mut connection, found)?;
     // What cannot be read now could not be read later: better to know before anything is built on it.
-    rows::snapshot(&connection)?;
+    rows::check(&connection)?;
+    Ok(connection)
+}
+
+/// A second connection to a journal that this process has open.
+pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "trusted_schema", "OFF")?;
     Ok(connection)
 }
 

@@ -8,10 +8,13 @@ use rusqlite::{
 };
 
 use super::json;
-use crate::domain::{
-    id::{ContainerId, ContainerName, PayloadDigest, ResultId, TaskId},
-    record::{Phase, Snapshot, TaskRecord, Tombstone},
-    spec::{TaskSpec, Wants},
+use crate::{
+    domain::{
+        id::{ContainerId, ContainerName, PayloadDigest, ResultId, TaskId},
+        record::{Phase, Snapshot, TaskRecord, Tombstone},
+        spec::{TaskSpec, Wants},
+    },
+    ports::journal::Household,
 };
 
 const SELECT_TASKS: &str = "
@@ -48,6 +51,15 @@ pub(super) fn snapshot(connection: &Connection) -> rusqlite::Result<Snapshot> {
             &format!("{SELECT_TOMBSTONES} ORDER BY seq"),
             read_tombstone,
         )?,
+        ..beside_tasks(connection)?
+    })
+}
+
+/// Without tasks and tombstones.
+fn beside_tasks(connection: &Connection) -> rusqlite::Result<Snapshot> {
+    Ok(Snapshot {
+        tasks: Vec::new(),
+        tombstones: Vec::new(),
         early_cancels: all(
             connection,
             "SELECT task FROM early_cancels ORDER BY seq",
@@ -64,6 +76,61 @@ pub(super) fn snapshot(connection: &Connection) -> rusqlite::Result<Snapshot> {
             |row| Ok((row.get("key")?, row.get("value")?)),
         )?,
     })
+}
+
+/// What is not done, and what else whoever starts has to know: without what is finished, whose number nobody bounds.
+pub(super) fn unfinished(connection: &Connection) -> rusqlite::Result<Snapshot> {
+    let query = format!("{SELECT_TASKS} WHERE phase <> 'done' ORDER BY seq");
+    Ok(Snapshot {
+        tasks: all(connection, &query, read_task)?,
+        tombstones: Vec::new(),
+        ..beside_tasks(connection)?
+    })
+}
+
+/// Ids and times alone.
+pub(super) fn household(connection: &Connection) -> rusqlite::Result<Household> {
+    Ok(Household {
+        finished: all(
+            connection,
+            "SELECT id, done_at FROM tasks WHERE phase = 'done' ORDER BY done_at",
+            |row| dated(row, "id", "done_at"),
+        )?,
+        unfinished: connection
+            .prepare_cached("SELECT id FROM tasks WHERE phase <> 'done'")?
+            .query_map([], |row| task_id(row, "id"))?
+            .collect::<rusqlite::Result<_>>()?,
+        parked: all(
+            connection,
+            "SELECT task, parked_at FROM outbox WHERE parked_at IS NOT NULL ORDER BY parked_at",
+            |row| dated(row, "task", "parked_at"),
+        )?,
+    })
+}
+
+fn dated(row: &Row<'_>, id: &str, at: &str) -> rusqlite::Result<(TaskId, SystemTime)> {
+    let at: Option<i64> = row.get(at)?;
+    Ok((task_id(row, id)?, at.map_or(UNIX_EPOCH, time)))
+}
+
+/// Reads every row, and keeps none.
+pub(super) fn check(connection: &Connection) -> rusqlite::Result<()> {
+    each(connection, SELECT_TASKS, read_task)?;
+    each(connection, SELECT_TOMBSTONES, read_tombstone)?;
+    beside_tasks(connection).map(drop)
+}
+
+fn each<T>(
+    connection: &Connection,
+    query: &str,
+    read: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare(query)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        read(row)?;
+    }
+    Ok(())
 }
 
 /// One task; `QueryReturnedNoRows` where it is not there.

@@ -11,7 +11,7 @@ pub(super) const KNOWN: i64 = STEPS.len() as i64;
 
 /// What leads from format n to n + 1. Times are nanoseconds since the Unix epoch. An amount that is NULL was no number:
 /// SQLite cannot store one, and a task that asks for it is accepted all the same, to fail with that reason.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     r"
 CREATE TABLE tasks (
     seq              INTEGER PRIMARY KEY,
@@ -80,6 +80,15 @@ CREATE TABLE redeliveries (
     seq              INTEGER PRIMARY KEY,
     task             TEXT    NOT NULL UNIQUE
 ) STRICT;
+",
+    r"
+-- When its result was put aside first, for its retention.
+ALTER TABLE outbox ADD COLUMN parked_at INTEGER;
+
+-- What is asked of all tasks again and again is answered without reading them.
+CREATE INDEX tasks_finished ON tasks (done_at, id) WHERE phase = 'done';
+CREATE INDEX tasks_unfinished ON tasks (seq, id) WHERE phase <> 'done';
+CREATE INDEX outbox_parked ON outbox (parked_at) WHERE parked_at IS NOT NULL;
 ",
 ];
 

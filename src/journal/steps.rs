@@ -258,9 +258,11 @@ impl Steps<'_> {
 
     fn parked(&self, task: &TaskId, reason: Option<&str>) -> Result<(), Stop> {
         self.standing(task)?.before(Phase::Delivered)?;
-        let park = "INSERT INTO outbox (task, parked) VALUES (?1, ?2)
-                    ON CONFLICT DO UPDATE SET parked = ?2";
-        self.run(park, params![task.as_str(), reason])?;
+        // The first time counts for its retention.
+        let park = "INSERT INTO outbox (task, parked, parked_at) VALUES (?1, ?2, ?3)
+                    ON CONFLICT DO UPDATE SET parked = ?2, parked_at = iif(?2 IS NULL, NULL, coalesce(parked_at, ?3))";
+        let since = reason.map(|_| self.now);
+        self.run(park, params![task.as_str(), reason, since])?;
         Ok(())
     }
 
@@ -272,7 +274,7 @@ impl Steps<'_> {
         let update = "UPDATE tasks SET phase = ?2 WHERE id = ?1";
         let phase = rows::phase_word(Phase::Delivered);
         self.run(update, params![task.as_str(), phase])?;
-        let unpark = "UPDATE outbox SET parked = NULL WHERE task = ?1";
+        let unpark = "UPDATE outbox SET parked = NULL, parked_at = NULL WHERE task = ?1";
         self.run(unpark, params![task.as_str()])?;
         Ok(())
     }

@@ -199,6 +199,57 @@ fn an_offer_that_failed_at_once_can_be_withdrawn_and_one_that_began_cannot() {
 }
 
 #[test]
+fn a_reader_sees_what_is_committed_without_what_is_finished() {
+    let (_folder, path) = place();
+    let mut journal = open(&path);
+    one(&mut journal, vec![accepted("a"), sealed("a")]).unwrap();
+    let done = Change::Done {
+        task: task_id("b"),
+        at: UNIX_EPOCH + Duration::from_secs(7),
+    };
+    one(&mut journal, vec![accepted("b"), sealed("b"), done]).unwrap();
+    let mut reader = journal.reader().unwrap();
+    let park = |reason: Option<&str>| Change::Parked {
+        task: task_id("a"),
+        reason: reason.map(Into::into),
+    };
+    one(&mut journal, vec![park(Some("refused by the master: no"))]).unwrap();
+
+    let household = reader.household().unwrap();
+
+    let since = clock().now();
+    assert_eq!(household.parked, [(task_id("a"), since)]);
+    assert_eq!(household.unfinished, [task_id("a")].into());
+    let finished = [(task_id("b"), UNIX_EPOCH + Duration::from_secs(7))];
+    assert_eq!(household.finished, finished);
+    let tasks = reader.unfinished().unwrap().tasks;
+    assert_eq!(tasks, [kept(&mut journal, &task_id("a")).unwrap()]);
+
+    one(&mut journal, vec![Change::Delivered(task_id("a"))]).unwrap();
+    assert_eq!(reader.household().unwrap().parked, []);
+}
+
+#[test]
+fn what_is_parked_again_was_parked_since_the_first_time() {
+    let (_folder, path) = place();
+    let clock = clock();
+    let opened = SqliteJournal::open(&path, Arc::<SetClock>::clone(&clock)).unwrap();
+    let mut journal = opened.journal;
+    let first = clock.now();
+    let park = Change::Parked {
+        task: task_id("a"),
+        reason: Some("no".into()),
+    };
+    one(&mut journal, vec![accepted("a"), sealed("a"), park.clone()]).unwrap();
+
+    *clock.0.lock().unwrap() += Duration::from_secs(600);
+    one(&mut journal, vec![park]).unwrap();
+
+    let parked = journal.reader().unwrap().household().unwrap().parked;
+    assert_eq!(parked, [(task_id("a"), first)]);
+}
+
+#[test]
 fn a_late_writer_cannot_take_a_record_back() {
     let (_folder, path) = place();
     let mut journal = open(&path);

@@ -39,6 +39,12 @@ pub trait Admin: Send + Sync {
     /// # Errors
     /// The outbox does not answer, or nobody does.
     async fn retry_outbox(&self) -> Result<u64, AdminError>;
+
+    /// Lets go of a task's result that was put aside: nobody tries to deliver it any more.
+    ///
+    /// # Errors
+    /// As above, or no result of that task is put aside.
+    async fn drop_result(&self, task: &str) -> Result<(), AdminError>;
 }
 
 /// Why an operator has no answer.
@@ -47,6 +53,9 @@ pub enum AdminError {
     /// No actor has this name.
     #[error("there is no actor named {0}; `worker-node actors` shows those that there are")]
     UnknownActor(String),
+    /// No result of this task is put aside.
+    #[error("no result of {0} is parked; `worker-node state dump` shows those that are")]
+    NotParked(String),
     /// A task's actor is not restarted by hand.
     #[error("{0} is a task: its actor is restarted by the supervisor alone")]
     Task(String),

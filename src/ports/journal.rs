@@ -1,5 +1,7 @@
 //! The durable record of tasks, deliveries and settings.
 
+use std::{collections::HashSet, time::SystemTime};
+
 use thiserror::Error;
 
 use crate::domain::{
@@ -9,11 +11,11 @@ use crate::domain::{
 
 /// Opens and owns the store. One writer at a time; called on a thread that may block.
 pub trait JournalStore: Send {
-    /// Everything that is in it.
+    /// A reader beside it: what is committed when a question is asked is in the answer.
     ///
     /// # Errors
     /// The store cannot be read.
-    fn snapshot(&mut self) -> Result<Snapshot, JournalError>;
+    fn reader(&self) -> Result<Box<dyn JournalReader>, JournalError>;
 
     /// What is known of one task.
     ///
@@ -40,6 +42,32 @@ pub trait JournalStore: Send {
     /// # Errors
     /// `Damaged`: it was removed or replaced.
     fn tend(&mut self) -> Result<(), JournalError>;
+}
+
+/// Answers questions about all tasks at once, on a thread of its own, while the writer goes on.
+pub trait JournalReader: Send {
+    /// Every task that is not done, oldest first; early cancels, redeliveries, settings. No tombstones.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn unfinished(&mut self) -> Result<Snapshot, JournalError>;
+
+    /// What there is of everything, by ids and times alone.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn household(&mut self) -> Result<Household, JournalError>;
+}
+
+/// What is in the journal, for whoever keeps house.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Household {
+    /// Tasks that are done, and when: the oldest first.
+    pub finished: Vec<(TaskId, SystemTime)>,
+    /// All others.
+    pub unfinished: HashSet<TaskId>,
+    /// Of those, results that are put aside, and since when: the oldest first.
+    pub parked: Vec<(TaskId, SystemTime)>,
 }
 
 /// What the journal knows of a task.

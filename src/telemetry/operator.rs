@@ -228,6 +228,11 @@ pub fn result_refused(task: &TaskId, reason: &dyn Display) {
     warn!(task:%, reason:%; "[Task {task}] Task result not reported yet");
 }
 
+/// Nobody tries to deliver it any more.
+pub fn result_dropped(task: &TaskId, why: &str) {
+    error!(task:%, why; "[Task {task}] ✗ Task result was never taken by the master; it is given up ({why})");
+}
+
 /// Its delivery is put aside until somebody acts.
 pub fn task_parked(task: &TaskId, reason: &str) {
     error!(task:%, reason; "[Task {task}] ✗ Task result could not be delivered; kept, and tried again now and then");

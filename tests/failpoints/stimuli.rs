@@ -71,6 +71,9 @@ pub(crate) fn way_to(name: &str) -> Way {
         "outbox.park" | "outbox.RetryParked" | "journal.Parked.before" | "journal.Parked.after" => {
             Way::ParkedReport
         }
+        "outbox.DropParked" | "outbox.dropped" => {
+            Way::NotReached("an operator has to let go of a parked result")
+        }
         "registry.judge_after" => {
             Way::NotReached("it takes two offers of one task within the same commit")
         }

@@ -110,8 +110,11 @@ pub(crate) fn journal(path: &Path) {
 pub(crate) fn set_version(path: &Path, version: i64) {
     let connection = rusqlite::Connection::open(path).expect("a database");
     if version == 1 {
-        let drop = connection.execute_batch("DROP TABLE redeliveries");
-        drop.expect("it has that table");
+        let later =
+            "DROP TABLE redeliveries; DROP INDEX tasks_finished; DROP INDEX tasks_unfinished;
+            DROP INDEX outbox_parked; ALTER TABLE outbox DROP COLUMN parked_at";
+        let drop = connection.execute_batch(later);
+        drop.expect("it has what came later");
     }
     let set = connection.pragma_update(None, "user_version", version);
     set.expect("it can be written");

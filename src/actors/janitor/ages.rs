@@ -2,17 +2,14 @@
 //! and within this one what has passed since.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use tokio::time::Instant;
 
-use crate::domain::{
-    id::TaskId,
-    record::{Phase, Snapshot, TaskRecord},
-};
+use crate::{domain::id::TaskId, ports::journal::Household};
 
 /// An age at a moment.
 #[derive(Debug, Clone, Copy)]
@@ -29,34 +26,30 @@ impl Ages {
     /// At the start of the process: by the time of day, which is all that the last process left. What was done in the future
     /// was done now.
     #[must_use]
-    pub fn of(snapshot: &Snapshot, now: SystemTime) -> Self {
+    pub fn of(household: &Household, now: SystemTime) -> Self {
         let at = Instant::now();
-        let done = snapshot.tasks.iter().filter_map(|record| {
-            let age = now.duration_since(record.done_at?).unwrap_or_default();
-            Some((record.spec.id.clone(), Since { age, at }))
+        let done = household.finished.iter().map(|(task, done)| {
+            let age = now.duration_since(*done).unwrap_or_default();
+            (task.clone(), Since { age, at })
         });
         Self(Mutex::new(done.collect()))
     }
 
     /// How long a task has been done; one that was not there before has been done from now on.
-    pub(super) fn of_done(&self, record: &TaskRecord) -> Duration {
+    pub(super) fn of_done(&self, task: &TaskId) -> Duration {
         let mut ages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = Since {
             age: Duration::ZERO,
             at: Instant::now(),
         };
-        let since = ages.entry(record.spec.id.clone()).or_insert(fresh);
+        let since = ages.entry(task.clone()).or_insert(fresh);
         since.age + since.at.elapsed()
     }
 
     /// Forgets those that are not among what is done any more.
-    pub(super) fn keep_those_of(&self, snapshot: &Snapshot) {
-        let done: std::collections::HashSet<&TaskId> = snapshot
-            .tasks
-            .iter()
-            .filter(|record| record.phase == Phase::Done)
-            .map(|record| &record.spec.id)
-            .collect();
+    pub(super) fn keep_those_of(&self, household: &Household) {
+        let finished = household.finished.iter();
+        let done: HashSet<&TaskId> = finished.map(|(task, _)| task).collect();
         let mut ages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         ages.retain(|task, _| done.contains(task));
     }
@@ -67,50 +60,24 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::*;
-    use crate::domain::{
-        id::{ContainerName, PayloadDigest, ResultId},
-        spec::{TaskSpec, Wants},
-    };
 
     const HOUR: Duration = Duration::from_secs(3_600);
 
-    fn done(id: &str, at: SystemTime) -> TaskRecord {
-        let spec = TaskSpec {
-            id: TaskId::new(id).unwrap(),
-            image: String::new(),
-            command: String::new(),
-            wants: Wants {
-                cpu: 0.0,
-                memory: 0.0,
-                storage: 0.0,
-                gpu: 0.0,
-            },
-            user_id: String::new(),
-            task_name: String::new(),
-            task_type: String::new(),
-            sla_multiplier: 0.0,
-            submitted_at: 0,
-        };
-        let name = ContainerName(String::new());
-        let digest = PayloadDigest([0; 32]);
-        TaskRecord {
-            phase: Phase::Done,
-            done_at: Some(at),
-            ..TaskRecord::accepted(spec, digest, ResultId(String::new()), name, at)
-        }
+    fn task(id: &str) -> TaskId {
+        TaskId::new(id).unwrap()
     }
 
     #[tokio::test]
     async fn the_time_of_day_counts_from_process_to_process_and_never_backwards() {
         tokio::time::pause();
         let now = UNIX_EPOCH + 100 * HOUR;
-        let (old, future) = (done("old", now - HOUR), done("future", now + HOUR));
-        let snapshot = Snapshot {
-            tasks: vec![old.clone(), future.clone()],
-            ..Snapshot::default()
+        let (old, future) = (task("old"), task("future"));
+        let household = Household {
+            finished: vec![(old.clone(), now - HOUR), (future.clone(), now + HOUR)],
+            ..Household::default()
         };
 
-        let ages = Ages::of(&snapshot, now);
+        let ages = Ages::of(&household, now);
         tokio::time::advance(HOUR).await;
 
         assert_eq!(ages.of_done(&old), 2 * HOUR);
@@ -120,14 +87,14 @@ mod tests {
     #[tokio::test]
     async fn within_a_process_only_what_has_passed_counts() {
         tokio::time::pause();
-        let ages = Ages::of(&Snapshot::default(), UNIX_EPOCH);
-        let record = done("new", UNIX_EPOCH);
+        let ages = Ages::of(&Household::default(), UNIX_EPOCH);
+        let task = task("new");
 
-        assert_eq!(ages.of_done(&record), Duration::ZERO);
+        assert_eq!(ages.of_done(&task), Duration::ZERO);
         tokio::time::advance(HOUR).await;
-        assert_eq!(ages.of_done(&record), HOUR);
+        assert_eq!(ages.of_done(&task), HOUR);
 
-        ages.keep_those_of(&Snapshot::default());
-        assert_eq!(ages.of_done(&record), Duration::ZERO);
+        ages.keep_those_of(&Household::default());
+        assert_eq!(ages.of_done(&task), Duration::ZERO);
     }
 }

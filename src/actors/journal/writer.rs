@@ -65,10 +65,14 @@ impl Writer {
         for job in jobs {
             match job {
                 Job::Commit(changes, reply) => group.push((changes, reply)),
-                Job::Snapshot(reply) => {
+                Job::Settle(reply) => {
                     // What was asked before is in what is read after.
                     self.commit(&mut group)?;
-                    let _ = reply.send(self.with(|store| store.snapshot())?);
+                    let _ = reply.send(());
+                }
+                Job::Damaged(why) => {
+                    self.commit(&mut group)?;
+                    let _ = self.with(|_| Err::<(), _>(JournalError::Damaged(why)))?;
                 }
                 Job::Task(task, reply) => {
                     self.commit(&mut group)?;

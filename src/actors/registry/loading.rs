@@ -1,7 +1,7 @@
 //! What a new incarnation has to know before it judges: the journal's tasks first, then the engine's containers. Tasks that
 //! run are not touched by it; those that nobody runs are taken up.
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use log::warn;
@@ -29,7 +29,7 @@ impl RegistryActor {
     pub(super) fn load(&mut self, ctx: &mut Context<Self>) {
         let records = self.peers.records.clone();
         ctx.spawn(
-            async move { records.snapshot().await }
+            async move { records.unfinished().await }
                 .into_actor(self)
                 .map(|snapshot, actor, ctx| {
                     failpoint!("registry.load");
@@ -42,14 +42,8 @@ impl RegistryActor {
         for task in snapshot.early_cancels {
             self.early_cancels.insert(task, ());
         }
-        let known = snapshot.tasks.iter().map(|record| record.spec.id.clone());
-        let known: HashSet<_> = known
-            .chain(snapshot.tombstones.into_iter().map(|stone| stone.task))
-            .collect();
         for record in snapshot.tasks {
-            if record.phase != Phase::Done {
-                self.take_in(record, ctx);
-            }
+            self.take_in(record, ctx);
         }
         for task in snapshot.redeliveries {
             // The incarnation before may not have come to it.
@@ -57,7 +51,7 @@ impl RegistryActor {
         }
         self.readiness.send_replace(Readiness::Reconciling);
         self.show();
-        self.reconcile(known, ctx);
+        self.reconcile(ctx);
     }
 
     /// Holds a task of the journal, and sees to it that somebody runs it.
@@ -111,17 +105,13 @@ impl RegistryActor {
 
     /// Offers are judged once the engine's containers were compared with the journal: a container that the journal does not
     /// know (it was lost) is adopted from its labels, so that a repeated offer starts no second copy.
-    fn reconcile(&mut self, known: HashSet<TaskId>, ctx: &mut Context<Self>) {
-        let listed = self.listed_after(0);
-        let records = self.peers.records.clone();
-        let adopt = async move {
-            let listing = listed.await;
-            let unknown: Vec<_> = labelled(&listing)
-                .filter(|record| !known.contains(&record.spec.id))
-                .collect();
-            (listing.number, accept_all(unknown, &records).await)
-        };
-        ctx.spawn(adopt.into_actor(self).map(|(number, adopted), actor, ctx| {
+    fn reconcile(&mut self, ctx: &mut Context<Self>) {
+        let compare = self.listed_after(0).into_actor(self);
+        let compare = compare.then(|listing, actor, _| {
+            failpoint!("registry.compare");
+            actor.unknown_of(listing).into_actor(actor)
+        });
+        ctx.spawn(compare.map(|(number, adopted), actor, ctx| {
             failpoint!("registry.reconcile");
             actor.adopt(adopted, ctx);
             actor.readiness.send_replace(Readiness::Ready);
@@ -161,21 +151,7 @@ impl RegistryActor {
         let listed = self.listed_after(number);
         let compare = listed.into_actor(self).then(|listing, actor, _| {
             failpoint!("registry.reconcile_again");
-            let strangers: Vec<_> = labelled(&listing)
-                .filter(|record| !actor.tasks.contains_key(&record.spec.id))
-                .collect();
-            let records = actor.peers.records.clone();
-            let adopt = async move {
-                let mut unknown = Vec::new();
-                for record in strangers {
-                    // One that is finished is the janitor's.
-                    if records.find_in_the_end(&record.spec.id).await.is_none() {
-                        unknown.push(record);
-                    }
-                }
-                (listing.number, accept_all(unknown, &records).await)
-            };
-            adopt.into_actor(actor)
+            actor.unknown_of(listing).into_actor(actor)
         });
         ctx.spawn(compare.map(|(number, adopted), actor, ctx| {
             if !adopted.is_empty() {
@@ -184,6 +160,24 @@ impl RegistryActor {
             }
             actor.reconcile_again(number, ctx);
         }));
+    }
+
+    /// What the journal does not know of a listing, and is told; with the listing's number.
+    fn unknown_of(&self, listing: Listing) -> impl Future<Output = (u64, Vec<TaskRecord>)> + use<> {
+        let strangers: Vec<_> = labelled(&listing)
+            .filter(|record| !self.tasks.contains_key(&record.spec.id))
+            .collect();
+        let records = self.peers.records.clone();
+        async move {
+            let mut unknown = Vec::new();
+            for record in strangers {
+                // One that is finished is the janitor's.
+                if records.find_in_the_end(&record.spec.id).await.is_none() {
+                    unknown.push(record);
+                }
+            }
+            (listing.number, accept_all(unknown, &records).await)
+        }
     }
 
     /// Waits for a listing with a higher number.

@@ -127,6 +127,10 @@ mod tests {
         async fn retry_outbox(&self) -> Result<u64, AdminError> {
             Err(AdminError::Unavailable)
         }
+
+        async fn drop_result(&self, _: &str) -> Result<(), AdminError> {
+            Err(AdminError::Unavailable)
+        }
     }
 
     fn actor(generation: u64, state: ActorState) -> Result<ActorView, AdminError> {

@@ -18,8 +18,8 @@ use crate::{
     grpc::{client::Requests, status},
     ports::admin::{ActorTree, ActorView, Admin, AdminError},
     proto::worker_admin::{
-        GetActorRequest, ListActorsRequest, RestartActorRequest, RetryOutboxRequest,
-        admin_client::AdminClient,
+        DropResultRequest, GetActorRequest, ListActorsRequest, RestartActorRequest,
+        RetryOutboxRequest, admin_client::AdminClient,
     },
 };
 
@@ -127,6 +127,17 @@ impl Admin for RemoteAdmin {
         let asked =
             self.call(|mut client| async move { client.retry_outbox(RetryOutboxRequest {}).await });
         Ok(asked.await?.results)
+    }
+
+    async fn drop_result(&self, task: &str) -> Result<(), AdminError> {
+        let task = task.to_owned();
+        let request = DropResultRequest { task: task.clone() };
+        let asked = self.call(|mut client| async move { client.drop_result(request).await });
+        asked.await.map_err(|error| match error {
+            AdminError::UnknownActor(_) => AdminError::NotParked(task),
+            other => other,
+        })?;
+        Ok(())
     }
 }
 

@@ -8,8 +8,8 @@ use super::convert;
 use crate::{
     ports::admin::Admin,
     proto::worker_admin::{
-        self as wire, ListActorsReply, ListActorsRequest, RestartActorReply, RestartActorRequest,
-        RetryOutboxReply, RetryOutboxRequest, admin_server,
+        self as wire, DropResultReply, DropResultRequest, ListActorsReply, ListActorsRequest,
+        RestartActorReply, RestartActorRequest, RetryOutboxReply, RetryOutboxRequest, admin_server,
     },
 };
 
@@ -56,5 +56,13 @@ impl admin_server::Admin for AdminService {
     ) -> Result<Response<RetryOutboxReply>, Status> {
         let results = self.admin.retry_outbox().await?;
         Ok(Response::new(RetryOutboxReply { results }))
+    }
+
+    async fn drop_result(
+        &self,
+        request: Request<DropResultRequest>,
+    ) -> Result<Response<DropResultReply>, Status> {
+        self.admin.drop_result(&request.get_ref().task).await?;
+        Ok(Response::new(DropResultReply {}))
     }
 }

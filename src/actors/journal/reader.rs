@@ -1,0 +1,74 @@
+//! The journal's other thread: answers questions about all tasks at once on a connection of its own, so that no commit waits
+//! for them. A store that turns out to be damaged is the writer's to let go of.
+
+use log::error;
+use tokio::sync::{mpsc, oneshot};
+
+use super::Job;
+use crate::{
+    domain::record::Snapshot,
+    ports::journal::{Household, JournalError, JournalReader, JournalStore},
+};
+
+/// What is asked, and who waits for the answer.
+pub(super) enum Question {
+    /// What is not done.
+    Unfinished(oneshot::Sender<Result<Snapshot, JournalError>>),
+    /// What there is, by ids and times.
+    Household(oneshot::Sender<Result<Household, JournalError>>),
+}
+
+/// Starts the thread. Where it cannot be started questions are dropped, and this incarnation of the journal fails over them.
+pub(super) fn begin(
+    store: &Result<Box<dyn JournalStore>, JournalError>,
+    questions: mpsc::UnboundedReceiver<Question>,
+    damage: mpsc::WeakUnboundedSender<Job>,
+) {
+    let reader = match store {
+        Ok(store) => store.reader(),
+        Err(error) => Err(error.clone()),
+    };
+    let started = std::thread::Builder::new()
+        .name("journal-reader".into())
+        .spawn(move || Reader { reader, damage }.work(questions));
+    if let Err(error) = started {
+        error!(error:%; "the journal's reader cannot be started");
+    }
+}
+
+/// The thread's side.
+struct Reader {
+    /// Open, or why not.
+    reader: Result<Box<dyn JournalReader>, JournalError>,
+    damage: mpsc::WeakUnboundedSender<Job>,
+}
+
+impl Reader {
+    fn work(mut self, mut questions: mpsc::UnboundedReceiver<Question>) {
+        while let Some(question) = questions.blocking_recv() {
+            match question {
+                Question::Unfinished(reply) => self.answer(reply, |reader| reader.unfinished()),
+                Question::Household(reply) => self.answer(reply, |reader| reader.household()),
+            }
+        }
+    }
+
+    fn answer<T>(
+        &mut self,
+        reply: oneshot::Sender<Result<T, JournalError>>,
+        read: impl FnOnce(&mut dyn JournalReader) -> Result<T, JournalError>,
+    ) {
+        let answer = match &mut self.reader {
+            Ok(reader) => read(reader.as_mut()),
+            Err(error) => Err(error.clone()),
+        };
+        if let Err(JournalError::Damaged(why)) = &answer
+            && let Some(writer) = self.damage.upgrade()
+        {
+            // Who asked is to ask the next incarnation, which opens it anew.
+            let _ = writer.send(Job::Damaged(why.clone()));
+            return;
+        }
+        let _ = reply.send(answer);
+    }
+}
