@@ -4,7 +4,7 @@
 //! ```text
 //! tests/with-docker cargo bench --bench tasks              # some ten minutes
 //! tests/with-docker cargo bench --bench tasks -- --quick   # a minute: it shows that all of it works, and no figures
-//! tests/with-docker cargo bench --bench tasks -- rate      # one part: idle, latency, rate, settle, durability, crowd
+//! tests/with-docker cargo bench --bench tasks -- rate      # one part: idle, latency, rate, settle, durability, journal, crowd
 //! ```
 //!
 //! The worker that is measured is built apart, as it ships (`binary`), and talks to the recording master in this process. It
@@ -29,6 +29,8 @@ mod figures;
 mod flushes;
 #[path = "tasks/idle.rs"]
 mod idle;
+#[path = "tasks/journal.rs"]
+mod journal;
 #[path = "tasks/latency.rs"]
 mod latency;
 #[path = "tasks/rate.rs"]
@@ -139,6 +141,9 @@ async fn measure(binary: &Path, extent: Extent, parts: &Parts) -> Table {
     }
     if parts.wants("durability") {
         table.add(durability::measure(binary, extent).await);
+    }
+    if parts.wants("journal") {
+        table.add(journal::measure(binary, extent).await);
     }
     if parts.wants("crowd") {
         table.add(crowd::measure(binary, extent).await);

@@ -25,6 +25,7 @@ use crate::{
         journal::{Known, Refused},
         master::{MasterError, Report, Upload},
         spool::{LogEnd, Spool},
+        worker::LogsError,
     },
     supervision::AskError,
     telemetry::operator,
@@ -469,9 +470,12 @@ impl Delivery {
             .logs
             .ask_idempotent(open, Instant::now() + ASK)
             .await;
-        let mut cursor = opened
-            .map_err(io::Error::other)?
-            .map_err(io::Error::other)?;
+        let mut cursor = match opened.map_err(io::Error::other)? {
+            Ok(cursor) => cursor,
+            // It could never begin, so it has logged nothing.
+            Err(LogsError::UnknownTask) => return Ok(()),
+            Err(error) => return Err(io::Error::other(error)),
+        };
         while let Some(lines) = next_lines(cursor.as_mut()).await? {
             for line in lines {
                 kept.push(repair_utf8(&line.bytes).as_bytes());

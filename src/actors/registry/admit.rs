@@ -333,6 +333,9 @@ impl RegistryActor {
         if let Some(entry) = self.tasks.get_mut(&record.spec.id) {
             entry.settle();
         }
+        if let Some(ending) = &record.ending {
+            operator::task_ended(&record.spec.id, &ending.outcome);
+        }
         self.launch(record, ctx);
         self.show();
         self.record_answer(record.spec.id.clone(), ctx);

@@ -109,7 +109,7 @@ async fn at_once(
     cancel_all(stage, &ids).await;
 }
 
-async fn offer(stage: &Stage, image: &str) -> (String, Duration) {
+pub(crate) async fn offer(stage: &Stage, image: &str) -> (String, Duration) {
     let mut task = stage.task("true");
     task.docker_image = image.to_owned();
     let id = task.task_id.clone();
@@ -117,7 +117,7 @@ async fn offer(stage: &Stage, image: &str) -> (String, Duration) {
     (id, answer)
 }
 
-async fn cancel_all(stage: &Stage, ids: &[String]) {
+pub(crate) async fn cancel_all(stage: &Stage, ids: &[String]) {
     let cancels = ids.iter().map(|id| stage.master.cancel(id));
     for cancelled in join_all(cancels).await {
         let cancelled = cancelled.expect("it was offered");
