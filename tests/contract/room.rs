@@ -94,5 +94,6 @@ async fn order(cluster: &Cluster, words: &[&str]) -> bool {
         .arg("--state-dir")
         .arg(cluster.worker.state_dir());
     let status = tokio::task::spawn_blocking(move || command.status());
-    status.await.unwrap().unwrap().success()
+    let status = status.await.expect("it does not panic");
+    status.expect("it can be started").success()
 }
