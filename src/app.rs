@@ -2,14 +2,16 @@
 //! run (the supervisor and its children), then stop before a deadline.
 
 mod build;
+mod descriptors;
 mod ending;
 mod lifecycle;
+mod ownership;
 mod service_manager;
 mod signals;
 mod state;
 mod tree;
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use actix_rt::System;
 use log::error;
@@ -51,6 +53,7 @@ pub(crate) struct Fatal {
 /// Becomes the worker, until it is told to stop or cannot go on. Ends the process.
 pub fn run(config: &Config, state: StateDir) -> Exit {
     supervision::install_panic_hook();
+    descriptors::raise_limit();
     let runtime = match Builder::new_multi_thread()
         .enable_all()
         .thread_name("runtime")
@@ -107,11 +110,14 @@ async fn serve(config: &Config, state: StateDir, runtime: &'static Runtime) -> E
     {
         return refuse_engine(config, &unfit).await;
     }
+    let ownership = Arc::clone(&built.ownership);
     let tree = Tree::start(built, runtime);
-    tokio::select! {
+    let exit = tokio::select! {
         exit = until_the_end(&tree, config, &mut signals, &mut fatals) => exit,
         never = service_manager::attend(&tree.supervisor) => match never {},
-    }
+    };
+    ownership.release();
+    exit
 }
 
 async fn until_the_end(

@@ -16,7 +16,7 @@ mod words;
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 pub use self::args::DemoTask;
 use self::{
@@ -28,6 +28,7 @@ use self::{
 };
 use crate::{
     config::{self, Config, RunArgs, Surroundings},
+    domain::text::escape,
     exit::Exit,
     ports::admin::AdminError,
     telemetry,
@@ -78,7 +79,8 @@ pub fn run(
             eprintln!("error: {error}");
             return Exit::Unexpected;
         }
-        for warning in config.warnings() {
+        let unknown = unknown_variables(std::env::vars_os().map(|(name, _)| name));
+        for warning in config.warnings().into_iter().chain(unknown) {
             log::warn!("{warning}");
         }
     }
@@ -117,6 +119,30 @@ fn parse(
         }
     }
 }
+
+/// Variables that look like ours and set nothing: a misspelled one would be ignored in silence.
+fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
+    let command = CommandLine::command();
+    let known: Vec<_> = command
+        .get_arguments()
+        .filter_map(clap::Arg::get_env)
+        .collect();
+    let ours = names.filter_map(|name| name.into_string().ok());
+    let ours = ours.filter(|name| name.starts_with(VARIABLES) && !OTHERS.contains(&name.as_str()));
+    ours.filter(|name| !known.contains(&name.as_ref()))
+        .map(|name| {
+            format!(
+                "the variable {} sets nothing; --help has the names of all that do",
+                escape(&name, 100)
+            )
+        })
+        .collect()
+}
+
+/// How our variables begin.
+const VARIABLES: &str = "WORKER_NODE_";
+/// What this program's own tests are told by.
+const OTHERS: [&str; 1] = ["WORKER_NODE_FULL"];
 
 fn demonstrate(args: DemoArgs, surroundings: &Surroundings) -> Result<Invocation, Answer> {
     if let Some(DemoCommand::Submit(task)) = args.command {
@@ -168,6 +194,9 @@ impl Answer {
             }
             Self::Values(mistakes) => {
                 eprint!("{mistakes}");
+                if mistakes.are_unsupported() {
+                    return Exit::Configuration;
+                }
                 eprintln!("\nFor more information, try 'worker-node --help'.");
                 Exit::Usage
             }
@@ -177,8 +206,6 @@ impl Answer {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn parsed(line: &str) -> Result<Invocation, Answer> {
@@ -228,6 +255,44 @@ mod tests {
             config("worker-node -id a -id b"),
             config("worker-node -id b")
         );
+    }
+
+    #[test]
+    fn a_variable_that_sets_nothing_is_told() {
+        let names = [
+            "WORKER_NODE_MASTR",
+            "WORKER_NODE_MASTER",
+            "PATH",
+            "WORKER_NODE_FULL",
+        ];
+
+        let told = unknown_variables(names.into_iter().map(OsString::from));
+
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(
+            told[0].contains("WORKER_NODE_MASTR sets nothing"),
+            "{told:?}"
+        );
+    }
+
+    #[test]
+    fn a_value_that_looks_like_a_flag_is_told_with_all_other_mistakes() {
+        let Err(Answer::Values(mistakes)) = parsed("worker-node --max-tasks -1 --retention 0s")
+        else {
+            panic!("no mistakes");
+        };
+        assert_eq!(mistakes.0.len(), 2, "{mistakes}");
+    }
+
+    #[test]
+    fn a_switch_takes_its_word_behind_a_space_too() {
+        for (line, same) in [
+            ("w --supervise false", "w --supervise=false"),
+            ("w --supervise true -id a", "w --supervise -id a"),
+            ("w -id a --fail-fast false", "w -id a"),
+        ] {
+            assert_eq!(config(line), config(same), "{line}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub use self::{
     address::{EngineAddress, ListenAddress, Reach},
     args::RunArgs,
     check::{Mistake, Mistakes},
-    choice::{Limits, MasterMoves, OnStop, PullPolicy, WhenAway, WhenSubsystemFails},
+    choice::{Limits, MasterMoves, NewEngine, OnStop, PullPolicy, WhenAway, WhenSubsystemFails},
     surroundings::Surroundings,
 };
 use self::{
@@ -22,10 +22,13 @@ use self::{
     check::Check,
 };
 use crate::{
-    domain::{address::HostPort, id::WorkerId},
+    domain::{address::HostPort, id::WorkerId, text::escape},
     ports::master::MasterAddress,
     telemetry::LogFormat,
 };
+
+/// How much of a foreign value is shown, in bytes.
+const SHOWN: usize = 100;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -99,6 +102,8 @@ pub struct ReportPatience {
 pub struct TaskConfig {
     /// The engine that runs them.
     pub engine: EngineAddress,
+    /// Whether it may be another one than before.
+    pub new_engine: NewEngine,
     /// How many may be here at once.
     pub max_tasks: usize,
     /// What becomes of the amounts they ask for.
@@ -197,7 +202,12 @@ pub fn engine_address(
     surroundings: &Surroundings,
 ) -> Result<EngineAddress, Mistakes> {
     let mut check = Check::default();
-    engine(given, surroundings, &mut check).ok_or_else(|| check.into_mistakes())
+    let address = engine(given, surroundings, &mut check);
+    let mistakes = check.into_mistakes();
+    match address {
+        Some(address) if mistakes.0.is_empty() => Ok(address),
+        Some(_) | None => Err(mistakes),
+    }
 }
 
 impl Config {
@@ -223,6 +233,14 @@ impl Config {
             warnings.push(format!(
                 "the master is told to call '{}', but --port listens on this machine's loopback address alone",
                 cluster.reach.host
+            ));
+        }
+        if let EngineAddress::Tcp(engine) = &self.tasks.engine
+            && !crate::domain::address::is_loopback(&engine.host)
+        {
+            warnings.push(format!(
+                "the engine at tcp://{engine} is spoken to in clear, passwords of registries included, and whoever reaches it is root there; \
+                 use a unix socket or a tunnel"
             ));
         }
         warnings
@@ -305,6 +323,7 @@ fn report(args: &RunArgs, check: &mut Check) -> Option<ReportPatience> {
 
 fn tasks(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Option<TaskConfig> {
     let engine = engine(args.engine.as_deref(), surroundings, check);
+    let accept_new = check.switch("--accept-new-engine", &args.accept_new_engine);
     let max_tasks = check.value("--max-tasks", &args.max_tasks, |text| {
         let number = text.parse::<usize>().ok();
         number
@@ -334,6 +353,11 @@ fn tasks(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Opti
     });
     Some(TaskConfig {
         engine: engine?,
+        new_engine: if accept_new? {
+            NewEngine::Accepted
+        } else {
+            NewEngine::Refused
+        },
         max_tasks: max_tasks?,
         limits: limits?,
         pull: pull?,
@@ -350,11 +374,29 @@ fn engine(
     surroundings: &Surroundings,
     check: &mut Check,
 ) -> Option<EngineAddress> {
-    match (engine, surroundings.docker_host()) {
-        (Some(engine), _) => check.value("--engine", engine, EngineAddress::read),
-        (None, Some(host)) => check.value("DOCKER_HOST", host, EngineAddress::read),
-        (None, None) => Some(EngineAddress::default()),
+    let address = match (engine, surroundings.docker_host()) {
+        (Some(engine), _) => check.value("--engine", engine, EngineAddress::read)?,
+        (None, Some(host)) => check.value("DOCKER_HOST", host, EngineAddress::read)?,
+        (None, None) => {
+            if let Some(context) = surroundings.docker_context() {
+                let context = escape(context, SHOWN);
+                let sentence = format!(
+                    "DOCKER_CONTEXT '{context}' is not supported: contexts are the docker command's own; \
+                     give --engine the address that `docker context inspect {context}` shows"
+                );
+                check.unsupported("DOCKER_CONTEXT", sentence);
+            }
+            EngineAddress::default()
+        }
+    };
+    if surroundings.docker_tls && matches!(address, EngineAddress::Tcp(_)) {
+        let sentence = format!(
+            "TLS to the engine is not supported (DOCKER_TLS_VERIFY is set, and the engine is {address}); \
+             use its unix socket, or a tunnel to it, or unset DOCKER_TLS_VERIFY where {address} is plain TCP"
+        );
+        check.unsupported("DOCKER_TLS_VERIFY", sentence);
     }
+    Some(address)
 }
 
 /// The state folder by itself, for the commands that ask about a worker.
@@ -377,6 +419,12 @@ fn folder(
     match given {
         Some(folder) if folder.is_empty() => {
             check.mistake("--state-dir", "", "is empty; give a folder");
+            None
+        }
+        Some(folder) if folder.as_encoded_bytes().starts_with(b"~") => {
+            let shown = folder.to_string_lossy();
+            let complaint = "begins with ~, which only a shell reads, and only unquoted at the beginning of a word; give the folder's whole path";
+            check.mistake("--state-dir", &shown, complaint);
             None
         }
         Some(folder) => Some(folder.into()),

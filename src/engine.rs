@@ -16,7 +16,9 @@ mod facts;
 mod failure;
 mod image;
 mod labels;
+mod maker;
 mod outputs;
+mod own;
 mod progress;
 mod record;
 mod reference;
@@ -29,8 +31,12 @@ use std::{path::PathBuf, sync::Arc, thread, time::Duration};
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-pub use access::refusal;
-pub use address::{AddressError, EngineAddress};
+pub use self::{
+    access::refusal,
+    address::{AddressError, EngineAddress},
+    maker::Maker,
+    own::OwnEngine,
+};
 
 use crate::{
     domain::id::{ContainerId, WorkerId},
@@ -72,6 +78,10 @@ pub struct EngineOptions {
     pub log_file_mib: u32,
     /// The folder of Docker's `config.json` with the registries' credentials; `None` for `DOCKER_CONFIG`, else `~/.docker`.
     pub docker_config: Option<PathBuf>,
+    /// Marks the containers of this state folder; without one their names are all that they are known by.
+    pub maker: Option<Maker>,
+    /// Which engine has our containers.
+    pub own: OwnEngine,
 }
 
 impl Default for EngineOptions {
@@ -86,6 +96,8 @@ impl Default for EngineOptions {
             open_files: Some(16_384),
             log_file_mib: 64,
             docker_config: None,
+            maker: None,
+            own: OwnEngine::default(),
         }
     }
 }
@@ -177,7 +189,11 @@ impl ContainerEngine for DockerEngine {
 
     async fn create(&self, plan: &ContainerPlan) -> Result<ContainerId, EngineError> {
         self.line
-            .within(CREATE, "create", self.create_container(plan))
+            .within(
+                CREATE,
+                "create",
+                self.of_our_own(self.create_container(plan)),
+            )
             .await
     }
 
@@ -209,17 +225,25 @@ impl ContainerEngine for DockerEngine {
 
     async fn start(&self, container: &ContainerId) -> Result<(), EngineError> {
         self.line
-            .within(START, "start", self.start_container(container))
+            .within(
+                START,
+                "start",
+                self.of_our_own(self.start_container(container)),
+            )
             .await
     }
 
     async fn wait(&self, container: &ContainerId) -> Result<i64, EngineError> {
-        self.wait_for_end(container).await
+        self.of_our_own(self.wait_for_end(container)).await
     }
 
     async fn inspect(&self, id_or_name: &str) -> Result<ContainerFacts, EngineError> {
         self.line
-            .within(LOOK, "inspect", self.inspect_container(id_or_name))
+            .within(
+                LOOK,
+                "inspect",
+                self.of_our_own(self.inspect_container(id_or_name)),
+            )
             .await
     }
 
@@ -237,7 +261,11 @@ impl ContainerEngine for DockerEngine {
 
     async fn kill(&self, container: &ContainerId, signal: Signal) -> Result<(), EngineError> {
         self.line
-            .within(KILL, "kill", self.send_signal(container, signal))
+            .within(
+                KILL,
+                "kill",
+                self.of_our_own(self.send_signal(container, signal)),
+            )
             .await
     }
 

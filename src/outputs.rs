@@ -19,13 +19,13 @@ use std::{
     collections::HashSet,
     fs::{self, DirBuilder, File, Permissions},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use rustix::{
     fd::OwnedFd,
-    fs::{Mode, fchmod, mkdirat},
+    fs::{Mode, OFlags, fchmod, mkdirat},
     io::Errno,
 };
 use sha2::{Digest, Sha256};
@@ -74,23 +74,23 @@ pub struct OutputFolders {
 }
 
 impl OutputFolders {
-    /// Opens the root, made where there is none. Its mode is 0711: the users of containers must get through it, and need not
-    /// see whose folders are there.
+    /// Opens the root, made where there is none. Its mode is 0700: a task's folder below it is open to all, and what a task
+    /// leaves there may be set-user-id. The engine binds a folder into its container, and nobody walks through the root to it.
     ///
     /// # Errors
-    /// The disk's.
+    /// The disk's; and a link in the root's place, which is not followed.
     pub fn open(root: &Path, quotas: Quotas) -> io::Result<Self> {
         let root = std::path::absolute(root)?;
         DirBuilder::new()
             .recursive(true)
-            .mode(0o711)
+            .mode(0o700)
             .create(&root)?;
-        fs::set_permissions(&root, Permissions::from_mode(0o711))?;
+        open_root(&root)?.set_permissions(Permissions::from_mode(0o700))?;
         Ok(Self { root, quotas })
     }
 
     fn root(&self) -> io::Result<OwnedFd> {
-        Ok(File::open(&self.root)?.into())
+        Ok(open_root(&self.root)?.into())
     }
 
     /// Opens the task's folder, made with a mode if it is missing.
@@ -184,6 +184,13 @@ impl Holdings for OutputFolders {
     fn remove_stranger(&self, name: &str) -> io::Result<()> {
         removing::remove(&self.root()?, name.as_bytes())
     }
+}
+
+fn open_root(root: &Path) -> io::Result<File> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    let mut options = File::options();
+    options.read(true).custom_flags(flags.bits().cast_signed());
+    options.open(root)
 }
 
 /// A name that holds nothing of what the id holds.

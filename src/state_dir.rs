@@ -1,9 +1,13 @@
 //! The folder that holds everything which outlives the process, and the locks that keep it, and the name of this worker, for one
 //! process alone. Locks are the kernel's (`flock`): they end with the process, however it ends, and no file is ever stale.
+//! The folder is its worker's alone: what does not look so is mended or refused at every start, and whose it is stands in it.
 //! What lies in the folder belongs to those who are given its path.
 
+mod engine_lock;
+mod identity;
+mod ownership;
+
 use std::{
-    env,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
@@ -12,10 +16,13 @@ use std::{
 };
 
 use rustix::fs::{Access, FlockOperation, OFlags};
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::{domain::id::WorkerId, exit::Exit};
+pub use self::{
+    engine_lock::{EngineLock, EngineLockError},
+    identity::{Identity, Secret},
+};
+use crate::exit::Exit;
 
 /// Why the state folder is not ours to use.
 #[derive(Debug, Error)]
@@ -41,12 +48,42 @@ pub enum StateDirError {
         source: io::Error,
     },
     /// It cannot be a folder: something else is there.
-    #[error("the state folder {folder} is no folder: {source}; give another --state-dir")]
+    #[error("the state folder {folder} cannot be a folder: {source}; give another --state-dir")]
     NoFolder {
         /// Which.
         folder: PathBuf,
         /// The system's words.
         source: io::Error,
+    },
+    /// It, or something in it, belongs to another user.
+    #[error(
+        "{path} belongs to user {owner}, and this worker runs as user {us}; run it as its owner, or give it away with chown -R {us} {path}, or give another --state-dir"
+    )]
+    Foreign {
+        /// What does.
+        path: PathBuf,
+        /// To whom.
+        owner: u32,
+        /// Who we are.
+        us: u32,
+    },
+    /// Others may put another folder in its place.
+    #[error(
+        "the state folder {folder} can be exchanged by any user: {parent} may be written by all; chmod o-w {parent}, or give another --state-dir"
+    )]
+    Exposed {
+        /// Which.
+        folder: PathBuf,
+        /// The folder on the way to it that is too open.
+        parent: PathBuf,
+    },
+    /// Something in it leads elsewhere.
+    #[error(
+        "{path} is a link, and nothing in a state folder may be one; put what it leads to in its place, or give another --state-dir"
+    )]
+    Link {
+        /// What is.
+        path: PathBuf,
     },
     /// The disk's.
     #[error("the state folder {folder} cannot be used: {source}")]
@@ -65,7 +102,10 @@ impl StateDirError {
         match self {
             Self::InUse { .. } => Exit::TryLater,
             Self::Denied { .. } => Exit::Permission,
-            Self::NoFolder { .. } => Exit::Configuration,
+            Self::NoFolder { .. }
+            | Self::Foreign { .. }
+            | Self::Exposed { .. }
+            | Self::Link { .. } => Exit::Configuration,
             Self::Disk { .. } => Exit::Unexpected,
         }
     }
@@ -76,9 +116,12 @@ impl StateDirError {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 Self::Denied { folder, source }
             }
-            io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
-                Self::NoFolder { folder, source }
-            }
+            // Where there is no such folder and none can be made either: below /proc, say.
+            io::ErrorKind::NotADirectory
+            | io::ErrorKind::AlreadyExists
+            | io::ErrorKind::NotFound
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::InvalidFilename => Self::NoFolder { folder, source },
             _ => Self::Disk { folder, source },
         }
     }
@@ -92,10 +135,10 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    /// Makes the folder where it is missing (mode 0700), and takes its lock.
+    /// Makes the folder where it is missing, sees to it that it is ours alone (mode 0700), and takes its lock.
     ///
     /// # Errors
-    /// It is in use, forbidden, or no folder.
+    /// It is in use, forbidden, no folder, somebody else's, or something in it leads elsewhere.
     pub fn open(folder: &Path) -> Result<Self, StateDirError> {
         let error = |source: io::Error| StateDirError::new(folder, source);
         make_folder(folder).map_err(error)?;
@@ -103,6 +146,7 @@ impl StateDir {
         // A lock file from better times can be open to us where the folder is not any more.
         let access = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
         rustix::fs::access(&path, access).map_err(|errno| error(errno.into()))?;
+        ownership::claim(&path)?;
         let mut file = lock_file()
             .create(true)
             .mode(0o600)
@@ -130,13 +174,13 @@ impl StateDir {
         &self.path
     }
 
-    /// A folder within it, made where it is missing (mode 0700).
+    /// A folder within it, made where it is missing; its mode is 0700 then, whatever it was.
     ///
     /// # Errors
     /// It cannot be made.
     pub fn folder(&self, name: &str) -> Result<PathBuf, StateDirError> {
         let folder = self.path.join(name);
-        match make_folder(&folder) {
+        match make_folder(&folder).and_then(|()| ownership::make_private(&folder)) {
             Ok(()) => Ok(folder),
             Err(source) => Err(StateDirError::new(&folder, source)),
         }
@@ -175,120 +219,6 @@ pub fn bytes_of_files(folder: &Path) -> io::Result<u64> {
         }
     }
     Ok(bytes)
-}
-
-/// Why this worker may not use this engine.
-#[derive(Debug, Error)]
-pub enum EngineLockError {
-    /// Another process works under the same name on the same engine.
-    #[error(
-        "another worker named {worker} uses this engine{holder}; stop that one, or give this one another --id"
-    )]
-    InUse {
-        /// The name.
-        worker: WorkerId,
-        /// ` (process 123)`, where it can be told.
-        holder: String,
-    },
-    /// No lock could be made in any of the places.
-    #[error("no lock can be made for this worker: {file}: {source}")]
-    NoPlace {
-        /// The last one tried.
-        file: PathBuf,
-        /// The system's words.
-        source: io::Error,
-    },
-}
-
-impl EngineLockError {
-    /// How the process ends with it.
-    #[must_use]
-    pub fn exit(&self) -> Exit {
-        match self {
-            Self::InUse { .. } => Exit::TryLater,
-            Self::NoPlace { .. } => Exit::Permission,
-        }
-    }
-}
-
-/// Keeps two workers of one name off one engine, whatever their state folders; ours for as long as this lives.
-#[derive(Debug)]
-pub struct EngineLock {
-    _lock: File,
-}
-
-impl EngineLock {
-    /// Takes the lock in `/run/lock`, else in the user's runtime folder.
-    ///
-    /// # Errors
-    /// Another worker has it, or there is no place for it.
-    pub fn take(engine_id: &str, worker: &WorkerId) -> Result<Self, EngineLockError> {
-        let runtime = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        let places = [Some(PathBuf::from("/run/lock")), runtime];
-        let places: Vec<_> = places.into_iter().flatten().collect();
-        Self::take_in(&places, engine_id, worker)
-    }
-
-    fn take_in(
-        places: &[PathBuf],
-        engine_id: &str,
-        worker: &WorkerId,
-    ) -> Result<Self, EngineLockError> {
-        // The engine's id is any text of its own choice: a digest of it is a file's name.
-        let digest = Sha256::digest(engine_id);
-        let engine: String = digest
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        let name = format!("worker-node-{worker}-{engine}.lock");
-        let mut last = (PathBuf::from(&name), io::ErrorKind::NotFound.into());
-        for place in places {
-            let path = place.join(&name);
-            match Self::take_at(&path) {
-                Ok((file, Lock::Taken)) => return Ok(Self { _lock: file }),
-                Ok((mut file, Lock::HeldByAnother)) => {
-                    return Err(EngineLockError::InUse {
-                        worker: worker.clone(),
-                        holder: holder(&mut file),
-                    });
-                }
-                Err(error) => last = (path, error),
-            }
-        }
-        let (file, source) = last;
-        Err(EngineLockError::NoPlace { file, source })
-    }
-
-    fn take_at(path: &Path) -> io::Result<(File, Lock)> {
-        let mut file = open_shared(path)?;
-        let lock = lock(&file)?;
-        if lock == Lock::Taken {
-            // Somebody else's file can be locked and not written: then it does not say who has it.
-            let _ = sign(&mut file);
-        }
-        Ok((file, lock))
-    }
-}
-
-/// Opens a file in a folder in which everybody may make files. Such a folder can be sticky, and then the kernel refuses to
-/// open somebody else's file with O_CREAT: so it is opened if it is there, and made only if it is not.
-fn open_shared(path: &Path) -> io::Result<File> {
-    match lock_file().open(path) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            // A lock needs no more than reading.
-            lock_file().write(false).open(path)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            match lock_file().create_new(true).mode(0o644).open(path) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    lock_file().open(path)
-                }
-                made => made,
-            }
-        }
-        opened => opened,
-    }
 }
 
 /// Follows no link, and waits for no pipe.

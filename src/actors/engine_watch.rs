@@ -37,8 +37,18 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Between two trials of an engine that lacks something.
 const TRY_AGAIN: Duration = Duration::from_secs(15);
 
-/// Takes the lock on this engine under this worker's id, on every new connection; an error is for the operator.
-pub type ClaimEngine = Arc<dyn Fn(&EngineInfo) -> Result<(), String> + Send + Sync>;
+/// Sees on every new connection that this engine is the one that has this worker's containers, and takes the lock on it under
+/// this worker's id. Who refuses has told the operator why.
+pub type ClaimEngine = Arc<dyn Fn(&EngineInfo) -> Result<(), Unclaimed> + Send + Sync>;
+
+/// Why an engine that answers is not to be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unclaimed {
+    /// Another worker of this name has it: this process ends.
+    Taken,
+    /// It is another one than that which has this worker's containers; why, for who asks.
+    Another(String),
+}
 
 /// See the module.
 pub struct EngineWatchActor {
@@ -90,8 +100,8 @@ crate::answers_pings!(EngineWatchActor);
 
 /// Why there is no connection to work with.
 enum NotOurs {
-    /// The engine does not answer.
-    Away(EngineError),
+    /// The engine does not answer, or another one does in its place.
+    Away(String),
     /// It does, and another worker of this name has it.
     Claimed,
 }
@@ -110,10 +120,14 @@ impl Watcher {
         loop {
             match self.connect().await {
                 Ok(info) => {
-                    let lost = self.stay(&info).await;
-                    self.away(lost.to_string());
+                    if let Err(lost) = self.stay(&info).await {
+                        self.away(lost.to_string());
+                    } else {
+                        // Another engine may have come in its place: it is asked who it is before what it has is believed.
+                        continue;
+                    }
                 }
-                Err(NotOurs::Away(error)) => self.away(error.to_string()),
+                Err(NotOurs::Away(why)) => self.away(why),
                 // The operator has been told, and the process is about to end: until then nobody is told anything else.
                 Err(NotOurs::Claimed) => {}
             }
@@ -123,10 +137,10 @@ impl Watcher {
 
     async fn connect(&self) -> Result<EngineInfo, NotOurs> {
         failpoint!("engine_watch.connect");
-        let info = self.engine.info().await.map_err(NotOurs::Away)?;
-        (self.claim)(&info).map_err(|_| NotOurs::Claimed)?;
+        let info = self.identify().await?;
         let fitness = self.trier.try_out(&*self.engine).await;
-        self.view.tried(fitness.map_err(NotOurs::Away)?);
+        self.view
+            .tried(fitness.map_err(|error| NotOurs::Away(error.to_string()))?);
         self.view.looked.send_replace(true);
         Ok(info)
     }
@@ -143,14 +157,29 @@ impl Watcher {
         *tried = Instant::now();
     }
 
-    /// Lists until that fails, and says why it did.
-    async fn stay(&self, info: &EngineInfo) -> EngineError {
+    /// Whether it is ours to use.
+    async fn identify(&self) -> Result<EngineInfo, NotOurs> {
+        let info = self.engine.info().await;
+        let info = info.map_err(|error| NotOurs::Away(error.to_string()))?;
+        (self.claim)(&info).map_err(|unclaimed| match unclaimed {
+            Unclaimed::Taken => NotOurs::Claimed,
+            Unclaimed::Another(why) => NotOurs::Away(why),
+        })?;
+        Ok(info)
+    }
+
+    /// Lists until that fails, and says why it did, or until the engine has hung up.
+    async fn stay(&self, info: &EngineInfo) -> Result<(), EngineError> {
         let mut ear = Ear::default();
         let mut tried = Instant::now();
         let lost = loop {
             match self.engine.list(&self.worker).await {
                 Ok(containers) => {
                     failpoint!("engine_watch.listed");
+                    let is_doubtful = self.view.take_doubt() || ear.misses_any(&containers);
+                    if is_doubtful && self.identify().await.is_err() {
+                        break Ok(());
+                    }
                     if ear.is_deaf(&containers) {
                         debug!(
                             "the engine's events do not tell what its listings show; they are asked for anew"
@@ -161,14 +190,16 @@ impl Watcher {
                     self.view.troubles_over();
                     self.try_again(&mut tried).await;
                 }
-                Err(error) => break error,
+                Err(error) => break Err(error),
             }
             let until = Instant::now() + RELIST;
             if ear.events.is_none() {
                 let events = self.engine.events(&self.worker).await;
                 self.listen_to(events.ok(), &mut ear);
             }
-            self.listen(&mut ear, until).await;
+            if self.listen(&mut ear, until).await == Heard::Break {
+                break Ok(());
+            }
         };
         self.listen_to(None, &mut ear);
         lost
@@ -180,7 +211,7 @@ impl Watcher {
     }
 
     /// Notes hints until it is time for a listing; at once when the stream breaks.
-    async fn listen(&self, ear: &mut Ear, until: Instant) {
+    async fn listen(&self, ear: &mut Ear, until: Instant) -> Heard {
         while let Some(events) = &mut ear.events {
             match timeout_at(until, events.next()).await {
                 Ok(Some(Ok(event))) => {
@@ -191,12 +222,13 @@ impl Watcher {
                 Ok(Some(Err(_)) | None) => {
                     self.listen_to(None, ear);
                     sleep(RETRY / 4).await;
-                    return;
+                    return Heard::Break;
                 }
-                Err(_) => return,
+                Err(_) => return Heard::Hints,
             }
         }
         sleep(RELIST).await;
+        Heard::Hints
     }
 
     fn outage(&self) -> MutexGuard<'_, Outage> {
@@ -237,6 +269,15 @@ impl Watcher {
     }
 }
 
+/// What came of listening.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    /// Hints, or none.
+    Hints,
+    /// The stream broke: the engine hung up.
+    Break,
+}
+
 /// The stream of hints, and whether it is true to what is listed: a connection may be dead without a word.
 #[derive(Default)]
 struct Ear {
@@ -247,6 +288,12 @@ struct Ear {
 }
 
 impl Ear {
+    /// Something of the last listing is gone: removed, or on another engine than the one that answers now.
+    fn misses_any(&self, containers: &[Listed]) -> bool {
+        let is_there = |id: &ContainerId| containers.iter().any(|listed| listed.id == *id);
+        !self.listed.iter().all(|(id, _)| is_there(id))
+    }
+
     /// Something has changed since the last listing, and the events have not told of anything.
     fn is_deaf(&mut self, containers: &[Listed]) -> bool {
         let mut listed: Vec<_> = containers

@@ -32,7 +32,7 @@ use crate::{
     failpoint,
     ports::{
         clock::Clock,
-        engine::{ContainerEngine, Force, Listed},
+        engine::{ContainerEngine, Force, Listed, Ours, Proof},
         holdings::Holdings,
         journal::Household,
         outputs::OutputStore,
@@ -106,6 +106,8 @@ pub struct Tools {
 pub struct JanitorActor {
     tools: Tools,
     strangers: HashMap<ContainerId, Instant>,
+    /// Containers with our labels that are not ours to remove.
+    left_alone: HashSet<ContainerId>,
     strays: Strays,
     cleaning: bool,
     /// What the state folder took when it was last measured.
@@ -120,6 +122,7 @@ impl JanitorActor {
         Self {
             tools,
             strangers: HashMap::new(),
+            left_alone: HashSet::new(),
             strays: Strays::default(),
             cleaning: false,
             used: None,
@@ -163,15 +166,12 @@ impl JanitorActor {
         );
     }
 
-    /// Containers of ours that no unfinished task knows, seen for longer than the grace.
+    /// Containers of ours that no unfinished task knows, seen for longer than the grace. Others that carry our labels are told
+    /// once, and left alone.
     fn orphans(&mut self, household: &Household) -> Vec<Listed> {
-        let active: HashSet<&str> = household.unfinished.iter().map(TaskId::as_str).collect();
         let listing = self.tools.view.listing().borrow().clone();
-        let strangers: Vec<&Listed> = listing
-            .containers
-            .iter()
-            .filter(|listed| !active.contains(listed.ours.task.as_str()))
-            .collect();
+        let (strangers, others) = nobodys(&listing.containers, household);
+        self.leave_alone(&others);
         self.strangers
             .retain(|id, _| strangers.iter().any(|listed| listed.id == *id));
         let mut orphans = Vec::new();
@@ -185,6 +185,17 @@ impl JanitorActor {
             }
         }
         orphans
+    }
+
+    fn leave_alone(&mut self, others: &[&Listed]) {
+        self.left_alone
+            .retain(|id| others.iter().any(|listed| listed.id == *id));
+        for listed in others {
+            if self.left_alone.insert(listed.id.clone()) {
+                let task = listed.ours.task.escape_debug().to_string();
+                warn!(container:% = listed.id, task; "a container has the labels of this worker and was not made by it: a copy of one, or one of another state folder; it is left alone");
+            }
+        }
     }
 
     /// The tasks that logs and output folders may belong to; `None` while the engine's containers are not known: a lost journal
@@ -226,6 +237,31 @@ impl Actor for JanitorActor {
 }
 
 crate::answers_pings!(JanitorActor);
+
+/// The containers that no unfinished task knows: those that are ours to remove, and those that are not. What was made from this
+/// state folder is; what is only older than it is where the journal knows its task, which is finished then.
+fn nobodys<'a>(
+    containers: &'a [Listed],
+    household: &Household,
+) -> (Vec<&'a Listed>, Vec<&'a Listed>) {
+    let finished = household.finished.iter();
+    let finished: HashSet<&str> = finished.map(|(task, _)| task.as_str()).collect();
+    let is_removable = |ours: &Ours| match ours.proof {
+        Proof::Mark => true,
+        Proof::Age => finished.contains(ours.task.as_str()),
+        Proof::Name | Proof::Copy | Proof::None => false,
+    };
+    let unfinished = household.unfinished.iter();
+    let active: HashSet<&str> = unfinished.map(TaskId::as_str).collect();
+    // A copy has the task's labels too, and not its name; one that was renamed has its id.
+    let is_known = |listed: &Listed| {
+        let is_named =
+            listed.ours.proof >= Proof::Name || household.containers.contains(&listed.id);
+        is_named && active.contains(listed.ours.task.as_str())
+    };
+    let unknown = containers.iter().filter(|listed| !is_known(listed));
+    unknown.partition(|listed| is_removable(&listed.ours))
+}
 
 impl Tools {
     async fn retire(&self, household: &Household) {

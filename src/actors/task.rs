@@ -21,7 +21,6 @@ use actix::{
     WrapFuture,
 };
 use log::debug;
-use sha2::{Digest, Sha256};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, mpsc::UnboundedSender, watch};
 
 use super::{
@@ -30,7 +29,7 @@ use super::{
 };
 use crate::{
     domain::{
-        id::{Attempt, ContainerName, TaskId, WorkerId},
+        id::{TaskId, WorkerId},
         patience::Patience,
         record::{Change, Phase, TaskRecord},
         spec::{MachineTotals, TaskSpec},
@@ -51,21 +50,6 @@ use crate::{
 
 /// How much of an image's name is told where it is not valid, in bytes.
 const SHOWN: usize = 256;
-
-/// The name that a task's container has on the engine: known before it is created, and safe whatever the task's id is.
-#[must_use]
-pub fn container_name(worker: &WorkerId, task: &TaskId, attempt: Attempt) -> ContainerName {
-    let mut hash = Sha256::new();
-    hash.update(task.as_str().as_bytes());
-    hash.update(attempt.to_be_bytes());
-    let digest = hash.finalize();
-    let short: String = digest
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    ContainerName(format!("wn-{worker}-{short}"))
-}
 
 /// Whom every task works with.
 pub struct TaskEnv {

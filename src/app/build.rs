@@ -5,17 +5,22 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use log::{info, warn};
 use rustix::process::geteuid;
 use thiserror::Error;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{net::TcpListener, sync::watch, time::timeout};
 
-use super::{Fatal, FatalSender, lifecycle::Lifecycle};
+use super::{
+    Fatal, FatalSender,
+    lifecycle::Lifecycle,
+    ownership::{self, Counted, EngineClaim, OwnershipError, SharedClaim},
+};
 use crate::{
     actors::{
-        engine_watch::{ClaimEngine, Trier},
+        engine_watch::{ClaimEngine, Trier, Unclaimed},
         heartbeat::{Load, SampleLoad},
         janitor::{Ages, DiskFigure, RoomFigure},
         journal::OpenJournal,
@@ -38,12 +43,15 @@ use crate::{
         spool::SpoolStore,
     },
     spool::{self, FileSpools},
-    state_dir::{EngineLock, EngineLockError, StateDir, StateDirError},
+    state_dir::{StateDir, StateDirError},
     telemetry::{
         machine::{MachineSampler, Room},
         operator,
     },
 };
+
+/// How long the start waits for the engine to say who it is.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
 
 /// Why the worker cannot start.
 #[derive(Debug, Error)]
@@ -51,6 +59,9 @@ pub(super) enum StartError {
     /// The state folder.
     #[error(transparent)]
     State(#[from] StateDirError),
+    /// Whose it is.
+    #[error(transparent)]
+    Ownership(#[from] OwnershipError),
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -82,6 +93,7 @@ impl StartError {
     pub(super) fn exit(&self) -> Exit {
         match self {
             Self::State(error) => error.exit(),
+            Self::Ownership(error) => error.exit(),
             Self::Journal(JournalError::Newer { .. }) => Exit::Configuration,
             Self::Listen { source, .. } => match source.kind() {
                 io::ErrorKind::AddrInUse => Exit::TryLater,
@@ -115,6 +127,8 @@ pub(super) struct Built {
     pub(super) master_address: MasterAddress,
     pub(super) engine: Arc<dyn ContainerEngine>,
     pub(super) claim: ClaimEngine,
+    /// What `claim` takes, to be given back at the end.
+    pub(super) ownership: SharedClaim,
     pub(super) spools: Arc<dyn SpoolStore>,
     pub(super) outputs: Arc<dyn OutputStore>,
     /// The same two, as what lies on the disk.
@@ -146,7 +160,9 @@ impl Built {
     ) -> Result<Self, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (lost, journal_lost) = watch::channel(0);
-        let (open_journal, snapshot, household) = journal(&state, &clock, lost)?;
+        let (open_journal, snapshot, household, ownership) = owned(config, &state, &clock, lost)?;
+        let engine = engine(config, &ownership)?;
+        first_look(engine.as_ref(), &ownership).await?;
         let listener = listen(&config.cluster.listen).await?;
         let bound = listener.local_addr()?;
         operator::listening(bound);
@@ -176,8 +192,9 @@ impl Built {
         Ok(Self {
             advertised: config.advertised(bound.port()),
             master_address: master_address(config, &snapshot),
-            engine: engine(config)?,
-            claim: claim(config, fatal),
+            engine,
+            claim: claim(&ownership, fatal),
+            ownership,
             holdings: vec![
                 Arc::clone(&spools) as Arc<dyn Holdings>,
                 Arc::clone(&outputs) as Arc<dyn Holdings>,
@@ -323,7 +340,10 @@ fn master_address(config: &Config, snapshot: &Snapshot) -> MasterAddress {
     }
 }
 
-fn engine(config: &Config) -> Result<Arc<dyn ContainerEngine>, StartError> {
+fn engine(
+    config: &Config,
+    ownership: &EngineClaim,
+) -> Result<Arc<dyn ContainerEngine>, StartError> {
     let address = config
         .tasks
         .engine
@@ -332,6 +352,8 @@ fn engine(config: &Config) -> Result<Arc<dyn ContainerEngine>, StartError> {
         .map_err(|error| StartError::Engine(format!("{error}")))?;
     let options = EngineOptions {
         network: config.tasks.network.clone(),
+        maker: Some(ownership.maker()),
+        own: ownership.own(),
         ..EngineOptions::default()
     };
     Ok(Arc::new(DockerEngine::connect(
@@ -341,35 +363,51 @@ fn engine(config: &Config) -> Result<Arc<dyn ContainerEngine>, StartError> {
     )))
 }
 
-/// One worker of a name on an engine: the lock is taken at the first connection and kept. Another engine behind the same
-/// address needs its own.
-fn claim(config: &Config, fatal: FatalSender) -> ClaimEngine {
-    let worker = config.cluster.worker.clone();
-    let held: Mutex<Vec<(String, EngineLock)>> = Mutex::default();
-    Arc::new(move |info| {
-        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.iter().any(|(engine, _)| *engine == info.id) {
-            return Ok(());
-        }
-        match EngineLock::take(&info.id, &worker) {
-            Ok(lock) => {
-                held.push((info.id.clone(), lock));
-                Ok(())
-            }
-            Err(error) => {
-                let message = error.to_string();
-                tell(&fatal, &error);
-                Err(message)
-            }
-        }
-    })
+/// The journal, once it is known to be this worker's, and who says which engine is.
+fn owned(
+    config: &Config,
+    state: &StateDir,
+    clock: &Arc<dyn Clock>,
+    lost: watch::Sender<u64>,
+) -> Result<(OpenJournal, Snapshot, Household, SharedClaim), StartError> {
+    let worker = &config.cluster.worker;
+    let identity = ownership::read(state.path(), worker)?;
+    let (open_journal, snapshot, household) = journal(state, clock, lost)?;
+    let known = (&snapshot, clock.now());
+    let identity = ownership::settle(identity, state.path(), worker, known)?;
+    let tasks = Counted::of(&snapshot).and_finished(household.finished.len());
+    let claim = EngineClaim::new(config, state.path(), identity, tasks);
+    Ok((open_journal, snapshot, household, Arc::new(claim)))
 }
 
-fn tell(fatal: &FatalSender, error: &EngineLockError) {
-    let _ = fatal.send(Fatal {
-        exit: error.exit(),
-        message: error.to_string(),
-    });
+/// An engine that answers at the start is known for ours, or not, before anything runs. One that does not is waited for later.
+async fn first_look(
+    engine: &dyn ContainerEngine,
+    ownership: &EngineClaim,
+) -> Result<(), OwnershipError> {
+    match timeout(FIRST_LOOK, engine.info()).await {
+        Ok(Ok(info)) => ownership.take(&info),
+        Ok(Err(_)) | Err(_) => Ok(()),
+    }
+}
+
+/// The same at every later connection: another worker of our name ends this process, another engine is as if ours were away.
+fn claim(ownership: &SharedClaim, fatal: FatalSender) -> ClaimEngine {
+    let ownership = Arc::clone(ownership);
+    Arc::new(move |info| match ownership.take(info) {
+        Ok(()) => Ok(()),
+        Err(error @ OwnershipError::OtherEngine { .. }) => {
+            ownership.tell_once(info, &error);
+            Err(Unclaimed::Another(error.to_string()))
+        }
+        Err(error) => {
+            let _ = fatal.send(Fatal {
+                exit: error.exit(),
+                message: error.to_string(),
+            });
+            Err(Unclaimed::Taken)
+        }
+    })
 }
 
 fn sample(sampler: MachineSampler) -> SampleLoad {

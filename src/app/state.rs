@@ -1,11 +1,16 @@
 //! What lies in a state folder, put together from those whose files they are. Nothing is changed, and no worker is needed.
 
-use std::{io, path::Path};
+use std::{
+    io,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+};
 
 use crate::{
     journal::look::{self, Beside},
-    ports::state::{HistoryFacts, JournalFacts, LockFacts, StateFacts},
-    spool, state_dir,
+    ports::state::{AccessFacts, HistoryFacts, JournalFacts, LockFacts, OwnerFacts, StateFacts},
+    spool,
+    state_dir::{self, Identity},
     telemetry::history,
 };
 
@@ -19,10 +24,21 @@ const LOOKS: usize = 5;
 pub fn state_of(folder: &Path) -> io::Result<StateFacts> {
     // Says what is wrong with the folder, rather than with the first file that is not in it.
     std::fs::read_dir(folder)?;
+    let found = std::fs::metadata(folder)?;
+    let access = AccessFacts {
+        user: found.uid(),
+        mode: found.permissions().mode() & 0o7777,
+    };
+    let owner = Identity::read(folder)?.map(|identity| OwnerFacts {
+        worker: identity.worker,
+        engine: identity.engine,
+    });
     let (lock, journal) = lock_and_journal(folder)?;
     let (events, unreadable) = history::count(folder)?;
     Ok(StateFacts {
         folder: folder.to_owned(),
+        access,
+        owner,
         lock,
         journal,
         set_aside: look::set_aside(&folder.join("journal.db")),

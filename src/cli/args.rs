@@ -120,7 +120,7 @@ Examples:
 ";
 
 const STATE_EXAMPLES: &str = "\
-Exit codes: 0 all is sound, 1 something is not, 3 there is no such folder, 77 it is another user's.
+Exit codes: 0 all is sound, 1 something is not, 3 there is no such folder or no worker has run on it, 77 it is another user's.
 
 Examples:
   worker-node state check

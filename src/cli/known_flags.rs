@@ -1,25 +1,48 @@
 //! The flags of the existing worker, which are written with one dash. clap would read `-id` as `-i -d`, so these four are
-//! given their second dash before clap sees them; nothing else is touched, and nothing after `--`.
+//! given their second dash before clap sees them. And switches whose word stands behind a space, which clap would read as a
+//! command, are given their `=`. Nothing else is touched, and nothing after `--`.
 
 use std::ffi::OsString;
 
 /// As the existing worker knows them.
 const KNOWN: [&str; 4] = ["id", "ip", "master", "port"];
 
-/// Gives the known flags their second dash.
+/// What is on or off.
+const SWITCHES: [&str; 4] = [
+    "--supervise",
+    "--fail-fast",
+    "--pin-master",
+    "--accept-new-engine",
+];
+
+/// Gives the known flags their second dash, and switches their `=`.
 pub(super) fn rewrite(argv: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut over = false;
-    argv.into_iter()
-        .map(|argument| {
-            over = over || argument == "--";
-            if over || !is_known(&argument) {
-                return argument;
-            }
-            let mut rewritten = OsString::from("-");
-            rewritten.push(argument);
-            rewritten
-        })
-        .collect()
+    let mut rewritten: Vec<OsString> = Vec::new();
+    for mut argument in argv {
+        over = over || argument == "--";
+        let last = rewritten.last_mut().filter(|_| !over);
+        if let Some(switch) = last.filter(|last| is_switch(last) && is_word(&argument)) {
+            switch.push("=");
+            switch.push(argument);
+            continue;
+        }
+        if !over && is_known(&argument) {
+            let mut dashed = OsString::from("-");
+            dashed.push(argument);
+            argument = dashed;
+        }
+        rewritten.push(argument);
+    }
+    rewritten
+}
+
+fn is_switch(argument: &OsString) -> bool {
+    SWITCHES.iter().any(|switch| argument == switch)
+}
+
+fn is_word(argument: &OsString) -> bool {
+    argument == "true" || argument == "false"
 }
 
 fn is_known(argument: &OsString) -> bool {

@@ -58,6 +58,11 @@ pub fn perform(command: &StateCommand, facts: io::Result<StateFacts>) -> Exit {
         Ok(facts) => facts,
         Err(error) => return unread(command, &error),
     };
+    if facts.is_untouched() {
+        let folder = words::foreign(&command.folder.to_string_lossy(), 1_024);
+        eprintln!("error: no worker has run here: {folder}; give the --state-dir of a worker");
+        return Exit::NotRunning;
+    }
     let findings = check::findings(&facts);
     let text = match (command.question, command.format) {
         (Question::Check, Format::Text) => check::text(&facts, &findings),

@@ -29,7 +29,29 @@ pub(super) fn read_time(text: &str, range: Range<Duration>) -> Result<Duration, 
     let time = humantime::parse_duration(text).map_err(|_| {
         "is no time; write a number with its unit, such as 250ms, 10s or 1h".to_owned()
     })?;
-    range.check(time, |time| humantime::format_duration(*time).to_string())
+    range.check(time, |time| Time(*time).to_string())
+}
+
+/// A time in the largest unit that keeps it whole; a year has 365 days.
+struct Time(Duration);
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(u64, &str); 5] = [
+            (31_536_000, "y"),
+            (86_400, "d"),
+            (3_600, "h"),
+            (60, "m"),
+            (1, "s"),
+        ];
+        let seconds = self.0.as_secs();
+        let is_whole = self.0.subsec_nanos() == 0 && seconds > 0;
+        let unit = UNITS.iter().find(|(unit, _)| seconds.is_multiple_of(*unit));
+        match unit.filter(|_| is_whole) {
+            Some((unit, name)) => write!(f, "{}{name}", seconds / unit),
+            None => write!(f, "{}", humantime::format_duration(self.0)),
+        }
+    }
 }
 
 /// Reads a size in bytes: `512MiB`, `1GiB`, or with the engine's short letters `512m`, `1g`; a bare number counts bytes.
@@ -101,5 +123,13 @@ mod tests {
         let range = Range::new(Duration::from_secs(60), Duration::from_secs(3_600));
         let error = read_time("5s", range).unwrap_err();
         assert_eq!(error, "is out of range; give 1m to 1h");
+
+        let range = Range::new(Duration::from_secs(60), Duration::from_secs(365 * 86_400));
+        let error = read_time("0s", range).unwrap_err();
+        assert_eq!(error, "is out of range; give 1m to 1y");
+
+        let range = Range::new(Duration::ZERO, Duration::from_millis(1_500));
+        let error = read_time("5s", range).unwrap_err();
+        assert_eq!(error, "is out of range; give 0s to 1s 500ms");
     }
 }

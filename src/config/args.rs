@@ -58,8 +58,12 @@ pub struct RunArgs {
     #[arg(long, value_name = "ADDRESS", env = "WORKER_NODE_ENGINE", help_heading = TASKS)]
     pub engine: Option<String>,
 
+    /// Go on with another engine than before, which is gone for good: tasks that have not ended on it are told as lost.
+    #[arg(long, value_name = SWITCH, env = "WORKER_NODE_ACCEPT_NEW_ENGINE", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, help_heading = TASKS)]
+    pub accept_new_engine: String,
+
     /// How many tasks may be here at once.
-    #[arg(long, value_name = "N", env = "WORKER_NODE_MAX_TASKS", default_value = "256", help_heading = TASKS)]
+    #[arg(long, value_name = "N", env = "WORKER_NODE_MAX_TASKS", allow_negative_numbers = true, default_value = "256", help_heading = TASKS)]
     pub max_tasks: String,
 
     /// Whether what a task asks for is a limit for its container, or only set aside for it.
@@ -103,15 +107,15 @@ pub struct RunArgs {
     pub orphan_grace: String,
 
     /// How much of one task's log is kept: its beginning and its end.
-    #[arg(long, value_name = "SIZE", env = "WORKER_NODE_SPOOL_CAP", default_value = "1GiB", help_heading = STATE)]
+    #[arg(long, value_name = "SIZE", env = "WORKER_NODE_SPOOL_CAP", allow_negative_numbers = true, default_value = "1GiB", help_heading = STATE)]
     pub spool_cap: String,
 
     /// With less free space than this on the disk of the state folder new tasks are refused, and logs are left out with a marker.
-    #[arg(long, value_name = "SIZE", env = "WORKER_NODE_DISK_LOW", default_value = "256MiB", help_heading = STATE)]
+    #[arg(long, value_name = "SIZE", env = "WORKER_NODE_DISK_LOW", allow_negative_numbers = true, default_value = "256MiB", help_heading = STATE)]
     pub disk_low: String,
 
     /// How large the state folder may become, output folders and all: beyond it the logs of finished tasks go, the oldest first, and if that is not enough new tasks are refused.
-    #[arg(long, value_name = "SIZE", env = "WORKER_NODE_STATE_CAP", default_value = "100GiB", help_heading = STATE)]
+    #[arg(long, value_name = "SIZE", env = "WORKER_NODE_STATE_CAP", allow_negative_numbers = true, default_value = "100GiB", help_heading = STATE)]
     pub state_cap: String,
 
     /// Restart a subsystem that failed; without it the first failure ends the process, and tasks run on for the next start.
@@ -119,7 +123,7 @@ pub struct RunArgs {
     pub supervise: String,
 
     /// With --supervise: restarts of one subsystem within the period; a failure beyond them ends the process.
-    #[arg(long, value_name = "N", env = "WORKER_NODE_RESTART_INTENSITY", default_value = "5", help_heading = PROCESS)]
+    #[arg(long, value_name = "N", env = "WORKER_NODE_RESTART_INTENSITY", allow_negative_numbers = true, default_value = "5", help_heading = PROCESS)]
     pub restart_intensity: String,
 
     /// With --supervise: the period in which restarts are counted.

@@ -14,11 +14,21 @@ pub struct Mistake {
     pub name: &'static str,
     /// A sentence that names the flag and says what to do.
     pub sentence: String,
+    /// What was meant is clear, and this program cannot do it.
+    pub is_unsupported: bool,
 }
 
 /// Everything that was set wrong; not empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistakes(pub Vec<Mistake>);
+
+impl Mistakes {
+    /// Nothing was written wrong: what was asked for cannot be.
+    #[must_use]
+    pub fn are_unsupported(&self) -> bool {
+        self.0.iter().all(|mistake| mistake.is_unsupported)
+    }
+}
 
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,13 +74,26 @@ impl Check {
     pub(super) fn mistake(&mut self, name: &'static str, text: &str, complaint: &str) {
         let variable = variable(name);
         let sentence = format!("{name} '{}'{variable} {complaint}", escape(text, SHOWN));
-        self.mistakes.push(Mistake { name, sentence });
+        self.push(name, sentence, false);
+    }
+
+    /// Remembers that something was asked for that this program cannot do.
+    pub(super) fn unsupported(&mut self, name: &'static str, sentence: String) {
+        self.push(name, sentence, true);
+    }
+
+    fn push(&mut self, name: &'static str, sentence: String, is_unsupported: bool) {
+        self.mistakes.push(Mistake {
+            name,
+            sentence,
+            is_unsupported,
+        });
     }
 
     /// Remembers that a value is not there.
     pub(super) fn missing(&mut self, name: &'static str, complaint: &str) {
         let sentence = format!("{name}{} {complaint}", variable(name));
-        self.mistakes.push(Mistake { name, sentence });
+        self.push(name, sentence, false);
     }
 
     /// What was wrong.

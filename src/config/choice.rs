@@ -51,6 +51,15 @@ pub enum WhenSubsystemFails {
     EndProcess,
 }
 
+/// What another engine than before means at the start, while tasks have not ended on that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NewEngine {
+    /// That one is gone for good, and those tasks with it.
+    Accepted,
+    /// A mistake.
+    Refused,
+}
+
 /// What an engine or a master that is away at the start means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenAway {

@@ -15,6 +15,10 @@ const SYSTEM_STATE: &str = "/var/lib/worker-node";
 pub struct Surroundings {
     /// `DOCKER_HOST`: the engine that the user's other tools talk to.
     pub docker_host: Option<String>,
+    /// `DOCKER_TLS_VERIFY`: the user's other tools talk to the engine by TLS.
+    pub docker_tls: bool,
+    /// `DOCKER_CONTEXT`: the user's other tools find the engine by a name of theirs.
+    pub docker_context: Option<String>,
     /// `STATE_DIRECTORY`: made for us by the service manager.
     pub state_directory: Option<OsString>,
     /// `XDG_STATE_HOME`.
@@ -32,6 +36,9 @@ impl Surroundings {
         Self {
             // Whatever is no UTF-8 is no address either, and the reader says so.
             docker_host: env::var_os("DOCKER_HOST").map(|host| host.to_string_lossy().into_owned()),
+            docker_tls: env::var_os("DOCKER_TLS_VERIFY").is_some_and(|value| !value.is_empty()),
+            docker_context: env::var_os("DOCKER_CONTEXT")
+                .map(|context| context.to_string_lossy().into_owned()),
             state_directory: env::var_os("STATE_DIRECTORY"),
             xdg_state_home: env::var_os("XDG_STATE_HOME"),
             home: env::var_os("HOME"),
@@ -42,6 +49,12 @@ impl Surroundings {
     /// The engine's address, if one is set; an empty one counts as none, as for the engine's own tools.
     pub(super) fn docker_host(&self) -> Option<&str> {
         self.docker_host.as_deref().filter(|host| !host.is_empty())
+    }
+
+    /// The context that names the engine, where it is not the one that stands for none.
+    pub(super) fn docker_context(&self) -> Option<&str> {
+        let context = self.docker_context.as_deref();
+        context.filter(|context| !matches!(*context, "" | "default"))
     }
 
     /// Where the state belongs if nobody says otherwise.

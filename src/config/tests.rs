@@ -106,6 +106,7 @@ fn everything_can_be_set() {
                 host: "e".into(),
                 port: 1
             }),
+            new_engine: NewEngine::Refused,
             max_tasks: 1,
             limits: Limits::Reserve,
             pull: PullPolicy::Never,
@@ -183,6 +184,8 @@ fn a_mistake_names_its_flag_its_value_and_the_way_out() {
         ("--retention", "1s", "give 1m to"),
         ("--spool-cap", "1MB", "such as 512MiB"),
         ("--state-dir", "", "give a folder"),
+        ("--state-dir", "~/x", "give the folder's whole path"),
+        ("--state-dir", "~", "give the folder's whole path"),
         ("--supervise", "maybe", "neither true nor false"),
         ("--restart-intensity", "-1", "is no number from 0 to 1000"),
         ("--restart-period", "0s", "out of range"),
@@ -257,4 +260,47 @@ fn a_worker_that_cannot_be_reached_is_warned_about() {
     assert_eq!(warnings(&["--master=10.0.0.1:1", "--ip=10.0.0.7"]), 0);
     assert_eq!(warnings(&["--master=127.0.0.1:1", "--ip=::1"]), 0);
     assert_eq!(warnings(&["--ip=10.0.0.7", "--port=127.0.0.1:1"]), 1);
+}
+
+#[test]
+fn what_the_dockers_own_tools_understand_and_this_worker_does_not_is_refused() {
+    let told = |engine: Option<&str>, surroundings: Surroundings| {
+        let mistakes = engine_address(engine, &surroundings).err()?;
+        assert!(mistakes.are_unsupported(), "{mistakes}");
+        Some(mistakes.to_string())
+    };
+    let around = |host: &str, tls: bool, context: &str| Surroundings {
+        docker_host: Some(host.into()),
+        docker_tls: tls,
+        docker_context: Some(context.into()),
+        ..Surroundings::default()
+    };
+
+    for (engine, surroundings) in [
+        (None, around("tcp://10.0.0.9:2376", true, "")),
+        (Some("tcp://a:2375"), around("", true, "")),
+        (
+            Some("http://a:2375"),
+            around("unix:///run/d.sock", true, "remote"),
+        ),
+    ] {
+        let told = told(engine, surroundings).unwrap();
+        assert!(
+            told.contains("TLS to the engine is not supported"),
+            "{told}"
+        );
+    }
+    let context = told(None, around("", false, "remote")).unwrap();
+    assert!(
+        context.contains("DOCKER_CONTEXT 'remote' is not supported"),
+        "{context}"
+    );
+    for (engine, surroundings) in [
+        (None, around("", true, "default")),
+        (None, around("unix:///run/d.sock", true, "remote")),
+        (Some("/run/d.sock"), around("", true, "remote")),
+        (Some("tcp://a:2375"), around("", false, "")),
+    ] {
+        assert_eq!(told(engine, surroundings), None);
+    }
 }

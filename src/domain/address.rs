@@ -44,9 +44,7 @@ pub enum AddressError {
     #[error("names '{0}', which is neither a host name nor an IP address")]
     Host(String),
     /// Brackets are missing, so that nobody can tell where the port begins.
-    #[error(
-        "is an IPv6 address without brackets; write '[{0}]:50051', with its port after the bracket"
-    )]
+    #[error("is an IPv6 address without brackets; write '{0}', with its port after the bracket")]
     Brackets(String),
 }
 
@@ -111,8 +109,19 @@ fn split(text: &str) -> Result<(&str, Option<&str>), AddressError> {
     }
     match text.split_once(':') {
         None => Ok((text, None)),
-        Some((_, port)) if port.contains(':') => Err(AddressError::Brackets(show(text))),
+        Some((_, port)) if port.contains(':') => Err(AddressError::Brackets(with_brackets(text))),
         Some((host, port)) => Ok((host, Some(port))),
+    }
+}
+
+/// As somebody must have meant it who left the brackets out.
+fn with_brackets(text: &str) -> String {
+    let is_ip = |host: &str| host.parse::<std::net::Ipv6Addr>().is_ok();
+    match text.rsplit_once(':') {
+        Some((host, port)) if !is_ip(text) && is_ip(host) && port.parse::<u16>().is_ok() => {
+            format!("[{host}]:{port}")
+        }
+        _ => format!("[{}]:50051", show(text)),
     }
 }
 
@@ -187,6 +196,8 @@ mod tests {
         assert!(error("localhost").contains("no port; add one, such as 'localhost:50051'"));
         assert!(error("http://a:1").contains("leave 'http://' away"));
         assert!(error("::1").contains("write '[::1]:50051'"));
+        assert!(error("::1:25003").contains("write '[::1]:25003'"));
+        assert!(error("fe80::1:99999").contains("write '[fe80::1:99999]:50051'"));
         for port in ["0", "65536", "+1", "-1", "", "a", "1 "] {
             assert!(
                 error(&format!("a:{port}")).contains("no number from 1"),

@@ -39,7 +39,7 @@ impl DockerEngine {
             name: Some(path_part(&plan.name.0)?.to_owned()),
             ..CreateContainerOptions::default()
         };
-        let labels = labels::of_plan(plan, &*self.codec);
+        let labels = labels::of_plan(plan, &*self.codec, self.options.maker.as_ref());
         let body = body(plan, labels, &self.options)?;
         let docker = self.line.docker()?;
         let created = docker.create_container(Some(options), body).await;
@@ -108,12 +108,12 @@ impl DockerEngine {
             link: false,
         };
         let id = path_part(&container.0)?;
-        let removed = self
-            .line
-            .docker()?
-            .remove_container(id, Some(options))
-            .await;
-        match removed.map_err(failure::of_call) {
+        let docker = self.line.docker()?;
+        let remove = async {
+            let removed = docker.remove_container(id, Some(options)).await;
+            removed.map_err(failure::of_call)
+        };
+        match self.of_our_own(remove).await {
             Err(EngineError::NotFound(_)) => Ok(()),
             Err(EngineError::Conflict(said)) if has_any(&said, &["already in progress"]) => {
                 self.wait_for_removal(id).await

@@ -1,6 +1,8 @@
 //! What the engine tells about itself and about containers, in the port's words. What is unclear is an error: it is
 //! never taken for 'exited'.
 
+use std::time::SystemTime;
+
 use bollard::{
     models::{
         ContainerInspectResponse, ContainerState as State, ContainerStateStatusEnum as Status,
@@ -15,6 +17,7 @@ use super::{
     call::path_part,
     failure,
     labels::{self, read_time},
+    maker::Maker,
     outputs::OUTPUT,
 };
 use crate::{
@@ -34,6 +37,7 @@ impl DockerEngine {
         Ok(EngineInfo {
             id: info.id.unwrap_or_default(),
             version: info.server_version.unwrap_or_default(),
+            root: info.docker_root_dir.clone().unwrap_or_default(),
             api_version: version.api_version.unwrap_or_default(),
             local,
             live_restore: info.live_restore_enabled.unwrap_or_default(),
@@ -51,7 +55,7 @@ impl DockerEngine {
             .inspect_container(path_part(id_or_name)?, None)
             .await
             .map_err(failure::of_call)?;
-        facts(found)
+        facts(found, self.options.maker.as_ref())
     }
 
     pub(super) async fn list_containers(
@@ -69,7 +73,7 @@ impl DockerEngine {
             .list_containers(Some(options))
             .await
             .map_err(failure::of_call)?;
-        let listed = |summary| listed(summary, &*self.codec);
+        let listed = |summary| listed(summary, &*self.codec, self.options.maker.as_ref());
         Ok(found.into_iter().filter_map(listed).collect())
     }
 
@@ -104,13 +108,23 @@ async fn is_this_machine(info: &SystemInfo) -> bool {
         && same(&info.name, "/proc/sys/kernel/hostname").await
 }
 
-fn facts(found: ContainerInspectResponse) -> Result<ContainerFacts, EngineError> {
+fn facts(
+    found: ContainerInspectResponse,
+    maker: Option<&Maker>,
+) -> Result<ContainerFacts, EngineError> {
     let unclear = |what: &str| EngineError::Failed(format!("the engine does not tell {what}"));
     let told = found
         .state
         .ok_or_else(|| unclear("the container's state"))?;
     let state = state(&told).ok_or_else(|| unclear("a state that is known"))?;
     let labels = found.config.and_then(|config| config.labels);
+    let name = found
+        .name
+        .as_deref()
+        .and_then(|name| name.strip_prefix('/'));
+    let created = found.created.as_deref().and_then(read_time);
+    let created = created.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+    let created = created.and_then(|age| i64::try_from(age.as_secs()).ok());
     let mounts = found.mounts.unwrap_or_default();
     let output_is_bound = mounts.iter().any(|mount| {
         let is_bind = mount.typ.as_deref() == Some("bind");
@@ -119,7 +133,7 @@ fn facts(found: ContainerInspectResponse) -> Result<ContainerFacts, EngineError>
     Ok(ContainerFacts {
         id: ContainerId(found.id.ok_or_else(|| unclear("the container's id"))?),
         state,
-        ours: labels.and_then(|labels| labels::owner(&labels)),
+        ours: labels.and_then(|labels| labels::owner(&labels, name, created, maker)),
         output_is_bound,
         error: told.error.unwrap_or_default(),
     })
@@ -146,12 +160,16 @@ fn state(told: &State) -> Option<ContainerState> {
     }
 }
 
-fn listed(summary: ContainerSummary, codec: &dyn SpecCodec) -> Option<Listed> {
+fn listed(
+    summary: ContainerSummary,
+    codec: &dyn SpecCodec,
+    maker: Option<&Maker>,
+) -> Option<Listed> {
     let labels = summary.labels.unwrap_or_default();
-    let ours = labels::owner(&labels)?;
-    let id = ContainerId(summary.id?);
     let names = summary.names.unwrap_or_default();
     let name = names.iter().find_map(|name| name.strip_prefix('/'));
+    let ours = labels::owner(&labels, name, summary.created, maker)?;
+    let id = ContainerId(summary.id?);
     let record = name.and_then(|name| {
         let name = ContainerName(name.to_owned());
         labels::record(&labels, &id, &name, codec).map(Box::new)
@@ -223,7 +241,7 @@ mod tests {
             ..told(Status::EXITED, ONCE)
         };
         assert_eq!(state(&without_code), None, "no code is no exit");
-        assert!(facts(ContainerInspectResponse::default()).is_err());
+        assert!(facts(ContainerInspectResponse::default(), None).is_err());
     }
 
     #[test]
@@ -231,7 +249,7 @@ mod tests {
         let ours = ContainerSummary {
             id: Some("ab".into()),
             names: Some(vec!["/wn-w-1".into()]),
-            labels: Some(labels::of_plan(&plan(), &IdCodec)),
+            labels: Some(labels::of_plan(&plan(), &IdCodec, None)),
             state: Some(Listing::PAUSED),
             ..ContainerSummary::default()
         };
@@ -244,12 +262,12 @@ mod tests {
             ..ours.clone()
         };
 
-        let line = listed(ours, &IdCodec).unwrap();
+        let line = listed(ours, &IdCodec, None).unwrap();
 
         assert!(line.running);
         assert_eq!(line.record.unwrap().container_name, plan().name);
-        assert_eq!(listed(foreign, &IdCodec), None);
-        assert_eq!(listed(nameless, &IdCodec).unwrap().record, None);
+        assert_eq!(listed(foreign, &IdCodec, None), None);
+        assert_eq!(listed(nameless, &IdCodec, None).unwrap().record, None);
     }
 
     #[test]

@@ -6,12 +6,13 @@ use std::{collections::HashMap, time::SystemTime};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
+use super::maker::{Maker, Seen, proof};
 use crate::{
     domain::{
         id::{Attempt, ContainerId, ContainerName, PayloadDigest, ResultId, WorkerId},
         record::{Phase, TaskRecord},
     },
-    ports::engine::{ContainerPlan, Ours, SpecCodec},
+    ports::engine::{ContainerPlan, Ours, Proof, SpecCodec},
 };
 
 /// How these labels are to be read.
@@ -24,14 +25,20 @@ const ATTEMPT_LABEL: &str = "worker-node.attempt";
 const DIGEST_LABEL: &str = "worker-node.digest";
 const CREATED_LABEL: &str = "worker-node.created";
 const SPEC_LABEL: &str = "worker-node.spec";
+const MARK_LABEL: &str = "worker-node.mark";
 
 /// The labels of an existing container.
 pub(super) type Labels = HashMap<String, String>;
 
 /// What a container made from that plan carries.
-pub(super) fn of_plan(plan: &ContainerPlan, codec: &dyn SpecCodec) -> Labels {
+pub(super) fn of_plan(
+    plan: &ContainerPlan,
+    codec: &dyn SpecCodec,
+    maker: Option<&Maker>,
+) -> Labels {
     let label = |name: &str, value: String| (name.to_owned(), value);
-    HashMap::from([
+    let mark = maker.map(|maker| label(MARK_LABEL, maker.mark(&ours_of(plan))));
+    let labels = [
         label(FORMAT_LABEL, FORMAT.to_owned()),
         label(WORKER_LABEL, plan.worker.as_str().to_owned()),
         label(TASK_LABEL, plan.spec.id.as_str().to_owned()),
@@ -39,7 +46,18 @@ pub(super) fn of_plan(plan: &ContainerPlan, codec: &dyn SpecCodec) -> Labels {
         label(DIGEST_LABEL, plan.digest.to_string()),
         label(CREATED_LABEL, shown_time(plan.created)),
         label(SPEC_LABEL, codec.encode(&plan.spec)),
-    ])
+    ];
+    labels.into_iter().chain(mark).collect()
+}
+
+fn ours_of(plan: &ContainerPlan) -> Ours {
+    Ours {
+        worker: plan.worker.as_str().to_owned(),
+        task: plan.spec.id.as_str().to_owned(),
+        attempt: plan.attempt,
+        digest: plan.digest.to_string(),
+        proof: Proof::Mark,
+    }
 }
 
 /// The engine's filter for the containers of a worker.
@@ -47,24 +65,45 @@ pub(super) fn filter_of(worker: &WorkerId) -> HashMap<String, Vec<String>> {
     HashMap::from([("label".to_owned(), vec![format!("{WORKER_LABEL}={worker}")])])
 }
 
-/// Whose container it is; `None` for one that no worker of ours made. A damaged attempt is read as 0, which no task ever has.
-pub(super) fn owner(labels: &Labels) -> Option<Ours> {
+/// Whose container it is by its labels, and how far they are to be believed of one with that name (without a slash), made at
+/// that time (in seconds since the Unix epoch); `None` for one that has none of ours. A damaged attempt is read as 0, which no
+/// task ever has.
+pub(super) fn owner(
+    labels: &Labels,
+    name: Option<&str>,
+    created: Option<i64>,
+    maker: Option<&Maker>,
+) -> Option<Ours> {
     let text = |name: &str| labels.get(name).cloned().unwrap_or_default();
     let attempt = text(ATTEMPT_LABEL).parse::<Attempt>().unwrap_or_default();
-    Some(Ours {
+    let mut ours = Ours {
         worker: labels.get(WORKER_LABEL)?.clone(),
         task: text(TASK_LABEL),
         attempt,
         digest: text(DIGEST_LABEL),
-    })
+        proof: Proof::None,
+    };
+    let mark = labels.get(MARK_LABEL).map(String::as_str);
+    ours.proof = proof(
+        &ours,
+        Seen {
+            name,
+            created,
+            mark,
+        },
+        maker,
+    );
+    Some(ours)
 }
 
 /// Whether the container was made from that very plan.
 pub(super) fn is_of_plan(ours: &Ours, plan: &ContainerPlan) -> bool {
-    ours.worker == plan.worker.as_str()
-        && ours.task == plan.spec.id.as_str()
-        && ours.attempt == plan.attempt
-        && ours.digest == plan.digest.to_string()
+    let proof = ours.proof;
+    *ours
+        == Ours {
+            proof,
+            ..ours_of(plan)
+        }
 }
 
 /// The record of a task as far as its container tells; `None` where a label is missing, damaged or of another format, or
@@ -191,7 +230,7 @@ pub(super) mod tests {
     fn a_record_survives_in_the_labels() {
         let plan = plan();
 
-        let record = rebuilt(&of_plan(&plan, &IdCodec)).unwrap();
+        let record = rebuilt(&of_plan(&plan, &IdCodec, None)).unwrap();
 
         assert_eq!(record.spec, plan.spec);
         assert_eq!(record.digest, plan.digest);
@@ -205,7 +244,7 @@ pub(super) mod tests {
     #[test]
     fn a_rebuilt_result_id_is_the_same_each_time_and_another_for_another_container() {
         let plan = plan();
-        let labels = of_plan(&plan, &IdCodec);
+        let labels = of_plan(&plan, &IdCodec, None);
 
         let first = rebuilt(&labels).unwrap().result_id;
         let again = rebuilt(&labels).unwrap().result_id;
@@ -229,11 +268,11 @@ pub(super) mod tests {
             (CREATED_LABEL, "yesterday"),
             (SPEC_LABEL, "damaged"),
         ] {
-            let mut labels = of_plan(&plan(), &IdCodec);
+            let mut labels = of_plan(&plan(), &IdCodec, None);
             labels.insert(name.into(), value.into());
 
             assert_eq!(rebuilt(&labels), None, "{name}={value}");
-            assert_eq!(owner(&labels).unwrap().worker, "w");
+            assert_eq!(owner(&labels, None, None, None).unwrap().worker, "w");
 
             labels.remove(name);
             assert_eq!(rebuilt(&labels), None, "without {name}");
@@ -243,13 +282,13 @@ pub(super) mod tests {
     #[test]
     fn only_the_very_plan_counts_as_its_own() {
         let plan = plan();
-        let ours = owner(&of_plan(&plan, &IdCodec)).unwrap();
+        let ours = owner(&of_plan(&plan, &IdCodec, None), None, None, None).unwrap();
         let mut later = plan.clone();
         later.attempt = 3;
 
         assert!(is_of_plan(&ours, &plan));
         assert!(!is_of_plan(&ours, &later));
-        assert_eq!(owner(&Labels::new()), None);
+        assert_eq!(owner(&Labels::new(), None, None, None), None);
     }
 
     #[test]

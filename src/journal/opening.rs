@@ -10,6 +10,7 @@ use std::{
 };
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
+use rustix::fs::OFlags;
 
 use super::{failure, rows, schema};
 use crate::ports::journal::JournalError;
@@ -84,7 +85,9 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Option<PathBuf>), Journal
 fn open_whole(path: &Path) -> Result<Connection, Fault> {
     are_files(path)?;
     make_private(path).map_err(|error| Fault::Other(unusable("opened", &error)))?;
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // Before anything else touches the file: a newer one stays exactly as it is.
@@ -110,7 +113,7 @@ pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
 fn are_files(path: &Path) -> Result<(), Fault> {
     for suffix in SUFFIXES {
         let file = with_suffix(path, suffix);
-        match fs::metadata(&file) {
+        match fs::symlink_metadata(&file) {
             Ok(found) if !found.is_file() => {
                 return Err(Fault::Damaged(format!("{} is no file", file.display())));
             }
@@ -153,8 +156,10 @@ fn make_private(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Follows no link: what it leads to is not ours.
 fn open_or_make(path: &Path) -> io::Result<File> {
     OpenOptions::new()
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
         .read(true)
         .write(true)
         .create(true)

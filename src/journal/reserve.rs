@@ -10,7 +10,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{FallocateFlags, fallocate, statvfs},
+    fs::{FallocateFlags, OFlags, fallocate, statvfs},
     io::{Errno, retry_on_intr},
 };
 
@@ -76,6 +76,8 @@ impl Reserve {
             .write(true)
             .create(true)
             .truncate(true)
+            // What a link leads to is not ours to empty.
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .mode(0o600)
             .open(&self.path)?;
         allocate(&file, self.bytes).inspect_err(|_| {

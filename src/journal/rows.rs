@@ -100,6 +100,10 @@ pub(super) fn household(connection: &Connection) -> rusqlite::Result<Household> 
             .prepare_cached("SELECT id FROM tasks WHERE phase <> 'done'")?
             .query_map([], |row| task_id(row, "id"))?
             .collect::<rusqlite::Result<_>>()?,
+        containers: connection
+            .prepare_cached("SELECT container FROM tasks WHERE phase <> 'done' AND container IS NOT NULL")?
+            .query_map([], |row| row.get("container").map(ContainerId))?
+            .collect::<rusqlite::Result<_>>()?,
         parked: all(
             connection,
             "SELECT task, parked_at FROM outbox WHERE parked_at IS NOT NULL ORDER BY parked_at",

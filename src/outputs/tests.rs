@@ -91,7 +91,7 @@ fn anybody_may_write_to_a_folder_and_nobody_sees_whose_are_there() {
     let place = place();
 
     assert_eq!(mode(&place.folder), 0o1777);
-    assert_eq!(mode(place.folder.parent().unwrap()), 0o711);
+    assert_eq!(mode(place.folder.parent().unwrap()), 0o700);
     assert_eq!(
         place.folder.parent().unwrap(),
         place.outside.path().join("outputs")

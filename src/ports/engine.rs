@@ -5,6 +5,7 @@ use std::{path::PathBuf, pin::Pin, time::SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
@@ -24,6 +25,8 @@ pub struct EngineInfo {
     pub version: String,
     /// Such as `1.41`.
     pub api_version: String,
+    /// The folder in which it keeps its containers, on its own machine; empty where it does not say.
+    pub root: String,
     /// Its containers see this machine's files: reached over a unix socket, and the same kernel.
     pub local: bool,
     /// Its containers run on when it is stopped.
@@ -78,6 +81,43 @@ impl TrialResult {
             ..Self::default()
         }
     }
+}
+
+impl EngineInfo {
+    /// Where containers are, in words that stay the same for as long as they do: two engines of one machine may share an id, and
+    /// one that was given another folder has none of its containers. `None` for an engine without an id: it can't be told from
+    /// another.
+    #[must_use]
+    pub fn place(&self) -> Option<String> {
+        match (self.id.as_str(), self.root.as_str()) {
+            ("", _) => None,
+            (id, "") => Some(id.to_owned()),
+            (id, root) => Some(format!("{id} at {root}")),
+        }
+    }
+}
+
+/// The name that a task's container has on the engine: known before it is created, and safe whatever the task's id is.
+#[must_use]
+pub fn container_name(worker: &str, task: &str, attempt: Attempt) -> ContainerName {
+    let digest = Sha256::new()
+        .chain_update(task)
+        .chain_update(attempt.to_be_bytes())
+        .finalize();
+    let short: String = digest
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    ContainerName(format!("wn-{worker}-{short}"))
+}
+
+/// Whose worker's container has that name, if it is one that [`container_name`] gives.
+#[must_use]
+pub fn worker_of_name(name: &ContainerName) -> Option<&str> {
+    let (worker, digest) = name.0.strip_prefix("wn-")?.rsplit_once('-')?;
+    let is_digest = digest.len() == 16 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_digest.then_some(worker)
 }
 
 /// A checked image reference, in the engine's normal form (`docker.io/library/busybox:latest`).
@@ -168,6 +208,23 @@ pub struct Ours {
     pub attempt: Attempt,
     /// Of the offer, in hex.
     pub digest: String,
+    /// How far they are to be believed.
+    pub proof: Proof,
+}
+
+/// How far the labels on a container are to be believed: images hand them on to containers that others make of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Proof {
+    /// Not at all: its name is not the one that we would have given it, and it has no mark.
+    None,
+    /// It carries the mark, and another name: a copy of one that we made, or one that was renamed.
+    Copy,
+    /// Its name is, but it was made after this state folder began, and not from it.
+    Name,
+    /// Its name is, and it is older than this state folder: the folder before it was lost, or knew no marks.
+    Age,
+    /// It carries its name and the mark that only this state folder can make.
+    Mark,
 }
 
 /// One line of a listing of this worker's containers.
@@ -453,5 +510,43 @@ impl Ours {
     #[must_use]
     pub fn task_id(&self) -> Option<TaskId> {
         TaskId::new(self.task.clone()).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_tells_its_worker() {
+        for worker in ["w", "worker-1", "a-0123456789abcdef"] {
+            let name = container_name(worker, "../task", 1);
+            assert_eq!(worker_of_name(&name), Some(worker));
+            assert_ne!(name, container_name(worker, "../task", 2));
+        }
+        for other in ["", "wn-w", "wn-w-0123", "my-w-0123456789abcdef"] {
+            assert_eq!(
+                worker_of_name(&ContainerName(other.into())),
+                None,
+                "{other}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_engine_is_told_by_its_id_and_its_folder() {
+        let info = |id: &str, root: &str| EngineInfo {
+            id: id.into(),
+            version: String::new(),
+            api_version: String::new(),
+            root: root.into(),
+            data_root: None,
+            local: true,
+            live_restore: false,
+        };
+
+        assert_eq!(info("", "/r").place(), None);
+        assert_ne!(info("A", "/r").place(), info("A", "/s").place());
+        assert_ne!(info("A", "/r").place(), info("B", "/r").place());
     }
 }

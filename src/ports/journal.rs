@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::SystemTime};
 use thiserror::Error;
 
 use crate::domain::{
-    id::TaskId,
+    id::{ContainerId, TaskId},
     record::{Change, Snapshot, TaskRecord, Tombstone},
 };
 
@@ -66,6 +66,8 @@ pub struct Household {
     pub finished: Vec<(TaskId, SystemTime)>,
     /// All others.
     pub unfinished: HashSet<TaskId>,
+    /// The containers of those, as far as they have one.
+    pub containers: HashSet<ContainerId>,
     /// Of those, results that are put aside, and since when: the oldest first.
     pub parked: Vec<(TaskId, SystemTime)>,
 }

@@ -9,6 +9,10 @@ use crate::domain::{id::TaskId, record::Snapshot};
 pub struct StateFacts {
     /// Which.
     pub folder: PathBuf,
+    /// Who may enter it.
+    pub access: AccessFacts,
+    /// Whose it is, where that is written down.
+    pub owner: Option<OwnerFacts>,
     /// Whether a worker has it.
     pub lock: LockFacts,
     /// The journal.
@@ -19,6 +23,37 @@ pub struct StateFacts {
     pub logs: Vec<LogFacts>,
     /// The history of the actors.
     pub history: HistoryFacts,
+}
+
+/// Who may enter the folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AccessFacts {
+    /// The number of the user whose it is.
+    pub user: u32,
+    /// Its mode, without the kind of file.
+    pub mode: u32,
+}
+
+/// Whose the folder is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnerFacts {
+    /// The worker's id.
+    pub worker: String,
+    /// The engine that has its containers, once one was met.
+    pub engine: Option<String>,
+}
+
+impl StateFacts {
+    /// Nothing tells that a worker ever ran on it.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        self.journal == JournalFacts::Missing
+            && self.owner.is_none()
+            && self.lock == LockFacts::Free
+            && self.set_aside.is_empty()
+            && self.logs.is_empty()
+            && self.history == HistoryFacts::default()
+    }
 }
 
 /// Whether a worker has the folder.

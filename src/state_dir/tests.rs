@@ -4,10 +4,6 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::*;
 
-fn worker(id: &str) -> WorkerId {
-    WorkerId::new(id).unwrap()
-}
-
 #[test]
 fn a_new_folder_is_its_owners_alone() {
     let parent = tempfile::tempdir().unwrap();
@@ -57,37 +53,6 @@ fn forbidden_is_a_matter_of_permission() {
         assert_eq!(error.exit(), Exit::Permission);
         assert!(error.to_string().contains("/state"), "{error}");
     }
-}
-
-#[test]
-fn one_engine_has_one_worker_of_a_name() {
-    let place = tempfile::tempdir().unwrap();
-    let places = [place.path().to_owned()];
-    let first = EngineLock::take_in(&places, "ABCD:EF/../x", &worker("w")).unwrap();
-
-    let second = EngineLock::take_in(&places, "ABCD:EF/../x", &worker("w")).unwrap_err();
-
-    assert_eq!(second.exit(), Exit::TryLater);
-    assert!(
-        second.to_string().contains("another worker named w"),
-        "{second}"
-    );
-    EngineLock::take_in(&places, "another engine", &worker("w")).unwrap();
-    EngineLock::take_in(&places, "ABCD:EF/../x", &worker("v")).unwrap();
-    drop(first);
-    EngineLock::take_in(&places, "ABCD:EF/../x", &worker("w")).unwrap();
-}
-
-#[test]
-fn the_second_place_serves_where_the_first_does_not() {
-    let place = tempfile::tempdir().unwrap();
-    let places = [PathBuf::from("/no/such/place"), place.path().to_owned()];
-
-    let _lock = EngineLock::take_in(&places, "e", &worker("w")).unwrap();
-
-    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
-    let error = EngineLock::take_in(&places[..1], "e", &worker("w")).unwrap_err();
-    assert_eq!(error.exit(), Exit::Permission);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 const NEWER: &str = "lifecycle.jsonl";
@@ -114,6 +115,7 @@ impl Open {
             .read(true)
             .append(true)
             .mode(0o600)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .open(folder.join(NEWER))?;
         let length = file.metadata()?.len();
         let mut last = [b'\n'];

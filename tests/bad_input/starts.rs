@@ -1,6 +1,7 @@
 //! Starts that cannot work: each says why in one sentence and ends with its own code, and disturbs no worker that runs.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::process::Command;
 
 use tokio::net::TcpListener;
@@ -102,6 +103,148 @@ async fn a_second_worker_of_the_same_name_on_the_same_engine_ends_and_leaves_the
     assert_eq!(report.status, "cancelled", "it ran on: {}", report.logs);
     assert_eq!(cluster.engine.starts(&running).await, 1);
     cluster.finish().await;
+}
+
+/// A typo in `-id` must not take the tasks of another worker for gone.
+#[tokio::test]
+async fn a_state_folder_of_another_worker_ends_the_start_and_nothing_is_touched() {
+    let mut cluster = Cluster::start().await;
+    let owner = cluster.worker.id().to_owned();
+    let state = cluster.worker.state_dir().to_owned();
+    let running = cluster.run("echo up; exec sleep 600").await;
+    assert_eq!(cluster.worker.stop().await, Some(0));
+    let identity = fs::read(state.join("identity")).unwrap();
+
+    for other in ["worker-1", &format!("{owner}x")] {
+        let second = WorkerSetup::new(&cluster.master)
+            .arguments(["-id", other, "--state-dir", state.to_str().unwrap()])
+            .start();
+
+        let belongs = format!("belongs to worker {owner} (1 task, 1 of them unfinished)");
+        let typed = format!("start with -id {owner}, or give {other} its own --state-dir");
+        assert_ends(
+            &second,
+            CONFIGURATION,
+            &["the state folder", &belongs, &typed],
+        )
+        .await;
+    }
+
+    assert_eq!(fs::read(state.join("identity")).unwrap(), identity);
+    assert_eq!(cluster.engine.count(&running, "kill").await, 0);
+    assert_eq!(cluster.engine.count(&running, "die").await, 0);
+    cluster.restart_worker().await;
+    cluster.master.cancel(&running).await.unwrap();
+    assert_eq!(cluster.report(&running).await.status, "cancelled");
+    cluster.finish().await;
+}
+
+/// Folders that are not the worker's alone: each with what to type.
+#[tokio::test]
+async fn a_state_folder_that_is_not_ours_alone_ends_the_start() {
+    let master = nobodys_master().await;
+    let parent = tempfile::tempdir().unwrap();
+    let make = |name: &str, mode: u32| {
+        let folder = parent.path().join(name);
+        fs::create_dir(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
+        folder
+    };
+    let (foreign, open, linked) = (
+        make("foreign", 0o777),
+        make("open", 0o777),
+        make("linked", 0o700),
+    );
+    chown(&foreign, Some(65_534), None).unwrap();
+    symlink("/etc", linked.join("outputs")).unwrap();
+    let before = fs::metadata("/etc").unwrap().permissions().mode();
+    let [foreign, below, linked] =
+        [foreign, open.join("state"), linked].map(|path| path.to_str().unwrap().to_owned());
+
+    for (folder, code, words) in [
+        (
+            &*foreign,
+            CONFIGURATION,
+            ["belongs to user 65534", "chown -R"],
+        ),
+        (
+            &*below,
+            CONFIGURATION,
+            ["may be written by all", "chmod o-w"],
+        ),
+        (
+            &*linked,
+            CONFIGURATION,
+            ["outputs is a link", "give another --state-dir"],
+        ),
+        (
+            "/proc/nope",
+            CONFIGURATION,
+            ["the state folder /proc/nope", "give another --state-dir"],
+        ),
+        (
+            "~/state",
+            USAGE,
+            ["--state-dir '~/state'", "only a shell reads"],
+        ),
+    ] {
+        let worker = WorkerSetup::new(&master)
+            .arguments(["--state-dir", folder])
+            .start();
+
+        assert_ends(&worker, code, &words).await;
+    }
+
+    assert_eq!(fs::metadata("/etc").unwrap().permissions().mode(), before);
+}
+
+/// What systemd makes is 0755, and a task may leave a set-user-id file: nobody else may come to it.
+#[tokio::test]
+async fn a_state_folder_that_is_too_open_is_closed_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let cluster = Cluster::start_with(|setup| setup.state_dir(folder.path())).await;
+    // With users of its own: what a container sees is the folder itself, however closed its parents are.
+    let command = "touch /output/s; chmod 4755 /output/s; su -s /bin/sh nobody -c 'echo mine > /output/mine'; ls -la /output; until [ -e /output/go ]; do sleep 0.05; done; rm /output/go";
+    let task = cluster.run(command).await;
+
+    for folder in [folder.path().to_owned(), folder.path().join("outputs")] {
+        let mode = fs::metadata(&folder).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o700, "{}", folder.display());
+    }
+    let outputs = fs::read_dir(folder.path().join("outputs")).unwrap();
+    let of_task = outputs.map(|entry| entry.unwrap().path()).next().unwrap();
+    fs::write(of_task.join("go"), "").unwrap();
+    let report = cluster.report(&task).await;
+    assert_eq!(report.status, "success", "{}", report.logs);
+    assert_eq!(report.output_files, ["mine", "s"], "{}", report.logs);
+    cluster.finish().await;
+}
+
+/// The engine that was asked for cannot be had; each with the exit code of the table.
+#[tokio::test]
+async fn an_engine_that_this_worker_cannot_speak_to_ends_the_start() {
+    let master = nobodys_master().await;
+    let setup = || WorkerSetup::new(&master);
+    let tls = setup()
+        .variable("DOCKER_TLS_VERIFY", "1")
+        .variable("DOCKER_HOST", "tcp://127.0.0.1:2376");
+    let context = setup()
+        .variable("DOCKER_HOST", "")
+        .variable("DOCKER_CONTEXT", "remote");
+
+    assert_ends(
+        &tls.start(),
+        CONFIGURATION,
+        &["TLS to the engine is not supported"],
+    )
+    .await;
+    assert_ends(
+        &context.start(),
+        CONFIGURATION,
+        &["DOCKER_CONTEXT 'remote'"],
+    )
+    .await;
 }
 
 #[tokio::test]

@@ -58,14 +58,33 @@ impl Drop for Bystanders {
 
 /// Runs busybox for a long time.
 pub(crate) async fn run(docker: &Docker, labels: HashMap<String, String>) -> String {
+    run_named(docker, &unique("worker-node-test-bystander"), labels).await
+}
+
+/// The same under this name.
+pub(crate) async fn run_named(
+    docker: &Docker,
+    name: &str,
+    labels: HashMap<String, String>,
+) -> String {
+    run_image(docker, name, "busybox:latest", labels).await
+}
+
+/// The same of an image that has busybox in it.
+pub(crate) async fn run_image(
+    docker: &Docker,
+    name: &str,
+    image: &str,
+    labels: HashMap<String, String>,
+) -> String {
     let body = ContainerCreateBody {
-        image: Some("busybox:latest".to_owned()),
-        cmd: Some(["sleep", "600"].map(str::to_owned).into()),
+        image: Some(image.to_owned()),
+        entrypoint: Some(["sleep", "600"].map(str::to_owned).into()),
         labels: Some(labels),
         ..ContainerCreateBody::default()
     };
     let name = CreateContainerOptions {
-        name: Some(unique("worker-node-test-bystander")),
+        name: Some(name.to_owned()),
         ..CreateContainerOptions::default()
     };
     let created = docker.create_container(Some(name), body).await;
@@ -77,7 +96,8 @@ pub(crate) async fn run(docker: &Docker, labels: HashMap<String, String>) -> Str
     container
 }
 
-async fn state(docker: &Docker, container: &str) -> String {
+/// What it is like.
+pub(crate) async fn state(docker: &Docker, container: &str) -> String {
     let found = docker.inspect_container(container, None).await;
     let found = found.expect("it is there");
     format!(

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -107,9 +108,20 @@ async fn a_worker_is_looked_at_while_it_runs_and_when_it_is_gone() {
 #[test]
 fn what_is_not_sound_is_said_and_left_as_it_is() {
     let folder = tempfile::tempdir().expect("a folder");
+    let mode = |mode| fs::Permissions::from_mode(mode);
+    fs::set_permissions(folder.path(), mode(0o700)).expect("it is ours");
+    let none = state(&["check"], folder.path());
+    assert_eq!(none.status.code(), Some(3), "no worker has run here");
     let path = folder.path().join("journal.db");
     samples::journal(&path);
     check(folder.path(), 0);
+    fs::set_permissions(folder.path(), mode(0o755)).expect("it is ours");
+    let text = check(folder.path(), 1);
+    assert!(
+        text.contains("mode 0755: other users can enter it"),
+        "{text}"
+    );
+    fs::set_permissions(folder.path(), mode(0o700)).expect("it is ours");
 
     samples::set_version(&path, 1);
     let before = everything(folder.path());

@@ -15,10 +15,7 @@ use super::{
     news::failed,
 };
 use crate::{
-    actors::{
-        engine_watch::EngineStatus, journal::CommitError, outbox::DeliverAgain,
-        task::container_name,
-    },
+    actors::{engine_watch::EngineStatus, journal::CommitError, outbox::DeliverAgain},
     domain::{
         id::{PayloadDigest, ResultId, TaskId},
         outcome::Failure,
@@ -27,6 +24,7 @@ use crate::{
     },
     failpoint,
     ports::{
+        engine::container_name,
         journal::{Known, Refused},
         worker::AssignAnswer,
     },
@@ -271,7 +269,7 @@ impl RegistryActor {
             offer.spec.clone(),
             offer.digest,
             ResultId(Uuid::now_v7().to_string()),
-            container_name(&self.peers.worker, &offer.spec.id, 1),
+            container_name(self.peers.worker.as_str(), offer.spec.id.as_str(), 1),
             self.peers.clock.now(),
         )
     }

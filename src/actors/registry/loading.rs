@@ -19,6 +19,7 @@ use crate::{
         task::StopReason,
     },
     failpoint,
+    ports::engine::Proof,
     telemetry::operator,
 };
 
@@ -231,10 +232,12 @@ fn has_not_begun(record: &TaskRecord) -> bool {
     record.phase == Phase::Accepted || (record.phase == Phase::Ended && is_impossible)
 }
 
-/// Records that can be rebuilt from labels.
+/// Records that can be rebuilt from labels that are to be believed: made from this state folder, or from the one that was lost
+/// before it.
 fn labelled(listing: &Listing) -> impl Iterator<Item = TaskRecord> {
     let containers = listing.containers.iter();
-    containers.filter_map(|listed| listed.record.as_deref().cloned())
+    let believed = containers.filter(|listed| listed.ours.proof >= Proof::Age);
+    believed.filter_map(|listed| listed.record.as_deref().cloned())
 }
 
 /// Makes them durable. Of two containers of one task the journal keeps the first.

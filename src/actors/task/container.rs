@@ -16,7 +16,6 @@ use tokio::{
 use super::{
     TaskActor, TaskEnv,
     again::{Retry, Step},
-    container_name,
     exit::{Watched, exit_of},
     image::note,
 };
@@ -32,7 +31,9 @@ use crate::{
     },
     failpoint,
     ports::{
-        engine::{ContainerPlan, ContainerState, EngineError, Force, Image, Signal},
+        engine::{
+            ContainerPlan, ContainerState, EngineError, Force, Image, Proof, Signal, container_name,
+        },
         spool::Spool,
     },
     supervision::AskError,
@@ -87,8 +88,11 @@ impl TaskActor {
             self.advance(Event::CreateFailed("its image was forgotten".into()), ctx);
             return;
         };
-        self.record.container_name =
-            container_name(&self.env.worker, self.id(), self.record.attempt);
+        self.record.container_name = container_name(
+            self.env.worker.as_str(),
+            self.id().as_str(),
+            self.record.attempt,
+        );
         self.record.phase = self.record.phase.max(Phase::Starting);
         let (env, record) = (Arc::clone(&self.env), self.record.clone());
         let work = async move {
@@ -339,7 +343,7 @@ impl TaskEnv {
         let Some(ours) = facts
             .ours
             .as_ref()
-            .filter(|ours| self.is_ours(Some(ours), record))
+            .filter(|ours| self.is_ours(Some(ours), record) && ours.proof >= Proof::Age)
         else {
             return Some(Creation::Failed(format!(
                 "a container that is not ours has the name {}; remove or rename it",

@@ -11,7 +11,7 @@ use crate::{
         task::{Event, Found},
     },
     ports::engine::{
-        ContainerFacts, ContainerState, EngineError, ExitFacts, Listed, Ours, RememberedEnd,
+        ContainerFacts, ContainerState, EngineError, ExitFacts, Listed, Ours, Proof, RememberedEnd,
         ToldEnd,
     },
 };
@@ -71,7 +71,9 @@ impl TaskEnv {
         }
     }
 
-    /// By its id, else by its name, else by its labels: somebody may have renamed it.
+    /// By its id, whatever it is called by now, else by its name. Somebody may have renamed it before its id was written down:
+    /// then it is found by its mark, which a copy of it has too; but copies are made of containers that run, and of those the id
+    /// is known.
     async fn find(&self, record: &TaskRecord) -> Option<ContainerFacts> {
         let id = record.container.as_ref().map(|id| id.0.as_str());
         for id_or_name in id.into_iter().chain([record.container_name.0.as_str()]) {
@@ -81,9 +83,13 @@ impl TaskEnv {
                 return Some(facts);
             }
         }
-        let listed = self.list().await;
-        let renamed = listed.into_iter().find(|listed| {
-            self.is_ours(Some(&listed.ours), record) && listed.ours.attempt == record.attempt
+        if id.is_some() {
+            return None;
+        }
+        let renamed = self.list().await.into_iter().find(|listed| {
+            let ours = &listed.ours;
+            let is_it = self.is_ours(Some(ours), record) && ours.attempt == record.attempt;
+            is_it && ours.proof == Proof::Copy
         })?;
         self.inspect(&renamed.id.0).await
     }

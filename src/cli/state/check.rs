@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::words::foreign;
-use crate::ports::state::{JournalFacts, LockFacts, LogFacts, StateFacts};
+use crate::ports::state::{AccessFacts, JournalFacts, LockFacts, LogFacts, StateFacts};
 
 /// So much of foreign text is shown.
 const SHOWN: usize = 256;
@@ -47,7 +47,9 @@ impl Finding {
 
 /// One finding per part, and more where a part has more to tell.
 pub(super) fn findings(facts: &StateFacts) -> Vec<Finding> {
-    let mut findings = vec![lock(facts.lock), journal(&facts.journal)];
+    let mut findings = vec![access(facts.access)];
+    findings.extend(owner(facts));
+    findings.extend([lock(facts.lock), journal(&facts.journal)]);
     findings.extend(others_can_read(&facts.journal));
     findings.extend(parked(&facts.journal));
     findings.extend(set_aside(&facts.set_aside));
@@ -73,6 +75,29 @@ pub(super) fn text(facts: &StateFacts, findings: &[Finding]) -> String {
         _ => "not sound, see the lines with an exclamation mark\n",
     });
     text
+}
+
+fn access(AccessFacts { user, mode }: AccessFacts) -> Finding {
+    const PART: &str = "folder";
+    let what = format!("of user {user}, mode {mode:04o}");
+    match mode & 0o077 {
+        0 => Finding::sound(PART, what),
+        _ => Finding::trouble(
+            PART,
+            format!("{what}: other users can enter it"),
+            "chmod 700 it; the next start of the worker does it too",
+        ),
+    }
+}
+
+fn owner(facts: &StateFacts) -> Option<Finding> {
+    let owner = facts.owner.as_ref()?;
+    let worker = foreign(&owner.worker, SHOWN);
+    let what = match &owner.engine {
+        Some(engine) => format!("worker {worker}, on the engine {}", foreign(engine, SHOWN)),
+        None => format!("worker {worker}, which has met no engine yet"),
+    };
+    Some(Finding::sound("owner", what))
 }
 
 fn lock(lock: LockFacts) -> Finding {

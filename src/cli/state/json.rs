@@ -47,6 +47,10 @@ pub(super) fn check(facts: &StateFacts, findings: &[Finding]) -> String {
     line(&json!({
         "version": words::JSON_VERSION,
         "folder": facts.folder.to_string_lossy(),
+        "user": facts.access.user,
+        "mode": format!("{:04o}", facts.access.mode),
+        "worker": facts.owner.as_ref().map(|owner| &owner.worker),
+        "engine": facts.owner.as_ref().and_then(|owner| owner.engine.as_ref()),
         "sound": is_sound,
         "lock": lock(facts.lock),
         "findings": findings,
