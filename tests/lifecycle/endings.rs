@@ -37,7 +37,7 @@ async fn a_task_that_succeeds_is_told_with_its_output_and_its_figures() {
 
     let report = end_of(
         &cluster,
-        cluster.task("echo to stdout; echo to stderr >&2; sleep 1"),
+        cluster.task("echo to stdout; echo to stderr >&2; sleep 2"),
     )
     .await;
 
