@@ -408,6 +408,8 @@ impl Handler<ResultSealed> for TaskActor {
 
     fn handle(&mut self, _: ResultSealed, ctx: &mut Self::Context) {
         failpoint!("task.ResultSealed");
+        // The outbox has it open, if it still needs it.
+        self.spool = None;
         self.advance(Event::Sealed, ctx);
     }
 }

@@ -4,7 +4,10 @@
 use std::{fmt::Write as _, io, sync::Arc};
 
 use log::{info, warn};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::{
+    sync::SemaphorePermit,
+    time::{Instant, sleep, sleep_until},
+};
 
 use super::{Correspondents, Gates, reporting::Reporter};
 use crate::{
@@ -138,11 +141,13 @@ impl Delivery {
             self.seal().await;
             failpoint!("outbox.sealed");
         }
+        self.let_go();
+        // While the task still holds it: to open a long log anew, all of it is read.
+        let log = self.open_log().await;
         let task = self.record.spec.id.clone();
         let _ = self.with.news.send(TaskNews::Sealed(task));
-        self.let_go();
         // Both tell what is sealed: the report need not wait until the end of the log is on the disk.
-        let ((), left) = tokio::join!(self.close_log(), self.report(None));
+        let ((), left) = tokio::join!(self.close_log(log), self.report(None));
         failpoint!("outbox.reported");
         self.note_delivered().await;
         failpoint!("outbox.delivered");
@@ -387,17 +392,10 @@ impl Delivery {
             .unwrap_or_else(|| self.verdict(self.record.cancel_requested))
     }
 
-    /// Ends the log for its viewers: from here on the outcome can no longer change.
-    async fn close_log(&self) {
-        // Each holds a descriptor, and as many may be due at once as there may be results.
-        let Ok(_place) = self.gates.logs.acquire().await else {
-            return;
-        };
-        let verdict = self.sealed();
-        let end = LogEnd {
-            word: verdict.outcome.word(),
-            trailer: verdict.trailer,
-        };
+    /// The task's log, with one of the places for logs that are ended at once: each holds a descriptor, and as many may be due
+    /// as there may be results.
+    async fn open_log(&self) -> Option<(SemaphorePermit<'_>, Arc<dyn Spool>)> {
+        let place = self.gates.logs.acquire().await.ok()?;
         let task = self.record.spec.id.clone();
         match self
             .with
@@ -405,16 +403,28 @@ impl Delivery {
             .ask_idempotent(OpenSpool(task), Instant::now() + ASK)
             .await
         {
-            Ok(Ok(spool)) => {
-                if let Err(error) = spool.close(end.clone()).await {
-                    warn!(task:% = self.record.spec.id, error:%; "the end of a log could not be written; trying on");
-                    tokio::spawn(close_in_the_end(spool, end));
-                }
-            }
+            Ok(Ok(spool)) => return Some((place, spool)),
             Ok(Err(error)) => {
                 warn!(task:% = self.record.spec.id, error; "a log could not be ended")
             }
             Err(error) => warn!(task:% = self.record.spec.id, error:%; "a log could not be ended"),
+        }
+        None
+    }
+
+    /// Ends the log for its viewers: from here on the outcome can no longer change.
+    async fn close_log(&self, log: Option<(SemaphorePermit<'_>, Arc<dyn Spool>)>) {
+        let Some((_place, spool)) = log else {
+            return;
+        };
+        let verdict = self.sealed();
+        let end = LogEnd {
+            word: verdict.outcome.word(),
+            trailer: verdict.trailer,
+        };
+        if let Err(error) = spool.close(end.clone()).await {
+            warn!(task:% = self.record.spec.id, error:%; "the end of a log could not be written; trying on");
+            tokio::spawn(close_in_the_end(spool, end));
         }
     }
 

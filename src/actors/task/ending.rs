@@ -122,7 +122,6 @@ impl TaskActor {
         };
         actix::AsyncContext::spawn(ctx, work.into_actor(self));
         // It may wait for its master for days: what only a living task needs is not held meanwhile.
-        self.spool = None;
         self.record.ending = None;
         self.record.spec.command = String::new();
     }
