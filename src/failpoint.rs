@@ -140,6 +140,7 @@ mod armed {
         "registry.reconcile_again",
         "registry.record_answer",
         "registry.record_cancel",
+        "registry.say_ready",
         "registry.settled",
         "registry.start_task",
         "registry.started",
@@ -196,6 +197,7 @@ mod armed {
         "task.step",
         "task.tell_anew",
         "task.wait",
+        "task.wait_out",
     ];
 
     /// Does what is configured for this point, if anything.

@@ -101,7 +101,9 @@ pub(super) fn household(connection: &Connection) -> rusqlite::Result<Household> 
             .query_map([], |row| task_id(row, "id"))?
             .collect::<rusqlite::Result<_>>()?,
         containers: connection
-            .prepare_cached("SELECT container FROM tasks WHERE phase <> 'done' AND container IS NOT NULL")?
+            .prepare_cached(
+                "SELECT container FROM tasks WHERE phase <> 'done' AND container IS NOT NULL",
+            )?
             .query_map([], |row| row.get("container").map(ContainerId))?
             .collect::<rusqlite::Result<_>>()?,
         parked: all(

@@ -105,7 +105,7 @@ async fn a_start_that_fails_leaves_the_engines_words_and_an_ended_stream() {
 }
 
 #[tokio::test]
-async fn a_start_that_fails_at_the_machine_is_a_failure_that_may_pass() {
+async fn a_start_that_wants_what_the_machine_does_not_have_is_no_failure_that_passes() {
     let bench = Bench::new();
     let mut plan = bench.plan("true").await;
     plan.spec.wants.gpu = 1.0;
@@ -113,7 +113,7 @@ async fn a_start_that_fails_at_the_machine_is_a_failure_that_may_pass() {
 
     let outcome = bench.engine.start(&id).await;
 
-    let Err(EngineError::Failed(said)) = outcome else {
+    let Err(EngineError::Invalid(said)) = outcome else {
         panic!("these tests need an engine without GPUs: {outcome:?}");
     };
     assert!(said.to_lowercase().contains("gpu"), "{said}");

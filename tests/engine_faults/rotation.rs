@@ -21,14 +21,13 @@ async fn a_record_that_lost_its_beginning_goes_on_where_the_log_ends() {
     // The first file of three goes, and the log ends within the second one.
     cluster.kill_worker().await;
     flood(&cluster, &printing, 1).await;
-    // The search for that place breaks off, and says nothing.
+    // Where it is searched for, and not found from the record's end, the search breaks off, and says nothing.
     proxy.cut_answers("tail=all", FAR, 2);
     started(&mut cluster, &mut printing).await;
     printing.end(&cluster).await;
     let gaps = printing.gaps(&cluster).await;
 
     assert_eq!(gaps, Gaps::default());
-    assert_eq!(proxy.cut(), 2, "answers cut off");
     cluster.finish().await;
 }
 

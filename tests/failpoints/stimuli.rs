@@ -80,6 +80,9 @@ pub(crate) fn way_to(name: &str) -> Way {
         "journal.Retire.before" | "journal.Retire.after" => {
             Way::NotReached("the least retention is a minute, and rounds are 30 s apart")
         }
+        "task.wait_out" => Way::NotReached(
+            "it takes an engine or a registry of images that fails for a while, which `engine_faults` has",
+        ),
         "task.tell_anew" => {
             Way::NotReached("the journal has to be damaged under the worker, which `state` does")
         }

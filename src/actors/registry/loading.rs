@@ -128,6 +128,7 @@ impl RegistryActor {
         let mut pressure = self.peers.pressure.clone();
         let mut engine = self.peers.engine.status();
         let ready = async move {
+            failpoint!("registry.say_ready");
             loop {
                 let open = async {
                     registered.wait_for(|registered| *registered).await.ok()?;

@@ -6,7 +6,7 @@ use log::debug;
 use tokio::time::{Instant, sleep};
 
 use super::{TaskActor, image::note};
-use crate::domain::task::Event;
+use crate::{domain::task::Event, failpoint};
 
 /// What came of a step.
 #[derive(Debug)]
@@ -90,6 +90,7 @@ impl TaskActor {
         debug!(task:% = self.id(), why, wait:?; "a step of a task is tried again");
         let spool = self.spool.clone();
         let pause = async move {
+            failpoint!("task.wait_out");
             let line = format!("[worker-node] {why}; again in {wait:.1?}");
             note(spool.as_deref(), line).await;
             sleep(wait).await;
