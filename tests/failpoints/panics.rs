@@ -2,9 +2,10 @@
 //! outcome, heartbeats go on, and viewers see every line once.
 
 use std::future::Future;
+use std::pin::pin;
 
 use tokio::task::JoinSet;
-use worker_node::dev_master::Method;
+use worker_node::dev_master::{Method, Record};
 use worker_node::failpoint;
 
 use crate::harness::{Cluster, WorkerSetup};
@@ -151,14 +152,22 @@ async fn disturb(cluster: &Cluster, workload: &Workload, way: Way, name: &str) {
     let (master, worker) = (&cluster.master, cluster.worker.id());
     match way {
         Way::Forgotten => {
-            let known =
-                master.look(|record| record.worker(worker).map(|it| it.registrations.len()));
-            master.forget_worker(worker);
-            let again = known.unwrap_or_default() + 1;
-            master
-                .wait_registrations(worker, again)
-                .await
-                .expect("it registers again");
+            // A registration that was under way makes up for being forgotten: then once more.
+            let mut passed = pin!(passed(cluster, name));
+            loop {
+                let registrations = |record: &Record| {
+                    let worker = record.worker(worker);
+                    worker.map_or(0, |it| it.registrations.len())
+                };
+                let known = master.look(registrations);
+                master.forget_worker(worker);
+                tokio::select! {
+                    () = &mut passed => break,
+                    again = master.wait_registrations(worker, known + 1) => {
+                        again.expect("it registers again");
+                    }
+                }
+            }
         }
         Way::HeldReports => {
             workload.cancel_endless(cluster).await;

@@ -61,9 +61,11 @@ pub(crate) fn way_to(name: &str) -> Way {
             Way::GivenUpTask("panic")
         }
         "task.grace_elapsed_again" => Way::HeldReports,
-        "janitor.round" | "janitor.retire" | "janitor.orphans" | "registry.reconcile_again" => {
-            Way::Time
-        }
+        "janitor.round"
+        | "janitor.retire"
+        | "janitor.orphans"
+        | "journal.GetHousehold"
+        | "registry.reconcile_again" => Way::Time,
         "registry.Drain" => Way::Stop("drain"),
         "registry.StopAll" => Way::Stop("stop"),
         "servers.served" => Way::Stop("leave"),
