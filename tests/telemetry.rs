@@ -103,8 +103,9 @@ const LINES: &[&str] = &[
     "INFO  operator: Master address: m:50051 master=m:50051",
     "INFO  operator: ✓ gRPC server listening on 127.0.0.1:50052 address=127.0.0.1:50052",
     "WARN  operator: The master refuses this worker; its administrator must type: register worker-1 10.0.0.7:50052 ",
-    "WARN  operator: Docker engine away: running tasks are left alone, new ones wait reason=\"no socket\"",
-    "INFO  operator: ✓ Docker engine back version=20.10.24",
+    "WARN  operator: Docker engine away: unix:///x; running tasks are left alone, new ones are refused for now \
+     address=unix:///x reason=\"no socket\"",
+    "INFO  operator: ✓ Docker engine back",
     "INFO  operator: ✓ Worker registered: worker-1 at 10.0.0.7:50052 ",
     "INFO  operator: ✓ Ready to receive tasks",
     "INFO  operator: Heartbeat sent: CPU=30.0%, Memory=45.2%, Tasks=0 cpu=30.04 memory=45.2 tasks=0",

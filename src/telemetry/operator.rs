@@ -124,7 +124,7 @@ pub fn heartbeat_cut(left_out: usize) {
 pub fn engine_away(outage: &mut Outage, address: &str, reason: &dyn Display) {
     log!(
         outage.again(), address, reason:%;
-        "Docker engine away: {address}; running tasks are left alone, new ones wait"
+        "Docker engine away: {address}; running tasks are left alone, new ones are refused for now"
     );
 }
 
