@@ -8,7 +8,7 @@ from expect import Wrong, check, equal, holds, true
 from master import UNKNOWN_FIELDS
 from node import task
 
-LARGEST_MESSAGE = 4_194_304
+LARGEST_MESSAGE = 1 << 20
 
 
 def refused(call):
@@ -55,7 +55,7 @@ def sized(size):
 
 
 @check
-def a_message_over_4_mib_is_refused_and_harms_nothing(stage):
+def a_message_over_1_mib_is_refused_and_harms_nothing(stage):
     error = refused(lambda: stage.node.assign(sized(LARGEST_MESSAGE + 1)))
 
     # grpc-go says the one, tonic the other.
@@ -66,7 +66,7 @@ def a_message_over_4_mib_is_refused_and_harms_nothing(stage):
 
 
 @check
-def a_message_of_4_mib_arrives_and_fails_for_what_it_asks(stage):
+def a_message_of_1_mib_arrives_and_fails_for_what_it_asks(stage):
     offer = sized(LARGEST_MESSAGE)
 
     ack, _ = stage.node.assign(offer)
