@@ -49,7 +49,7 @@ def a_method_that_nobody_knows_is_unimplemented(stage):
 def sized(size):
     """A task whose message has exactly that many bytes."""
     offer = task("")
-    offer.command = "#" * (size - offer.ByteSize() - 5)
+    offer.command = "#" * (size - offer.ByteSize() - 4)
     equal("the size of the message", offer.ByteSize(), size)
     return offer
 
