@@ -74,6 +74,8 @@ async fn a_storm_of_kills_loses_nothing_and_runs_nothing_twice() {
         cluster.kill_worker().await;
         cluster.worker.restart().await;
     }
+    // Its log is asked for at the address that the master has of it.
+    cluster.worker.wait_log_line("Worker registered").await;
 
     for (number, task) in ended.iter().enumerate() {
         let expected = if number % 3 == 0 { "success" } else { "failed" };

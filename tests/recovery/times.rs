@@ -46,7 +46,7 @@ async fn a_line_that_was_written_while_the_worker_was_away_keeps_its_time() {
     cluster.engine.touch_in(&container, "/tmp/go").await;
     cluster.engine.wait_task(&task, "die").await;
     let written = noted(&cluster, &container, "meanwhile").await;
-    cluster.worker.restart().await;
+    cluster.restart_worker().await;
 
     assert_eq!(cluster.report(&task).await.status, "success");
     let seen = cluster.master.watch_log(&task).wait_end().await;

@@ -100,7 +100,7 @@ async fn a_start_on_a_full_disk_delivers_what_is_owed() {
     go(&cluster, &task);
     cluster.engine.wait_task(&task, "die").await;
     disk.fill_to(0);
-    cluster.worker.restart().await;
+    cluster.restart_worker().await;
 
     let report = cluster.report(&task).await;
     assert!(report.logs.contains("exit code 4"), "{}", report.logs);
