@@ -184,7 +184,8 @@ async fn who_hangs_up_has_cancelled_the_task() {
     viewer.wait_line("under way").await;
     let id = viewer.wait_line("task ").await.replace("task ", "");
 
-    viewer.signal(Signal::INT);
+    // Not INT, which is ignored in whatever a script has put into the background.
+    viewer.signal(Signal::TERM);
 
     demo.wait_line(&format!("{id} is cancelled")).await;
     engine.wait_task(&id, "destroy").await;
