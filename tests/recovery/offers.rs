@@ -61,6 +61,8 @@ async fn a_result_that_is_wanted_again_is_sent_again_after_a_crash() {
     let again = cluster.master.wait_reports(&id, 2).await.expect("again");
     assert_eq!(again.status, "success");
     assert_eq!(cluster.engine.starts(&id).await, 1);
+    // The result may be there before the worker has registered.
+    registered_again(&cluster, 2).await;
     cluster.worker.stop().await;
 
     // It was sent once more, and not once more at every start.
