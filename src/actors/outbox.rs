@@ -19,7 +19,7 @@ use actix::{
 };
 use tokio::{
     sync::{Semaphore, mpsc::UnboundedSender, watch},
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 pub use self::receipts::Receipts;
@@ -43,7 +43,7 @@ use crate::{
     },
     failpoint,
     ports::{clock::Clock, journal::Known, master::Master, outputs::OutputStore},
-    supervision::Slot,
+    supervision::{AskError, Slot},
     telemetry::operator,
 };
 
@@ -60,6 +60,28 @@ const LOGS: usize = 16;
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct Deliver(pub Box<TaskRecord>);
+
+/// How long the outbox may take to take a result, and between two asks of one that is being restarted.
+const TAKE: Duration = Duration::from_secs(30);
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Between two asks of an outbox that does not survive the question: not so soon that this would spend its restart budget.
+const POISON: Duration = Duration::from_secs(300);
+
+/// Hands a result over, until it is taken.
+pub(super) async fn hand_over(outbox: &Slot<OutboxActor>, record: TaskRecord) {
+    let deliver = Deliver(Box::new(record));
+    while let Err(error) = outbox
+        .ask_idempotent(deliver.clone(), Instant::now() + TAKE)
+        .await
+    {
+        sleep(match error {
+            AskError::Poisoned => POISON,
+            AskError::Unavailable | AskError::Deadline => RETRY,
+        })
+        .await;
+    }
+}
 
 /// The master offered a task again whose result may have left: send it once more, not before the given time. The journal
 /// knows of it (`Change::Redeliver`), so that it survives whoever forgets it. Idempotent.

@@ -1,12 +1,14 @@
 //! Whether there is room for a task right now. An accepted task really has its share: cores and memory are held from the
 //! acceptance until its process is dead, its place until what the master is told is fixed. What is over, or can never begin,
-//! holds nothing but its turn among the results that wait for the master, and those have a bound of their own.
+//! holds nothing but a turn among the results that wait for the master: the ones and the others have a bound each, so that no
+//! number of impossible offers keeps out one that can be carried out.
 
 use thiserror::Error;
 
 use super::spec::{GIB, MachineTotals, Wants};
 
-/// So many results wait for the master at most, or as many as there may be tasks where that is more: beyond it no offers are
+/// So many results of tasks that ran wait for the master at most, or as many as there may be tasks where that is more: beyond
+/// it no offers are taken that need room. So many of tasks that can never begin likewise: beyond it no more of those are
 /// taken. A master that takes its results never comes near it; each one that waits costs some KiB of memory.
 const RESULTS: usize = 1_000;
 
@@ -21,6 +23,11 @@ pub enum NoRoom {
         "no room: {0} results wait for the master to take them; `worker-node state dump` shows them, `worker-node outbox drop TASK` lets go of one"
     )]
     Results(usize),
+    /// As many results of impossible tasks as may wait.
+    #[error(
+        "{0} tasks that can never begin here wait for the master to take their results; `worker-node outbox drop TASK` lets go of one"
+    )]
+    Impossible(usize),
     /// Not enough of something is free.
     #[error("no room: {what} {wanted} asked, {free} free")]
     Resource {
@@ -108,8 +115,10 @@ pub enum Holding {
         /// What it asked for of the disk.
         storage: u64,
     },
-    /// What the master is told is fixed, or it could never begin: a turn among the results.
+    /// What the master is told is fixed: a turn among the results.
     Result,
+    /// It could never begin: a turn among the results of its like.
+    Impossible,
 }
 
 impl Holding {
@@ -122,7 +131,7 @@ impl Holding {
                 storage: *storage,
                 ..Amounts::default()
             },
-            Self::Result => Amounts::default(),
+            Self::Result | Self::Impossible => Amounts::default(),
         }
     }
 }
@@ -134,6 +143,7 @@ pub struct Ledger {
     max_tasks: usize,
     tasks: usize,
     results: usize,
+    impossible: usize,
     held: Amounts,
 }
 
@@ -156,6 +166,7 @@ impl Ledger {
             max_tasks,
             tasks: 0,
             results: 0,
+            impossible: 0,
             held: Amounts::default(),
         };
         holdings.fold(empty, Self::with)
@@ -165,6 +176,7 @@ impl Ledger {
         match holding {
             Holding::Task(_) | Holding::Place { .. } => self.tasks += 1,
             Holding::Result => self.results += 1,
+            Holding::Impossible => self.impossible += 1,
         }
         self.held = self.held.plus(holding.amounts());
         self
@@ -175,7 +187,9 @@ impl Ledger {
     /// # Errors
     /// What there is too little of.
     pub fn admit(&self, wants: &Wants) -> Result<(), NoRoom> {
-        self.admit_result()?;
+        if self.results >= self.results_at_most() {
+            return Err(NoRoom::Results(self.results));
+        }
         if self.tasks >= self.max_tasks {
             return Err(NoRoom::Tasks(self.tasks));
         }
@@ -217,15 +231,19 @@ impl Ledger {
         Ok(())
     }
 
-    /// Whether one more result may wait for the master: that is all that a task takes which can never begin.
+    /// Whether one more task may be taken that can never begin: all that it takes is a turn among the results of its like.
     ///
     /// # Errors
     /// So many wait already.
-    pub fn admit_result(&self) -> Result<(), NoRoom> {
-        if self.results >= self.max_tasks.max(RESULTS) {
-            return Err(NoRoom::Results(self.results));
+    pub fn admit_impossible(&self) -> Result<(), NoRoom> {
+        if self.impossible >= self.results_at_most() {
+            return Err(NoRoom::Impossible(self.impossible));
         }
         Ok(())
+    }
+
+    fn results_at_most(&self) -> usize {
+        self.max_tasks.max(RESULTS)
     }
 }
 
@@ -302,14 +320,25 @@ mod tests {
     fn the_number_of_tasks_is_bounded_and_so_is_that_of_waiting_results() {
         let full = ledger(&[Holding::Task(Amounts::default()); 20]);
         assert_eq!(full.admit(&Wants::default()), Err(NoRoom::Tasks(20)));
-        assert_eq!(full.admit_result(), Ok(()));
+        assert_eq!(full.admit_impossible(), Ok(()));
 
         let waiting = ledger(&[Holding::Result; RESULTS]);
-        assert_eq!(waiting.admit_result(), Err(NoRoom::Results(RESULTS)));
+        assert_eq!(waiting.admit_impossible(), Ok(()));
         assert_eq!(
             waiting.admit(&Wants::default()),
             Err(NoRoom::Results(RESULTS))
         );
+    }
+
+    #[test]
+    fn results_of_impossible_tasks_have_a_bound_that_keeps_out_nobody_else() {
+        let mut waiting = vec![Holding::Impossible; RESULTS - 1];
+        assert_eq!(ledger(&waiting).admit_impossible(), Ok(()));
+
+        waiting.push(Holding::Impossible);
+        let full = ledger(&waiting);
+        assert_eq!(full.admit_impossible(), Err(NoRoom::Impossible(RESULTS)));
+        assert_eq!(full.admit(&cpu(2.0)), Ok(()), "it can be carried out");
     }
 
     #[test]

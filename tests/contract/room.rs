@@ -2,8 +2,10 @@
 
 use std::process::Command;
 
+use tonic::transport::Channel;
 use worker_node::dev_master::{Fault, Method};
-use worker_node::proto::{Heartbeat, Task};
+use worker_node::proto::master_worker_client::MasterWorkerClient;
+use worker_node::proto::{Heartbeat, Task, TaskAck};
 
 use crate::harness::Cluster;
 
@@ -46,6 +48,56 @@ async fn a_task_that_can_never_begin_takes_nobodys_room_and_spoils_no_figure() {
     }
     assert_eq!(cluster.report(&id).await.status, "success");
     cluster.finish().await;
+}
+
+/// More than may wait at once.
+const MANY: usize = 2_000;
+
+#[tokio::test]
+async fn impossible_offers_whose_results_nobody_takes_keep_out_no_honest_one() {
+    let mut cluster = Cluster::start().await;
+    // What the worker takes at all it takes once it knows the engine.
+    let first = cluster.submit(cluster.task("true")).await;
+    assert_eq!(cluster.report(&first).await.status, "success");
+
+    let refused = fill_with_impossible(stranger(&cluster).await).await;
+    assert!(refused.contains("can never begin here"), "{refused}");
+
+    for _ in 0..2 {
+        let honest = cluster.submit(cluster.task("echo honest")).await;
+        let report = cluster.report(&honest).await;
+        assert_eq!(report.status, "success", "{}", report.logs);
+        cluster.engine.wait_nothing_left(cluster.worker.id()).await;
+        cluster.kill_worker().await;
+        cluster.restart_worker().await;
+    }
+    assert_eq!(cluster.worker.stop().await, Some(0));
+}
+
+/// Somebody whose tasks the master does not know, and so refuses the results of.
+async fn stranger(cluster: &Cluster) -> MasterWorkerClient<Channel> {
+    let registered = cluster.master.wait_registered(cluster.worker.id()).await;
+    let address = registered.expect("registered").info.worker_ip;
+    let connected = MasterWorkerClient::connect(format!("http://{address}")).await;
+    connected.expect("the worker listens")
+}
+
+/// Offers tasks that can never begin until one is refused; why it was.
+async fn fill_with_impossible(mut client: MasterWorkerClient<Channel>) -> String {
+    for number in 0..MANY {
+        let task = Task {
+            task_id: format!("impossible-{number}"),
+            docker_image: "busybox".to_owned(),
+            req_cpu: [99_999.0, 1e308, f64::NAN][number % 3],
+            ..Task::default()
+        };
+        let answer = client.assign_task(task).await.expect("never an error");
+        let TaskAck { success, message } = answer.into_inner();
+        if !success {
+            return message;
+        }
+    }
+    panic!("{MANY} impossible tasks were taken, and none refused");
 }
 
 #[tokio::test]

@@ -192,8 +192,8 @@ impl RegistryActor {
         }))
     }
 
-    /// Why no new task is taken now, if so. A task that can never run here is taken, fails at once, and needs no room but for
-    /// its result.
+    /// Why no new task is taken now, if so. A task that can never run here is taken, fails at once, and needs no room but
+    /// among its like.
     fn refusal(&self, offer: &Offer, is_impossible: bool) -> Option<AssignAnswer> {
         let poisoned = self.poison.get(&offer.spec.id);
         if poisoned.is_some_and(|since| since.elapsed() < POISON) {
@@ -222,7 +222,7 @@ impl RegistryActor {
         }
         let ledger = self.ledger();
         let admitted = match is_impossible {
-            true => ledger.admit_result(),
+            true => ledger.admit_impossible(),
             false => ledger.admit(&offer.spec.wants),
         };
         admitted.err().map(|no_room| refused(no_room.to_string()))

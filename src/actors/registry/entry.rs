@@ -113,11 +113,14 @@ impl Entry {
         settled.map(drop)
     }
 
-    /// A task may begin anew, but never comes back from its end: what a successor of its actor says is older than that.
-    pub(super) fn move_to(&mut self, stage: Stage) {
-        if self.stage < Stage::Collecting || self.stage < stage {
+    /// Whether that is news. A task may begin anew, but never comes back from its end: what a successor of its actor says is
+    /// older than that.
+    pub(super) fn move_to(&mut self, stage: Stage) -> bool {
+        let is_news = stage > self.stage || (stage < self.stage && self.stage < Stage::Collecting);
+        if is_news {
             self.stage = stage;
         }
+        is_news
     }
 
     /// Nothing in the journal says yet that the answer to its offer was handed over: later phases say as much.
@@ -127,7 +130,9 @@ impl Entry {
 
     /// What it holds of the machine, and of the bounds on tasks and results.
     pub(super) fn holding(&self) -> Holding {
-        if self.is_impossible || self.stage >= Stage::Sealed {
+        if self.is_impossible {
+            Holding::Impossible
+        } else if self.stage >= Stage::Sealed {
             Holding::Result
         } else if self.stage >= Stage::Collecting && self.actors_lost == 0 {
             let storage = self.amounts.storage;
@@ -212,9 +217,11 @@ mod tests {
     #[test]
     fn what_is_over_or_cannot_begin_holds_nothing_of_the_machine() {
         let impossible = Outcome::Failed(Failure::Impossible("99 cores".into()));
-        let never = Entry::of_record(&record(Phase::Ended, Some(impossible)));
-        assert_eq!(never.holding(), Holding::Result);
+        let mut never = Entry::of_record(&record(Phase::Ended, Some(impossible)));
+        assert_eq!(never.holding(), Holding::Impossible);
         assert_eq!(never.as_running().cpu, 0.0);
+        never.move_to(Stage::Sealed);
+        assert_eq!(never.holding(), Holding::Impossible, "among its like");
 
         let mut task = Entry::of_record(&record(Phase::Running, None));
         assert_eq!(task.as_running().cpu, 2.0);

@@ -1,4 +1,4 @@
-//! Starts a task's actor as a child of the supervisor.
+//! Starts a task's actor as a child of the supervisor; the result of a task that can never begin goes to the outbox alone.
 
 use std::{
     collections::HashMap,
@@ -33,6 +33,15 @@ impl RegistryActor {
             return;
         }
         let task = record.spec.id.clone();
+        if self
+            .tasks
+            .get(&task)
+            .is_some_and(|entry| entry.is_impossible)
+        {
+            // There is no container to look for or to remove: it has no actor, and costs no more than its result does.
+            self.deliver_without_actor(record.clone(), ctx);
+            return;
+        }
         if let Some(running) = self.peers.directory.find(&task) {
             // The registry was restarted, its tasks were not.
             self.set_slot(&task, running);

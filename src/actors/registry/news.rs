@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{Readiness, RegistryActor, TELL, entry::TaskNews};
 use crate::{
     actors::{
-        outbox::Deliver,
+        outbox::hand_over,
         task::{ResultDelivered, ResultSealed},
     },
     domain::{
@@ -42,8 +42,8 @@ impl StreamHandler<TaskNews> for RegistryActor {
 
 impl RegistryActor {
     fn moved(&mut self, task: &TaskId, stage: Stage) {
-        if let Some(entry) = self.tasks.get_mut(task) {
-            entry.move_to(stage);
+        let entry = self.tasks.get_mut(task);
+        if entry.is_some_and(|entry| entry.move_to(stage)) {
             self.show();
         }
     }
@@ -64,12 +64,12 @@ impl RegistryActor {
         ctx.spawn(tell.into_actor(self));
     }
 
-    /// Tells the task, which cleans up after itself.
+    /// Tells the task, which cleans up after itself. One that could never begin has nothing to clean up, and no actor.
     pub(super) fn delivered(&mut self, task: &TaskId, ctx: &mut Context<Self>) {
         let Some(entry) = self.tasks.get(task) else {
             return;
         };
-        if entry.actors_lost >= ACTORS_OF_A_TASK {
+        if entry.is_impossible || entry.actors_lost >= ACTORS_OF_A_TASK {
             self.close_without_actor(task.clone(), ctx);
             return;
         }
@@ -120,21 +120,17 @@ impl RegistryActor {
             None => {}
             Some(lost) if lost < ACTORS_OF_A_TASK => self.launch_again(&record, ctx),
             Some(_) if record.phase >= Phase::Delivered => self.close_without_actor(task, ctx),
-            Some(_) => self.deliver_without_actor(record, ctx),
+            Some(_) => self.deliver_without_actor(*record, ctx),
         }
     }
 
-    fn deliver_without_actor(&mut self, record: Box<TaskRecord>, ctx: &mut Context<Self>) {
+    pub(super) fn deliver_without_actor(&self, record: TaskRecord, ctx: &mut Context<Self>) {
         let outbox = self.peers.outbox.clone();
-        let hand_over = async move {
+        let deliver = async move {
             failpoint!("registry.deliver_without_actor");
-            let deliver = Deliver(record);
-            if let Err(error) = outbox.ask_idempotent(deliver, Instant::now() + TELL).await {
-                // The journal has it: the outbox takes it up when it starts again.
-                warn!(error:%; "the result of a task that failed internally waits for the outbox's next start");
-            }
+            hand_over(&outbox, record).await;
         };
-        ctx.spawn(hand_over.into_actor(self));
+        ctx.spawn(deliver.into_actor(self));
     }
 
     /// What is left of its container and files is the janitor's.

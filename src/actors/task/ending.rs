@@ -17,7 +17,7 @@ use crate::{
     actors::{
         engine_watch::ride_out,
         log_router::{FinishReading, ReadEnd},
-        outbox::Deliver,
+        outbox::hand_over,
     },
     domain::{
         id::{ContainerId, TaskId},
@@ -41,9 +41,6 @@ const ARCHIVE_SILENCE: Duration = Duration::from_secs(120);
 
 /// Between two asks of an actor that is being restarted.
 const RETRY: Duration = Duration::from_millis(200);
-
-/// Between two asks of an actor that does not survive the question.
-const POISON: Duration = Duration::from_secs(300);
 
 impl TaskActor {
     pub(super) fn collect(&mut self, container: Option<ContainerId>, ctx: &mut Context<Self>) {
@@ -106,18 +103,10 @@ impl TaskActor {
 
     /// Hands the result to the outbox, until it has taken it. What comes of it arrives as `ResultDelivered`.
     pub(super) fn deliver(&mut self, ctx: &mut Context<Self>) {
-        let (outbox, deliver) = (
-            self.env.outbox.clone(),
-            Deliver(Box::new(self.record.clone())),
-        );
+        let (outbox, record) = (self.env.outbox.clone(), self.record.clone());
         let work = async move {
             failpoint!("task.deliver");
-            while let Err(error) = outbox
-                .ask_idempotent(deliver.clone(), Instant::now() + ASK)
-                .await
-            {
-                sleep(patience_after(error)).await;
-            }
+            hand_over(&outbox, record).await;
             failpoint!("task.handed_over");
         };
         actix::AsyncContext::spawn(ctx, work.into_actor(self));
@@ -157,14 +146,6 @@ impl TaskActor {
             Event::Cleaned
         };
         self.run(work, ctx);
-    }
-}
-
-/// An outbox that dies of a result twice is not asked so soon that this would spend its restart budget.
-fn patience_after(error: AskError) -> Duration {
-    match error {
-        AskError::Poisoned => POISON,
-        AskError::Unavailable | AskError::Deadline => RETRY,
     }
 }
 
