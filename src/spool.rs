@@ -34,7 +34,10 @@ use std::{
 
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
-use tokio::{sync::watch, task::spawn_blocking};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::spawn_blocking,
+};
 
 use crate::{
     domain::id::TaskId,
@@ -69,6 +72,10 @@ impl Default for Limits {
     }
 }
 
+/// So many cursors at once are given lines over 32 KiB whole, up to 1 MiB; others get them in parts. One that has come to such a
+/// line may cost some MiB for as long as it lives, since its viewer need not take what it was sent.
+const LONG_LINES: usize = 8;
+
 /// The spools of one state folder.
 pub struct FileSpools {
     house: Arc<House>,
@@ -83,6 +90,8 @@ struct House {
     space: Space,
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
+    /// Places for cursors that are given long lines whole.
+    long_lines: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -150,6 +159,7 @@ impl FileSpools {
             space: Space::new(folder.to_owned(), limits.least_free, Arc::clone(&disk)),
             disk,
             clock,
+            long_lines: Arc::new(Semaphore::new(LONG_LINES)),
         };
         Ok(Self {
             house: Arc::new(house),

@@ -1,8 +1,14 @@
 //! From bytes as a container writes them to lines as viewers get them: split at newlines, per source, an unfinished line held
 //! back until its newline, 1 MiB, or the end.
 
-/// A longer line is sent in parts of this many bytes, the later ones marked as continuing.
+use std::fmt;
+
+/// A longer line is sent in parts of at most this many bytes, each but the last marked as continued.
 pub const LINE_LIMIT: usize = 1024 * 1024;
+
+/// A longer line costs its reader so much memory that not everybody can have it whole: it comes in parts of this many bytes where
+/// too many read such lines at once.
+pub const SHORT: usize = 32 * 1024;
 
 /// Where bytes of a task's log come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,44 +35,69 @@ pub struct Line {
 }
 
 /// Splits the bytes of each source into lines.
-#[derive(Debug, Default)]
 pub struct LineSplitter {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
+    /// What a line, or a part of one, may have now, in bytes.
+    longest: usize,
+    may_be_long: Box<dyn FnMut() -> bool + Send>,
+}
+
+impl fmt::Debug for LineSplitter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LineSplitter").finish_non_exhaustive()
+    }
 }
 
 impl LineSplitter {
-    /// Takes bytes in and gives out the lines that they finish, in order.
+    /// `may_be_long` is asked at a line over `SHORT` whether it may be held whole, and once it has said so never again.
+    #[must_use]
+    pub fn new(may_be_long: impl FnMut() -> bool + Send + 'static) -> Self {
+        Self {
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+            longest: SHORT,
+            may_be_long: Box::new(may_be_long),
+        }
+    }
+
+    /// Takes bytes in and gives out the lines that they finish, in order, until it has given out `room` of them. How many bytes
+    /// it took.
     pub fn push(
         &mut self,
         source: Source,
         micros: i64,
-        mut bytes: &[u8],
+        bytes: &[u8],
+        room: usize,
         mut emit: impl FnMut(Line),
-    ) {
+    ) -> usize {
         if source == Source::Worker {
-            let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes).to_vec();
+            let line = bytes.strip_suffix(b"\n").unwrap_or(bytes).to_vec();
             emit(Line {
                 source,
                 micros,
-                bytes,
+                bytes: line,
                 continued: false,
             });
-            return;
+            return bytes.len();
         }
-        let held = self.held(source);
-        while let Some(end) = memchr_newline(bytes) {
-            let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
-            Self::extend(held, source, micros, line, &mut emit);
+        let mut taken = 0;
+        for _ in 0..room {
+            let rest = &bytes[taken..];
+            let Some(end) = memchr_newline(rest) else {
+                self.extend(source, micros, rest, &mut emit);
+                return bytes.len();
+            };
+            self.extend(source, micros, &rest[..end], &mut emit);
             emit(Line {
                 source,
                 micros,
-                bytes: std::mem::take(held),
+                bytes: std::mem::take(self.held(source)),
                 continued: false,
             });
-            bytes = rest;
+            taken += end + 1;
         }
-        Self::extend(held, source, micros, bytes, &mut emit);
+        taken
     }
 
     /// Gives out what is still held: the last, unfinished line of each source.
@@ -91,15 +122,26 @@ impl LineSplitter {
         }
     }
 
+    /// What a line of that length comes in: itself, or parts of so many bytes.
+    fn longest(&mut self, length: usize) -> usize {
+        if length > self.longest && self.longest < LINE_LIMIT && (self.may_be_long)() {
+            self.longest = LINE_LIMIT;
+        }
+        self.longest
+    }
+
     fn extend(
-        held: &mut Vec<u8>,
+        &mut self,
         source: Source,
         micros: i64,
         mut bytes: &[u8],
         emit: &mut impl FnMut(Line),
     ) {
-        while held.len() + bytes.len() > LINE_LIMIT {
-            let (part, rest) = bytes.split_at(LINE_LIMIT - held.len());
+        let length = self.held(source).len() + bytes.len();
+        let longest = self.longest(length);
+        let held = self.held(source);
+        while held.len() + bytes.len() > longest {
+            let (part, rest) = bytes.split_at(longest - held.len());
             held.extend_from_slice(part);
             let kept = split_character(held);
             emit(Line {
@@ -137,10 +179,16 @@ mod tests {
     use super::*;
 
     fn lines(chunks: &[(Source, &[u8])]) -> Vec<(Source, Vec<u8>, bool)> {
-        let mut splitter = LineSplitter::default();
+        lines_of(LineSplitter::new(|| true), chunks)
+    }
+
+    fn lines_of(
+        mut splitter: LineSplitter,
+        chunks: &[(Source, &[u8])],
+    ) -> Vec<(Source, Vec<u8>, bool)> {
         let mut seen = Vec::new();
         for (source, bytes) in chunks {
-            splitter.push(*source, 0, bytes, |line| {
+            splitter.push(*source, 0, bytes, usize::MAX, |line| {
                 seen.push((line.source, line.bytes, line.continued))
             });
         }
@@ -178,6 +226,40 @@ mod tests {
         assert_eq!(seen.len(), 2);
         assert_eq!((seen[0].1.len(), seen[0].2), (LINE_LIMIT - 1, true));
         assert_eq!((seen[1].1.as_slice(), seen[1].2), ("é".as_bytes(), false));
+    }
+
+    #[test]
+    fn a_long_line_comes_in_short_parts_where_it_may_not_be_held_whole() {
+        let mut answers = [false, true].into_iter();
+        let asked = LineSplitter::new(move || answers.next().expect("asked no more once it may"));
+        let long = [vec![b'x'; SHORT + 1], vec![b'\n']].concat();
+
+        let seen = lines_of(asked, &[(Source::Stdout, &long), (Source::Stderr, &long)]);
+        let shape: Vec<_> = seen
+            .iter()
+            .map(|(_, line, more)| (line.len(), *more))
+            .collect();
+
+        assert_eq!(shape, [(SHORT, true), (1, false), (SHORT + 1, false)]);
+    }
+
+    #[test]
+    fn no_more_lines_come_out_than_there_is_room_for() {
+        let mut splitter = LineSplitter::new(|| true);
+        let mut seen = Vec::new();
+        let bytes = b"a\n\nb\nc";
+
+        let taken = splitter.push(Source::Stdout, 0, bytes, 2, |line| seen.push(line.bytes));
+        let rest = splitter.push(Source::Stdout, 0, &bytes[taken..], 2, |line| {
+            seen.push(line.bytes)
+        });
+
+        assert_eq!((taken, rest), (3, bytes.len() - 3));
+        assert_eq!(seen, [b"a".to_vec(), b"".to_vec(), b"b".to_vec()]);
+        assert_eq!(
+            splitter.push(Source::Stdout, 0, b"\n", 0, |_| panic!("no room")),
+            0
+        );
     }
 
     #[test]

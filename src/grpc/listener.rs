@@ -74,7 +74,7 @@ impl Default for Limits {
             preface_within: Duration::from_secs(5),
             idle: Duration::from_secs(30),
             calls: 256,
-            viewers: 512,
+            viewers: 256,
             viewers_per_peer: 32,
             viewers_per_task: 16,
             stalled: Duration::from_secs(60),

@@ -91,7 +91,7 @@ pub trait Spool: Send + Sync {
 /// What a cursor finds next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogItem {
-    /// Some lines, at most about 256 KiB of them (or one line that is longer).
+    /// Some lines: 512 at most, and about 64 KiB of them (or one line that is longer).
     Lines(Vec<Line>),
     /// Nothing more now; unfinished lines are held back.
     CaughtUp,

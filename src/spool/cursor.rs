@@ -5,7 +5,7 @@ use std::{io, mem, sync::Arc};
 
 use async_trait::async_trait;
 use tokio::{
-    sync::watch,
+    sync::{OwnedSemaphorePermit, watch},
     task::{JoinHandle, spawn_blocking},
 };
 
@@ -18,6 +18,12 @@ use crate::{
     domain::log_line::{Line, LineSplitter, Source},
     ports::spool::{LogCursor, LogItem},
 };
+
+/// How much of a log is read at once: one record of the longest that are written. A viewer that takes nothing holds about as much.
+const CHUNK: usize = format::RECORD_LIMIT + format::HEAD;
+
+/// Lines that are given out at once: where they are short, they take more memory than what they say.
+const LINES: usize = 512;
 
 /// A cursor. Its future may be dropped at any await: the reading goes on, and the next call takes what it brought.
 pub(super) struct FileCursor {
@@ -76,23 +82,33 @@ impl LogCursor for FileCursor {
 struct Reader {
     spool: Arc<FileSpool>,
     at: u64,
+    /// Bytes of the record there whose lines were given out already.
+    within: usize,
     /// Bytes of containers that lie before `at`.
     position: u64,
     /// When the last record arrived.
     micros: i64,
     splitter: LineSplitter,
-    chunk: Vec<u8>,
 }
 
 impl Reader {
     fn new(spool: Arc<FileSpool>) -> Self {
+        let places = Arc::clone(&spool.house.long_lines);
+        // Kept to the end: what sends a line keeps as much memory as its longest one took.
+        let mut kept: Option<OwnedSemaphorePermit> = None;
+        let may_be_long = move || {
+            kept = kept
+                .take()
+                .or_else(|| Arc::clone(&places).try_acquire_owned().ok());
+            kept.is_some()
+        };
         Self {
             spool,
             at: HEADER,
+            within: 0,
             position: 0,
             micros: 0,
-            splitter: LineSplitter::default(),
-            chunk: Vec::new(),
+            splitter: LineSplitter::new(may_be_long),
         }
     }
 
@@ -111,7 +127,6 @@ impl Reader {
             if self.at < state.len {
                 continue;
             }
-            self.chunk = Vec::new();
             let Some(end) = state.end else {
                 return Ok(LogItem::CaughtUp);
             };
@@ -136,23 +151,23 @@ impl Reader {
         } else {
             state.len
         };
-        let mut chunk = mem::take(&mut self.chunk);
-        open::read_chunk(&self.spool.file, self.at, until, &mut chunk)?;
-        let began = self.at;
+        let mut chunk = Vec::new();
+        open::read_chunk(&self.spool.file, self.at, until, CHUNK, &mut chunk)?;
+        let began = (self.at, self.within);
         let mut rest = chunk.as_slice();
         while let Ok(Some(record)) = format::read_record(rest, self.at)
             && self.take(&record, lines)
         {
             rest = &rest[record.content.len() + format::HEAD..];
         }
-        self.chunk = chunk;
-        if self.at == began {
+        if (self.at, self.within) == began {
             self.stumble(until, lines);
         }
         Ok(())
     }
 
-    /// Takes a record in; `false` where its content went into the hole meanwhile.
+    /// Takes a record in; `false` where its content went into the hole meanwhile, or where there is no room for more lines: then it
+    /// goes on within it.
     fn take(&mut self, record: &Record<'_>, lines: &mut Vec<Line>) -> bool {
         if !record.is_whole() {
             if self.spool.state.borrow().hole.holds(record.at) {
@@ -160,10 +175,13 @@ impl Reader {
             }
             self.say_damaged(record.content.len() as u64, lines);
         } else if let Kind::Output(source) = record.kind {
-            self.splitter
-                .push(source, record.micros, record.content, |line| {
-                    lines.push(line)
-                });
+            let room = LINES.saturating_sub(lines.len());
+            let rest = &record.content[self.within..];
+            let emit = |line| lines.push(line);
+            self.within += self.splitter.push(source, record.micros, rest, room, emit);
+            if self.within < record.content.len() {
+                return false;
+            }
         } else if record.kind == Kind::Gap {
             let (stdout, stderr) = record.counts();
             self.micros = record.micros;
@@ -172,6 +190,7 @@ impl Reader {
         let (stdout, stderr) = record.counts();
         self.position += stdout + stderr;
         self.micros = record.micros;
+        self.within = 0;
         self.at = record.next;
         true
     }
@@ -180,11 +199,13 @@ impl Reader {
     fn stumble(&mut self, until: u64, lines: &mut Vec<Line>) {
         if !self.spool.state.borrow().hole.holds(self.at) {
             self.say_damaged(until - self.at, lines);
+            self.within = 0;
             self.at = until;
         }
     }
 
     fn leap(&mut self, state: &State, lines: &mut Vec<Line>) {
+        self.position += mem::take(&mut self.within) as u64;
         let missing = state.hole.behind().saturating_sub(self.position);
         self.say_left_out(missing, lines);
         self.at = state.hole.end;

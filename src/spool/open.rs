@@ -15,8 +15,8 @@ use super::{
 };
 use crate::domain::{id::TaskId, log_line::Source};
 
-/// How much is read at once.
-pub(super) const CHUNK: usize = 256 * 1024;
+/// How much is read at once when a log is opened.
+const CHUNK: usize = 256 * 1024;
 
 /// A log file, ready for its one handle.
 pub(super) struct Opened {
@@ -245,7 +245,7 @@ pub(super) fn walk(
     let mut chunk = Vec::new();
     loop {
         let began = at;
-        read_chunk(file, at, until, &mut chunk)?;
+        read_chunk(file, at, until, CHUNK, &mut chunk)?;
         let mut rest = chunk.as_slice();
         while let Ok(Some(record)) = format::read_record(rest, at) {
             if see(&record).is_break() {
@@ -261,10 +261,16 @@ pub(super) fn walk(
     }
 }
 
-/// Reads what lies between two offsets, at most a chunk of it, or one record that is longer.
-pub(super) fn read_chunk(file: &File, at: u64, until: u64, chunk: &mut Vec<u8>) -> io::Result<()> {
+/// Reads what lies between two offsets, at most so many bytes of it, or one record that is longer.
+pub(super) fn read_chunk(
+    file: &File,
+    at: u64,
+    until: u64,
+    most: usize,
+    chunk: &mut Vec<u8>,
+) -> io::Result<()> {
     let left = usize::try_from(until.saturating_sub(at)).unwrap_or(usize::MAX);
-    read_up_to(file, at, left.min(CHUNK), chunk)?;
+    read_up_to(file, at, left.min(most), chunk)?;
     match format::record_length(chunk, at) {
         Ok(Some(length)) if length > chunk.len() && length <= left => {
             read_up_to(file, at, length, chunk)

@@ -1,5 +1,7 @@
 //! Logs written and read: whole, cut short, damaged, over the cap, on a full disk, by many at once.
 
+mod viewers;
+
 use std::{
     io::ErrorKind,
     ops::Range,
@@ -813,14 +815,14 @@ proptest! {
             let folder = tempfile::tempdir().unwrap();
             let mut store = store_in(&folder, 1 << 30);
             let mut spool = store.open(&task("a")).unwrap();
-            let mut splitter = LineSplitter::default();
+            let mut splitter = LineSplitter::new(|| true);
             let mut expected = Vec::new();
             let mut appended = (0, 0);
             for event in events {
                 match event {
                     Event::Append(frames) => {
                         for (source, bytes) in &frames {
-                            splitter.push(*source, 0, bytes, |line| expected.push(line));
+                            splitter.push(*source, 0, bytes, usize::MAX, |line| expected.push(line));
                             match source {
                                 Source::Stdout => appended.0 += bytes.len() as u64,
                                 _ => appended.1 += bytes.len() as u64,
@@ -831,7 +833,7 @@ proptest! {
                         spool.append(frames.collect()).await.unwrap();
                     }
                     Event::Note(line) => {
-                        splitter.push(Source::Worker, 0, line.as_bytes(), |line| expected.push(line));
+                        splitter.push(Source::Worker, 0, line.as_bytes(), usize::MAX, |line| expected.push(line));
                         spool.note(line).await.unwrap();
                     }
                     Event::Restart => {
