@@ -1,5 +1,7 @@
 //! Images: present or pulled, one pull per image however many tasks wait for it. A task gets a ticket and waits on that
-//! itself; when the last ticket is dropped (all its tasks were cancelled) the pull is let go.
+//! itself; when the last ticket is dropped (all its tasks were cancelled) the pull is let go. Who may pull: `places`.
+
+mod places;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -9,10 +11,11 @@ use futures_util::{
     future::{BoxFuture, Shared, WeakShared},
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc},
+    sync::{broadcast, mpsc},
     time::{Instant, sleep, timeout_at},
 };
 
+use self::places::{Place, Places, Wish};
 use super::engine_watch::{EngineView, ride_out};
 use crate::{
     domain::patience::Patience,
@@ -30,7 +33,8 @@ const PULL_INACTIVITY: Duration = Duration::from_secs(120);
 const PULL_TOTAL: Duration = Duration::from_secs(3_600);
 
 /// A pull that has had its place for this long, or that shows no sign of life for `PLACE_SILENCE`, leaves it to the next one
-/// and goes on without: three slow registries must not stop the pulls of all others.
+/// and goes on without: three slow registries must not stop the pulls of all others. One whose user holds several leaves it as
+/// soon as another user waits.
 const PLACE_TIME: Duration = Duration::from_secs(60);
 const PLACE_SILENCE: Duration = Duration::from_secs(10);
 
@@ -57,7 +61,12 @@ type SharedPull = Shared<BoxFuture<'static, PullResult>>;
 /// Asks for an image. Idempotent.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "PullTicket")]
-pub struct GetImage(pub ImageRef);
+pub struct GetImage {
+    /// Which.
+    pub image: ImageRef,
+    /// For whom: places to pull go round by user.
+    pub user: String,
+}
 
 /// A place at a pull.
 #[derive(Debug)]
@@ -71,6 +80,7 @@ pub struct PullTicket {
 struct Pull {
     running: WeakShared<BoxFuture<'static, PullResult>>,
     progress: broadcast::Sender<String>,
+    wish: Wish,
 }
 
 /// See the module.
@@ -84,7 +94,7 @@ struct Puller {
     view: Arc<EngineView>,
     policy: PullPolicy,
     patience: Patience,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
 }
 
 impl ImagesActor {
@@ -96,7 +106,7 @@ impl ImagesActor {
         policy: PullPolicy,
         patience: Patience,
     ) -> Self {
-        let places = Arc::new(Semaphore::new(PARALLEL_PULLS));
+        let places = Places::new(PARALLEL_PULLS);
         Self {
             puller: Arc::new(Puller {
                 engine,
@@ -109,13 +119,15 @@ impl ImagesActor {
         }
     }
 
-    fn begin(&mut self, image: ImageRef) -> PullTicket {
+    fn begin(&mut self, image: ImageRef, user: &str) -> PullTicket {
         self.pulls
             .retain(|_, pull| pull.running.upgrade().is_some());
         let (progress, listener) = broadcast::channel(PROGRESS_LINES);
         let puller = Arc::clone(&self.puller);
-        let (name, lines) = (image.clone(), progress.clone());
-        let running = async move { puller.get(&name, &lines).await }
+        let (name, lines, wish) = (image.clone(), progress.clone(), Wish::default());
+        puller.places.join(&wish, user);
+        let wanted = wish.clone();
+        let running = async move { puller.get(&name, &wanted, &lines).await }
             .boxed()
             .shared();
         if let Some(weak) = running.downgrade() {
@@ -124,6 +136,7 @@ impl ImagesActor {
                 Pull {
                     running: weak,
                     progress,
+                    wish,
                 },
             );
         }
@@ -143,25 +156,37 @@ crate::answers_pings!(ImagesActor);
 impl Handler<GetImage> for ImagesActor {
     type Result = MessageResult<GetImage>;
 
-    fn handle(&mut self, GetImage(image): GetImage, _: &mut Self::Context) -> Self::Result {
+    fn handle(
+        &mut self,
+        GetImage { image, user }: GetImage,
+        _: &mut Self::Context,
+    ) -> Self::Result {
         failpoint!("images.GetImage", image);
         let running = self
             .pulls
             .get(&image)
-            .and_then(|pull| Some((pull.running.upgrade()?, pull.progress.subscribe())));
+            .and_then(|pull| Some((pull.running.upgrade()?, pull)));
         MessageResult(match running {
             // One that is over answers for the moment it was asked in, not for now.
-            Some((running, progress)) if running.peek().is_none() => PullTicket {
-                image: running,
-                progress,
-            },
-            Some(_) | None => self.begin(image),
+            Some((running, pull)) if running.peek().is_none() => {
+                self.puller.places.join(&pull.wish, &user);
+                PullTicket {
+                    image: running,
+                    progress: pull.progress.subscribe(),
+                }
+            }
+            Some(_) | None => self.begin(image, &user),
         })
     }
 }
 
 impl Puller {
-    async fn get(&self, image: &ImageRef, lines: &broadcast::Sender<String>) -> PullResult {
+    async fn get(
+        &self,
+        image: &ImageRef,
+        wish: &Wish,
+        lines: &broadcast::Sender<String>,
+    ) -> PullResult {
         if self.policy != PullPolicy::Always
             && let Some(found) = self.find(image).await?
         {
@@ -173,18 +198,16 @@ impl Puller {
                 image.0
             ));
         }
-        self.pull(image, lines).await
+        self.pull(image, wish, lines).await
     }
 
     /// A turn to pull. Whoever has to wait for one is told.
-    async fn place(&self, lines: &broadcast::Sender<String>) -> Option<OwnedSemaphorePermit> {
-        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            return Some(place);
-        }
-        // Nobody listening is fine.
-        let _ = lines.send("[worker-node] waiting for a turn to pull".into());
-        // It is never closed.
-        Arc::clone(&self.places).acquire_owned().await.ok()
+    async fn place(&self, wish: &Wish, lines: &broadcast::Sender<String>) -> Place {
+        let say = || {
+            // Nobody listening is fine.
+            let _ = lines.send("[worker-node] waiting for a turn to pull".into());
+        };
+        self.places.take(wish, say).await
     }
 
     async fn find(&self, image: &ImageRef) -> Result<Option<Image>, String> {
@@ -199,11 +222,16 @@ impl Puller {
         }
     }
 
-    async fn pull(&self, image: &ImageRef, lines: &broadcast::Sender<String>) -> PullResult {
+    async fn pull(
+        &self,
+        image: &ImageRef,
+        wish: &Wish,
+        lines: &broadcast::Sender<String>,
+    ) -> PullResult {
         let (mut failures, mut first) = (0, None);
         loop {
             // Held for one try, and not while it is waited for the next.
-            let place = self.place(lines).await;
+            let place = self.place(wish, lines).await;
             let _ = lines.send(format!("[worker-node] pulling image {}", image.0));
             let error = match self.pull_once(image, place, lines).await {
                 Ok(image) => return Ok(image),
@@ -233,7 +261,7 @@ impl Puller {
     async fn pull_once(
         &self,
         image: &ImageRef,
-        mut place: Option<OwnedSemaphorePermit>,
+        place: Place,
         lines: &broadcast::Sender<String>,
     ) -> Result<Image, EngineError> {
         let (progress, mut steps) = mpsc::channel(16);
@@ -242,6 +270,7 @@ impl Puller {
         let end = Instant::now() + PULL_TOTAL;
         let mut quiet = Instant::now() + PULL_INACTIVITY;
         let place_end = Instant::now() + PLACE_TIME;
+        let mut place = Some(place);
         loop {
             let silence_end = quiet - PULL_INACTIVITY + PLACE_SILENCE;
             tokio::select! {
@@ -259,7 +288,7 @@ impl Puller {
                         }
                     }
                 }
-                () = tokio::time::sleep_until(place_end.min(silence_end)), if place.is_some() => {
+                () = is_over(place.as_ref(), place_end.min(silence_end)), if place.is_some() => {
                     place = None;
                 }
                 () = tokio::time::sleep_until(quiet.min(end)) => {
@@ -269,3 +298,15 @@ impl Puller {
         }
     }
 }
+
+/// Resolves when a place is to be left to somebody else.
+async fn is_over(place: Option<&Place>, end: Instant) {
+    let Some(place) = place else { return };
+    tokio::select! {
+        () = place.called_back() => {}
+        () = tokio::time::sleep_until(end) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -28,14 +28,14 @@ const RETRY: Duration = Duration::from_millis(200);
 
 impl TaskActor {
     pub(super) fn pull(&mut self, ctx: &mut Context<Self>) {
-        let (env, spool, name) = (
-            Arc::clone(&self.env),
-            self.spool.clone(),
+        let (env, spool) = (Arc::clone(&self.env), self.spool.clone());
+        let (name, user) = (
             self.record.spec.image.clone(),
+            self.record.spec.user_id.clone(),
         );
         let work = async move {
             failpoint!("task.pull");
-            env.get_image(&name, spool).await
+            env.get_image(&name, user, spool).await
         };
         let handle = actix::AsyncContext::spawn(
             ctx,
@@ -60,12 +60,18 @@ impl TaskActor {
 }
 
 impl TaskEnv {
-    async fn get_image(&self, name: &str, spool: Option<Arc<dyn Spool>>) -> PullResult {
+    async fn get_image(
+        &self,
+        name: &str,
+        user: String,
+        spool: Option<Arc<dyn Spool>>,
+    ) -> PullResult {
         let image = self.engine.parse_image(name)?;
+        let wanted = GetImage { image, user };
         let ticket = loop {
             match self
                 .images
-                .ask_idempotent(GetImage(image.clone()), Instant::now() + ASK)
+                .ask_idempotent(wanted.clone(), Instant::now() + ASK)
                 .await
             {
                 Ok(ticket) => break ticket,
