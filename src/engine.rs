@@ -1,9 +1,9 @@
 //! The Docker engine behind the port [`ContainerEngine`]: the only place that knows bollard and the engine's HTTP interface.
 //!
 //! Owns how a plan becomes a container, which deadline each call has, and what the engine's answers mean. Actors talk to it
-//! through the port. It holds no state but its address (and which credential helper is being asked): every call opens its own connection, so that an engine that went away
-//! and came back is met again without anybody's help. It deliberately retries nothing, limits no concurrency and
-//! decides nothing about tasks: what a call that was cut off has done is its caller's question.
+//! through the port. It holds no state but its address (and which credential helper is being asked, and which socket was our own
+//! engine's): every call opens its own connection, so that an engine that went away and came back is met again without
+//! anybody's help. It deliberately retries nothing, limits no concurrency and decides nothing about tasks: what a call that was cut off has done is its caller's question.
 
 mod access;
 mod accounts;
@@ -124,6 +124,7 @@ pub struct DockerEngine {
     codec: Arc<dyn SpecCodec>,
     credentials: Credentials,
     options: EngineOptions,
+    met: own::Met,
 }
 
 impl DockerEngine {
@@ -143,6 +144,7 @@ impl DockerEngine {
             codec,
             credentials: Credentials::in_folder(options.docker_config.clone()),
             options,
+            met: own::Met::default(),
         }
     }
 }
@@ -188,6 +190,7 @@ impl ContainerEngine for DockerEngine {
     }
 
     async fn create(&self, plan: &ContainerPlan) -> Result<ContainerId, EngineError> {
+        self.assure_own().await?;
         self.line
             .within(
                 CREATE,

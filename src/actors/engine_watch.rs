@@ -37,7 +37,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Between two trials of an engine that lacks something.
 const TRY_AGAIN: Duration = Duration::from_secs(15);
 
-/// Sees on every new connection that this engine is the one that has this worker's containers, and takes the lock on it under
+/// Sees on every new connection, and after every listing, that this engine is the one that has this worker's containers, and takes the lock on it under
 /// this worker's id. Who refuses has told the operator why.
 pub type ClaimEngine = Arc<dyn Fn(&EngineInfo) -> Result<(), Unclaimed> + Send + Sync>;
 
@@ -168,6 +168,12 @@ impl Watcher {
         Ok(info)
     }
 
+    /// Whether what it has, or has not, is to be believed. One that is too slow to say who it is has listed all the same.
+    async fn is_still_ours(&self) -> bool {
+        let info = self.engine.info().await;
+        info.is_err() || info.is_ok_and(|info| (self.claim)(&info).is_ok())
+    }
+
     /// Lists until that fails, and says why it did, or until the engine has hung up.
     async fn stay(&self, info: &EngineInfo) -> Result<(), EngineError> {
         let mut ear = Ear::default();
@@ -176,8 +182,7 @@ impl Watcher {
             match self.engine.list(&self.worker).await {
                 Ok(containers) => {
                     failpoint!("engine_watch.listed");
-                    let is_doubtful = self.view.take_doubt() || ear.misses_any(&containers);
-                    if is_doubtful && self.identify().await.is_err() {
+                    if !self.is_still_ours().await {
                         break Ok(());
                     }
                     if ear.is_deaf(&containers) {
@@ -288,12 +293,6 @@ struct Ear {
 }
 
 impl Ear {
-    /// Something of the last listing is gone: removed, or on another engine than the one that answers now.
-    fn misses_any(&self, containers: &[Listed]) -> bool {
-        let is_there = |id: &ContainerId| containers.iter().any(|listed| listed.id == *id);
-        !self.listed.iter().all(|(id, _)| is_there(id))
-    }
-
     /// Something has changed since the last listing, and the events have not told of anything.
     fn is_deaf(&mut self, containers: &[Listed]) -> bool {
         let mut listed: Vec<_> = containers

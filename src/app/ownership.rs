@@ -45,15 +45,16 @@ pub(super) enum OwnershipError {
     },
     /// The containers of its tasks are on another engine.
     #[error(
-        "the containers of worker {worker} ({tasks}) are on the engine {owned}, and the one that answers is {found}; \
+        "the containers of worker {worker}{} are on the engine {owned}, and the one that answers is {found}; \
          start with the --engine or DOCKER_HOST of the first, or, where that one is gone for good, with --accept-new-engine: \
-         the unfinished tasks are told as lost then"
+         the unfinished tasks are told as lost then",
+        in_brackets(*.tasks)
     )]
     OtherEngine {
         /// Who we are.
         worker: WorkerId,
-        /// What is in the state folder.
-        tasks: Counted,
+        /// What was in the state folder at the start, while nothing has come since.
+        tasks: Option<Counted>,
         /// The engine that has them.
         owned: String,
         /// The one that answers.
@@ -112,6 +113,10 @@ impl std::fmt::Display for Counted {
             self.all, self.unfinished
         )
     }
+}
+
+fn in_brackets(tasks: Option<Counted>) -> String {
+    tasks.map_or_else(String::new, |tasks| format!(" ({tasks})"))
 }
 
 /// Reads whose a state folder is, before anything in it is touched.
@@ -250,7 +255,7 @@ impl EngineClaim {
         {
             return Err(OwnershipError::OtherEngine {
                 worker: self.worker.clone(),
-                tasks: self.tasks,
+                tasks: (!held.met).then_some(self.tasks),
                 owned: owned.clone(),
                 found: found.clone(),
             });
@@ -476,7 +481,11 @@ mod tests {
 
             // Once it is in use, its tasks are on it: no other one comes in its place unasked.
             claim.take(&engine("B")).unwrap();
-            assert!(claim.take(&engine("A")).is_err());
+            let said = claim.take(&engine("A")).unwrap_err().to_string();
+            assert!(
+                said.contains(" are on the engine B") && !said.contains("("),
+                "{said}"
+            );
             assert_eq!(written(folder.path()).as_deref(), Some("B"));
         }
     }

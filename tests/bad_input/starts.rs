@@ -17,10 +17,10 @@ const USAGE: Option<i32> = Some(2);
 /// Not allowed.
 const PERMISSION: Option<i32> = Some(77);
 /// The configuration cannot be.
-const CONFIGURATION: Option<i32> = Some(78);
+pub(crate) const CONFIGURATION: Option<i32> = Some(78);
 
 /// The start must end with this code, and have said these words in one line.
-async fn assert_ends(worker: &WorkerProcess, code: Option<i32>, words: &[&str]) {
+pub(crate) async fn assert_ends(worker: &WorkerProcess, code: Option<i32>, words: &[&str]) {
     assert_process_ends(worker.process(), code, words).await;
 }
 

@@ -82,7 +82,6 @@ impl EngineView {
 /// Waits out an answer of the engine that leaves it unknown what happened, or says that it failed: until it is there again,
 /// at least a moment.
 pub async fn ride_out(view: &EngineView, error: &EngineError) {
-    view.doubt();
     let (is_new, wait) = view.troubles().meet(cause(error), Instant::now());
     match error {
         // Whoever watches the engine says that it is away.

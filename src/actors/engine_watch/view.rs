@@ -82,8 +82,6 @@ pub struct EngineView {
     told: watch::Sender<()>,
     ends: Mutex<HashMap<ContainerId, (EndSeen, Instant)>>,
     live_restore: AtomicBool,
-    /// Somebody missed an answer: another engine may have come in the place of ours.
-    doubted: AtomicBool,
     fitness: watch::Sender<Option<Fitness>>,
     troubles: Mutex<Troubles>,
 }
@@ -98,7 +96,6 @@ impl Default for EngineView {
             told: watch::Sender::new(()),
             ends: Mutex::default(),
             live_restore: AtomicBool::new(false),
-            doubted: AtomicBool::new(false),
             fitness: watch::Sender::new(None),
             troubles: Mutex::default(),
         }
@@ -203,15 +200,6 @@ impl EngineView {
                 return;
             }
         }
-    }
-
-    pub(super) fn doubt(&self) {
-        self.doubted.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether somebody missed an answer since this was last asked.
-    pub(super) fn take_doubt(&self) -> bool {
-        self.doubted.swap(false, Ordering::Relaxed)
     }
 
     /// Whether containers run on when this engine is stopped, as far as it has said.
