@@ -1,6 +1,8 @@
 //! Delivery: uploads outputs, seals outcomes, reports results, for as long as it takes. What is still to be delivered is in
 //! the journal; a new incarnation takes all of it up again. One result per task is in flight at a time.
 
+#[cfg(test)]
+mod correspondence;
 mod delivery;
 mod receipts;
 mod reporting;

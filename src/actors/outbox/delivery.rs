@@ -1,6 +1,8 @@
 //! One task's delivery, step by step: upload, settle, seal, close the log, report, note it. Every step can be taken again
 //! after a crash, and what must not change any more is durable before it is told.
 
+mod sealing;
+
 use std::{fmt::Write as _, io, sync::Arc};
 
 use log::{info, warn};
@@ -13,24 +15,23 @@ use super::{Correspondents, Gates, reporting::Reporter};
 use crate::{
     actors::{
         log_router::{OpenLog, OpenSpool},
-        registry::{GetSealing, Sealing, TaskNews},
+        registry::TaskNews,
         task::next_lines,
     },
     domain::{
         id::TaskId,
         limits,
-        outcome::{Outcome, Trailer},
-        record::{Change, Ending, Phase, TaskRecord, Tombstone, Verdict},
+        outcome::Outcome,
+        record::{Change, Ending, Phase, TaskRecord, Tombstone},
         text::{HeadAndTail, REPORT_LOG_LIMIT, repair_utf8},
     },
     failpoint,
     ports::{
-        journal::{Known, Refused},
+        journal::Known,
         master::{MasterError, Report, Upload},
         spool::{LogEnd, Spool},
         worker::LogsError,
     },
-    supervision::AskError,
     telemetry::operator,
 };
 
@@ -308,90 +309,6 @@ impl Delivery {
         Ok(uploaded.skipped)
     }
 
-    /// Waits out the settle time, then fixes what is told. The journal is the judge between a verdict and a late cancel: it
-    /// refuses a verdict that ignores one.
-    async fn seal(&mut self) {
-        let mut cancelled = loop {
-            let task = self.record.spec.id.clone();
-            match self
-                .with
-                .registry
-                .ask_idempotent(GetSealing(task), Instant::now() + ASK)
-                .await
-            {
-                Ok(Sealing::NotBefore(instant)) => sleep_until(instant).await,
-                Ok(Sealing::Now { cancelled }) => break cancelled,
-                // The journal has the last word on cancels.
-                Err(AskError::Poisoned) => break self.record.cancel_requested,
-                Err(AskError::Unavailable | AskError::Deadline) => {
-                    sleep(self.with.patience.backoff.delay(0, fastrand::f64())).await
-                }
-            }
-        };
-        failpoint!("outbox.seal");
-        loop {
-            let verdict = self.verdict(cancelled);
-            let change = Change::Sealed {
-                task: self.record.spec.id.clone(),
-                verdict: verdict.clone(),
-            };
-            match self.with.records.keep_of(&self.record, change).await {
-                Err(Refused::CancelPending) => cancelled = true,
-                Ok(()) => {
-                    self.record.verdict = Some(verdict);
-                    return;
-                }
-                // Sealed before: what is there is the truth, and what is told.
-                Err(
-                    Refused::Past
-                    | Refused::UnknownTask
-                    | Refused::Duplicate
-                    | Refused::Early
-                    | Refused::TooBig,
-                ) => {
-                    let known = self.with.records.find_in_the_end(&self.record.spec.id);
-                    self.record.verdict = known.await.and_then(verdict_of).or(Some(verdict));
-                    return;
-                }
-            }
-        }
-    }
-
-    fn verdict(&self, cancelled: bool) -> Verdict {
-        let mut ending = self.ending();
-        if cancelled && ending.outcome != Outcome::Cancelled {
-            ending.notes.insert(
-                0,
-                format!("cancelled after it had ended: {}", ending.outcome),
-            );
-            ending.outcome = Outcome::Cancelled;
-        }
-        ending.notes.extend(
-            ending
-                .outputs
-                .skipped
-                .iter()
-                .map(|skipped| format!("not uploaded: {skipped}")),
-        );
-        let trailer = Trailer {
-            outcome: &ending.outcome,
-            exit: ending.exit.as_ref(),
-            notes: &ending.notes,
-        }
-        .to_string();
-        Verdict {
-            outcome: ending.outcome,
-            trailer,
-        }
-    }
-
-    fn sealed(&self) -> Verdict {
-        self.record
-            .verdict
-            .clone()
-            .unwrap_or_else(|| self.verdict(self.record.cancel_requested))
-    }
-
     /// The task's log, with one of the places for logs that are ended at once: each holds a descriptor, and as many may be due
     /// as there may be results.
     async fn open_log(&self) -> Option<(SemaphorePermit<'_>, Arc<dyn Spool>)> {
@@ -495,14 +412,6 @@ impl Delivery {
             }
         }
         Ok(())
-    }
-}
-
-/// What the journal says is told.
-fn verdict_of(known: Known) -> Option<Verdict> {
-    match known {
-        Known::Record(record) => record.verdict,
-        Known::Retired(stone) => Some(stone.verdict),
     }
 }
 

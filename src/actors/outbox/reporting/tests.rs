@@ -9,28 +9,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::{
-    sync::{Semaphore, mpsc, watch},
-    time::{Duration, timeout_at},
-};
+use tokio::time::{Duration, timeout_at};
 
 use super::*;
 use crate::{
-    actors::{
-        journal::Records,
-        outbox::{Patience, Receipts, silence::Silence, turns::Turns},
-        session::MasterView,
-    },
-    domain::{
-        id::{ResultId, WorkerId},
-        outcome::StatusWord,
-        settle::SettleTime,
-    },
-    outputs::{OutputFolders, Quotas},
-    ports::{
-        clock::SystemClock,
-        master::{Beat, Master, MasterAddress, Registration, Upload, Uploaded},
-    },
+    actors::{journal::Records, outbox::correspondence},
+    domain::{id::ResultId, outcome::StatusWord},
+    ports::master::{Beat, Master, MasterAddress, Registration, Upload, Uploaded},
     supervision::slot,
 };
 
@@ -80,36 +65,17 @@ struct Partition {
 impl Partition {
     fn of(time: Duration, log_bytes: usize) -> Self {
         let begun = Instant::now();
-        let outputs = tempfile::tempdir().unwrap();
         let master = Arc::new(Away {
             until: begun + time,
             calls: AtomicUsize::new(0),
             taken: Mutex::default(),
         });
-        let with = Correspondents {
-            worker: WorkerId::new("w").unwrap(),
-            master: Arc::<Away>::clone(&master),
-            master_view: Arc::new(MasterView::new(MasterAddress("m:1".into()))),
-            records: Records(slot("journal").0),
-            logs: slot("log_router").0,
-            registry: slot("registry").0,
-            news: mpsc::unbounded_channel().0,
-            outputs: Arc::new(OutputFolders::open(outputs.path(), Quotas::default()).unwrap()),
-            settle: Arc::new(Mutex::new(SettleTime::new(None))),
-            receipts: Arc::new(Receipts::default()),
-            clock: Arc::new(SystemClock),
-            patience: Patience::default(),
-        };
+        let records = Records(slot("journal").0);
+        let with = correspondence::with(Arc::<Away>::clone(&master), records);
         Self {
             master,
             with,
-            gates: Gates {
-                uploads: Turns::new(1),
-                reports: Semaphore::new(1),
-                logs: Semaphore::new(1),
-                retry_parked: watch::Sender::new(()),
-                silence: Silence::default(),
-            },
+            gates: correspondence::gates(),
             composed: AtomicUsize::new(0),
             log: "x".repeat(log_bytes),
             begun,
