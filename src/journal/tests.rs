@@ -1,6 +1,7 @@
 //! The journal against a model of it, against damage, and against a full disk.
 
 mod model;
+mod too_big;
 mod values;
 
 use std::{
