@@ -268,3 +268,61 @@ async fn a_caller_that_hangs_up_does_not_take_half_a_call_back() {
     let done = gate.open();
     assert!(done.await.is_ok(), "the call was dropped with its caller");
 }
+
+/// Every text of every message that a worker takes in beside an offer (see `grpc/convert`), far over its limit: the fields are
+/// taken by their names, so that one that is added has to be given a limit here too.
+#[tokio::test]
+async fn no_text_of_a_call_about_a_task_or_a_master_gets_in_or_comes_back_whole() {
+    const SHORT: usize = 1_024;
+    let node = Node::start(Limits::default()).await;
+    let client = &mut node.client();
+    for character in ["x", "\u{1}", "\u{1f980}"] {
+        let long = character.repeat(900_000 / character.len());
+        let proto::TaskId { task_id: _ } = proto::TaskId::default();
+        let proto::MasterInfo {
+            master_id: _,
+            master_address: _,
+        } = proto::MasterInfo::default();
+        let proto::TaskLogRequest {
+            task_id: _,
+            user_id: _,
+            follow: _,
+        } = proto::TaskLogRequest::default();
+
+        let (success, said) = cancel(client, &long).await;
+        assert!(!success && said.len() <= SHORT, "{said}");
+
+        let (success, said) = register(client, &long).await;
+        assert!(!success && said.len() <= SHORT, "{said}");
+        let (success, said) = register(client, &format!("{long}:1")).await;
+        assert!(!success && said.len() <= SHORT, "{said}");
+        let by_a_long_name = proto::MasterInfo {
+            master_id: long.clone(),
+            master_address: "m:1".into(),
+        };
+        let ack = client.master_register(by_a_long_name).await.unwrap();
+        assert!(ack.into_inner().success, "who it is, is not kept");
+
+        for follow in [false, true] {
+            let of_a_long_id = proto::TaskLogRequest {
+                task_id: long.clone(),
+                user_id: "u".into(),
+                follow,
+            };
+            let status = client.stream_task_logs(of_a_long_id).await.unwrap_err();
+            assert_eq!(status.code(), Code::NotFound);
+            assert!(status.message().len() <= SHORT, "{status:?}");
+            let for_a_long_user = proto::TaskLogRequest {
+                task_id: "unknown".into(),
+                user_id: long.clone(),
+                follow,
+            };
+            let status = client.stream_task_logs(for_a_long_user).await.unwrap_err();
+            assert_eq!(status.code(), Code::NotFound, "whose it is, is not asked");
+            assert!(status.message().len() <= SHORT, "{status:?}");
+        }
+    }
+
+    let m1 = || Some(MasterAddress("m:1".into()));
+    assert_eq!(*node.worker.moves.lock().unwrap(), [m1(), m1(), m1()]);
+}
