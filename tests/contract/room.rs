@@ -1,6 +1,7 @@
 //! What is over, or can never begin, holds nothing: the next task is taken, whatever the master does with the results.
 
 use std::process::Command;
+use std::time::Duration;
 
 use tonic::transport::Channel;
 use worker_node::dev_master::{Fault, Method};
@@ -132,6 +133,58 @@ async fn a_result_that_nobody_takes_holds_no_place_and_can_be_let_go_of() {
     assert_eq!(cluster.report(&second).await.status, "success");
     cluster.engine.wait_nothing_left(cluster.worker.id()).await;
     assert_eq!(cluster.worker.stop().await, Some(0));
+}
+
+/// Nobody has to let go of it by hand: after its retention it goes the way of those that were taken.
+#[tokio::test]
+async fn a_result_that_nobody_takes_is_given_up_when_its_retention_is_over() {
+    let quick = [
+        "--retention",
+        "1h",
+        "--orphan-grace",
+        "1s",
+        "--report-timeout",
+        "500ms",
+        "--report-doubt",
+        "500ms",
+    ];
+    let mut cluster = Cluster::start_with(|setup| setup.arguments(quick)).await;
+    cluster.master.inject(Method::Report, Fault::Ignore);
+    let [old, young] = ["old", "young"].map(|text| format!("echo {text} > /output/x"));
+    let old = cluster.submit(cluster.task(&old)).await;
+    let young = cluster.submit(cluster.task(&young)).await;
+    let is_parked = |task: &str| format!("[Task {task}] ✗ Task result could not be delivered");
+    for task in [&old, &young] {
+        cluster.worker.wait_log_line(&is_parked(task)).await;
+    }
+    assert_eq!(cluster.worker.stop().await, Some(0));
+    park_earlier(&cluster, &old, Duration::from_secs(3_700));
+
+    cluster.restart_worker().await;
+    let given_up = format!("[Task {old}] ✗ Task result was never taken by the master");
+    let line = cluster.worker.wait_log_line(&given_up).await;
+
+    assert!(line.contains("ERROR"), "{line}");
+    assert!(line.contains("(its retention is over)"), "{line}");
+    assert!(!drop_result(&cluster, &old).await, "it is gone");
+    cluster.worker.wait_log_line(&is_parked(&young)).await;
+    cluster.master.heal(Method::Report);
+    let retry = order(&cluster, &["outbox", "retry"]).await;
+    assert!(retry, "the other one is sent again");
+    assert_eq!(cluster.report(&young).await.status, "success");
+    cluster.engine.wait_nothing_left(cluster.worker.id()).await;
+    cluster.wait_no_outputs().await;
+    assert_eq!(cluster.worker.stop().await, Some(0));
+}
+
+/// As if its result had been parked that much earlier.
+fn park_earlier(cluster: &Cluster, task: &str, time: Duration) {
+    let journal = cluster.worker.state_dir().join("journal.db");
+    let journal = rusqlite::Connection::open(journal).expect("a database");
+    let earlier = "UPDATE outbox SET parked_at = parked_at - ?2 WHERE task = ?1 AND parked_at > 0";
+    let nanos = i64::try_from(time.as_nanos()).expect("no centuries");
+    let changed = journal.execute(earlier, rusqlite::params![task, nanos]);
+    assert_eq!(changed.expect("it can be written"), 1, "it is parked");
 }
 
 async fn drop_result(cluster: &Cluster, task: &str) -> bool {

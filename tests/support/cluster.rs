@@ -162,7 +162,7 @@ impl Cluster {
     }
 
     /// A file system rings no bell, so this looks again and again.
-    async fn wait_no_outputs(&self) {
+    pub(crate) async fn wait_no_outputs(&self) {
         let mut looks = tokio::time::interval(Duration::from_millis(20));
         let empty = async {
             while !self.worker.outputs_left().is_empty() {
