@@ -8,6 +8,8 @@ mod harness;
 mod callers;
 #[path = "bad_input/engine_away.rs"]
 mod engine_away;
+#[path = "bad_input/engine_lacks.rs"]
+mod engine_lacks;
 #[path = "bad_input/other_engine.rs"]
 mod other_engine;
 #[path = "bad_input/starts.rs"]

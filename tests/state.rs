@@ -8,8 +8,6 @@ mod harness;
 mod clock;
 #[path = "state/damage.rs"]
 mod damage;
-#[path = "state/disk.rs"]
-mod disk;
 #[path = "state/full.rs"]
 mod full;
 #[path = "state/looked_at.rs"]

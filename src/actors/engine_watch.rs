@@ -138,10 +138,11 @@ impl Watcher {
     async fn connect(&self) -> Result<EngineInfo, NotOurs> {
         failpoint!("engine_watch.connect");
         let info = self.identify().await?;
+        // Who the worker is needs no trial, which may take seconds on a busy engine.
+        self.view.looked.send_replace(true);
         let fitness = self.trier.try_out(&*self.engine).await;
         self.view
             .tried(fitness.map_err(|error| NotOurs::Away(error.to_string()))?);
-        self.view.looked.send_replace(true);
         Ok(info)
     }
 

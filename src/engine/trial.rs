@@ -1,6 +1,7 @@
 //! Trying the engine out with this worker, by a container that is made just as those of tasks are: from an image of one empty
-//! file, which needs no registry, and never started. What lies in a bound folder is read back through the engine's archive
-//! call: that is the only proof that both sides see the same files.
+//! file, which needs no registry. What lies in a bound folder is read back through the engine's archive call: that is the only
+//! proof that both sides see the same files. Then it is started with the engine's docker-init, which finds no program to run and
+//! says so by its exit code: one that is linked dynamically runs on the engine's machine and not in a container.
 
 use std::io;
 
@@ -17,7 +18,7 @@ use futures_util::StreamExt;
 use super::{DockerEngine, call::path_part, container, failure, labels::Labels, outputs::OUTPUT};
 use crate::{
     domain::{
-        id::{ContainerName, PayloadDigest, TaskId},
+        id::{ContainerId, ContainerName, PayloadDigest, TaskId},
         spec::{TaskSpec, Wants},
     },
     ports::engine::{ContainerPlan, EngineError, Image, Trial, TrialResult},
@@ -34,6 +35,12 @@ const ALWAYS_THERE: [&str; 4] = ["default", "none", "host", "bridge"];
 
 /// What an engine tells as its program for process 1 where it has none that works.
 const NO_INIT: &str = "N/A";
+
+/// What to do about a full disk of the engine's.
+const MAKE_ROOM: &str = "remove images and containers there, such as by `docker system prune`";
+
+/// How docker-init ends where it runs and the program is not there.
+const NO_PROGRAM: i64 = 127;
 
 /// Limits for the trial: small, and above every engine's least.
 const SOME_MEMORY_GIB: f64 = 0.0625;
@@ -52,6 +59,7 @@ impl DockerEngine {
         let image = match self.import_probe().await {
             Ok(image) => image,
             Err(EngineError::Failed(why)) if failure::is_out_of_room(&why) => {
+                let why = format!("{why}; {MAKE_ROOM}");
                 return Ok(TrialResult {
                     lack: Some(no_containers(&why)),
                     ..told
@@ -114,18 +122,21 @@ impl DockerEngine {
         image: &str,
         told: TrialResult,
     ) -> Result<TrialResult, EngineError> {
-        let plan = plan(trial, image)?;
+        let plan = ContainerPlan {
+            init: told.has_init,
+            ..plan(trial, image)?
+        };
         let bound = self.try_container(&plan, trial.file).await;
         let without = ContainerPlan {
             output_folder: None,
             ..plan
         };
         match bound {
-            Ok(seen) => Ok(TrialResult { seen, ..told }),
+            Ok(shown) => Ok(shown.beside(told)),
             Err(error @ (EngineError::Away(_) | EngineError::Deadline(_))) => Err(error),
             // Is it the folder, or any container?
             Err(error) => match self.try_container(&without, trial.file).await {
-                Ok(_) if trial.folder.is_some() => Ok(told),
+                Ok(shown) if trial.folder.is_some() => Ok(shown.beside(told)),
                 Ok(_) => Err(error),
                 Err(error @ (EngineError::Away(_) | EngineError::Deadline(_))) => Err(error),
                 Err(error) => Ok(TrialResult {
@@ -136,12 +147,8 @@ impl DockerEngine {
         }
     }
 
-    /// Makes a container, reads a file in it where a folder is bound, and removes it.
-    async fn try_container(
-        &self,
-        plan: &ContainerPlan,
-        file: &str,
-    ) -> Result<Option<Vec<u8>>, EngineError> {
+    /// Makes a container, reads a file in it where a folder is bound, starts it where it has docker-init, and removes it.
+    async fn try_container(&self, plan: &ContainerPlan, file: &str) -> Result<Shown, EngineError> {
         let labels = Labels::from([(LABEL.to_owned(), plan.worker.to_string())]);
         let body = ContainerCreateBody {
             cmd: Some(vec!["never started".into()]),
@@ -155,12 +162,39 @@ impl DockerEngine {
         self.remove_leftover(&plan.name.0).await?;
         let made = docker.create_container(Some(options), body).await;
         let id = made.map_err(failure::of_call)?.id;
-        let seen = match plan.output_folder {
-            Some(_) => self.read_file(&id, file).await,
-            None => Ok(None),
-        };
+        let shown = self.look_into(plan, &ContainerId(id.clone()), file).await;
         self.remove_by_force(&id).await?;
-        seen
+        shown
+    }
+
+    async fn look_into(
+        &self,
+        plan: &ContainerPlan,
+        container: &ContainerId,
+        file: &str,
+    ) -> Result<Shown, EngineError> {
+        let seen = match plan.output_folder {
+            Some(_) => self.read_file(&container.0, file).await?,
+            None => None,
+        };
+        let init_fails = match plan.init {
+            true => self.try_init(container).await?,
+            false => None,
+        };
+        Ok(Shown { seen, init_fails })
+    }
+
+    /// Why docker-init does not run in a container; `None`: it does.
+    async fn try_init(&self, container: &ContainerId) -> Result<Option<String>, EngineError> {
+        match self.start_container(container).await {
+            Ok(()) => {}
+            Err(error @ (EngineError::Away(_) | EngineError::Deadline(_))) => return Err(error),
+            Err(error) => return Ok(Some(error.to_string())),
+        }
+        let code = self.wait_for_end(container).await?;
+        Ok((code != NO_PROGRAM).then(|| {
+            format!("it ends with exit code {code}; is it linked dynamically (see `ldd`)?")
+        }))
     }
 
     /// A worker that died in a trial left its container under that name.
@@ -213,6 +247,28 @@ impl DockerEngine {
             }
         }
         Ok(first_file(&archive))
+    }
+}
+
+/// What a container of a trial has shown.
+struct Shown {
+    seen: Option<Vec<u8>>,
+    init_fails: Option<String>,
+}
+
+impl Shown {
+    /// With what the engine says of itself.
+    fn beside(self, mut told: TrialResult) -> TrialResult {
+        if let Some(why) = self.init_fails {
+            told.has_init = false;
+            told.remarks.push(format!(
+                "the engine's docker-init does not run in containers, the tasks' own shells are process 1 there: {why}"
+            ));
+        }
+        TrialResult {
+            seen: self.seen,
+            ..told
+        }
     }
 }
 

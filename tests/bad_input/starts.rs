@@ -15,7 +15,7 @@ const TEMPORARY: Option<i32> = Some(75);
 /// The command line or the environment is wrong.
 const USAGE: Option<i32> = Some(2);
 /// Not allowed.
-const PERMISSION: Option<i32> = Some(77);
+pub(crate) const PERMISSION: Option<i32> = Some(77);
 /// The configuration cannot be.
 pub(crate) const CONFIGURATION: Option<i32> = Some(78);
 
@@ -24,7 +24,7 @@ pub(crate) async fn assert_ends(worker: &WorkerProcess, code: Option<i32>, words
     assert_process_ends(worker.process(), code, words).await;
 }
 
-async fn assert_process_ends(process: &Process, code: Option<i32>, words: &[&str]) {
+pub(crate) async fn assert_process_ends(process: &Process, code: Option<i32>, words: &[&str]) {
     let exit = process.wait_exit().await;
     let said = process.wait_line(words[0]).await;
     assert_eq!(exit.code(), code, "{}", process.tail());
@@ -34,7 +34,7 @@ async fn assert_process_ends(process: &Process, code: Option<i32>, words: &[&str
     assert!(!process.tail().contains("panicked"), "{}", process.tail());
 }
 
-async fn nobodys_master() -> DevMaster {
+pub(crate) async fn nobodys_master() -> DevMaster {
     DevMaster::start(master_options()).await.expect("a master")
 }
 

@@ -8,8 +8,7 @@ use worker_node::journal::SqliteJournal;
 use worker_node::ports::clock::SystemClock;
 use worker_node::ports::journal::{JournalError, JournalStore as _};
 
-use crate::disk::SmallDisk;
-use crate::harness::{Cluster, WorkerSetup};
+use crate::harness::{Cluster, SmallDisk, WorkerSetup};
 use crate::{eventually, go, times, until_go};
 
 const REFUSED: &str = "new tasks are refused: the disk is full";

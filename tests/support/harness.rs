@@ -15,6 +15,7 @@ mod image;
 mod private_engine;
 mod process;
 mod registry;
+mod small_disk;
 mod worker;
 
 pub(crate) use cluster::{Cluster, master_options};
@@ -24,9 +25,10 @@ pub(crate) use engine::{
 pub(crate) use engine_proxy::EngineProxy;
 pub(crate) use gate::Gate;
 pub(crate) use image::{TestImage, remove_image};
-pub(crate) use private_engine::{OnStop, PrivateEngine};
+pub(crate) use private_engine::{Flaws, OnStop, PrivateEngine};
 pub(crate) use process::Process;
 pub(crate) use registry::Registry;
+pub(crate) use small_disk::SmallDisk;
 pub(crate) use worker::{WorkerProcess, WorkerSetup};
 
 use std::time::Duration;

@@ -31,10 +31,20 @@ pub(crate) enum OnStop {
     Stop,
 }
 
+/// What is not as it should be with an engine.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Flaws {
+    /// Another program for process 1 of containers than `docker-init`.
+    pub(crate) init: Option<PathBuf>,
+    /// Its data lie there, such as on a small disk.
+    pub(crate) data: Option<PathBuf>,
+}
+
 /// A running engine with busybox in it.
 #[derive(Debug)]
 pub(crate) struct PrivateEngine {
     on_stop: OnStop,
+    flaws: Flaws,
     dockerd: Mutex<Option<Process>>,
     containerd: Process,
     namespace: Process,
@@ -44,11 +54,17 @@ pub(crate) struct PrivateEngine {
 impl PrivateEngine {
     /// Starts one, and waits until it answers.
     pub(crate) async fn start(on_stop: OnStop) -> Self {
+        Self::start_with(on_stop, Flaws::default()).await
+    }
+
+    /// Starts one that is not as it should be.
+    pub(crate) async fn start_with(on_stop: OnStop, flaws: Flaws) -> Self {
         let folder = tempfile::tempdir().expect("a folder for an engine");
         let namespace = new_namespace().await;
         let containerd = start_containerd(folder.path(), &namespace);
         let engine = Self {
             on_stop,
+            flaws,
             dockerd: Mutex::default(),
             containerd,
             namespace,
@@ -61,6 +77,10 @@ impl PrivateEngine {
         engine.start_again().await;
         engine.load_busybox().await;
         engine
+    }
+
+    fn data_root(&self) -> PathBuf {
+        self.flaws.data.clone().unwrap_or_else(|| self.path("data"))
     }
 
     /// For `--engine`.
@@ -95,7 +115,8 @@ impl PrivateEngine {
     }
 
     fn record_file(&self, container: &str) -> PathBuf {
-        self.path(&format!("data/containers/{container}/{container}-json.log"))
+        self.data_root()
+            .join(format!("containers/{container}/{container}-json.log"))
     }
 
     /// What a death within a line leaves of a container's record: half a line at its end.
@@ -142,7 +163,7 @@ impl PrivateEngine {
     fn dockerd_command(&self) -> Command {
         let mut command = self.inside("dockerd");
         let path = |name: &str| self.path(name).into_os_string();
-        command.arg("--data-root").arg(path("data"));
+        command.arg("--data-root").arg(self.data_root());
         command.arg("--exec-root").arg(path("exec"));
         command.arg("--pidfile").arg(path("docker.pid"));
         command.arg("--containerd").arg(path("containerd.sock"));
@@ -152,6 +173,9 @@ impl PrivateEngine {
         command.args(["--ip6tables=false", "--userland-proxy=false"]);
         if self.on_stop == OnStop::RunOn {
             command.arg("--live-restore");
+        }
+        if let Some(init) = &self.flaws.init {
+            command.arg("--init-path").arg(init);
         }
         // A file that says nothing, so that the machine's own does not count.
         std::fs::write(self.path("none.json"), "{}").expect("a small file");

@@ -16,8 +16,13 @@ pub(crate) struct SmallDisk {
 impl SmallDisk {
     /// So many MiB.
     pub(crate) fn mount(mebibytes: u64) -> Self {
+        Self::mount_with(&format!("size={mebibytes}m"))
+    }
+
+    /// With the bounds that these mount options give it: `size=` in bytes, `nr_inodes=` in files.
+    pub(crate) fn mount_with(options: &str) -> Self {
         let mounted_at = tempfile::tempdir().expect("a folder to mount at");
-        let options = format!("size={mebibytes}m,mode=0755");
+        let options = format!("{options},mode=0755");
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
             .arg(mounted_at.path())
@@ -35,6 +40,22 @@ impl SmallDisk {
     pub(crate) fn free(&self) -> u64 {
         let disk = statvfs(self.path()).expect("the disk answers");
         disk.f_bavail * disk.f_frsize
+    }
+
+    /// Files that can still be made.
+    pub(crate) fn free_files(&self) -> u64 {
+        statvfs(self.path()).expect("the disk answers").f_favail
+    }
+
+    /// Makes empty files in a folder of its own until so many are left.
+    pub(crate) fn fill_files_to(&self, left: u64) {
+        fs::create_dir(self.files()).expect("a new folder");
+        for number in 0.. {
+            let file = self.files().join(number.to_string());
+            if self.free_files() <= left || File::create(file).is_err() {
+                return;
+            }
+        }
     }
 
     /// In percent, as `df` counts.
@@ -63,6 +84,15 @@ impl SmallDisk {
     /// Gives the space back.
     pub(crate) fn empty(&self) {
         fs::remove_file(self.ballast()).expect("it was filled");
+    }
+
+    /// Gives the files back.
+    pub(crate) fn empty_files(&self) {
+        fs::remove_dir_all(self.files()).expect("it was filled");
+    }
+
+    fn files(&self) -> PathBuf {
+        self.path().join("files")
     }
 
     fn ballast(&self) -> PathBuf {
