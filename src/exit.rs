@@ -19,7 +19,7 @@ pub enum Exit {
     DependencyAway = 69,
     /// The stop took longer than its deadline.
     StopOverdue = 70,
-    /// It may work later: the supervisor gave up, the state folder or the id is in use, the port is taken.
+    /// It may work later: the supervisor gave up, the state folder or the id is in use, its disk is full, the port is taken.
     TryLater = 75,
     /// The operating system does not allow it.
     Permission = 77,

@@ -85,6 +85,14 @@ pub enum StateDirError {
         /// What is.
         path: PathBuf,
     },
+    /// Its disk has no room, or no place for one more file.
+    #[error("the state folder {folder} cannot be used: {why}; {MAKE_ROOM}")]
+    Full {
+        /// Which.
+        folder: PathBuf,
+        /// What is missing.
+        why: String,
+    },
     /// The disk's.
     #[error("the state folder {folder} cannot be used: {source}")]
     Disk {
@@ -100,7 +108,7 @@ impl StateDirError {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::InUse { .. } => Exit::TryLater,
+            Self::InUse { .. } | Self::Full { .. } => Exit::TryLater,
             Self::Denied { .. } => Exit::Permission,
             Self::NoFolder { .. }
             | Self::Foreign { .. }
@@ -122,10 +130,21 @@ impl StateDirError {
             | io::ErrorKind::NotFound
             | io::ErrorKind::InvalidInput
             | io::ErrorKind::InvalidFilename => Self::NoFolder { folder, source },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full {
+                folder,
+                why: source.to_string(),
+            },
             _ => Self::Disk { folder, source },
         }
     }
 }
+
+/// What to do about a full disk.
+pub const MAKE_ROOM: &str = "remove files from that disk (`df` and `df -i` show what it has left), or give another --state-dir";
+
+/// What a new state folder takes on the disk at least: journal, locks and sockets. One that is in use has its journal's reserve.
+const NEW_KIB: u64 = 1_024;
+const NEW_FILES: u64 = 32;
 
 /// The state folder, ours for as long as this lives.
 #[derive(Debug)]
@@ -147,6 +166,9 @@ impl StateDir {
         let access = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
         rustix::fs::access(&path, access).map_err(|errno| error(errno.into()))?;
         ownership::claim(&path)?;
+        if !path.join("journal.db").exists() {
+            has_room(&path)?;
+        }
         let mut file = lock_file()
             .create(true)
             .mode(0o600)
@@ -230,6 +252,25 @@ fn lock_file() -> OpenOptions {
         .write(true)
         .custom_flags(flags.bits().cast_signed());
     options
+}
+
+/// Without it a new folder would be left half made, in words that name one of its files.
+fn has_room(folder: &Path) -> Result<(), StateDirError> {
+    let disk = rustix::fs::statvfs(folder);
+    let disk = disk.map_err(|errno| StateDirError::new(folder, errno.into()))?;
+    // Some file systems have no bound on files, and tell none.
+    let files = (disk.f_files > 0).then_some(disk.f_favail);
+    let kib = disk.f_bavail.saturating_mul(disk.f_frsize) / 1_024;
+    if kib >= NEW_KIB && files.is_none_or(|files| files >= NEW_FILES) {
+        return Ok(());
+    }
+    let files = files.map_or_else(String::new, |files| format!(" and {files} inodes"));
+    Err(StateDirError::Full {
+        folder: folder.to_owned(),
+        why: format!(
+            "its disk has {kib} KiB{files} left, and a new one needs {NEW_KIB} KiB and {NEW_FILES} inodes"
+        ),
+    })
 }
 
 fn make_folder(folder: &Path) -> io::Result<()> {

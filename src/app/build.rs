@@ -43,7 +43,7 @@ use crate::{
         spool::SpoolStore,
     },
     spool::{self, FileSpools},
-    state_dir::{StateDir, StateDirError},
+    state_dir::{MAKE_ROOM, StateDir, StateDirError},
     telemetry::{
         machine::{MachineSampler, Room},
         operator,
@@ -64,7 +64,10 @@ pub(super) enum StartError {
     Ownership(#[from] OwnershipError),
     /// The journal.
     #[error(transparent)]
-    Journal(#[from] JournalError),
+    Journal(JournalError),
+    /// The journal has no room on its disk.
+    #[error("{0}; {MAKE_ROOM}")]
+    Full(JournalError),
     /// Nobody can listen there.
     #[error("cannot listen on {address} (-port): {source}")]
     Listen {
@@ -95,17 +98,25 @@ impl StartError {
             Self::State(error) => error.exit(),
             Self::Ownership(error) => error.exit(),
             Self::Journal(JournalError::Newer { .. }) => Exit::Configuration,
+            Self::Full(_) => Exit::TryLater,
             Self::Listen { source, .. } => match source.kind() {
                 io::ErrorKind::AddrInUse => Exit::TryLater,
                 io::ErrorKind::PermissionDenied => Exit::Permission,
                 _ => Exit::Usage,
             },
             Self::Engine(_) => Exit::Usage,
-            Self::Journal(
-                JournalError::Full(_) | JournalError::Damaged(_) | JournalError::Broken(_),
-            )
-            | Self::Door { .. }
-            | Self::Io(_) => Exit::Unexpected,
+            Self::Journal(_) | Self::Door { .. } | Self::Io(_) => Exit::Unexpected,
+        }
+    }
+}
+
+impl From<JournalError> for StartError {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::Full(_) => Self::Full(error),
+            JournalError::Newer { .. } | JournalError::Damaged(_) | JournalError::Broken(_) => {
+                Self::Journal(error)
+            }
         }
     }
 }

@@ -290,11 +290,11 @@ fn at(path: &Path, error: JournalError) -> JournalError {
 }
 
 fn unusable(what: &str, error: &io::Error) -> JournalError {
-    let text = format!(
-        "it cannot be {what}: {error}; its folder must exist and this user must be able to write to it"
-    );
+    let text = format!("it cannot be {what}: {error}");
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => JournalError::Full(text),
-        _ => JournalError::Broken(text),
+        _ => JournalError::Broken(format!(
+            "{text}; its folder must exist and this user must be able to write to it"
+        )),
     }
 }

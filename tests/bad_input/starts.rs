@@ -282,6 +282,49 @@ async fn a_state_folder_that_may_not_be_written_ends_the_start() {
     .await;
 }
 
+/// A small disk, made in memory with these mount options.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount(options: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", options, "disk"]);
+        let mounted = mount.arg(folder.path()).status();
+        assert!(mounted.expect("mount is there").success());
+        Self(folder)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let mut umount = Command::new("umount");
+        let _gone = umount.arg("--lazy").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test]
+async fn a_state_folder_on_a_full_disk_ends_the_start() {
+    let master = nobodys_master().await;
+    // Room for nothing, for no file, for the lock alone, for the journal, for all but the operator's socket or what is near it.
+    let options = ["size=4k"].map(str::to_owned).into_iter();
+    for options in options.chain((2..12).map(|inodes| format!("nr_inodes={inodes}"))) {
+        let disk = SmallDisk::mount(&options);
+        let state = disk.0.path().join("state");
+        if options.starts_with("size") {
+            let filled = fs::write(disk.0.path().join("filler"), [b'x'; 8192]);
+            filled.expect_err("it is full");
+        }
+
+        let worker = WorkerSetup::new(&master)
+            .arguments(["--state-dir", state.to_str().unwrap()])
+            .start();
+
+        let words = ["df -i", "the state folder", "give another --state-dir"];
+        assert_ends(&worker, TEMPORARY, &words).await;
+    }
+}
+
 #[tokio::test]
 async fn an_engine_address_that_is_none_ends_the_start() {
     let master = nobodys_master().await;
