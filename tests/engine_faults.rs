@@ -13,6 +13,8 @@ mod meddling;
 mod memory;
 #[path = "engine_faults/orphans.rs"]
 mod orphans;
+#[path = "engine_faults/passing.rs"]
+mod passing;
 #[path = "engine_faults/restarts.rs"]
 mod restarts;
 #[path = "engine_faults/rotation.rs"]

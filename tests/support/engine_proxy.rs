@@ -1,6 +1,6 @@
 //! A proxy in front of the engine, on a unix socket of its own. It can hold back requests or answers of one kind, so that a
-//! task stays where a test wants it; it can lose answers, cut them off, leave out a field of them, or let a connection die without
-//! a word; and it can be away, as an engine that does not run is away.
+//! task stays where a test wants it; it can answer with a failure of its own, lose answers, cut them off, leave out a field of
+//! them, or let a connection die without a word; and it can be away, as an engine that does not run is away.
 
 use std::io;
 use std::path::PathBuf;
@@ -20,6 +20,7 @@ pub(crate) struct EngineProxy {
     folder: TempDir,
     rules: watch::Sender<Rules>,
     held: watch::Sender<usize>,
+    failed: watch::Sender<usize>,
     cuts: Cuts,
     accepting: Mutex<Option<JoinHandle<()>>>,
 }
@@ -31,6 +32,14 @@ struct Rules {
     answers: Option<&'static str>,
     dead: Option<&'static str>,
     hidden: Option<&'static str>,
+    failing: Option<Failing>,
+}
+
+/// Requests that the engine never sees: they fail on its side, in these words.
+#[derive(Clone, Copy, Debug)]
+struct Failing {
+    part: &'static str,
+    words: &'static str,
 }
 
 /// Answers that are not to be whole, and how many have not been.
@@ -73,6 +82,7 @@ impl EngineProxy {
             folder: tempfile::tempdir().expect("a folder for a socket"),
             rules: watch::Sender::default(),
             held: watch::Sender::default(),
+            failed: watch::Sender::default(),
             cuts: Cuts::default(),
             accepting: Mutex::default(),
         }
@@ -91,13 +101,14 @@ impl EngineProxy {
     pub(crate) fn come(&self) {
         let listener = UnixListener::bind(self.socket()).expect("a socket in a new folder");
         let (rules, held) = (self.rules.clone(), self.held.clone());
-        let cuts = self.cuts.clone();
+        let (cuts, failed) = (self.cuts.clone(), self.failed.clone());
         let accepting = tokio::spawn(async move {
             // Dropped with this task, and all the connections with it.
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((near, _)) = listener.accept().await {
                 while connections.try_join_next().is_some() {}
-                connections.spawn(pass(near, rules.subscribe(), held.clone(), cuts.clone()));
+                let counts = (held.clone(), failed.clone());
+                connections.spawn(pass(near, rules.subscribe(), counts, cuts.clone()));
             }
         });
         self.set(Some(accepting));
@@ -117,6 +128,24 @@ impl EngineProxy {
     /// What the engine answers to requests whose first line holds `part` waits from now on.
     pub(crate) fn hold_answers(&self, part: &'static str) {
         self.rules.send_modify(|rules| rules.answers = Some(part));
+    }
+
+    /// Requests whose first line holds `part` are answered with status 500 and these words from now on, and do nothing.
+    pub(crate) fn fail(&self, part: &'static str, words: &'static str) {
+        let failing = Some(Failing { part, words });
+        self.rules.send_modify(|rules| rules.failing = failing);
+    }
+
+    /// Waits until so many requests have failed since the start.
+    pub(crate) async fn wait_failed(&self, count: usize) {
+        let mut failed = self.failed.subscribe();
+        let waited = tokio::time::timeout(PATIENCE, failed.wait_for(|failed| *failed >= count));
+        let waited = waited.await;
+        let failed = *self.failed.borrow();
+        assert!(
+            matches!(waited, Ok(Ok(_))),
+            "{failed} requests failed, not {count}"
+        );
     }
 
     /// Everything waits from now on, streams too; new connections are taken, and nobody answers.
@@ -215,7 +244,7 @@ async fn engine() -> io::Result<Box<dyn Connection>> {
 async fn pass(
     near: UnixStream,
     rules: watch::Receiver<Rules>,
-    held: watch::Sender<usize>,
+    (held, failed): (watch::Sender<usize>, watch::Sender<usize>),
     cuts: Cuts,
 ) {
     let Ok(far) = engine().await else { return };
@@ -224,8 +253,10 @@ async fn pass(
     let valve = Valve {
         rules,
         held,
+        failed,
         cuts,
         cut: Notify::new(),
+        refused: watch::Sender::default(),
         asked: Mutex::default(),
     };
     let both = async {
@@ -245,7 +276,10 @@ async fn pass(
 struct Valve {
     rules: watch::Receiver<Rules>,
     held: watch::Sender<usize>,
+    failed: watch::Sender<usize>,
     cuts: Cuts,
+    /// What is said in the engine's place.
+    refused: watch::Sender<Option<&'static str>>,
     /// Rings when the connection is to be cut.
     cut: Notify,
     /// The first line of the last request.
@@ -268,8 +302,18 @@ impl Valve {
             if count == 0 {
                 return to.shutdown().await;
             }
+            if let Some(words) = self.failure() {
+                self.failed.send_modify(|failed| *failed += 1);
+                self.refused.send_replace(Some(words));
+                return Ok(());
+            }
             to.write_all(&buffer[..count]).await?;
         }
+    }
+
+    fn failure(&self) -> Option<&'static str> {
+        let failing = self.rules.borrow().failing?;
+        self.asked().contains(failing.part).then_some(failing.words)
     }
 
     async fn answers(
@@ -280,7 +324,13 @@ impl Valve {
         let mut buffer = vec![0; 64 * 1024];
         let mut passed = 0;
         loop {
-            let count = from.read(&mut buffer).await?;
+            let count = tokio::select! {
+                count = from.read(&mut buffer) => count?,
+                words = self.refusal() => {
+                    to.write_all(failed_answer(words).as_bytes()).await?;
+                    return to.shutdown().await;
+                }
+            };
             self.wait(|rules| rules.answers).await;
             if count == 0 {
                 return to.shutdown().await;
@@ -296,6 +346,12 @@ impl Valve {
             to.write_all(&buffer[..count]).await?;
             passed += count;
         }
+    }
+
+    async fn refusal(&self) -> &'static str {
+        let mut refused = self.refused.subscribe();
+        let words = refused.wait_for(Option::is_some).await;
+        words.ok().and_then(|words| *words).unwrap_or_default()
     }
 
     fn asked(&self) -> String {
@@ -323,6 +379,16 @@ impl Valve {
         let _gone = rules.wait_for(free).await.is_err();
         self.held.send_modify(|held| *held -= 1);
     }
+}
+
+/// As the engine would say it.
+fn failed_answer(words: &str) -> String {
+    let body = format!(r#"{{"message":"{words}"}}"#);
+    format!(
+        "HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nConnection: close\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 /// Makes another name of a field's.
