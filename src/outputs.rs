@@ -75,7 +75,7 @@ pub struct OutputFolders {
 
 impl OutputFolders {
     /// Opens the root, made where there is none. Its mode is 0700: a task's folder below it is open to all, and what a task
-    /// leaves there may be set-user-id. The engine binds a folder into its container, and nobody walks through the root to it.
+    /// leaves there may be set-user-id while it runs. The engine binds a folder into its container, and nobody walks through the root to it.
     ///
     /// # Errors
     /// The disk's; and a link in the root's place, which is not followed.

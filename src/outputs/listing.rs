@@ -1,5 +1,5 @@
 //! The walk through a task's folder: depth first, with one open folder per level, so that neither the depth of the tree nor
-//! the number of its files can exhaust anything.
+//! the number of its files can exhaust anything. No file is set-user-id or set-group-id after it.
 
 use std::{
     collections::{BinaryHeap, HashSet},
@@ -7,8 +7,8 @@ use std::{
 };
 
 use rustix::{
-    fd::OwnedFd,
-    fs::{Dir, FileType, fstat},
+    fd::{BorrowedFd, OwnedFd},
+    fs::{Dir, FileType, Mode, RawMode, fchmod, fstat},
 };
 
 use super::{PATH_LIMIT, Quotas, beneath, names, skipped::Skipped};
@@ -167,7 +167,10 @@ impl Walk<'_> {
             return Ok(Entry::Other("is on another file system"));
         }
         Ok(match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Entry::File(stat.st_size.cast_unsigned()),
+            FileType::RegularFile => {
+                clear_set_id(folder, name, stat.st_mode)?;
+                Entry::File(stat.st_size.cast_unsigned())
+            }
             FileType::Directory => Entry::Folder(Dir::new(beneath::open_folder(folder, name)?)?),
             FileType::Symlink => Entry::Other("is a symbolic link"),
             FileType::Fifo => Entry::Other("is a FIFO"),
@@ -226,6 +229,17 @@ impl Walk<'_> {
         }
         Outputs { files, skipped }
     }
+}
+
+/// Takes the bits away by which who runs a file becomes its owner: root, for most tasks. What a task leaves may wait for its
+/// master for days.
+fn clear_set_id(folder: BorrowedFd<'_>, name: &[u8], mode: RawMode) -> io::Result<()> {
+    let mode = Mode::from_raw_mode(mode);
+    if mode.intersects(Mode::SUID | Mode::SGID) {
+        let file = beneath::open_file(folder, name)?;
+        fchmod(file, mode - Mode::SUID - Mode::SGID)?;
+    }
+    Ok(())
 }
 
 enum Entry {

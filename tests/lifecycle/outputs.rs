@@ -1,10 +1,11 @@
 //! Output files: whatever a task leaves in `/output` is uploaded as it is, and nothing else.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use bollard::models::ContainerConfig;
-use worker_node::dev_master::{ReportCopy, Upload};
+use worker_node::dev_master::{Fault, Method, ReportCopy, Upload};
 use worker_node::proto::Task;
 
 use crate::endings::{log_of, trailer};
@@ -69,6 +70,40 @@ async fn files_of_every_name_and_size_arrive_as_they_are() {
     let listed: BTreeSet<&str> = report.output_files.iter().map(String::as_str).collect();
     assert_eq!(listed, paths(&upload), "the report lists what was uploaded");
     assert_eq!(listed.len(), 11);
+    cluster.finish().await;
+}
+
+/// While a result waits for its master the files lie there, root's most of them.
+#[tokio::test]
+async fn no_file_of_a_task_that_has_ended_is_set_user_id_or_set_group_id() {
+    let cluster = Cluster::start().await;
+    cluster.master.inject(Method::Report, Fault::Hold);
+
+    let task = cluster
+        .run("cd /output; mkdir sub; cp /bin/busybox sub/u; touch g both plain; chmod 4755 sub/u; chmod 2711 g; chmod 6777 both; chmod 640 plain")
+        .await;
+    let upload = cluster.master.wait_upload(&task).await.unwrap();
+
+    assert_eq!(
+        paths(&upload),
+        BTreeSet::from(["both", "g", "plain", "sub/u"])
+    );
+    let left = cluster.worker.outputs_left();
+    let [folder] = &left[..] else {
+        panic!("one folder: {left:?}")
+    };
+    let folder = cluster.worker.state_dir().join("outputs").join(folder);
+    for (path, mode) in [
+        ("sub/u", 0o755),
+        ("g", 0o711),
+        ("both", 0o777),
+        ("plain", 0o640),
+    ] {
+        let found = std::fs::metadata(folder.join(path)).unwrap().permissions();
+        assert_eq!(found.mode() & 0o7777, mode, "{path}");
+    }
+    cluster.master.heal(Method::Report);
+    assert_eq!(cluster.report(&task).await.status, "success");
     cluster.finish().await;
 }
 
