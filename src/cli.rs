@@ -93,7 +93,7 @@ fn parse(
     argv: impl IntoIterator<Item = OsString>,
     surroundings: Surroundings,
 ) -> Result<Invocation, Answer> {
-    let argv = known_flags::rewrite(argv);
+    let argv = known_flags::rewrite(argv, CommandLine::command());
     let line = CommandLine::try_parse_from(argv).map_err(Answer::Words)?;
     match line.command {
         None => run_worker(line.run, surroundings),
@@ -285,11 +285,17 @@ mod tests {
     }
 
     #[test]
-    fn a_switch_takes_its_word_behind_a_space_too() {
+    fn a_flag_may_have_one_dash_and_a_switch_its_word_behind_a_space() {
         for (line, same) in [
             ("w --supervise false", "w --supervise=false"),
             ("w --supervise true -id a", "w --supervise -id a"),
             ("w -id a --fail-fast false", "w -id a"),
+            ("w -supervise -fail-fast", "w --supervise --fail-fast"),
+            ("w -supervise false -id a", "w -id a"),
+            (
+                "w run -pin-master -retention=1h",
+                "w --pin-master --retention 1h",
+            ),
         ] {
             assert_eq!(config(line), config(same), "{line}");
         }

@@ -10,7 +10,7 @@ const ABOUT: &str =
     "Runs the tasks of a CloudAI master as Docker containers, and loses none of them.";
 
 const EXAMPLES: &str = "\
--id, -ip, -master and -port may be written with one dash, as for the existing worker.
+Every flag may be written with one dash or two, as for the existing worker.
 A flag wins over its environment variable, and that over the default.
 
 Examples:

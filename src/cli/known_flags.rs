@@ -1,33 +1,31 @@
-//! The flags of the existing worker, which are written with one dash. clap would read `-id` as `-i -d`, so these four are
-//! given their second dash before clap sees them. And switches whose word stands behind a space, which clap would read as a
-//! command, are given their `=`. Nothing else is touched, and nothing after `--`.
+//! Flags as the existing worker takes them: with one dash or two. clap would read `-id` as `-i -d`, so a flag that is known by
+//! its whole name is given its second dash before clap sees it. And switches whose word stands behind a space, which clap would
+//! read as a command, are given their `=`. Nothing else is touched, and nothing after `--`.
 
-use std::ffi::OsString;
+use std::{collections::HashSet, ffi::OsString};
 
-/// As the existing worker knows them.
-const KNOWN: [&str; 4] = ["id", "ip", "master", "port"];
+use clap::{Arg, Command};
 
-/// What is on or off.
-const SWITCHES: [&str; 4] = [
-    "--supervise",
-    "--fail-fast",
-    "--pin-master",
-    "--accept-new-engine",
-];
-
-/// Gives the known flags their second dash, and switches their `=`.
-pub(super) fn rewrite(argv: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+/// Gives the flags of `command` and of all below it their second dash, and switches their `=`.
+pub(super) fn rewrite(
+    argv: impl IntoIterator<Item = OsString>,
+    mut command: Command,
+) -> Vec<OsString> {
+    // Or `help` and `version` would not be among them yet.
+    command.build();
+    let mut known = Known::default();
+    known.add(&command);
     let mut over = false;
     let mut rewritten: Vec<OsString> = Vec::new();
     for mut argument in argv {
         over = over || argument == "--";
         let last = rewritten.last_mut().filter(|_| !over);
-        if let Some(switch) = last.filter(|last| is_switch(last) && is_word(&argument)) {
+        if let Some(switch) = last.filter(|last| known.is_switch(last) && is_word(&argument)) {
             switch.push("=");
             switch.push(argument);
             continue;
         }
-        if !over && is_known(&argument) {
+        if !over && known.has_one_dash(&argument) {
             let mut dashed = OsString::from("-");
             dashed.push(argument);
             argument = dashed;
@@ -37,29 +35,62 @@ pub(super) fn rewrite(argv: impl IntoIterator<Item = OsString>) -> Vec<OsString>
     rewritten
 }
 
-fn is_switch(argument: &OsString) -> bool {
-    SWITCHES.iter().any(|switch| argument == switch)
+/// The names of all flags, without dashes.
+#[derive(Default)]
+struct Known {
+    flags: HashSet<String>,
+    /// What is on or off.
+    switches: HashSet<String>,
+}
+
+impl Known {
+    fn add(&mut self, command: &Command) {
+        for argument in command.get_arguments() {
+            let names = argument.get_long_and_visible_aliases().unwrap_or_default();
+            let names = names.into_iter().map(str::to_owned);
+            if is_optional_word(argument) {
+                self.switches.extend(names.clone());
+            }
+            self.flags.extend(names);
+        }
+        for below in command.get_subcommands() {
+            self.add(below);
+        }
+    }
+
+    fn is_switch(&self, argument: &OsString) -> bool {
+        let name = argument.to_str().and_then(|flag| flag.strip_prefix("--"));
+        name.is_some_and(|name| self.switches.contains(name))
+    }
+
+    fn has_one_dash(&self, argument: &OsString) -> bool {
+        let bytes = argument.as_encoded_bytes();
+        let name = bytes.split(|byte| *byte == b'=').next().unwrap_or(bytes);
+        let name = std::str::from_utf8(name).ok();
+        let name = name.and_then(|name| name.strip_prefix('-'));
+        name.is_some_and(|name| self.flags.contains(name))
+    }
+}
+
+/// Its word may be left out, so that clap takes it behind a `=` alone.
+fn is_optional_word(argument: &Arg) -> bool {
+    argument.is_require_equals_set()
 }
 
 fn is_word(argument: &OsString) -> bool {
     argument == "true" || argument == "false"
 }
 
-fn is_known(argument: &OsString) -> bool {
-    let Some(flag) = argument.as_encoded_bytes().strip_prefix(b"-") else {
-        return false;
-    };
-    let name = flag.split(|byte| *byte == b'=').next().unwrap_or(flag);
-    KNOWN.iter().any(|known| known.as_bytes() == name)
-}
-
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
+    use crate::cli::args::CommandLine;
 
     fn rewritten(argv: &str) -> String {
         let argv = argv.split(' ').map(OsString::from);
-        rewrite(argv)
+        rewrite(argv, CommandLine::command())
             .into_iter()
             .map(|argument| argument.into_string().unwrap())
             .collect::<Vec<_>>()
@@ -67,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn the_four_known_flags_get_their_second_dash() {
+    fn the_flags_of_the_existing_worker_get_their_second_dash() {
         assert_eq!(
             rewritten("w -id a -ip=b -master c:1 -port :0"),
             "w --id a --ip=b --master c:1 --port :0"
@@ -75,11 +106,36 @@ mod tests {
     }
 
     #[test]
+    fn every_flag_of_every_command_may_have_one_dash_or_two() {
+        let mut command = CommandLine::command();
+        command.build();
+        let mut known = Known::default();
+        known.add(&command);
+        assert!(known.flags.len() > 30 && known.switches.len() >= 4);
+        assert!(known.flags.contains("help") && known.flags.contains("watch"));
+
+        for flag in &known.flags {
+            let two = [format!("w --{flag} x"), format!("w --{flag}=x")];
+            assert_eq!(rewritten(&format!("w -{flag} x")), two[0]);
+            assert_eq!(rewritten(&format!("w -{flag}=x")), two[1]);
+            for line in two {
+                assert_eq!(rewritten(&line), line);
+            }
+        }
+        for switch in &known.switches {
+            let on = format!("w --{switch}=true");
+            assert_eq!(rewritten(&format!("w -{switch} true")), on);
+            assert_eq!(rewritten(&format!("w --{switch} true")), on);
+        }
+    }
+
+    #[test]
     fn nothing_else_is_touched() {
         for argv in [
             "w --id a --port=1",
             "w -h -idx -v -p 1",
-            "w demo submit busybox -- ls -id -ip=1",
+            "w --max-tasks -1",
+            "w demo submit busybox -- ls -id -ip=1 -supervise true",
         ] {
             assert_eq!(rewritten(argv), argv);
         }
