@@ -16,6 +16,8 @@ mod other_engine;
 mod starts;
 #[path = "bad_input/tasks.rs"]
 mod tasks;
+#[path = "bad_input/words.rs"]
+mod words;
 
 use harness::Cluster;
 

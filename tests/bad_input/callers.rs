@@ -21,7 +21,7 @@ async fn address(cluster: &Cluster) -> String {
     registered.expect("registered").info.worker_ip
 }
 
-async fn client(cluster: &Cluster) -> MasterWorkerClient<Channel> {
+pub(crate) async fn client(cluster: &Cluster) -> MasterWorkerClient<Channel> {
     let address = format!("http://{}", address(cluster).await);
     MasterWorkerClient::connect(address)
         .await

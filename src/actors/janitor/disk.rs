@@ -99,16 +99,15 @@ impl Tools {
     }
 
     fn tell(&self, why: Option<String>) {
-        self.pressure.send_if_modified(|pressure| {
-            let changed = pressure.is_some() != why.is_some();
-            if changed {
+        // News each time: who says that the worker is ready waits for the first look.
+        self.pressure.send_modify(|pressure| {
+            if pressure.is_some() != why.is_some() {
                 match &why {
                     Some(why) => warn!("new tasks are refused: {why}"),
                     None => info!("new tasks are taken again: there is room on the disk"),
                 }
             }
             *pressure = why;
-            changed
         });
     }
 }

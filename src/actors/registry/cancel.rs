@@ -42,7 +42,9 @@ impl Handler<CancelTask> for RegistryActor {
         failpoint!("registry.CancelTask", task);
         if let Some(entry) = self.tasks.get_mut(&task) {
             // From here on an outcome that is being sealed is 'cancelled', whatever the disk does.
-            if !std::mem::replace(&mut entry.cancelled, true) {
+            let is_first = !std::mem::replace(&mut entry.cancelled, true);
+            // What is sealed is over, as far as the master is concerned: as a rule this one comes too late.
+            if is_first && !entry.sealed {
                 operator::task_cancelling(&task);
             }
             self.launch_unrepeated(&task, ctx);

@@ -129,6 +129,8 @@ impl RegistryActor {
         let mut engine = self.peers.engine.status();
         let ready = async move {
             failpoint!("registry.say_ready");
+            // Until the disk was looked at for the first time, nobody knows.
+            let _ = pressure.changed().await;
             loop {
                 let open = async {
                     registered.wait_for(|registered| *registered).await.ok()?;
@@ -140,7 +142,8 @@ impl RegistryActor {
                 if open.await.is_none() {
                     return;
                 }
-                if *registered.borrow() && pressure.borrow().is_none() {
+                let is_here = matches!(*engine.borrow(), EngineStatus::Here(_));
+                if *registered.borrow() && pressure.borrow().is_none() && is_here {
                     return operator::ready();
                 }
             }
