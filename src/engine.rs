@@ -202,13 +202,17 @@ impl ContainerEngine for DockerEngine {
 
     async fn attach(&self, container: &ContainerId) -> Result<Frames, EngineError> {
         self.line
-            .within(OPEN, "attach", self.open_attach(container))
+            .within(OPEN, "attach", self.of_our_own(self.open_attach(container)))
             .await
     }
 
     async fn logs(&self, container: &ContainerId) -> Result<Frames, EngineError> {
         self.line
-            .within(OPEN, "logs", self.open_logs(container, None))
+            .within(
+                OPEN,
+                "logs",
+                self.of_our_own(self.open_logs(container, None)),
+            )
             .await
     }
 
@@ -218,7 +222,11 @@ impl ContainerEngine for DockerEngine {
         entries: usize,
     ) -> Result<Frames, EngineError> {
         self.line
-            .within(OPEN, "logs", self.open_logs(container, Some(entries)))
+            .within(
+                OPEN,
+                "logs",
+                self.of_our_own(self.open_logs(container, Some(entries))),
+            )
             .await
     }
 
@@ -251,12 +259,14 @@ impl ContainerEngine for DockerEngine {
     }
 
     async fn was_started(&self, container: &ContainerId) -> Result<bool, EngineError> {
+        self.assure_own().await?;
         self.line
             .within(LOOK, "events", self.remembers_start(container))
             .await
     }
 
     async fn remembered_end(&self, container: &ContainerId) -> Result<RememberedEnd, EngineError> {
+        self.assure_own().await?;
         self.line
             .within(LOOK, "events", self.remembers_end(container))
             .await
@@ -273,6 +283,7 @@ impl ContainerEngine for DockerEngine {
     }
 
     async fn remove(&self, container: &ContainerId, force: Force) -> Result<(), EngineError> {
+        self.assure_own().await?;
         self.line
             .within(REMOVE, "remove", self.remove_container(container, force))
             .await
@@ -286,7 +297,11 @@ impl ContainerEngine for DockerEngine {
 
     async fn download_output(&self, container: &ContainerId) -> Result<TarStream, EngineError> {
         self.line
-            .within(CREATE, "archive", self.open_output(container))
+            .within(
+                CREATE,
+                "archive",
+                self.of_our_own(self.open_output(container)),
+            )
             .await
     }
 

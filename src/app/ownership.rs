@@ -48,7 +48,7 @@ pub(super) enum OwnershipError {
         "the containers of worker {worker}{} are on the engine {owned}, and the one that answers is {found}; \
          start with the --engine or DOCKER_HOST of the first, or, where that one is gone for good, with --accept-new-engine: \
          the unfinished tasks are told as lost then",
-        in_brackets(*.tasks)
+        .tasks.map(|tasks| format!(" ({tasks})")).unwrap_or_default()
     )]
     OtherEngine {
         /// Who we are.
@@ -113,10 +113,6 @@ impl std::fmt::Display for Counted {
             self.all, self.unfinished
         )
     }
-}
-
-fn in_brackets(tasks: Option<Counted>) -> String {
-    tasks.map_or_else(String::new, |tasks| format!(" ({tasks})"))
 }
 
 /// Reads whose a state folder is, before anything in it is touched.

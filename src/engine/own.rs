@@ -60,7 +60,7 @@ async fn socket_at(address: &EngineAddress) -> Option<Socket> {
 }
 
 impl DockerEngine {
-    /// Before something is made: another engine is asked for nothing. It is asked who it is where the socket is not the one
+    /// Before something is made, or what is not there counts as much as what is: another engine is asked for nothing. It is asked who it is where the socket is not the one
     /// of the last time, and each time where there is no file to tell that by.
     ///
     /// # Errors

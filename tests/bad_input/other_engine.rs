@@ -175,6 +175,30 @@ async fn another_engine_that_comes_under_a_running_worker_ends_nothing_and_gets_
 }
 
 #[tokio::test]
+async fn a_task_that_ends_while_another_engine_answers_is_told_as_it_ended() {
+    let switched = Switched::start().await;
+    let cluster = switched.cluster().await;
+    let command = "until [ -e /output/go ]; do sleep 0.05; done; echo ended; exit 7";
+    let task = cluster.run(command).await;
+    let outputs = cluster.worker.state_dir().join("outputs");
+    let folder = outputs.join(&cluster.worker.outputs_left()[0]);
+
+    switched.lead_to_other();
+    cluster.worker.wait_log_line(ANOTHER).await;
+    fs::write(folder.join("go"), "").unwrap();
+    cluster.engine.wait_task(&task, "die").await;
+    switched.lead_to_ours();
+    let report = cluster.report(&task).await;
+
+    assert!(report.logs.starts_with("ended\n"), "{}", report.logs);
+    let told = "failed; exit code 7";
+    assert!(report.logs.contains(told), "{}", report.logs);
+    assert_eq!(report.output_files, ["go"]);
+    assert_eq!(cluster.engine.starts(&task).await, 1);
+    cluster.finish().await;
+}
+
+#[tokio::test]
 async fn another_engine_that_comes_after_the_start_is_not_believed_either() {
     let switched = Switched::start().await;
     let mut cluster = switched.cluster().await;
