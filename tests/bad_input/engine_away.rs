@@ -102,7 +102,8 @@ async fn a_task_that_runs_while_the_engine_is_away_misses_nothing() {
     log.wait_line("1010").await.unwrap();
 
     proxy.go();
-    heartbeats(&cluster.master, cluster.worker.id(), 2).await;
+    // More than 10 s: the engine has been away for 5 s then, and is known to be.
+    heartbeats(&cluster.master, cluster.worker.id(), 3).await;
     let waiting = cluster.task("echo at last");
     let offer = cluster
         .master

@@ -202,6 +202,9 @@ impl RegistryActor {
         if let Some(why) = self.peers.draining.get() {
             return Some(refused(why.as_str()));
         }
+        if let Some(pressure) = &*self.peers.pressure.borrow() {
+            return Some(refused(pressure.clone()));
+        }
         match self.readiness() {
             Readiness::Loading => {
                 return Some(refused("the worker is starting: its journal is being read"));
@@ -216,9 +219,6 @@ impl RegistryActor {
         }
         if let Some(lack) = self.peers.engine.lack() {
             return Some(refused(lack));
-        }
-        if let Some(pressure) = &*self.peers.pressure.borrow() {
-            return Some(refused(pressure.clone()));
         }
         let ledger = self.ledger();
         let admitted = match is_impossible {

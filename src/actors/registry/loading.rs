@@ -26,6 +26,9 @@ use crate::{
 /// A master repeats an offer whose answer it did not get every 5 s.
 const REPEATED_OFFER: Duration = Duration::from_secs(15);
 
+/// What is kept of an offer's time to say why it is refused.
+const WORDS: Duration = Duration::from_millis(100);
+
 impl RegistryActor {
     pub(super) fn load(&mut self, ctx: &mut Context<Self>) {
         let records = self.peers.records.clone();
@@ -224,8 +227,8 @@ impl RegistryActor {
                 Readiness::Reconciling => matches!(*status.borrow(), EngineStatus::Away { .. }),
                 Readiness::Ready => true,
             });
-            // Too late, or never: the offer is judged by what is known, which refuses it.
-            let _ = timeout_at(deadline, known).await;
+            // Too late, or never: the offer is judged by what is known, which refuses it, in time to say why.
+            let _ = timeout_at(deadline - WORDS, known).await;
         }
     }
 }
