@@ -76,7 +76,8 @@ impl Trier {
             enforce_limits: self.enforce_limits,
         };
         let tried = engine.try_out(&trial).await;
-        if let (Some(outputs), true) = (&self.outputs, trial.folder.is_some()) {
+        // On a full disk it may be half made.
+        if let Some(outputs) = &self.outputs {
             tidy_up(Arc::clone(outputs)).await;
         }
         let result = match tried {
