@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod clock;
 pub mod engine;
+pub mod engine_log;
 pub mod holdings;
 pub mod journal;
 pub mod master;

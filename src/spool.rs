@@ -44,7 +44,7 @@ use crate::{
     ports::{
         clock::Clock,
         holdings::Holdings,
-        spool::{LogCursor, LogEnd, Piece, Spool, SpoolStore},
+        spool::{LogCursor, LogEnd, Piece, Position, Spool, SpoolStore},
     },
 };
 use cursor::FileCursor;
@@ -129,6 +129,8 @@ struct State {
     stderr: u64,
     /// The time of the last of them in microseconds; 0 where there is none, or none is known.
     newest: i64,
+    /// Where the engine's files go on.
+    position: Option<Position>,
     /// How it ended.
     end: Option<LogEnd>,
 }
@@ -343,7 +345,13 @@ fn in_micros(time: SystemTime) -> i64 {
 impl Spool for FileSpool {
     async fn append(&self, pieces: Vec<Piece>) -> io::Result<()> {
         let micros = self.now();
-        self.write(move |writer, spool| writer.append(spool, &pieces, micros))
+        self.write(move |writer, spool| writer.append(spool, &pieces, None, micros))
+            .await
+    }
+
+    async fn append_up_to(&self, pieces: Vec<Piece>, position: Position) -> io::Result<()> {
+        let micros = self.now();
+        self.write(move |writer, spool| writer.append(spool, &pieces, Some(position), micros))
             .await
     }
 
@@ -366,6 +374,10 @@ impl Spool for FileSpool {
     fn appended(&self) -> (u64, u64) {
         let state = self.state.borrow();
         (state.stdout, state.stderr)
+    }
+
+    fn position(&self) -> Option<Position> {
+        self.state.borrow().position
     }
 
     fn newest(&self) -> Option<SystemTime> {

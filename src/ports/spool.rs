@@ -5,6 +5,7 @@ use std::{io, sync::Arc, time::SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::engine_log::Place;
 use crate::domain::{
     id::TaskId,
     log_line::{Line, Source},
@@ -53,6 +54,19 @@ pub struct Piece {
     pub time: Option<SystemTime>,
 }
 
+/// Which byte of a log stands where in the engine's own files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Position {
+    /// Where reading goes on; the default stands for the first byte of the first file.
+    pub place: Place,
+    /// The engine's run that had written what lies before it; 0: unknown.
+    pub run: u64,
+    /// Bytes of stdout that the log had, or was to have, before that place.
+    pub stdout: u64,
+    /// The same of stderr.
+    pub stderr: u64,
+}
+
 /// One task's log. Appending never waits for a reader.
 #[async_trait]
 pub trait Spool: Send + Sync {
@@ -62,6 +76,12 @@ pub trait Spool: Send + Sync {
     /// # Errors
     /// The disk's; what was appended before stays.
     async fn append(&self, pieces: Vec<Piece>) -> io::Result<()>;
+
+    /// As [`Spool::append`], and remembers in the same write where the engine's files go on behind that.
+    ///
+    /// # Errors
+    /// The disk's; what was appended before stays.
+    async fn append_up_to(&self, pieces: Vec<Piece>, position: Position) -> io::Result<()>;
 
     /// Appends one line of the worker's own: progress, a marker.
     ///
@@ -80,6 +100,9 @@ pub trait Spool: Send + Sync {
 
     /// Bytes of each source that were ever appended (stdout, stderr), dropped ones included.
     fn appended(&self) -> (u64, u64);
+
+    /// The last position that it was told, in this process or a former one.
+    fn position(&self) -> Option<Position>;
 
     /// When the last output of the container came, or was written where the engine told that; `None`: none has.
     fn newest(&self) -> Option<SystemTime>;

@@ -4,13 +4,17 @@
 //! header  magic 8 | slot 64 | slot 64
 //! slot    generation 8 | start 8 | end 8 | before 8 | stdout 8 | stderr 8 | crc32 4 | zeros 12
 //! record  length 4 | kind 1 | zeros 3 | microseconds 8 | crc32 of content 4 | crc32 of all before and the offset 4 | content
+//! place   device 8 | inode 8 | offset 8 | nanoseconds 8 | run 8 | stdout 8 | stderr 8
 //! end     word 1 | stdout 8 | stderr 8 | trailer
 //! footer  magic 8 | offset of the end record 8 | crc32 4 | zeros 4
 //! ```
 
 use crate::{
     domain::{log_line::Source, outcome::StatusWord},
-    ports::spool::LogEnd,
+    ports::{
+        engine_log::Place,
+        spool::{LogEnd, Position},
+    },
 };
 
 /// Where the first record lies.
@@ -42,6 +46,8 @@ pub(super) enum Kind {
     Gap,
     /// How the log ended; the last record.
     End,
+    /// Where the engine's files go on.
+    Position,
 }
 
 impl Kind {
@@ -53,6 +59,7 @@ impl Kind {
             Self::Output(Source::Worker) => 4,
             Self::Gap => 5,
             Self::End => 6,
+            Self::Position => 7,
         }
     }
 
@@ -64,6 +71,7 @@ impl Kind {
             4 => Self::Output(Source::Worker),
             5 => Self::Gap,
             6 => Self::End,
+            7 => Self::Position,
             _ => return None,
         })
     }
@@ -205,6 +213,26 @@ impl Batch {
         self.record(Kind::Gap, &content);
     }
 
+    /// Adds where the engine's files go on.
+    pub(super) fn position(&mut self, position: &Position) {
+        let Position {
+            place,
+            run,
+            stdout,
+            stderr,
+        } = *position;
+        let values = [
+            place.device,
+            place.inode,
+            place.offset,
+            place.written.cast_unsigned(),
+            run,
+            stdout,
+            stderr,
+        ];
+        self.record(Kind::Position, &values.map(u64::to_le_bytes).concat());
+    }
+
     /// The end record and the footer that leads to it.
     pub(super) fn end(&mut self, end: &LogEnd, stdout: u64, stderr: u64) {
         let word = match end.word {
@@ -300,9 +328,30 @@ impl Record<'_> {
             Kind::Output(Source::Stdout) => (length, 0),
             Kind::Output(Source::Stderr) => (0, length),
             Kind::Gap if length == 16 => (number64(self.content, 0), number64(self.content, 8)),
-            Kind::Gap | Kind::Id | Kind::End | Kind::Output(Source::Worker) => (0, 0),
+            Kind::Gap | Kind::Id | Kind::End | Kind::Position | Kind::Output(Source::Worker) => {
+                (0, 0)
+            }
         }
     }
+}
+
+/// Where the engine's files go on, from a record's content.
+pub(super) fn read_position(content: &[u8]) -> Option<Position> {
+    if content.len() != 7 * 8 {
+        return None;
+    }
+    let value = |number: usize| number64(content, 8 * number);
+    Some(Position {
+        place: Place {
+            device: value(0),
+            inode: value(1),
+            offset: value(2),
+            written: value(3).cast_signed(),
+        },
+        run: value(4),
+        stdout: value(5),
+        stderr: value(6),
+    })
 }
 
 /// The head of no record stood where one should.

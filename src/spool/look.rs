@@ -101,6 +101,6 @@ fn take(record: &Record<'_>, facts: &mut LogFacts) {
             facts.task = id.and_then(|id| TaskId::new(id).ok());
         }
         Kind::End => facts.is_ended = true,
-        Kind::Output(_) | Kind::Gap => {}
+        Kind::Output(_) | Kind::Gap | Kind::Position => {}
     }
 }

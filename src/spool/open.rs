@@ -13,7 +13,10 @@ use super::{
     format::{self, Batch, FOOTER, HEADER, Hole, Kind, Record},
     writer::Writer,
 };
-use crate::domain::{id::TaskId, log_line::Source};
+use crate::{
+    domain::{id::TaskId, log_line::Source},
+    ports::spool::Position,
+};
 
 /// How much is read at once when a log is opened.
 const CHUNK: usize = 256 * 1024;
@@ -122,6 +125,7 @@ fn finished(file: &File, size: u64, hole: Hole) -> io::Result<Option<State>> {
         stderr,
         // Nothing is appended to it any more.
         newest: 0,
+        position: None,
         end: Some(end),
     }))
 }
@@ -163,6 +167,7 @@ struct Counted {
     stdout: u64,
     stderr: u64,
     newest: i64,
+    position: Option<Position>,
 }
 
 struct Scan {
@@ -200,6 +205,9 @@ impl Scan {
         if matches!(record.kind, Kind::Output(Source::Stdout | Source::Stderr)) {
             self.seen.newest = record.micros;
         }
+        if record.kind == Kind::Position && record.is_whole() {
+            self.seen.position = format::read_position(record.content);
+        }
         if record.is_whole() {
             self.good = self.seen;
         }
@@ -220,6 +228,7 @@ impl Scan {
             stdout,
             stderr,
             newest,
+            position,
         } = self.good;
         let state = State {
             len: at,
@@ -227,6 +236,7 @@ impl Scan {
             stdout,
             stderr,
             newest,
+            position,
             end: None,
         };
         let head = self.head.filter(|(head, _)| *head <= at);

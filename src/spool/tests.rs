@@ -20,7 +20,7 @@ use crate::{
         log_line::{Line, LineSplitter, Source},
         outcome::StatusWord,
     },
-    ports::{clock::SystemClock, spool::LogItem},
+    ports::{clock::SystemClock, engine_log::Place, spool::LogItem},
 };
 
 /// Lets every call take a millisecond.
@@ -407,6 +407,49 @@ async fn whatever_a_kill_leaves_of_the_end_is_cut_off_and_the_log_goes_on() {
         let new = (format::HEAD + "four\n".len()) as u64;
         assert_eq!(fs::metadata(&file).unwrap().len(), end.unwrap() + new);
     }
+}
+
+fn position(stdout: u64) -> Position {
+    let place = Place {
+        device: 1,
+        inode: 2,
+        offset: 3 * stdout,
+        written: -4,
+    };
+    Position {
+        place,
+        run: u64::MAX,
+        stdout,
+        stderr: 5,
+    }
+}
+
+/// A kill may leave what was printed without the position behind it; never a position without what lies before it.
+#[tokio::test]
+async fn a_position_is_never_ahead_of_what_was_printed() {
+    let (folder, store) = store();
+    let spool = store.open(&task("a")).unwrap();
+    assert_eq!(spool.position(), None);
+    for printed in [3, 6] {
+        let three = vec![piece(Source::Stdout, "one")];
+        spool.append_up_to(three, position(printed)).await.unwrap();
+        assert_eq!(spool.position(), Some(position(printed)));
+    }
+    drop((spool, store));
+    let path = only_file(&folder);
+    let whole = fs::read(&path).unwrap();
+
+    let mut seen = HashSet::new();
+    for length in (whole.len() / 4..=whole.len()).rev() {
+        fs::write(&path, &whole[..length]).unwrap();
+        let found = store_in(&folder, 1 << 30).find(&task("a")).unwrap();
+        let Some(spool) = found else { break };
+        let behind = spool.position().map_or(0, |position| position.stdout);
+        assert!(behind <= spool.appended().0, "{length}");
+        seen.insert(spool.position().map(|position| position.stdout));
+    }
+
+    assert_eq!(seen, HashSet::from([None, Some(3), Some(6)]));
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     domain::{log_line::Source, text},
-    ports::spool::{LogEnd, Piece},
+    ports::spool::{LogEnd, Piece, Position},
 };
 
 const NO_SPACE: &str =
@@ -60,11 +60,13 @@ impl Writer {
         }
     }
 
-    /// Appends what a container wrote.
+    /// Appends what a container wrote, and where the engine's files go on. Output that is left out is not behind that place: who
+    /// comes later reads it again.
     pub(super) fn append(
         &mut self,
         spool: &FileSpool,
         pieces: &[Piece],
+        position: Option<Position>,
         micros: i64,
     ) -> io::Result<()> {
         let state = still_open(spool)?;
@@ -73,7 +75,7 @@ impl Writer {
             return Ok(());
         }
         let size = pieces.iter().map(|piece| piece.bytes.len()).sum::<usize>();
-        let mut batch = Batch::new(state.len, micros, size + HEAD * (pieces.len() + 1));
+        let mut batch = Batch::new(state.len, micros, size + HEAD * (pieces.len() + 3));
         self.end_gap(&mut batch);
         for piece in pieces {
             batch.output(
@@ -82,10 +84,14 @@ impl Writer {
                 &piece.bytes,
             );
         }
+        if let Some(position) = &position {
+            batch.position(position);
+        }
         let newest = pieces
             .last()
             .map(|piece| piece.time.map_or(micros, in_micros));
-        match write(spool, batch, count(pieces), newest) {
+        let told = Told { newest, position };
+        match write(spool, batch, count(pieces), told) {
             Err(error) if is_full(&error) => {
                 self.refuse(spool, pieces, NO_SPACE, micros);
                 return Ok(());
@@ -105,7 +111,7 @@ impl Writer {
             let line = text::truncate(line, format::RECORD_LIMIT);
             batch.record(Kind::Output(Source::Worker), line.as_bytes());
         }
-        write(spool, batch, (0, 0), None)?;
+        write(spool, batch, (0, 0), Told::default())?;
         self.trim(spool)
     }
 
@@ -251,12 +257,20 @@ fn still_open(spool: &FileSpool) -> io::Result<State> {
     Ok(state)
 }
 
+/// What a batch tells beside its bytes.
+#[derive(Default)]
+struct Told {
+    /// When its last output came.
+    newest: Option<i64>,
+    position: Option<Position>,
+}
+
 /// Writes a batch at the end of the log and tells readers of it.
 fn write(
     spool: &FileSpool,
     batch: Batch,
     (stdout, stderr): (u64, u64),
-    newest: Option<i64>,
+    told: Told,
 ) -> io::Result<()> {
     let at = spool.state.borrow().len;
     let bytes = batch.into_bytes();
@@ -265,7 +279,8 @@ fn write(
         state.len = at + bytes.len() as u64;
         state.stdout += stdout;
         state.stderr += stderr;
-        state.newest = newest.unwrap_or(state.newest);
+        state.newest = told.newest.unwrap_or(state.newest);
+        state.position = told.position.or(state.position);
     });
     Ok(())
 }

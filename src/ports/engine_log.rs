@@ -1,0 +1,86 @@
+//! The engine's own files of one container's output, where they lie on this machine: what is printed comes out of them byte for
+//! byte, so a number of bytes is a place in them.
+
+use std::{io, time::Duration};
+
+use futures_util::future::BoxFuture;
+
+use super::engine::Frame;
+
+/// Where reading goes on: behind an entry of a file, or at a file's beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Place {
+    /// Of the file.
+    pub device: u64,
+    /// Of the file.
+    pub inode: u64,
+    /// In bytes, from the file's beginning.
+    pub offset: u64,
+    /// When the entry before it was written, in nanoseconds since the epoch; 0 at a file's beginning. Tells the file from a
+    /// later one that was given the same inode.
+    pub written: i64,
+}
+
+/// One run of the engine's process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineRun {
+    /// Never 0, and another one for each run between two starts of this machine.
+    pub id: u64,
+    /// How long ago the process was started, at most 20 ms too much.
+    pub age: Duration,
+}
+
+/// What comes next in the files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// What was printed, in order per source; at least one frame. Entries of one source and one millisecond share a frame.
+    Frames(Vec<Frame>),
+    /// So many bytes of the files were passed over that are no entries: half an entry, zeros after a power cut.
+    Torn(u64),
+    /// The file was cut short while it was read. It goes on at its beginning.
+    Cut,
+    /// Nothing more for now.
+    End,
+}
+
+/// Reads one container's files. Calls block on the disk: use a blocking thread.
+pub trait EngineLog: Send {
+    /// Goes to a place. `false` where the files do not hold it (any more): then it stays where it is.
+    ///
+    /// # Errors
+    /// The disk's.
+    fn seek(&mut self, place: Place) -> io::Result<bool>;
+
+    /// Where it stands; `None`: there is no file yet.
+    fn place(&self) -> Option<Place>;
+
+    /// Whether the oldest file was the first one, when the files were first looked at: none had been rotated away.
+    ///
+    /// # Errors
+    /// The disk's.
+    fn begins_at_the_first_byte(&mut self) -> io::Result<bool>;
+
+    /// Reads on.
+    ///
+    /// # Errors
+    /// The disk's.
+    fn next(&mut self) -> io::Result<Step>;
+
+    /// Goes back to before the frames that the last step brought.
+    fn unread(&mut self);
+
+    /// Bytes between its place and the end of the newest file, after [`Step::End`]: an entry that is being written, or half a one.
+    ///
+    /// # Errors
+    /// The disk's.
+    fn rest(&self) -> io::Result<u64>;
+
+    /// The engine begins another file after about so many bytes.
+    fn file_size(&self) -> u64;
+
+    /// The engine's present run; `None` where there is none, or where it cannot be told.
+    fn run(&self) -> Option<EngineRun>;
+
+    /// Ends when there may be more than what `next` has seen, and after a second in any case.
+    fn changed(&self) -> BoxFuture<'static, ()>;
+}
