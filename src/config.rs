@@ -118,6 +118,8 @@ pub struct TaskConfig {
     pub output_files: usize,
     /// How large they may be, all together; bytes.
     pub output_bytes: u64,
+    /// How much of a container's output the engine keeps; bytes.
+    pub engine_log: u64,
     /// How long what passes is waited out before a task fails of it.
     pub patience: Duration,
 }
@@ -348,6 +350,9 @@ fn tasks(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Opti
     let output_bytes = check.value("--output-bytes", &args.output_bytes, |text| {
         read_size(text, Range::new(0, TIB))
     });
+    let engine_log = check.value("--engine-log", &args.engine_log, |text| {
+        read_size(text, Range::new(4 << 20, TIB))
+    });
     let patience_of_tasks = check.value("--patience", &args.patience, |text| {
         read_time(text, Range::new(Duration::ZERO, DAY))
     });
@@ -365,6 +370,7 @@ fn tasks(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Opti
         stop_grace: stop_grace?,
         output_files: output_files?,
         output_bytes: output_bytes?,
+        engine_log: engine_log?,
         patience: patience_of_tasks?,
     })
 }

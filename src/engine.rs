@@ -16,17 +16,24 @@ mod facts;
 mod failure;
 mod image;
 mod labels;
+mod log_file;
 mod maker;
 mod outputs;
 mod own;
 mod progress;
 mod record;
 mod reference;
+mod run;
 mod stop;
 mod streams;
 mod trial;
 
-use std::{path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
@@ -40,10 +47,13 @@ pub use self::{
 
 use crate::{
     domain::id::{ContainerId, WorkerId},
-    ports::engine::{
-        ContainerEngine, ContainerFacts, ContainerPlan, EngineError, EngineInfo, Events, Force,
-        Frames, Image, ImageRef, Listed, RememberedEnd, Signal, SpecCodec, TarStream, Trial,
-        TrialResult,
+    ports::{
+        engine::{
+            ContainerEngine, ContainerFacts, ContainerPlan, EngineError, EngineInfo, Events, Force,
+            Frames, Image, ImageRef, Listed, RememberedEnd, Signal, SpecCodec, TarStream, Trial,
+            TrialResult,
+        },
+        engine_log::EngineLog,
     },
 };
 use call::Line;
@@ -74,8 +84,8 @@ pub struct EngineOptions {
     /// Open files per process, soft and hard; `None` for the engine's own figure. An engine that is not all-powerful on its
     /// machine can start nothing with more than it has itself.
     pub open_files: Option<i64>,
-    /// When the engine's own record of a container's output is rotated, in MiB; two such files are kept.
-    pub log_file_mib: u32,
+    /// How much of a container's output the engine keeps; bytes, at least 4 MiB.
+    pub log_size: u64,
     /// The folder of Docker's `config.json` with the registries' credentials; `None` for `DOCKER_CONFIG`, else `~/.docker`.
     pub docker_config: Option<PathBuf>,
     /// Marks the containers of this state folder; without one their names are all that they are known by.
@@ -94,7 +104,7 @@ impl Default for EngineOptions {
             // The engine's own figure is anything from 1,024 to endless; programs that close every possible descriptor
             // crawl on the latter. Enough for servers and data loaders, and below what engines in a sandbox have.
             open_files: Some(16_384),
-            log_file_mib: 64,
+            log_size: 256 << 20,
             docker_config: None,
             maker: None,
             own: OwnEngine::default(),
@@ -232,6 +242,16 @@ impl ContainerEngine for DockerEngine {
 
     async fn follow(&self, container: &ContainerId) -> Result<Frames, EngineError> {
         self.follow_logs(container)
+    }
+
+    async fn open_log(
+        &self,
+        container: &ContainerId,
+        root: &Path,
+    ) -> Result<Option<Box<dyn EngineLog>>, EngineError> {
+        self.line
+            .within(LOOK, "inspect", self.open_log_file(container, root))
+            .await
     }
 
     async fn start(&self, container: &ContainerId) -> Result<(), EngineError> {

@@ -13,6 +13,8 @@ mod bench;
 mod config;
 #[path = "engine/life.rs"]
 mod life;
+#[path = "engine/log_file.rs"]
+mod log_file;
 #[path = "engine/output.rs"]
 mod output;
 #[path = "engine/pull.rs"]

@@ -3,6 +3,10 @@
 //! mailbox side does not touch a stream.
 
 mod catch_up;
+mod counting;
+mod from_file;
+mod markers;
+mod pace;
 mod reader;
 
 use std::{
@@ -15,8 +19,9 @@ use actix::{Actor, ActorFutureExt, Context, Handler, Message, ResponseActFuture,
 use log::warn;
 use tokio::sync::Semaphore;
 
+use self::from_file::Ended;
 pub use self::reader::ReadEnd;
-use self::reader::{Progress, Reader, Work};
+use self::reader::{Begun, Progress, Reader, Work};
 use super::engine_watch::EngineView;
 use crate::{
     domain::id::{ContainerId, TaskId},
@@ -187,18 +192,18 @@ impl Handler<ReadContainer> for LogRouterActor {
         let work = self.work(wanted.task, wanted.container);
         let open = async move {
             let work = work.await?;
-            let frames = match wanted.from {
-                ReadFrom::BeforeStart => Some(work.engine.attach(&work.container).await?),
+            let begun = match wanted.from {
+                ReadFrom::BeforeStart => Some(Begun::open(&work).await?),
                 ReadFrom::Later => None,
             };
-            Ok((work, frames))
+            Ok((work, begun))
         };
         Box::pin(open.into_actor(self).map(|opened, actor, _| {
-            let (work, frames) = opened?;
+            let (work, begun) = opened?;
             failpoint!("log_router.attached", work.task);
             // Two asks may have met; the first one reads.
             if !actor.readers.is_reading(&work.task, &work.container) {
-                actor.keep(work.task.clone(), Reader::start(work, frames));
+                actor.keep(work.task.clone(), Reader::start(work, begun));
             }
             Ok(())
         }))
@@ -226,6 +231,7 @@ impl LogRouterActor {
                 turns,
                 give_up: Arc::default(),
                 progress: Progress::default(),
+                ended: Ended::default(),
             })
         }
     }

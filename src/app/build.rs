@@ -365,6 +365,7 @@ fn engine(
         network: config.tasks.network.clone(),
         maker: Some(ownership.maker()),
         own: ownership.own(),
+        log_size: config.tasks.engine_log,
         ..EngineOptions::default()
     };
     Ok(Arc::new(DockerEngine::connect(

@@ -90,6 +90,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "SIZE", env = "WORKER_NODE_OUTPUT_BYTES", default_value = "10GiB", help_heading = TASKS)]
     pub output_bytes: String,
 
+    /// How much of a running container's output the engine keeps beside ours: as much may be printed while no worker runs.
+    #[arg(long, value_name = "SIZE", env = "WORKER_NODE_ENGINE_LOG", default_value = "256MiB", help_heading = TASKS)]
+    pub engine_log: String,
+
     /// How long trouble that passes (a registry or a name service that is away, a machine without room) is waited out before a task fails of it.
     #[arg(long, value_name = "TIME", env = "WORKER_NODE_PATIENCE", default_value = "10m", help_heading = TASKS)]
     pub patience: String,

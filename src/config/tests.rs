@@ -47,6 +47,7 @@ fn the_defaults_are_those_of_the_existing_worker() {
     assert_eq!(config.tasks.max_tasks, 256);
     assert_eq!(config.tasks.output_files, 10_000);
     assert_eq!(config.tasks.output_bytes, 10 << 30);
+    assert_eq!(config.tasks.engine_log, 256 << 20);
     assert_eq!(config.tasks.stop_grace, Duration::from_secs(10));
     assert_eq!(config.tasks.patience, Duration::from_secs(600));
     assert_eq!(config.state.retention, DAY);
@@ -64,7 +65,7 @@ fn the_defaults_are_those_of_the_existing_worker() {
 
 /// Every flag, none at its default.
 const EVERYTHING: &str = "--id=w --ip=10.0.0.7:1 --master=[::1]:2 --port=[::1]:3 --pin-master --settle-time=2s --upload-inactivity=3s --upload-total=1m --report-timeout=4s --report-doubt=5s \
-    --engine=tcp://e:1 --max-tasks=1 --limits=reserve --pull=never --network=none --stop-grace=0s --output-files=7 --output-bytes=5g --patience=7s --state-dir=/s \
+    --engine=tcp://e:1 --max-tasks=1 --limits=reserve --pull=never --network=none --stop-grace=0s --output-files=7 --output-bytes=5g --engine-log=6m --patience=7s --state-dir=/s \
     --retention=90m --orphan-grace=5s --spool-cap=2m --disk-low=3m --state-cap=4g --supervise --fail-fast=true --on-stop=drain --log-format=json \
     --restart-intensity=2 --restart-period=1m --restart-backoff=1s --restart-backoff-max=2s";
 
@@ -114,6 +115,7 @@ fn everything_can_be_set() {
             stop_grace: Duration::ZERO,
             output_files: 7,
             output_bytes: 5 << 30,
+            engine_log: 6 << 20,
             patience: Duration::from_secs(7),
         }
     );
@@ -175,6 +177,7 @@ fn a_mistake_names_its_flag_its_value_and_the_way_out() {
         ("--max-tasks", "0", "1 to 10000"),
         ("--output-files", "0", "1 to 100000"),
         ("--output-bytes", "10GB", "such as 512MiB"),
+        ("--engine-log", "1MiB", "give 4MiB to"),
         ("--limits", "soft", "enforce, reserve"),
         ("--pull", "sometimes", "missing, always, never"),
         ("--on-stop", "die", "leave, drain, stop"),

@@ -20,6 +20,7 @@ use super::{
     call::path_part,
     failure::{self, has_any},
     labels::{self, Labels},
+    log_file,
     outputs::OUTPUT,
     stop,
 };
@@ -221,7 +222,7 @@ fn host_config(plan: &ContainerPlan, options: &EngineOptions) -> Result<HostConf
         security_opt: Some(vec!["no-new-privileges".into()]),
         cap_drop: Some(vec!["ALL".into()]),
         cap_add: Some(options.capabilities.clone()),
-        log_config: Some(log_config(options)),
+        log_config: Some(log_config(plan, options)),
         network_mode: options.network.clone(),
         device_requests: gpus(&plan.spec),
         mounts: output_mount(plan)?.map(|mount| vec![mount]),
@@ -243,14 +244,25 @@ fn ulimits(options: &EngineOptions) -> Vec<ResourcesUlimits> {
         .collect()
 }
 
-fn log_config(options: &EngineOptions) -> HostConfigLogConfig {
-    let max_size = format!("{}m", options.log_file_mib);
+/// Where its files cannot be read, or there is no such driver (Podman), the one that all engines know: through Docker 20.10 the
+/// other one lacks the ends of long lines.
+fn log_config(plan: &ContainerPlan, options: &EngineOptions) -> HostConfigLogConfig {
+    let max_size = format!("{}k", log_file::size_of_one(options.log_size) >> 10);
+    let mut config = HashMap::from([
+        ("max-size".into(), max_size),
+        ("max-file".into(), log_file::FILES.to_string()),
+    ]);
+    if plan.local_log {
+        config.insert("compress".into(), "false".into());
+    }
+    let driver = if plan.local_log {
+        log_file::DRIVER
+    } else {
+        "json-file"
+    };
     HostConfigLogConfig {
-        typ: Some("json-file".into()),
-        config: Some(HashMap::from([
-            ("max-size".into(), max_size),
-            ("max-file".into(), "2".into()),
-        ])),
+        typ: Some(driver.into()),
+        config: Some(config),
     }
 }
 

@@ -218,6 +218,7 @@ pub(super) mod tests {
             output_folder: None,
             enforce_limits: true,
             init: true,
+            local_log: true,
         }
     }
 

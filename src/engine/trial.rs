@@ -15,7 +15,10 @@ use bollard::{
 };
 use futures_util::StreamExt;
 
-use super::{DockerEngine, call::path_part, container, failure, labels::Labels, outputs::OUTPUT};
+use super::{
+    DockerEngine, call::path_part, container, failure, labels::Labels, log_file::DRIVER,
+    outputs::OUTPUT,
+};
 use crate::{
     domain::{
         id::{ContainerId, ContainerName, PayloadDigest, TaskId},
@@ -124,6 +127,7 @@ impl DockerEngine {
     ) -> Result<TrialResult, EngineError> {
         let plan = ContainerPlan {
             init: told.has_init,
+            local_log: told.reads_log_files,
             ..plan(trial, image)?
         };
         let bound = self.try_container(&plan, trial.file).await;
@@ -181,7 +185,19 @@ impl DockerEngine {
             true => self.try_init(container).await?,
             false => None,
         };
-        Ok(Shown { seen, init_fails })
+        let reads_log_files = plan.local_log && self.can_read_log(container).await?;
+        Ok(Shown {
+            seen,
+            init_fails,
+            reads_log_files,
+        })
+    }
+
+    async fn can_read_log(&self, container: &ContainerId) -> Result<bool, EngineError> {
+        match self.read_info().await?.data_root {
+            Some(root) => Ok(self.open_log_file(container, &root).await?.is_some()),
+            None => Ok(false),
+        }
     }
 
     /// Why docker-init does not run in a container; `None`: it does.
@@ -254,6 +270,7 @@ impl DockerEngine {
 struct Shown {
     seen: Option<Vec<u8>>,
     init_fails: Option<String>,
+    reads_log_files: bool,
 }
 
 impl Shown {
@@ -265,8 +282,15 @@ impl Shown {
                 "the engine's docker-init does not run in containers, the tasks' own shells are process 1 there: {why}"
             ));
         }
+        if !self.reads_log_files {
+            told.remarks.push(
+                "the engine's log files cannot be read here: output that breaks off is read on through the engine"
+                    .into(),
+            );
+        }
         TrialResult {
             seen: self.seen,
+            reads_log_files: self.reads_log_files,
             ..told
         }
     }
@@ -291,6 +315,9 @@ fn told(info: &SystemInfo, enforce_limits: bool) -> TrialResult {
                 .into(),
         );
     }
+    let drivers = info.plugins.as_ref();
+    let drivers = drivers.and_then(|plugins| plugins.log.as_ref());
+    let reads_log_files = drivers.is_some_and(|drivers| drivers.iter().any(|name| name == DRIVER));
     let lack = (enforce_limits && info.cpu_cfs_quota == Some(false)).then(|| {
         "the engine cannot limit the CPU use of containers (see `docker info`); give --limits reserve to run without limits"
             .to_owned()
@@ -298,6 +325,7 @@ fn told(info: &SystemInfo, enforce_limits: bool) -> TrialResult {
     TrialResult {
         seen: None,
         has_init,
+        reads_log_files,
         lack,
         remarks,
     }
@@ -338,6 +366,7 @@ fn plan(trial: &Trial, image: &str) -> Result<ContainerPlan, EngineError> {
         output_folder: trial.folder.clone(),
         enforce_limits: trial.enforce_limits,
         init: false,
+        local_log: false,
     })
 }
 

@@ -1,6 +1,10 @@
 //! The container engine.
 
-use std::{path::PathBuf, pin::Pin, time::SystemTime};
+use std::{
+    path::{Path, PathBuf},
+    pin::Pin,
+    time::SystemTime,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,6 +13,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
+use super::engine_log::EngineLog;
 use crate::domain::{
     id::{Attempt, ContainerId, ContainerName, PayloadDigest, TaskId, WorkerId},
     log_line::Source,
@@ -55,6 +60,8 @@ pub struct TrialResult {
     pub seen: Option<Vec<u8>>,
     /// It has a program for process 1 of containers.
     pub has_init: bool,
+    /// The files in which it keeps the output of a container can be read here, byte for byte.
+    pub reads_log_files: bool,
     /// Why no task could be run, with what to do about it.
     pub lack: Option<String>,
     /// What is not as it should be, though tasks run.
@@ -66,6 +73,7 @@ impl Default for TrialResult {
         Self {
             seen: None,
             has_init: true,
+            reads_log_files: false,
             lack: None,
             remarks: Vec::new(),
         }
@@ -156,6 +164,8 @@ pub struct ContainerPlan {
     pub enforce_limits: bool,
     /// The engine's own program is process 1; else the container's is.
     pub init: bool,
+    /// The output goes into files that can be read byte for byte; else into those of the driver that every engine knows.
+    pub local_log: bool,
 }
 
 /// Where a container stands; unknown is never taken for 'exited'.
@@ -395,6 +405,17 @@ pub trait ContainerEngine: Send + Sync {
     /// # Errors
     /// The engine's.
     async fn attach(&self, container: &ContainerId) -> Result<Frames, EngineError>;
+
+    /// Opens the engine's own files of a container's output, where it has its data at `root` on this machine; `None` where they
+    /// cannot be read, or have another form.
+    ///
+    /// # Errors
+    /// The engine's.
+    async fn open_log(
+        &self,
+        container: &ContainerId,
+        root: &Path,
+    ) -> Result<Option<Box<dyn EngineLog>>, EngineError>;
 
     /// Reads the engine's own record of the output of a container from its beginning to its present end.
     ///

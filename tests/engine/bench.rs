@@ -115,6 +115,7 @@ impl Bench {
             output_folder: None,
             enforce_limits: true,
             init: true,
+            local_log: true,
         }
     }
 

@@ -170,8 +170,10 @@ async fn limits_and_settings_arrive_in_the_container() {
     assert_eq!(host.privileged, Some(false));
     assert_eq!(host.auto_remove, Some(false));
     let log = host.log_config.unwrap();
-    assert_eq!(log.typ.as_deref(), Some("json-file"));
-    assert_eq!(log.config.unwrap()["max-size"], "64m");
+    assert_eq!(log.typ.as_deref(), Some("local"));
+    let options = log.config.unwrap();
+    assert_eq!(options["max-size"], "65536k");
+    assert_eq!(options["compress"], "false");
 
     let seen = bench
         .says("ulimit -n; ulimit -c; echo $PYTHONUNBUFFERED; tr '\\0' ' ' < /proc/1/cmdline; grep CapEff /proc/self/status")

@@ -78,7 +78,10 @@ async fn a_long_line_is_whole_in_the_record() {
     let command =
         "head -c 100000 /dev/zero | tr '\\0' ' '; echo; head -c 40000 /dev/zero | tr '\\0' c >&2";
 
-    let (id, _, attached) = bench.run(&bench.plan(command).await).await;
+    let mut plan = bench.plan(command).await;
+    plan.local_log = false;
+
+    let (id, _, attached) = bench.run(&plan).await;
 
     let recorded = in_time(read(bench.engine.logs(&id).await.unwrap())).await;
     assert_eq!(attached.stdout.len(), 100_001);

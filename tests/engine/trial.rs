@@ -41,7 +41,10 @@ async fn a_bound_folder_is_proven_by_what_the_engine_reads_in_it() {
 
     let bound = tried(&bench, Some(folder.path())).await;
     assert_eq!(bound.seen.as_deref(), Some(&b"a word"[..]));
-    assert_eq!((bound.has_init, bound.lack), (true, None));
+    assert_eq!(
+        (bound.has_init, bound.reads_log_files, bound.lack),
+        (true, true, None)
+    );
     let elsewhere = tried(&bench, Some(std::path::Path::new("/no/such/folder"))).await;
     assert_eq!((elsewhere.seen, elsewhere.lack), (None, None));
     std::fs::remove_file(folder.path().join("probe")).unwrap();

@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::panic::resume_unwind;
 
+use bollard::query_parameters::LogsOptions;
+use futures_util::TryStreamExt as _;
 use tokio::task::spawn_blocking;
 use worker_node::dev_master::LogView;
 
-use crate::harness::{Cluster, PrivateEngine};
+use crate::harness::Cluster;
 
 /// What stands in a log where its continuity could not be proven.
 const MARKERS: [&str; 2] = [
@@ -21,7 +23,7 @@ const LAST: &str = "the last was ";
 /// Lines of one that prints most at a time.
 pub(crate) const FLOOD: u64 = 8_500;
 
-/// The engine takes six bytes to write this one down.
+/// Fills a line.
 const FILLING: &str = "<";
 
 /// How fast a task prints.
@@ -33,7 +35,7 @@ pub(crate) enum Pace {
     Megabyte,
     /// As fast as it can, 5 MB at a time: at once, and whenever it is [`Printing::burst`].
     Bursts,
-    /// The same with 10 MB at a time, which are 54 MB as the engine writes them down, and three times that is more than it keeps.
+    /// The same with 9.4 MB at a time.
     Floods,
 }
 
@@ -88,20 +90,16 @@ impl Printing {
     }
 
     /// Excuses lines that the engine has lost: one that dies between reading a line and writing it down has it nowhere.
-    pub(crate) async fn excuse_the_engine(&mut self, cluster: &Cluster, engine: &PrivateEngine) {
+    pub(crate) async fn excuse_the_engine(&mut self, cluster: &Cluster) {
         let id = container_id(cluster, &self.task).await;
-        let recorded: BTreeSet<u64> = engine
-            .record(&id)
-            .lines()
-            .filter_map(|entry| {
-                entry
-                    .strip_prefix(r#"{"log":""#)?
-                    .split('\\')
-                    .next()?
-                    .parse()
-                    .ok()
-            })
-            .collect();
+        let options = LogsOptions {
+            stdout: true,
+            ..LogsOptions::default()
+        };
+        let logs = cluster.engine.docker().logs(&id, Some(options));
+        let logs: Vec<_> = logs.try_collect().await.expect("the engine keeps its log");
+        let text: String = logs.iter().map(ToString::to_string).collect();
+        let recorded: BTreeSet<u64> = text.lines().filter_map(|line| line.parse().ok()).collect();
         let last = *recorded.last().expect("it has printed something");
         self.lost = (1..last).filter(|line| !recorded.contains(line)).collect();
     }

@@ -1,4 +1,4 @@
-//! Output of tasks that an earlier worker has started: read from the stream itself again, each line once and whole, also one
+//! Output of tasks that an earlier worker has started: each line once and whole, also one
 //! that was begun while nobody read.
 
 use bollard::Docker;
@@ -6,11 +6,8 @@ use worker_node::dev_master::LogView;
 
 use crate::harness::Cluster;
 
-/// What a worker says when it reads a stream and not the engine's record of it.
-const FROM_THE_STREAM: &str = "reading the output itself again";
-
-/// What it says before.
-const READING_ON: &str = "reading on from the engine's record";
+/// What a worker says that goes on where another one ended.
+const READING_ON: &str = "reading on from the engine's log files";
 
 /// A task and its container.
 struct Running {
@@ -58,7 +55,7 @@ async fn wait_more(viewer: &LogView, lines: u64) {
 }
 
 #[tokio::test]
-async fn an_adopted_task_is_read_from_its_stream_again_and_has_each_line_once() {
+async fn an_adopted_task_is_read_on_and_has_each_line_once() {
     let mut cluster = Cluster::start().await;
     let counts =
         "n=0; while [ ! -e /tmp/end ]; do echo $n; echo $n >&2; n=$((n+1)); sleep 0.02; done";
@@ -69,7 +66,7 @@ async fn an_adopted_task_is_read_from_its_stream_again_and_has_each_line_once() 
     for _ in 0..2 {
         cluster.kill_worker().await;
         let viewer = started(&mut cluster, &task.task).await;
-        cluster.worker.wait_log_line(FROM_THE_STREAM).await;
+        cluster.worker.wait_log_line(READING_ON).await;
         wait_more(&viewer, 20).await;
     }
     task.let_go(&cluster, "/tmp/end").await;
@@ -103,7 +100,7 @@ async fn a_line_that_was_begun_while_nobody_read_comes_whole() {
     task.let_go(&cluster, "/tmp/begin").await;
     let viewer = started(&mut cluster, &task.task).await;
     viewer.wait_line("begun").await.expect("it goes on");
-    cluster.worker.wait_log_line(FROM_THE_STREAM).await;
+    cluster.worker.wait_log_line(READING_ON).await;
     task.let_go(&cluster, "/tmp/end").await;
 
     let lines = task.lines(&cluster).await;

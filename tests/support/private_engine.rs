@@ -108,24 +108,14 @@ impl PrivateEngine {
         self.end(Signal::TERM).await;
     }
 
-    /// The lines of a container's record as the engine keeps them, while it has begun no second file.
-    pub(crate) fn record(&self, container: &str) -> String {
-        let record = std::fs::read(self.record_file(container));
-        String::from_utf8_lossy(&record.expect("the engine keeps its record there")).into_owned()
-    }
-
-    fn record_file(&self, container: &str) -> PathBuf {
-        self.data_root()
-            .join(format!("containers/{container}/{container}-json.log"))
-    }
-
-    /// What a death within a line leaves of a container's record: half a line at its end.
-    pub(crate) fn tear_record(&self, container: &str) {
-        let record = std::fs::OpenOptions::new()
-            .append(true)
-            .open(self.record_file(container));
-        let torn = record.and_then(|mut record| record.write_all(br#"{"log":"torn"#));
-        torn.expect("the engine keeps its record there");
+    /// What a death within an entry leaves in a container's log file: half an entry at its end.
+    pub(crate) fn tear_log(&self, container: &str) {
+        let path = self
+            .data_root()
+            .join(format!("containers/{container}/local-logs/container.log"));
+        let file = std::fs::OpenOptions::new().append(true).open(path);
+        let torn = file.and_then(|mut file| file.write_all(b"\0\0\x20\0\x0a\x06stdout half"));
+        torn.expect("the engine keeps its log there");
     }
 
     /// It stands still: connections stay, and nothing is answered.

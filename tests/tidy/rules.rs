@@ -127,7 +127,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const FOREIGN: &[(&str, &[&str])] = &[
     ("tonic", &["grpc", "proto", "dev_master"]),
     ("tonic_prost", &["grpc", "proto", "dev_master"]),
-    ("prost", &["grpc", "proto", "dev_master"]),
+    ("prost", &["grpc", "proto", "engine", "dev_master"]),
     ("bollard", &["engine"]),
     ("rusqlite", &["journal"]),
     ("actix", &["actors", "supervision", "handle", "app", "main"]),

@@ -27,6 +27,8 @@ pub struct Fitness {
     pub binds_outputs: bool,
     /// Containers can have the engine's own small process 1; else the task's shell is that.
     pub has_init: bool,
+    /// The engine's files of a container's output can be read here; else a stream that broke off is read on through the engine.
+    pub reads_log_files: bool,
     /// Why no task can be run, with what to do about it. Offers are refused meanwhile.
     pub lack: Option<String>,
     /// What is not as it should be, though tasks run.
@@ -113,6 +115,7 @@ impl Trier {
         Fitness {
             binds_outputs,
             has_init: result.has_init,
+            reads_log_files: result.reads_log_files,
             lack: result.lack,
             remarks,
         }

@@ -6,9 +6,12 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::{
     domain::id::{ContainerId, WorkerId},
-    ports::engine::{
-        ContainerFacts, ContainerPlan, EngineInfo, Events, Force, Frames, Listed, RememberedEnd,
-        Signal, TarStream, Trial, TrialResult,
+    ports::{
+        engine::{
+            ContainerFacts, ContainerPlan, EngineInfo, Events, Force, Frames, Listed,
+            RememberedEnd, Signal, TarStream, Trial, TrialResult,
+        },
+        engine_log::EngineLog,
     },
 };
 
@@ -60,6 +63,14 @@ impl ContainerEngine for Registries {
     async fn create(&self, _: &ContainerPlan) -> Answer<ContainerId> {
         away()
     }
+    async fn open_log(
+        &self,
+        _: &ContainerId,
+        _: &std::path::Path,
+    ) -> Answer<Option<Box<dyn EngineLog>>> {
+        away()
+    }
+
     async fn attach(&self, _: &ContainerId) -> Answer<Frames> {
         away()
     }

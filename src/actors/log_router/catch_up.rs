@@ -39,7 +39,10 @@ use self::{
     survey::{Survey, Tail},
     track::number_of,
 };
-use super::reader::{ReadEnd, Work, stream};
+use super::{
+    markers::{ENGINE_DIED, NOT_PROVABLE, UNKNOWN_MISSING, UNREADABLE},
+    reader::{ReadEnd, Work, stream},
+};
 use crate::{
     actors::engine_watch::ride_out,
     domain::log_joint::{Joint, contains, join},
@@ -63,15 +66,6 @@ const SETTLED: Duration = Duration::from_millis(300);
 
 /// Where a stream cannot be joined, so much new output is read from the record before that is tried again; twice as much each time.
 const FOLLOWED: u64 = 1 << 20;
-
-/// What stands in a log where bytes may be missing.
-const NOT_PROVABLE: &str = "[worker-node] continuity is not provable here: the engine's record of this output does not go on \
-                            where the stream broke off";
-const ENGINE_DIED: &str =
-    "[worker-node] continuity is not provable here: the engine died while this output was written";
-const UNREADABLE: &str = "[worker-node] an unknown number of bytes is missing here: the engine cannot read its record of this output";
-const UNKNOWN_MISSING: &str =
-    "[worker-node] an unknown number of bytes is missing here: the engine's record begins later";
 
 /// Reads one container's output until the container has ended.
 pub(super) struct CatchUp {

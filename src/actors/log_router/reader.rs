@@ -16,13 +16,18 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::catch_up::CatchUp;
+use super::{
+    catch_up::CatchUp,
+    counting::Counting,
+    from_file::{Ended, FromFile},
+};
 use crate::{
     actors::engine_watch::{EngineView, ride_out},
     domain::id::{ContainerId, TaskId},
     ports::{
         clock::Clock,
         engine::{ContainerEngine, EngineError, Frames},
+        engine_log::EngineLog,
         spool::{Piece, Spool},
     },
 };
@@ -78,6 +83,7 @@ pub(super) struct Work {
     /// Rings when the present stream is to be given up.
     pub(super) give_up: Arc<Notify>,
     pub(super) progress: Progress,
+    pub(super) ended: Ended,
 }
 
 impl fmt::Debug for Work {
@@ -87,6 +93,37 @@ impl fmt::Debug for Work {
 }
 
 impl Work {
+    /// The engine's files, where they can be read here.
+    async fn open_log(&self) -> Result<Option<Box<dyn EngineLog>>, EngineError> {
+        match self.view.data_root() {
+            Some(root) => self.engine.open_log(&self.container, &root).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The same, when the engine is there.
+    async fn open_log_in_time(&self) -> Option<Box<dyn EngineLog>> {
+        loop {
+            self.progress.during(self.view.here()).await;
+            match self.open_log().await {
+                Ok(log) => return log,
+                Err(error) if !error.passes() => return None,
+                Err(error) => self.progress.during(ride_out(&self.view, &error)).await,
+            }
+        }
+    }
+
+    fn files(&self, log: Box<dyn EngineLog>) -> FromFile {
+        FromFile::new(
+            self.task.clone(),
+            Arc::clone(&self.spool),
+            self.progress.clone(),
+            self.ended.clone(),
+            log,
+            Arc::clone(&self.clock),
+        )
+    }
+
     /// Whether the engine answers at once; if not, waits until it does.
     async fn engine_answers(&self) -> bool {
         let mut at_once = true;
@@ -99,6 +136,29 @@ impl Work {
                 Ok(_) | Err(_) => return at_once,
             }
         }
+    }
+}
+
+/// What is read of a container from before its start on.
+pub(super) struct Begun {
+    frames: Frames,
+    /// Where the engine's files can be read.
+    counting: Option<Counting>,
+}
+
+impl Begun {
+    pub(super) async fn open(work: &Work) -> Result<Self, EngineError> {
+        let (frames, log) = tokio::try_join!(work.engine.attach(&work.container), work.open_log())?;
+        let counting = match log {
+            Some(log) => {
+                let begun = Counting::begin(work.task.clone(), Arc::clone(&work.spool), log).await;
+                begun
+                    .map_err(|error| EngineError::Failed(error.to_string()))?
+                    .into()
+            }
+            None => None,
+        };
+        Ok(Self { frames, counting })
     }
 }
 
@@ -158,7 +218,7 @@ impl Progress {
     }
 
     /// Something has come.
-    fn goes_on(&self) {
+    pub(super) fn goes_on(&self) {
         self.stand(Stand::Reading);
     }
 
@@ -202,11 +262,11 @@ impl Drop for Reader {
 }
 
 impl Reader {
-    /// Reads a stream that was opened before the container was started; without one, what the engine has recorded.
-    pub(super) fn start(work: Work, frames: Option<Frames>) -> Self {
+    /// Reads on from before the container's start; without that, what the engine has written down.
+    pub(super) fn start(work: Work, begun: Option<Begun>) -> Self {
         let kept = work.clone();
         let reading = tokio::spawn(async move {
-            let how = read(&work, frames).await;
+            let how = read(&work, begun).await;
             work.progress.stand(Stand::Ended(how, Instant::now()));
         });
         Self {
@@ -234,6 +294,7 @@ impl Reader {
     /// the rest is read from the engine's record.
     pub(super) fn finish(&self) -> impl Future<Output = ReadEnd> + Send + 'static {
         let work = self.work.clone();
+        work.ended.tell();
         async move {
             let mut given_up = false;
             loop {
@@ -253,12 +314,28 @@ impl Reader {
     }
 }
 
-async fn read(work: &Work, frames: Option<Frames>) -> ReadEnd {
+async fn read(work: &Work, begun: Option<Begun>) -> ReadEnd {
     let mut broke_off = None;
-    if let Some(frames) = frames {
-        match stream(work, frames).await {
+    match begun {
+        Some(Begun {
+            frames,
+            counting: Some(mut counting),
+        }) => {
+            pump(work, frames, Some(&mut counting)).await;
+            let ended = work.clock.now();
+            let Some((log, counted)) = counting.end().await else {
+                return ReadEnd::Broken;
+            };
+            return work.files(log).behind_a_stream(counted, ended).await;
+        }
+        Some(Begun { frames, .. }) => match stream(work, frames).await {
             Ok(()) => return ReadEnd::Whole,
             Err(at) => broke_off = Some(at),
+        },
+        None => {
+            if let Some(log) = work.open_log_in_time().await {
+                return work.files(log).at_the_logs_place().await;
+            }
         }
     }
     CatchUp::new(work.clone(), broke_off).run().await
@@ -266,7 +343,7 @@ async fn read(work: &Work, frames: Option<Frames>) -> ReadEnd {
 
 /// Reads a stream to the container's end, or (`Err`) until it broke off, and when that was.
 pub(super) async fn stream(work: &Work, frames: Frames) -> Result<(), SystemTime> {
-    let came_to_its_end = pump(work, frames).await;
+    let came_to_its_end = pump(work, frames, None).await;
     let ended = work.clock.now();
     if came_to_its_end {
         work.progress.stand(Stand::Drained);
@@ -280,13 +357,19 @@ pub(super) async fn stream(work: &Work, frames: Frames) -> Result<(), SystemTime
 }
 
 /// Moves a stream into the spool; whether it came to its own end. It reads on whatever happens to the spool: a container
-/// whose output is not read stands still after about 2 MB.
-async fn pump(work: &Work, frames: Frames) -> bool {
+/// whose output is not read stands still after about 2 MB. Where files are counted, what is missing is read from them, and the
+/// stream is let go when the container has ended.
+async fn pump(work: &Work, frames: Frames, mut counting: Option<&mut Counting>) -> bool {
     let mut batches = frames.ready_chunks(BATCH);
     let mut patience = Patience::new(work);
     let mut said = false;
     loop {
-        let (batch, mut broken) = match patience.next(&mut batches).await {
+        let next = tokio::select! {
+            biased;
+            next = patience.next(&mut batches) => next,
+            () = work.ended.told(), if counting.is_some() => return true,
+        };
+        let (batch, mut broken) = match next {
             Ok(Some(batch)) => (batch, None),
             Ok(None) => return true,
             Err(silent) => (Vec::new(), Some(silent)),
@@ -302,10 +385,14 @@ async fn pump(work: &Work, frames: Frames) -> bool {
                 Err(error) => broken = Some(error),
             }
         }
+        let bytes = pieces.iter().map(|piece| piece.bytes.len()).sum();
         if let Err(error) = work.spool.append(pieces).await
             && !std::mem::replace(&mut said, true)
         {
             warn!(task:% = work.task, error:%; "a log cannot be written; its container goes on");
+        }
+        if let Some(counting) = &mut counting {
+            counting.appended(bytes).await;
         }
         if let Some(error) = broken {
             warn!(task:% = work.task, error:%; "a container's output broke off");

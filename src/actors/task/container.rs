@@ -331,6 +331,7 @@ impl TaskEnv {
             output_folder: fitness.binds_outputs.then_some(folder),
             enforce_limits: self.rules.enforce_limits,
             init: fitness.has_init,
+            local_log: fitness.reads_log_files,
         })
     }
 

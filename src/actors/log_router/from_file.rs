@@ -1,0 +1,386 @@
+//! Reads on from the engine's own files of a container's output, to the container's end, and proves that the log has all of it.
+//!
+//! Both ways of the engine, its stream and its files, carry the same bytes, and each may lack an end. So what the log has of a
+//! stream is a number of bytes to be passed over in the files, and from then on the log remembers its place in them. No content is
+//! compared.
+//!
+//! An engine that dies loses what it had read and not written. What it had sent is in the log and not in its files; what the next
+//! one writes is new. So its death is the place where nothing is passed over any more, and where a marker stands if the container
+//! was busy.
+
+#[cfg(test)]
+mod tests;
+
+use std::{io, sync::Arc, time::SystemTime};
+
+use bytes::Buf;
+use log::{info, warn};
+use tokio::{sync::watch, task::spawn_blocking};
+
+use super::{
+    counting::Counted,
+    markers::{CUT, ENGINE_DIED, GONE, NOT_PROVABLE, TORN},
+    pace::Pace,
+    reader::{Progress, ReadEnd},
+};
+use crate::{
+    domain::{id::TaskId, log_line::Source},
+    ports::{
+        clock::Clock,
+        engine::Frame,
+        engine_log::{EngineLog, EngineRun, Place, Step},
+        spool::{Piece, Position, Spool},
+    },
+};
+
+/// Known to those who end a container, and to its reader.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ended(Arc<watch::Sender<bool>>);
+
+impl Ended {
+    /// The container has ended.
+    pub(super) fn tell(&self) {
+        self.0.send_replace(true);
+    }
+
+    pub(super) fn is_told(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Waits until it has.
+    pub(super) async fn told(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.0.subscribe().wait_for(|ended| *ended).await;
+    }
+}
+
+/// What the log has already of what comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Had {
+    /// So many bytes of stdout and stderr.
+    Bytes([u64; 2]),
+    /// Where bytes cannot be counted: what was written until then.
+    Until(SystemTime),
+}
+
+impl Had {
+    const NOTHING: Self = Self::Bytes([0; 2]);
+
+    /// What the log lacks of a frame.
+    fn new_of(&mut self, mut frame: Frame) -> Option<Piece> {
+        match self {
+            Self::Bytes(had) => {
+                let had = &mut had[usize::from(frame.source == Source::Stderr)];
+                let length = frame.bytes.len();
+                let passed = usize::try_from(*had).unwrap_or(length).min(length);
+                *had -= passed as u64;
+                frame.bytes.advance(passed);
+            }
+            Self::Until(then) if frame.time.is_some_and(|time| time <= *then) => return None,
+            Self::Until(_) => *self = Self::NOTHING,
+        }
+        (!frame.bytes.is_empty()).then_some(Piece {
+            source: frame.source,
+            bytes: frame.bytes,
+            time: frame.time,
+        })
+    }
+}
+
+/// The run of the engine behind the one whose entries are read.
+#[derive(Debug, Clone, Copy)]
+struct NextRun {
+    id: u64,
+    /// Its start: what it writes is written later.
+    since: SystemTime,
+}
+
+/// The reader of one container's files.
+pub(super) struct FromFile {
+    task: TaskId,
+    spool: Arc<dyn Spool>,
+    progress: Progress,
+    ended: Ended,
+    /// Away while a blocking thread has it.
+    log: Option<Box<dyn EngineLog>>,
+    had: Had,
+    /// Which run of the engine has written what is read; 0: unknown.
+    run: u64,
+    /// It is over. What was written from its successor's start on is the successor's.
+    next_run: Option<NextRun>,
+    /// The run ended while nobody read.
+    was_missed: bool,
+    /// When it was seen alive last.
+    alive: Option<SystemTime>,
+    pace: Pace,
+    clock: Arc<dyn Clock>,
+    /// A failure to write or read has been said.
+    said: bool,
+}
+
+impl FromFile {
+    /// Reads on where the log ends.
+    pub(super) fn new(
+        task: TaskId,
+        spool: Arc<dyn Spool>,
+        progress: Progress,
+        ended: Ended,
+        log: Box<dyn EngineLog>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            task,
+            spool,
+            progress,
+            ended,
+            log: Some(log),
+            had: Had::NOTHING,
+            run: 0,
+            next_run: None,
+            was_missed: false,
+            alive: None,
+            pace: Pace::default(),
+            clock,
+            said: false,
+        }
+    }
+
+    /// Where nobody has read in this process: looks for the place that the log remembers.
+    pub(super) async fn at_the_logs_place(mut self) -> ReadEnd {
+        let position = self.spool.position().unwrap_or_default();
+        let sought = self
+            .with_log(move |log| {
+                let found = match position.place {
+                    place if place == Place::default() => log.begins_at_the_first_byte()?,
+                    place => log.seek(place)?,
+                };
+                Ok((found, log.run()))
+            })
+            .await;
+        let (found, run) = match sought {
+            Ok(sought) => sought,
+            Err(error) => return self.give_up(&error).await,
+        };
+        self.had = self.beyond(&position);
+        if !found {
+            self.note(GONE).await;
+            if self.had != Had::NOTHING {
+                self.had = self.until_now();
+            }
+        }
+        info!(task:% = self.task; "reading on from the engine's log files");
+        self.run = position.run;
+        let present = run.map_or(0, |run| run.id);
+        self.was_missed = found && position.run != 0 && present != position.run;
+        self.run().await
+    }
+
+    /// Where this process has read a stream, which ended then, and has counted the files so far.
+    pub(super) async fn behind_a_stream(mut self, counted: Counted, ended: SystemTime) -> ReadEnd {
+        self.run = counted.position.run;
+        self.pace = counted.pace;
+        self.alive = Some(ended);
+        if counted.is_sound {
+            self.had = self.beyond(&counted.position);
+        } else {
+            self.note(NOT_PROVABLE).await;
+            self.had = self.until_now();
+        }
+        self.run().await
+    }
+
+    /// What the log has beyond a position.
+    fn beyond(&self, position: &Position) -> Had {
+        let (stdout, stderr) = self.spool.appended();
+        Had::Bytes([
+            stdout.saturating_sub(position.stdout),
+            stderr.saturating_sub(position.stderr),
+        ])
+    }
+
+    fn until_now(&self) -> Had {
+        self.spool.newest().map_or(Had::NOTHING, Had::Until)
+    }
+
+    async fn run(mut self) -> ReadEnd {
+        loop {
+            let has_ended = self.ended.is_told();
+            let next = self.with_log(|log| Ok((log.next()?, log.run()))).await;
+            self.progress.goes_on();
+            let (step, run) = match next {
+                Ok(next) => next,
+                Err(error) if has_ended => return self.give_up(&error).await,
+                Err(error) => {
+                    self.say("the engine's log file cannot be read; trying on", &error);
+                    self.changed().await;
+                    continue;
+                }
+            };
+            self.look_at_the_run(run);
+            match step {
+                Step::Frames(frames) => self.take(frames).await,
+                Step::Torn(_) => self.note(TORN).await,
+                Step::Cut => {
+                    self.had = Had::NOTHING;
+                    self.note(CUT).await;
+                }
+                Step::End if has_ended => return self.end().await,
+                Step::End => self.changed().await,
+            }
+        }
+    }
+
+    /// Does what may block.
+    async fn with_log<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut dyn EngineLog) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let mut log = self
+            .log
+            .take()
+            .ok_or_else(|| io::Error::other("its reader has failed before"))?;
+        let worked = spawn_blocking(move || {
+            let worked = work(&mut *log);
+            (log, worked)
+        });
+        let (log, worked) = worked.await.map_err(io::Error::other)?;
+        self.log = Some(log);
+        worked
+    }
+
+    /// Waits for more, or for the container's end.
+    async fn changed(&mut self) {
+        let Some(log) = &self.log else {
+            return self.ended.told().await;
+        };
+        tokio::select! {
+            () = log.changed() => {}
+            () = self.ended.told() => {}
+        }
+    }
+
+    /// Called after what the present run may have written was read, and before it is taken for that of the last one.
+    fn look_at_the_run(&mut self, present: Option<EngineRun>) {
+        let Some(present) = present else {
+            return;
+        };
+        if self.run == 0 {
+            self.run = present.id;
+        }
+        let now = self.clock.now();
+        if present.id == self.run {
+            self.alive = Some(now);
+        } else if self.next_run.is_none_or(|next| next.id != present.id) {
+            self.next_run = now.checked_sub(present.age).map(|since| NextRun {
+                id: present.id,
+                since,
+            });
+        }
+    }
+
+    async fn take(&mut self, frames: Vec<Frame>) {
+        let mut pieces = Vec::with_capacity(frames.len());
+        for frame in frames {
+            if let Some(next) = self.next_run
+                && frame.time.is_some_and(|time| time >= next.since)
+            {
+                self.append(std::mem::take(&mut pieces), None).await;
+                self.pass_a_death(next).await;
+            }
+            self.pace.take(&frame);
+            pieces.extend(self.had.new_of(frame));
+        }
+        let position = self.position(&pieces);
+        if !pieces.is_empty() {
+            self.append(pieces, position).await;
+        }
+    }
+
+    /// Where the log stands with these.
+    fn position(&self, new: &[Piece]) -> Option<Position> {
+        let Had::Bytes(had) = self.had else {
+            return None;
+        };
+        let (stdout, stderr) = self.spool.appended();
+        let count = |source| {
+            let its = new.iter().filter(|piece| piece.source == source);
+            its.map(|piece| piece.bytes.len() as u64).sum::<u64>()
+        };
+        Some(Position {
+            place: self.log.as_ref()?.place()?,
+            run: self.run,
+            stdout: stdout + count(Source::Stdout) - had[0],
+            stderr: stderr + count(Source::Stderr) - had[1],
+        })
+    }
+
+    async fn append(&mut self, pieces: Vec<Piece>, position: Option<Position>) {
+        let appended = match position {
+            Some(position) => self.spool.append_up_to(pieces, position).await,
+            None if pieces.is_empty() => return,
+            None => self.spool.append(pieces).await,
+        };
+        if let Err(error) = appended {
+            self.say("a log cannot be written; its container goes on", &error);
+        }
+    }
+
+    /// What comes was written by another run of the engine.
+    async fn pass_a_death(&mut self, next: NextRun) {
+        info!(task:% = self.task; "the output goes on behind a restart of the engine");
+        if self.is_anything_lost() {
+            self.note(ENGINE_DIED).await;
+        }
+        self.had = Had::NOTHING;
+        self.run = next.id;
+        self.next_run = None;
+        self.was_missed = false;
+        self.pace = Pace::default();
+    }
+
+    /// Whether the engine may have lost something at its death, as far as anybody can know.
+    fn is_anything_lost(&self) -> bool {
+        self.was_missed || self.pace.is_busy(self.alive)
+    }
+
+    /// The container has ended, and so have its files: the engine writes all of them before it tells the end.
+    async fn end(mut self) -> ReadEnd {
+        let rest = self.with_log(|log| Ok((log.rest()?, log.place()))).await;
+        let (rest, place) = match rest {
+            Ok(rest) => rest,
+            Err(error) => return self.give_up(&error).await,
+        };
+        if rest > 0 {
+            self.note(TORN).await;
+        }
+        if self.next_run.is_some() && self.is_anything_lost() {
+            self.note(ENGINE_DIED).await;
+        }
+        if place.is_none() && self.spool.appended() != (0, 0) {
+            warn!(task:% = self.task; "the engine's log files are gone before the log was proven to be whole");
+            return ReadEnd::Broken;
+        }
+        ReadEnd::Whole
+    }
+
+    async fn give_up(&mut self, error: &io::Error) -> ReadEnd {
+        warn!(task:% = self.task, error:%; "the engine's log file cannot be read");
+        self.note(GONE).await;
+        ReadEnd::Broken
+    }
+
+    /// Once.
+    fn say(&mut self, what: &str, error: &io::Error) {
+        if !std::mem::replace(&mut self.said, true) {
+            warn!(task:% = self.task, error:%; "{what}");
+        }
+    }
+
+    /// Says something in the log, and to the operator.
+    async fn note(&mut self, text: &str) {
+        warn!(task:% = self.task; "{text}");
+        if let Err(error) = self.spool.note(text.to_owned()).await {
+            self.say("a marker is not in the log", &error);
+        }
+    }
+}

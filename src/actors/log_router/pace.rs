@@ -1,0 +1,99 @@
+//! Whether a container was busy when its engine died.
+
+use std::time::{Duration, SystemTime};
+
+use crate::ports::engine::Frame;
+
+/// An engine that dies loses what it had read and not written, which is nothing for one that keeps up (none of 100 lines each
+/// 50 ms in 4 deaths, but 1,300 lines of bursts of 56 kB). A container is busy that printed one buffer of the engine's...
+pub(super) const BUSY_BYTES: usize = 16 * 1024;
+/// ... within so long.
+const BUSY_TIME: Duration = Duration::from_millis(100);
+
+/// How much a container has just printed, by the engine's times.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Pace {
+    /// When the present stretch of [`BUSY_TIME`] began.
+    began: Option<SystemTime>,
+    bytes: usize,
+    /// In the stretch before it.
+    before: usize,
+    last: Option<SystemTime>,
+}
+
+impl Pace {
+    pub(super) fn take(&mut self, frame: &Frame) {
+        self.last = self.last.max(frame.time);
+        let since = |began: SystemTime| frame.time?.duration_since(began).ok();
+        match self.began.and_then(since) {
+            Some(passed) if passed < BUSY_TIME => {}
+            passed => {
+                let is_next = passed.is_some_and(|passed| passed < 2 * BUSY_TIME);
+                self.before = if is_next { self.bytes } else { 0 };
+                self.began = frame.time;
+                self.bytes = 0;
+            }
+        }
+        self.bytes += frame.bytes.len();
+    }
+
+    /// Whether much was printed in the moment before its engine died, which was seen alive then.
+    pub(super) fn is_busy(&self, alive: Option<SystemTime>) -> bool {
+        let was_quiet = self.last.zip(alive).is_some_and(|(last, alive)| {
+            let silence = alive.duration_since(last);
+            silence.is_ok_and(|silence| silence > BUSY_TIME)
+        });
+        !was_quiet && self.bytes.max(self.before) >= BUSY_BYTES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+    use crate::domain::log_line::Source;
+
+    fn at(millis: u64) -> Option<SystemTime> {
+        Some(UNIX_EPOCH + Duration::from_millis(millis))
+    }
+
+    /// Prints of so many bytes at these milliseconds.
+    fn pace(prints: &[(u64, usize)]) -> Pace {
+        let mut pace = Pace::default();
+        for (millis, bytes) in prints {
+            pace.take(&Frame {
+                source: Source::Stdout,
+                bytes: vec![b'x'; *bytes].into(),
+                time: at(*millis),
+                entries: 1,
+            });
+        }
+        pace
+    }
+
+    #[test]
+    fn a_flood_is_busy_and_a_line_now_and_then_is_not() {
+        let flood: Vec<_> = (0..100).map(|number| (number * 5, 2_000)).collect();
+        let lines: Vec<_> = (0..100).map(|number| (number * 50, 100)).collect();
+
+        assert!(pace(&flood).is_busy(at(500)));
+        assert!(!pace(&lines).is_busy(at(5_000)));
+        assert!(!pace(&[]).is_busy(at(0)));
+    }
+
+    #[test]
+    fn a_flood_that_went_over_into_a_new_stretch_is_busy() {
+        assert!(pace(&[(0, BUSY_BYTES), (110, 1)]).is_busy(at(110)));
+        assert!(!pace(&[(0, BUSY_BYTES), (900, 1)]).is_busy(at(900)));
+    }
+
+    #[test]
+    fn a_flood_of_long_before_is_forgotten() {
+        let flood = pace(&[(0, BUSY_BYTES)]);
+
+        assert!(flood.is_busy(at(50)));
+        assert!(!flood.is_busy(at(10_000)));
+        assert!(flood.is_busy(None), "nobody knows how long before");
+    }
+}
