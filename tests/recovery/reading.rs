@@ -1,13 +1,97 @@
 //! Output of tasks that an earlier worker has started: each line once and whole, also one
 //! that was begun while nobody read.
 
+use std::net::SocketAddr;
+
 use bollard::Docker;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, UnixStream};
+use tokio::task::JoinHandle;
 use worker_node::dev_master::LogView;
 
 use crate::harness::Cluster;
 
-/// What a worker says that goes on where another one ended.
-const READING_ON: &str = "reading on from the engine's log files";
+/// Where the engine is, as its worker sees it.
+struct Place {
+    /// For `--engine`; `None`: the usual one.
+    engine: Option<String>,
+    /// What a worker says first that goes on where another one ended.
+    reads_on: &'static str,
+    /// What it says when it has all that was printed meanwhile.
+    has_caught_up: &'static str,
+    door: Option<JoinHandle<()>>,
+}
+
+impl Place {
+    /// On its machine, where it can read the engine's files.
+    async fn here() -> Self {
+        Self {
+            engine: None,
+            reads_on: "reading on from the engine's log files",
+            has_caught_up: "reading on from the engine's log files",
+            door: None,
+        }
+    }
+
+    /// On another machine: it reaches the engine over tcp alone.
+    async fn elsewhere() -> Self {
+        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await;
+        let listener = listener.expect("a free port");
+        let address = listener.local_addr().expect("it listens");
+        Self {
+            engine: Some(format!("tcp://{address}")),
+            reads_on: "reading on from the engine's record",
+            has_caught_up: "reading the output itself again",
+            door: Some(tokio::spawn(pass_on(listener))),
+        }
+    }
+
+    async fn cluster(&self) -> Cluster {
+        match &self.engine {
+            Some(engine) => {
+                Cluster::start_with(|setup| setup.arguments(["--engine", engine])).await
+            }
+            None => Cluster::start().await,
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(door) = &self.door {
+            door.abort();
+        }
+    }
+}
+
+async fn pass_on(listener: TcpListener) {
+    while let Ok((mut caller, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            if let Ok(mut engine) = UnixStream::connect("/var/run/docker.sock").await {
+                let _over = copy_bidirectional(&mut caller, &mut engine).await;
+            }
+        });
+    }
+}
+
+/// Each test here, and with the engine on another machine.
+macro_rules! here_and_elsewhere {
+    ($($name:ident)*) => {
+        mod here {
+            $(#[tokio::test] async fn $name() { super::$name(super::Place::here().await).await; })*
+        }
+        mod elsewhere {
+            $(#[tokio::test] async fn $name() { super::$name(super::Place::elsewhere().await).await; })*
+        }
+    };
+}
+
+here_and_elsewhere! {
+    an_adopted_task_is_read_on_and_has_each_line_once
+    a_line_that_was_begun_while_nobody_read_comes_whole
+    a_task_that_is_paused_meanwhile_is_read_on_when_it_goes_on
+    output_that_says_the_same_over_and_over_is_whole
+}
 
 /// A task and its container.
 struct Running {
@@ -54,9 +138,8 @@ async fn wait_more(viewer: &LogView, lines: u64) {
     more.await.expect("it goes on");
 }
 
-#[tokio::test]
-async fn an_adopted_task_is_read_on_and_has_each_line_once() {
-    let mut cluster = Cluster::start().await;
+async fn an_adopted_task_is_read_on_and_has_each_line_once(place: Place) {
+    let mut cluster = place.cluster().await;
     let counts =
         "n=0; while [ ! -e /tmp/end ]; do echo $n; echo $n >&2; n=$((n+1)); sleep 0.02; done";
     let task = Running::start(&cluster, counts).await;
@@ -66,7 +149,7 @@ async fn an_adopted_task_is_read_on_and_has_each_line_once() {
     for _ in 0..2 {
         cluster.kill_worker().await;
         let viewer = started(&mut cluster, &task.task).await;
-        cluster.worker.wait_log_line(READING_ON).await;
+        cluster.worker.wait_log_line(place.has_caught_up).await;
         wait_more(&viewer, 20).await;
     }
     task.let_go(&cluster, "/tmp/end").await;
@@ -84,9 +167,8 @@ async fn an_adopted_task_is_read_on_and_has_each_line_once() {
     cluster.finish().await;
 }
 
-#[tokio::test]
-async fn a_line_that_was_begun_while_nobody_read_comes_whole() {
-    let mut cluster = Cluster::start().await;
+async fn a_line_that_was_begun_while_nobody_read_comes_whole(place: Place) {
+    let mut cluster = place.cluster().await;
     let wait = |file: &str| format!("while [ ! -e {file} ]; do sleep 0.02; done");
     let (begin, end) = (wait("/tmp/begin"), wait("/tmp/end"));
     let command = format!(
@@ -100,7 +182,7 @@ async fn a_line_that_was_begun_while_nobody_read_comes_whole() {
     task.let_go(&cluster, "/tmp/begin").await;
     let viewer = started(&mut cluster, &task.task).await;
     viewer.wait_line("begun").await.expect("it goes on");
-    cluster.worker.wait_log_line(READING_ON).await;
+    cluster.worker.wait_log_line(place.has_caught_up).await;
     task.let_go(&cluster, "/tmp/end").await;
 
     let lines = task.lines(&cluster).await;
@@ -108,9 +190,8 @@ async fn a_line_that_was_begun_while_nobody_read_comes_whole() {
     cluster.finish().await;
 }
 
-#[tokio::test]
-async fn a_task_that_is_paused_meanwhile_is_read_on_when_it_goes_on() {
-    let mut cluster = Cluster::start().await;
+async fn a_task_that_is_paused_meanwhile_is_read_on_when_it_goes_on(place: Place) {
+    let mut cluster = place.cluster().await;
     let counts = "n=0; while [ ! -e /tmp/end ]; do echo $n; n=$((n+1)); sleep 0.02; done";
     let task = Running::start(&cluster, counts).await;
     let viewer = cluster.master.watch_log(&task.task);
@@ -121,7 +202,7 @@ async fn a_task_that_is_paused_meanwhile_is_read_on_when_it_goes_on() {
     paused.expect("it runs");
     let viewer = started(&mut cluster, &task.task).await;
     viewer.wait_line("5").await.expect("what is known of it");
-    cluster.worker.wait_log_line(READING_ON).await;
+    cluster.worker.wait_log_line(place.reads_on).await;
     let unpaused = task.docker.unpause_container(&task.container).await;
     unpaused.expect("it is paused");
     wait_more(&viewer, 50).await;
@@ -133,9 +214,8 @@ async fn a_task_that_is_paused_meanwhile_is_read_on_when_it_goes_on() {
     cluster.finish().await;
 }
 
-#[tokio::test]
-async fn output_that_says_the_same_over_and_over_is_whole() {
-    let mut cluster = Cluster::start().await;
+async fn output_that_says_the_same_over_and_over_is_whole(place: Place) {
+    let mut cluster = place.cluster().await;
     let ticks = "n=0; while [ ! -e /tmp/end ]; do echo tick; n=$((n+1)); sleep 0.01; done; echo $n";
     let task = Running::start(&cluster, ticks).await;
     let viewer = cluster.master.watch_log(&task.task);
