@@ -23,6 +23,8 @@ mod rotation;
 mod stalls;
 #[path = "engine_faults/tasks.rs"]
 mod tasks;
+#[path = "engine_faults/worker_kills.rs"]
+mod worker_kills;
 
 /// How often something is tried: a few times, or as often as a full run does.
 fn rounds(few: usize, full: usize) -> usize {
