@@ -12,6 +12,8 @@ const LONGEST_COMMAND: usize = 128 * 1024 - 1;
 async fn assert_fails(cluster: &Cluster, task: Task, words: &[&str]) {
     let id = task.task_id.clone();
     let what = format!("{words:?}");
+    // Before that, offers are refused for the moment.
+    cluster.worker.wait_log_line("Ready to receive").await;
 
     let answer = cluster.master.offer(cluster.worker.id(), task).await;
     assert!(answer.is_success(), "{what}: {answer:?}");
@@ -26,6 +28,8 @@ async fn assert_fails(cluster: &Cluster, task: Task, words: &[&str]) {
 
 /// Offers a task that can be neither run nor reported.
 async fn assert_refused(cluster: &Cluster, task: Task, word: &str) {
+    // Before that, offers are refused for the moment.
+    cluster.worker.wait_log_line("Ready to receive").await;
     let answer = cluster.master.offer(cluster.worker.id(), task).await;
 
     let refusal = answer.refusal().unwrap_or_else(|| panic!("{answer:?}"));

@@ -62,6 +62,8 @@ async fn hazard_14_same_id_with_another_payload_is_refused() {
 #[tokio::test]
 async fn hazard_15_permanent_errors_are_accepted_and_then_failed() {
     let cluster = Cluster::start().await;
+    // Before that, offers are refused for the moment.
+    cluster.worker.wait_log_line("Ready to receive").await;
     let registry = Registry::start().await;
 
     for (task, reason) in permanent_errors(&cluster, &registry) {

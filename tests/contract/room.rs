@@ -13,6 +13,8 @@ use crate::harness::Cluster;
 #[tokio::test]
 async fn a_task_that_can_never_begin_takes_nobodys_room_and_spoils_no_figure() {
     let cluster = Cluster::start_with(|setup| setup.arguments(["--max-tasks", "1"])).await;
+    // Before that, offers are refused for the moment.
+    cluster.worker.wait_log_line("Ready to receive").await;
     let passing = Fault::Refuse("a passing database error".to_owned());
     cluster.master.inject(Method::Report, passing);
     let mut impossible = Vec::new();
