@@ -60,8 +60,8 @@ async fn socket_at(address: &EngineAddress) -> Option<Socket> {
 }
 
 impl DockerEngine {
-    /// Before something is made, or what is not there counts as much as what is: another engine is asked for nothing. It is asked who it is where the socket is not the one
-    /// of the last time, and each time where there is no file to tell that by.
+    /// Before something is made, or what is not there counts as much as what is: another engine is asked for nothing. It is asked
+    /// who it is where the socket is not the one of the last time, and each time where there is no file to tell that by.
     ///
     /// # Errors
     /// `Away`: it is another one, or does not answer.

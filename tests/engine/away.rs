@@ -189,7 +189,8 @@ async fn a_silent_engine_ends_every_call_at_its_deadline() {
     assert_deadline!(10, engine.logs(&id));
     assert_deadline!(10, engine.events(&worker));
     assert_deadline!(10, engine.kill(&id, Signal::Term));
-    assert_deadline!(60, engine.remove(&id, Force::Yes));
+    // It is asked who it is first.
+    assert_deadline!(5, engine.remove(&id, Force::Yes));
     assert_deadline!(60, engine.download_output(&id));
     assert_deadline!(120, engine.start(&id));
     holding.abort();
