@@ -42,9 +42,6 @@ const NO_INIT: &str = "N/A";
 /// What to do about a full disk of the engine's.
 const MAKE_ROOM: &str = "remove images and containers there, such as by `docker system prune`";
 
-/// How docker-init ends where it runs and the program is not there.
-const NO_PROGRAM: i64 = 127;
-
 /// Limits for the trial: small, and above every engine's least.
 const SOME_MEMORY_GIB: f64 = 0.0625;
 const SOME_CPU: f64 = 0.1;
@@ -151,7 +148,7 @@ impl DockerEngine {
         }
     }
 
-    /// Makes a container, reads a file in it where a folder is bound, starts it where it has docker-init, and removes it.
+    /// Makes a container, reads a file in it where a folder is bound, and removes it.
     async fn try_container(&self, plan: &ContainerPlan, file: &str) -> Result<Shown, EngineError> {
         let labels = Labels::from([(LABEL.to_owned(), plan.worker.to_string())]);
         let body = ContainerCreateBody {
@@ -181,14 +178,9 @@ impl DockerEngine {
             Some(_) => self.read_file(&container.0, file).await?,
             None => None,
         };
-        let init_fails = match plan.init {
-            true => self.try_init(container).await?,
-            false => None,
-        };
         let reads_log_files = plan.local_log && self.can_read_log(container).await?;
         Ok(Shown {
             seen,
-            init_fails,
             reads_log_files,
         })
     }
@@ -198,19 +190,6 @@ impl DockerEngine {
             Some(root) => Ok(self.open_log_file(container, &root).await?.is_some()),
             None => Ok(false),
         }
-    }
-
-    /// Why docker-init does not run in a container; `None`: it does.
-    async fn try_init(&self, container: &ContainerId) -> Result<Option<String>, EngineError> {
-        match self.start_container(container).await {
-            Ok(()) => {}
-            Err(error @ (EngineError::Away(_) | EngineError::Deadline(_))) => return Err(error),
-            Err(error) => return Ok(Some(error.to_string())),
-        }
-        let code = self.wait_for_end(container).await?;
-        Ok((code != NO_PROGRAM).then(|| {
-            format!("it ends with exit code {code}; is it linked dynamically (see `ldd`)?")
-        }))
     }
 
     /// A worker that died in a trial left its container under that name.
@@ -269,19 +248,12 @@ impl DockerEngine {
 /// What a container of a trial has shown.
 struct Shown {
     seen: Option<Vec<u8>>,
-    init_fails: Option<String>,
     reads_log_files: bool,
 }
 
 impl Shown {
     /// With what the engine says of itself.
     fn beside(self, mut told: TrialResult) -> TrialResult {
-        if let Some(why) = self.init_fails {
-            told.has_init = false;
-            told.remarks.push(format!(
-                "the engine's docker-init does not run in containers, the tasks' own shells are process 1 there: {why}"
-            ));
-        }
         if !self.reads_log_files {
             told.remarks.push(
                 "the engine's log files cannot be read here: output that breaks off is read on through the engine"
