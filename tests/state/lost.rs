@@ -159,8 +159,10 @@ async fn a_state_folder_that_lost_all_but_the_outputs_is_rebuilt_from_containers
 #[tokio::test]
 async fn outputs_that_went_with_the_state_folder_are_said_to_be_lost() {
     let mut cluster = Cluster::start().await;
-    let command = "echo before; echo gone >/output/gone.txt; while [ ! -e /tmp/go ]; do sleep 0.05; done; echo after";
+    let command = "echo gone >/output/gone.txt; echo before; while [ ! -e /tmp/go ]; do sleep 0.05; done; echo after";
     let task = cluster.run(command).await;
+    let viewer = cluster.master.watch_log(&task);
+    viewer.wait_line("before").await.expect("it runs");
     cluster.master.doubt("the worker is killed");
     cluster.worker.kill().await;
     fs::remove_dir_all(cluster.worker.state_dir()).expect("removed");
