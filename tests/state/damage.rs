@@ -129,7 +129,7 @@ impl Image {
             Damage::NoRights => rights(&file, 0o000),
             Damage::RightsForAll => rights(&file, 0o777),
             Damage::Older => set_version(&file, 1),
-            Damage::Newer => set_version(&file, 2 + i64::from(rng.u8(1..100))),
+            Damage::Newer => set_version(&file, 3 + i64::from(rng.u8(1..100))),
             Damage::IndexGarbage => garbage(&index, rng),
         }
     }
@@ -222,7 +222,7 @@ fn says_newer(path: &Path) -> bool {
     let version = bytes.get(60..64).map_or(0, |version| {
         i32::from_be_bytes(version.try_into().expect("four bytes"))
     });
-    (3..=1_000).contains(&version)
+    (4..=1_000).contains(&version)
 }
 
 fn one_damage(image: &Image, seed: u64) -> Result<(), String> {

@@ -47,7 +47,8 @@ async fn assert_told(disk: &SmallDisk, cluster: &Cluster) {
     let told = told.await.expect("heartbeats go on");
     let used = disk.used();
     assert!((told - used).abs() < 5.0, "{told} % were told of {used} %");
-    assert!(told > 95.0, "{told} %");
+    // Giving up the journal's reserve makes room of 1 MiB of 16.
+    assert!(told > 90.0, "{told} %");
 }
 
 #[tokio::test]
