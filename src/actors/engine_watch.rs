@@ -37,8 +37,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Between two trials of an engine that lacks something.
 const TRY_AGAIN: Duration = Duration::from_secs(15);
 
-/// Sees on every new connection, and after every listing, that this engine is the one that has this worker's containers, and takes the lock on it under
-/// this worker's id. Who refuses has told the operator why.
+/// Sees on every new connection, and after every listing, that this engine is the one that has this worker's containers, and takes
+/// the lock on it under this worker's id. Who refuses has told the operator why.
 pub type ClaimEngine = Arc<dyn Fn(&EngineInfo) -> Result<(), Unclaimed> + Send + Sync>;
 
 /// Why an engine that answers is not to be used.

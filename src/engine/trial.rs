@@ -1,7 +1,7 @@
 //! Trying the engine out with this worker, by a container that is made just as those of tasks are: from an image of one empty
-//! file, which needs no registry. What lies in a bound folder is read back through the engine's archive call: that is the only
-//! proof that both sides see the same files. Then it is started with the engine's docker-init, which finds no program to run and
-//! says so by its exit code: one that is linked dynamically runs on the engine's machine and not in a container.
+//! file, which needs no registry, and never started: that would keep every start waiting. What lies in a bound folder is read back
+//! through the engine's archive call: that is the only proof that both sides see the same files. The other way round, the folder
+//! that the engine keeps of that container shows whether its log files can be read here.
 
 use std::io;
 

@@ -4,10 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use crate::ports::engine::Frame;
 
-/// An engine that dies loses what it had read and not written, which is nothing for one that keeps up (none of 100 lines each
-/// 50 ms in 4 deaths, but 1,300 lines of bursts of 56 kB). A container is busy that printed one buffer of the engine's...
+/// A container was busy that printed so many bytes, one buffer of the engine's, within [`BUSY_TIME`]. One that prints less loses
+/// nothing at a death of its engine, which writes down at once what it reads (none of 100 lines each 50 ms in 4 deaths, but 1,300
+/// lines of bursts of 56 kB).
 pub(super) const BUSY_BYTES: usize = 16 * 1024;
-/// ... within so long.
+
+/// Of a stretch of output that counts as one moment.
 const BUSY_TIME: Duration = Duration::from_millis(100);
 
 /// How much a container has just printed, by the engine's times.
