@@ -163,7 +163,8 @@ async fn an_adopted_task_is_read_on_and_has_each_line_once(place: Place) {
         *its.unwrap_or_else(|| panic!("{number} in {lines:?}")) += 1;
     }
     assert_eq!(next[0], next[1], "{lines:?}");
-    assert!(next[0] > 40, "{next:?}");
+    // Six of the first worker, and half of what was waited for of each of the others.
+    assert!(next[0] >= 6 + 2 * 10, "{next:?}");
     cluster.finish().await;
 }
 

@@ -107,7 +107,13 @@ impl RegistryActor {
     fn judge(&mut self, offer: Offer, deadline: Instant, ctx: &mut Context<Self>) -> Answer {
         if deadline <= Instant::now() {
             // Whoever asked has been told that it is refused.
+            self.offer_lost(offer.spec.id, ctx);
             return self.answer(refused("the offer was not judged in time"));
+        }
+        if self.readiness() == Readiness::Loading {
+            // The incarnation before may have made it durable.
+            self.offer_lost(offer.spec.id, ctx);
+            return self.answer(refused(LOADING));
         }
         if self.tasks.contains_key(&offer.spec.id) {
             return self.answer_active(&offer, deadline, ctx);
@@ -206,9 +212,7 @@ impl RegistryActor {
             return Some(refused(pressure.clone()));
         }
         match self.readiness() {
-            Readiness::Loading => {
-                return Some(refused("the worker is starting: its journal is being read"));
-            }
+            Readiness::Loading => return Some(refused(LOADING)),
             Readiness::Reconciling => return Some(refused(self.not_reconciled())),
             Readiness::Ready => {}
         }
@@ -277,7 +281,7 @@ impl RegistryActor {
     /// Accepts an offer that no registry survives, and ends its task.
     fn fail(&mut self, offer: &Offer, reason: String, deadline: Instant) -> Answer {
         if self.readiness() == Readiness::Loading {
-            return self.answer(refused("the worker is starting: its journal is being read"));
+            return self.answer(refused(LOADING));
         }
         self.accept(offer, Some(failed(Failure::Internal(reason))), deadline)
     }
@@ -431,5 +435,7 @@ impl RegistryActor {
         ctx.spawn(ask.into_actor(self));
     }
 }
+
+const LOADING: &str = "the worker is starting: its journal is being read";
 
 const OTHER_PAYLOAD: &str = "another task with this id is known here; its payload is not the same";

@@ -163,7 +163,7 @@ impl RegistryActor {
     }
 
     /// The master was told 'refused', and may take the task elsewhere.
-    fn offer_lost(&mut self, task: TaskId, ctx: &mut Context<Self>) {
+    pub(super) fn offer_lost(&mut self, task: TaskId, ctx: &mut Context<Self>) {
         match self.tasks.get(&task) {
             Some(entry) if entry.unrepeated.is_some() => self.withdraw_lost(&task, ctx),
             // It is accepted by now, or it is a repeat of what is.
