@@ -66,3 +66,18 @@ async fn a_cancel_in_the_middle_of_an_upload_outlives_a_kill() {
 
     cancelled_once(cluster, &task).await;
 }
+
+#[tokio::test]
+async fn a_cancel_that_an_actor_dies_over_before_it_is_durable_is_carried_out() {
+    let slow = "journal.CancelRequested.before=1*sleep(500);task.signal=1*panic";
+    let cluster = Cluster::start_with(|setup| {
+        let setup = setup.arguments(["--supervise", "--stop-grace", "1s"]);
+        setup.variable("FAILPOINTS", slow)
+    })
+    .await;
+    let task = cluster.run("sleep 60").await;
+
+    let cancel = cluster.master.cancel(&task).await.expect("it is known");
+    assert!(cancel.answer.is_success(), "{cancel:?}");
+    cancelled_once(cluster, &task).await;
+}

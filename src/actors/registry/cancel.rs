@@ -38,7 +38,7 @@ type Answer = ResponseActFuture<RegistryActor, CancelAnswer>;
 impl Handler<CancelTask> for RegistryActor {
     type Result = Answer;
 
-    fn handle(&mut self, CancelTask(task): CancelTask, ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, CancelTask(task): CancelTask, _: &mut Self::Context) -> Self::Result {
         failpoint!("registry.CancelTask", task);
         if let Some(entry) = self.tasks.get_mut(&task) {
             // From here on an outcome that is being sealed is 'cancelled', whatever the disk does.
@@ -47,9 +47,13 @@ impl Handler<CancelTask> for RegistryActor {
             if is_first && !entry.sealed {
                 operator::task_cancelling(&task);
             }
-            self.launch_unrepeated(&task, ctx);
-            self.stop(&task, StopReason::Cancelled, ctx);
-            return self.record_cancel(task);
+            // Made durable first: of an actor that dies while it carries the cancel out, the next incarnation reads it.
+            let recorded = self.record_cancel(task.clone());
+            return Box::pin(recorded.map(move |answer, actor, ctx| {
+                actor.launch_unrepeated(&task, ctx);
+                actor.stop(&task, StopReason::Cancelled, ctx);
+                answer
+            }));
         }
         match self.readiness() {
             // It may turn up.
@@ -140,6 +144,7 @@ fn answer_for(known: &Known) -> Option<CancelAnswer> {
     let word: Option<StatusWord> = match known {
         Known::Record(record) => sealed_word(record),
         Known::Retired(stone) => Some(stone.verdict.outcome.word()),
+        Known::Unreadable => None,
     };
     word.map(CancelAnswer::AlreadyFinished)
 }
