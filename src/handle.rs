@@ -123,7 +123,7 @@ impl WorkerHandle {
             Ok(Some(Known::Record(record))) if record.phase < Phase::Delivered => None,
             Ok(Some(Known::Record(record))) => record.verdict,
             Ok(Some(Known::Retired(stone))) => Some(stone.verdict),
-            Ok(None) | Err(_) => None,
+            Ok(Some(Known::Unreadable) | None) | Err(_) => None,
         };
         let end = verdict.map(|verdict| LogEnd {
             word: verdict.outcome.word(),

@@ -192,7 +192,18 @@ impl JournalStore for SqliteJournal {
     }
 }
 
+/// A row of a finished task that nobody can understand was not looked at when the journal was opened.
 fn find(connection: &Connection, task: &TaskId) -> rusqlite::Result<Option<Known>> {
+    match read(connection, task) {
+        Err(error) if is_unreadable(&error) && !rows::is_unfinished(connection, task)? => {
+            log::error!(task:%, error:%; "what the journal holds of a finished task cannot be read");
+            Ok(Some(Known::Unreadable))
+        }
+        found => found,
+    }
+}
+
+fn read(connection: &Connection, task: &TaskId) -> rusqlite::Result<Option<Known>> {
     if let Some(record) = rows::task(connection, task).optional()? {
         return Ok(Some(Known::Record(Box::new(record))));
     }

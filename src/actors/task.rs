@@ -284,7 +284,7 @@ impl TaskActor {
             }
             let record = match env.records.find_in_the_end(&task).await {
                 Some(Known::Record(record)) => *record,
-                Some(Known::Retired(_)) | None => record,
+                Some(Known::Retired(_) | Known::Unreadable) | None => record,
             };
             let found = env.look_at(&record).await;
             (env.spool_of(&record).await, record, found)

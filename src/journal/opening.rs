@@ -95,8 +95,9 @@ fn open_whole(path: &Path) -> Result<Connection, Fault> {
     check(&connection, found)?;
     configure(&connection)?;
     schema::migrate(&mut connection, found)?;
-    // What cannot be read now could not be read later: better to know before anything is built on it.
-    rows::check(&connection)?;
+    // What the worker begins with must be readable. A finished row that nobody can understand is found when it is asked for:
+    // nobody bounds their number, and every start would wait for all of them.
+    rows::unfinished(&connection)?;
     Ok(connection)
 }
 

@@ -119,31 +119,18 @@ fn dated(row: &Row<'_>, id: &str, at: &str) -> rusqlite::Result<(TaskId, SystemT
     Ok((task_id(row, id)?, at.map_or(UNIX_EPOCH, time)))
 }
 
-/// Reads every row, and keeps none.
-pub(super) fn check(connection: &Connection) -> rusqlite::Result<()> {
-    each(connection, SELECT_TASKS, read_task)?;
-    each(connection, SELECT_TOMBSTONES, read_tombstone)?;
-    beside_tasks(connection).map(drop)
-}
-
-fn each<T>(
-    connection: &Connection,
-    query: &str,
-    read: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
-) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare(query)?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        read(row)?;
-    }
-    Ok(())
-}
-
 /// One task; `QueryReturnedNoRows` where it is not there.
 pub(super) fn task(connection: &Connection, task: &TaskId) -> rusqlite::Result<TaskRecord> {
     connection
         .prepare_cached(&format!("{SELECT_TASKS} WHERE id = ?1"))?
         .query_row([task.as_str()], read_task)
+}
+
+/// Whether the task is there and not done.
+pub(super) fn is_unfinished(connection: &Connection, task: &TaskId) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM tasks WHERE id = ?1 AND phase <> 'done')")?
+        .query_row([task.as_str()], |row| row.get(0))
 }
 
 /// What is left of a retired task; `QueryReturnedNoRows` where there is nothing.

@@ -36,7 +36,7 @@ impl Clock for SetClock {
 fn kept(journal: &mut SqliteJournal, task: &TaskId) -> Option<TaskRecord> {
     match journal.find(task).unwrap() {
         Some(Known::Record(record)) => Some(*record),
-        Some(Known::Retired(_)) | None => None,
+        Some(Known::Retired(_) | Known::Unreadable) | None => None,
     }
 }
 
@@ -490,6 +490,48 @@ fn a_damaged_journal_is_set_aside_under_a_name_of_its_own() {
     }
     places.dedup();
     assert_eq!(places.len(), 4, "each under its own name: {places:?}");
+}
+
+#[test]
+fn a_finished_row_that_is_damaged_costs_that_task_alone() {
+    let (_folder, path) = place();
+    let mut whole = open(&path);
+    for id in ["retired", "done", "other"] {
+        let at = clock().now();
+        let done = Change::Done {
+            task: task_id(id),
+            at,
+        };
+        one(
+            &mut whole,
+            vec![
+                accepted(id),
+                sealed(id),
+                Change::Delivered(task_id(id)),
+                done,
+            ],
+        )
+        .unwrap();
+    }
+    one(&mut whole, vec![Change::Retire(task_id("retired"))]).unwrap();
+    drop(whole);
+    let tool = Connection::open(&path).unwrap();
+    for garble in [
+        "UPDATE tasks SET verdict = '{\"outcome\":1}' WHERE id = 'done'",
+        "UPDATE tombstones SET verdict = ''",
+    ] {
+        assert_eq!(tool.execute(garble, []).unwrap(), 1);
+    }
+
+    let opened = SqliteJournal::open(&path, clock()).unwrap();
+    assert_eq!(opened.set_aside, None);
+    let mut journal = opened.journal;
+    for id in ["done", "retired"] {
+        let found = journal.find(&task_id(id)).unwrap();
+        assert_eq!(found, Some(Known::Unreadable), "{id}");
+    }
+    assert!(kept(&mut journal, &task_id("other")).is_some());
+    assert_eq!(one(&mut journal, vec![accepted("new")]), Ok(()));
 }
 
 proptest! {

@@ -79,6 +79,8 @@ pub enum Known {
     Record(Box<TaskRecord>),
     /// Its retention is over.
     Retired(Tombstone),
+    /// That it was finished, and no more: its row is damaged, and costs that task alone.
+    Unreadable,
 }
 
 /// Why one request was not written, although the store works.

@@ -194,7 +194,7 @@ fn rights(file: &Path, mode: u32) {
 fn start(path: &Path) -> Result<bool, JournalError> {
     let opened = SqliteJournal::open(path, Arc::new(SystemClock))?;
     let mut journal = opened.journal;
-    let tasks = journal.snapshot()?.tasks;
+    let tasks = journal.reader()?.unfinished()?.tasks;
     let mut requests = vec![vec![accepted(&format!("new-{}", fastrand::u64(..)))]];
     let known = tasks.iter().map(|task| vec![ended(task.spec.id.as_str())]);
     requests.extend(known);

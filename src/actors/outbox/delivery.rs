@@ -84,7 +84,7 @@ pub(super) async fn again(
             let reporter = Reporter::new(&with, &gates, &task, compose);
             Told::At(reporter.deliver(Some(until)).await)
         }
-        None => Told::Nothing,
+        Some(Known::Unreadable) | None => Told::Nothing,
     }
 }
 
@@ -187,7 +187,7 @@ impl Delivery {
             .find_in_the_end(&self.record.spec.id)
             .await
         {
-            Some(Known::Retired(_)) => true,
+            Some(Known::Retired(_) | Known::Unreadable) => true,
             Some(Known::Record(record)) if record.phase >= Phase::Ended => {
                 self.record = *record;
                 self.record.phase >= Phase::Delivered

@@ -396,6 +396,9 @@ impl RegistryActor {
                 Ok(Some(Known::Retired(stone))) if stone.digest == digest => {
                     actor.wanted_again(stone.task, deadline)
                 }
+                Ok(Some(Known::Unreadable)) => actor.answer(refused(
+                    "the task has ended here, and its row in the worker's journal is damaged",
+                )),
                 Ok(Some(_)) => actor.answer(refused(OTHER_PAYLOAD)),
                 Ok(None) => actor.answer(refused(
                     "the worker's journal does not know the task any more",

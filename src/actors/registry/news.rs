@@ -106,7 +106,7 @@ impl RegistryActor {
         };
         ctx.spawn(read.into_actor(self).map(|known, actor, ctx| match known {
             Ok(Some(Known::Record(record))) => actor.finish_given_up(record, ctx),
-            Ok(Some(Known::Retired(_)) | None) => {}
+            Ok(Some(Known::Retired(_) | Known::Unreadable) | None) => {}
             Err(error) => {
                 warn!(error:%; "a task that failed internally cannot be read from the journal")
             }

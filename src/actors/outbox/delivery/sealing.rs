@@ -116,6 +116,7 @@ fn verdict_of(known: Known) -> Option<Verdict> {
     match known {
         Known::Record(record) => record.verdict,
         Known::Retired(stone) => Some(stone.verdict),
+        Known::Unreadable => None,
     }
 }
 
