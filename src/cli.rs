@@ -4,6 +4,7 @@
 
 pub mod actors;
 mod args;
+mod columns;
 pub mod demo;
 pub mod events;
 #[cfg(feature = "failpoints")]
@@ -12,6 +13,7 @@ mod known_flags;
 pub mod outbox;
 mod page;
 pub mod state;
+pub mod tasks;
 mod words;
 
 use std::{ffi::OsString, path::PathBuf};
@@ -25,6 +27,7 @@ use self::{
     events::EventsCommand,
     outbox::OutboxCommand,
     state::StateCommand,
+    tasks::TasksCommand,
 };
 use crate::{
     config::{self, Config, RunArgs, Surroundings},
@@ -54,6 +57,8 @@ pub enum Invocation {
     Outbox(OutboxCommand),
     /// A look at what lies in a state folder.
     State(StateCommand),
+    /// A look at a worker's tasks.
+    Tasks(TasksCommand),
 }
 
 /// Why there is nothing to perform.
@@ -116,6 +121,10 @@ fn parse(
         Some(Command::State(args)) => {
             let folder = folder(&args.folder, &surroundings)?;
             Ok(Invocation::State(StateCommand::new(&args.order, folder)))
+        }
+        Some(Command::Tasks(args)) => {
+            let folder = folder(&args.folder, &surroundings)?;
+            Ok(Invocation::Tasks(TasksCommand::new(args, folder)))
         }
     }
 }

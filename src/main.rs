@@ -7,6 +7,7 @@ use worker_node::{
     cli::{self, Invocation, demo},
     config::Config,
     exit::Exit,
+    ports::state::Wanted,
     state_dir::StateDir,
     telemetry::operator,
 };
@@ -31,6 +32,11 @@ fn perform(invocation: Invocation) -> Exit {
             cli::outbox::perform(&command, &admin)
         }
         Invocation::Events(command) => cli::events::perform(&command),
+        Invocation::Tasks(command) => {
+            let admin = app::admin_of(&command.folder);
+            let stories = |wanted: &Wanted| app::tasks_of(&command.folder, wanted);
+            cli::tasks::perform(&command, &admin, &stories)
+        }
         Invocation::State(command) => cli::state::perform(&command, app::state_of(&command.folder)),
     }
 }

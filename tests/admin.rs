@@ -103,6 +103,43 @@ async fn every_subsystem_is_shown_running_in_start_order() {
 }
 
 #[tokio::test]
+async fn what_became_of_a_task_is_one_command_with_and_without_a_worker() {
+    let mut cluster = Cluster::start().await;
+    let task = cluster.run("sleep 60").await;
+    let ended = cluster
+        .submit(cluster.task("echo left > /output/left; exit 3"))
+        .await;
+    assert_eq!(cluster.report(&ended).await.status, "failed");
+    cluster.engine.wait_task(&ended, "destroy").await;
+
+    let shown = text(&asked(&cluster, &["tasks"]).await);
+    let row = shown.lines().find(|line| line.starts_with(&task));
+    assert!(row.is_some_and(|row| row.contains("running")), "{shown}");
+    let all = json(&cluster, &["tasks", "--all", "--json"]).await;
+    let tasks = all["tasks"].as_array().expect("tasks");
+    assert_eq!(tasks.len(), 2, "{all}");
+    let one = &json(&cluster, &["tasks", &ended, "--json"]).await["tasks"][0];
+    assert_eq!(one["exit_code"], 3, "{one}");
+    assert_eq!(one["outputs"][0]["path"], "left", "{one}");
+    for step in ["accepted", "starting", "ended", "sealed", "delivered"] {
+        assert!(one["times"][step].is_string(), "{step} in {one}");
+    }
+    let unknown = asked(&cluster, &["tasks", "nobody"]).await;
+    assert_eq!(unknown.status.code(), Some(2), "{unknown:?}");
+
+    cluster.kill_worker().await;
+    let shown = text(&asked(&cluster, &["tasks", &task]).await);
+    assert!(shown.contains("left running (no worker runs)"), "{shown}");
+    let shown = text(&asked(&cluster, &["tasks", &ended]).await);
+    assert!(shown.contains("exit        code 3"), "{shown}");
+
+    cluster.restart_worker().await;
+    cluster.master.cancel(&task).await.expect("it is known");
+    cluster.report(&task).await;
+    cluster.finish().await;
+}
+
+#[tokio::test]
 async fn a_task_is_shown_while_it_runs_and_leaves_nothing() {
     let cluster = Cluster::start().await;
     let task = cluster.run("sleep 60").await;

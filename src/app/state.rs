@@ -8,7 +8,10 @@ use std::{
 
 use crate::{
     journal::look::{self, Beside},
-    ports::state::{AccessFacts, HistoryFacts, JournalFacts, LockFacts, OwnerFacts, StateFacts},
+    ports::state::{
+        AccessFacts, HistoryFacts, JournalFacts, LockFacts, OwnerFacts, StateFacts, TaskStory,
+        Wanted,
+    },
     spool,
     state_dir::{self, Identity},
     telemetry::history,
@@ -47,15 +50,31 @@ pub fn state_of(folder: &Path) -> io::Result<StateFacts> {
     })
 }
 
+/// What the journal of a state folder knows of those tasks, and whether a worker has the folder.
+///
+/// # Errors
+/// There is no folder, no journal, or it cannot be read.
+pub fn tasks_of(folder: &Path, wanted: &Wanted) -> io::Result<(LockFacts, Vec<TaskStory>)> {
+    std::fs::read_dir(folder)?;
+    let path = folder.join("journal.db");
+    std::fs::metadata(&path)?;
+    let lock = lock_of(folder)?;
+    let stories = look::stories(&path, beside(lock), wanted);
+    Ok((lock, stories.map_err(io::Error::other)?))
+}
+
+fn beside(lock: LockFacts) -> Beside {
+    match lock {
+        LockFacts::Free => Beside::Nobody,
+        LockFacts::Held(_) => Beside::Worker,
+    }
+}
+
 fn lock_and_journal(folder: &Path) -> io::Result<(LockFacts, JournalFacts)> {
     let path = folder.join("journal.db");
     let mut lock = lock_of(folder)?;
     for _ in 0..LOOKS {
-        let beside = match lock {
-            LockFacts::Free => Beside::Nobody,
-            LockFacts::Held(_) => Beside::Worker,
-        };
-        let journal = look::look(&path, beside);
+        let journal = look::look(&path, beside(lock));
         let before = std::mem::replace(&mut lock, lock_of(folder)?);
         if lock == before {
             return Ok((lock, journal));

@@ -463,7 +463,12 @@ impl Wiring<'_> {
     fn admin(&self, seat: Seat<ServersActor>, outbox: Slot<OutboxActor>) -> ChildSpec {
         let door = Arc::clone(&self.built.door);
         let worker = self.built.config.cluster.worker.clone();
-        let handle = AdminHandle::new(worker, self.beside.supervisor.subscribe(), outbox);
+        let handle = AdminHandle::new(
+            worker,
+            self.beside.supervisor.subscribe(),
+            outbox,
+            self.beside.board.subscribe(),
+        );
         let serve: Serve = Arc::new(move |stop| {
             let serving = admin::serve(Arc::clone(&door), Arc::new(handle.clone()), stop);
             async move { serving.await.map_err(std::io::Error::other) }.boxed()

@@ -13,6 +13,7 @@ use tokio::runtime::Builder;
 
 use super::{
     args::{ActorsArgs, ActorsOrder},
+    columns,
     page::{self, Paper},
     words,
 };

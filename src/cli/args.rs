@@ -90,6 +90,10 @@ pub(super) enum Command {
     /// Look at what lies in a state folder, without changing anything; no worker needs to run for it, and one may.
     #[command(after_help = STATE_EXAMPLES)]
     State(StateArgs),
+    /// Show the tasks of a worker: where each stands, what it holds, how it ended, whether the master knows. No worker needs to
+    /// run for it.
+    #[command(after_help = TASKS_EXAMPLES)]
+    Tasks(TasksArgs),
 }
 
 const ACTORS_EXAMPLES: &str = "\
@@ -127,6 +131,16 @@ Examples:
       whether journal, logs, history and lock are sound, and what to do where one is not
   worker-node state dump --json
       every task with its phase, outcome and delivery, and all else that is remembered
+";
+
+const TASKS_EXAMPLES: &str = "\
+Examples:
+  worker-node tasks --watch
+      what is under way, drawn anew every second
+  worker-node tasks --all
+      those that are done too, for as long as they are kept (--retention)
+  worker-node tasks ID
+      what became of one task: each step with its time, container, outcome, delivery
 ";
 
 /// Which worker is meant.
@@ -221,6 +235,25 @@ pub(super) enum OutboxOrder {
         /// The task's id, as `worker-node state dump` shows it.
         task: String,
     },
+}
+
+/// What `tasks` is told.
+#[derive(Debug, Args)]
+pub(super) struct TasksArgs {
+    /// One task by its id, also one that is done; nothing means all that are not.
+    pub(super) task: Option<String>,
+    /// Show those that are done too.
+    #[arg(long, conflicts_with = "task")]
+    pub(super) all: bool,
+    /// Show them again every second, until interrupted.
+    #[arg(long)]
+    pub(super) watch: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Which worker.
+    #[command(flatten)]
+    pub(super) folder: FolderArgs,
 }
 
 /// What `state` is told.

@@ -5,8 +5,12 @@ mod check;
 mod dump;
 mod json;
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
+pub(in crate::cli) use self::dump::{outcome, word};
 use super::{
     args::StateOrder,
     page::{self, Paper},
@@ -56,7 +60,7 @@ impl StateCommand {
 pub fn perform(command: &StateCommand, facts: io::Result<StateFacts>) -> Exit {
     let facts = match facts {
         Ok(facts) => facts,
-        Err(error) => return unread(command, &error),
+        Err(error) => return unread(&command.folder, &error),
     };
     if facts.is_untouched() {
         let folder = words::foreign(&command.folder.to_string_lossy(), 1_024);
@@ -83,8 +87,9 @@ pub fn perform(command: &StateCommand, facts: io::Result<StateFacts>) -> Exit {
     }
 }
 
-fn unread(command: &StateCommand, error: &io::Error) -> Exit {
-    let folder = words::foreign(&command.folder.to_string_lossy(), 1_024);
+/// How a command ends that could not read the state folder.
+pub(super) fn unread(folder: &Path, error: &io::Error) -> Exit {
+    let folder = words::foreign(&folder.to_string_lossy(), 1_024);
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
             eprintln!("error: there is no state folder {folder}; give the --state-dir of a worker");

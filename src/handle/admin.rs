@@ -2,7 +2,7 @@
 //! operators. It translates and waits no longer than an operator would; it keeps nothing, and decides only that tasks are
 //! not restarted by hand.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use log::info;
@@ -17,7 +17,12 @@ use crate::{
         id::{TaskId, WorkerId},
         text,
     },
-    ports::admin::{ActorKind, ActorSpec, ActorState, ActorTree, ActorView, Admin, AdminError},
+    ports::{
+        admin::{
+            ActorKind, ActorSpec, ActorState, ActorTree, ActorView, Admin, AdminError, TaskView,
+        },
+        master::RunningTask,
+    },
     supervision::{ChildError, ChildState, ChildView, Placement, Slot, SupervisorHandle},
 };
 
@@ -33,20 +38,23 @@ pub struct AdminHandle {
     worker: WorkerId,
     supervisor: watch::Receiver<Option<SupervisorHandle>>,
     outbox: Slot<OutboxActor>,
+    tasks: watch::Receiver<Arc<Vec<RunningTask>>>,
 }
 
 impl AdminHandle {
-    /// A door to the supervisor of `worker`, which may not have begun yet, and to its outbox.
+    /// A door to the supervisor of `worker`, which may not have begun yet, to its outbox, and to the board of its tasks.
     #[must_use]
     pub fn new(
         worker: WorkerId,
         supervisor: watch::Receiver<Option<SupervisorHandle>>,
         outbox: Slot<OutboxActor>,
+        tasks: watch::Receiver<Arc<Vec<RunningTask>>>,
     ) -> Self {
         Self {
             worker,
             supervisor,
             outbox,
+            tasks,
         }
     }
 
@@ -86,6 +94,20 @@ impl Admin for AdminHandle {
 
     async fn actor(&self, name: &str) -> Result<ActorView, AdminError> {
         self.find(name).await.map(actor)
+    }
+
+    async fn tasks(&self) -> Result<Vec<TaskView>, AdminError> {
+        let tasks = Arc::clone(&self.tasks.borrow());
+        Ok(tasks
+            .iter()
+            .map(|task| TaskView {
+                task: task.task.as_str().to_owned(),
+                stage: task.status.to_owned(),
+                cpu: task.cpu,
+                memory: task.memory,
+                gpu: task.gpu,
+            })
+            .collect())
     }
 
     async fn restart(&self, name: &str) -> Result<(), AdminError> {
@@ -197,8 +219,6 @@ fn short_type(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::supervision::{Budget, RestartType, slot};
 
@@ -273,7 +293,10 @@ mod tests {
         let worker = WorkerId::new("w").unwrap();
 
         let (outbox, _seat) = slot("outbox");
-        let told = AdminHandle::new(worker, supervisor, outbox).actors().await;
+        let (_board, tasks) = watch::channel(Arc::default());
+        let told = AdminHandle::new(worker, supervisor, outbox, tasks)
+            .actors()
+            .await;
 
         assert_eq!(told, Err(AdminError::Unavailable));
     }

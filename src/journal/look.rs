@@ -15,7 +15,10 @@ use super::{
     opening::{self, Fault},
     rows, schema,
 };
-use crate::ports::{journal::JournalError, state::JournalFacts};
+use crate::ports::{
+    journal::JournalError,
+    state::{JournalFacts, TaskStory, Wanted},
+};
 
 /// Whether somebody writes to it meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +39,7 @@ pub fn look(path: &Path, beside: Beside) -> JournalFacts {
         Ok(_) => {}
     }
     let looked = match beside {
-        Beside::Worker => read_beside(path, path),
+        Beside::Worker => read_beside(path),
         Beside::Nobody => read_copy(path),
     };
     looked.unwrap_or_else(|fault| match fault {
@@ -55,29 +58,52 @@ pub fn set_aside(path: &Path) -> Vec<String> {
     names.map(|n| format!("{name}.damaged-{n}")).collect()
 }
 
-fn read_beside(path: &Path, original: &Path) -> Result<JournalFacts, Fault> {
+/// What the journal at `path` knows of the tasks that are asked about, the oldest first. It is not checked as a whole.
+///
+/// # Errors
+/// It cannot be read: there is none, it is damaged, or a newer program wrote it.
+pub fn stories(
+    path: &Path,
+    beside: Beside,
+    wanted: &Wanted,
+) -> Result<Vec<TaskStory>, JournalError> {
+    let read = || {
+        if beside == Beside::Worker {
+            let connection = reader(path)?;
+            // A worker that was not restarted after an update has what it began with.
+            if opening::format(&connection)? == schema::KNOWN {
+                return Ok(rows::stories(&connection, wanted)?);
+            }
+        }
+        let copy = Copy::of(path)?;
+        let mut connection = copy.open()?;
+        let format = opening::format(&connection)?;
+        schema::migrate(&mut connection, format)?;
+        Ok(rows::stories(&connection, wanted)?)
+    };
+    read().map_err(|fault| match fault {
+        Fault::Damaged(why) => JournalError::Damaged(why),
+        Fault::Other(error) => error,
+    })
+}
+
+fn reader(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(opening::BUSY_TIMEOUT)?;
+    Ok(connection)
+}
+
+fn read_beside(path: &Path) -> Result<JournalFacts, Fault> {
+    let connection = reader(path)?;
     let format = opening::format(&connection)?;
     opening::check(&connection, format)?;
-    facts(&connection, format, original)
+    facts(&connection, format, path)
 }
 
 fn read_copy(path: &Path) -> Result<JournalFacts, Fault> {
-    let folder = PrivateFolder::make().map_err(unreadable)?;
-    let copy = folder.0.join("journal.db");
-    // The write-ahead log first: what is moved from it into the file meanwhile is then there twice, which is harmless.
-    for suffix in ["-wal", ""] {
-        match fs::copy(
-            opening::with_suffix(path, suffix),
-            opening::with_suffix(&copy, suffix),
-        ) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !suffix.is_empty() => {}
-            copied => drop(copied.map_err(unreadable)?),
-        }
-    }
-    let mut connection = Connection::open(&copy)?;
+    let copy = Copy::of(path)?;
+    let mut connection = copy.open()?;
     let format = opening::format(&connection)?;
     opening::check(&connection, format)?;
     // The copy alone comes to the present format.
@@ -99,6 +125,34 @@ fn facts(connection: &Connection, format: i64, original: &Path) -> Result<Journa
 
 fn unreadable(error: io::Error) -> Fault {
     Fault::Other(JournalError::Broken(error.to_string()))
+}
+
+/// A copy of a journal, in a folder of its own.
+struct Copy(PrivateFolder);
+
+impl Copy {
+    fn of(path: &Path) -> Result<Self, Fault> {
+        let copy = Self(PrivateFolder::make().map_err(unreadable)?);
+        // The write-ahead log first: what is moved from it into the file meanwhile is then there twice, which is harmless.
+        for suffix in ["-wal", ""] {
+            match fs::copy(
+                opening::with_suffix(path, suffix),
+                opening::with_suffix(&copy.path(), suffix),
+            ) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !suffix.is_empty() => {}
+                copied => drop(copied.map_err(unreadable)?),
+            }
+        }
+        Ok(copy)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.0.join("journal.db")
+    }
+
+    fn open(&self) -> rusqlite::Result<Connection> {
+        Connection::open(self.path())
+    }
 }
 
 /// Gone with this value.

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{
-    Connection, Row, named_params,
+    Connection, Row, named_params, params_from_iter,
     types::{FromSqlError, Type},
 };
 
@@ -14,7 +14,10 @@ use crate::{
         record::{Phase, Snapshot, TaskRecord, Tombstone},
         spec::{TaskSpec, Wants},
     },
-    ports::journal::Household,
+    ports::{
+        journal::Household,
+        state::{TaskStory, Wanted},
+    },
 };
 
 const SELECT_TASKS: &str = "
@@ -124,6 +127,64 @@ pub(super) fn task(connection: &Connection, task: &TaskId) -> rusqlite::Result<T
     connection
         .prepare_cached(&format!("{SELECT_TASKS} WHERE id = ?1"))?
         .query_row([task.as_str()], read_task)
+}
+
+/// What is known of the tasks that are asked about, the oldest first.
+pub(super) fn stories(
+    connection: &Connection,
+    wanted: &Wanted,
+) -> rusqlite::Result<Vec<TaskStory>> {
+    let query = SELECT_TASKS.replace(
+        "SELECT id,",
+        "SELECT starting_at, running_at, ended_at, sealed_at, delivered_at, id,",
+    );
+    let tasks = |condition: &str, values: &[&str]| {
+        connection
+            .prepare(&format!("{query} {condition} ORDER BY seq"))?
+            .query_map(params_from_iter(values), read_story)?
+            .collect::<rusqlite::Result<Vec<_>>>()
+    };
+    let task = match wanted {
+        Wanted::Unfinished => return tasks("WHERE phase <> 'done'", &[]),
+        Wanted::All => return tasks("", &[]),
+        Wanted::One(task) => task.as_str(),
+    };
+    let kept = tasks("WHERE id = ?1", &[task])?;
+    if !kept.is_empty() {
+        return Ok(kept);
+    }
+    let query =
+        "SELECT task, digest, result_id, verdict, retired_at FROM tombstones WHERE task = ?1";
+    connection
+        .prepare(query)?
+        .query_map([task], |row| {
+            Ok(TaskStory::Retired {
+                stone: read_tombstone(row)?,
+                at: time(row.get("retired_at")?),
+            })
+        })?
+        .collect()
+}
+
+fn read_story(row: &Row<'_>) -> rusqlite::Result<TaskStory> {
+    let columns = [
+        (Phase::Accepted, "accepted_at"),
+        (Phase::Starting, "starting_at"),
+        (Phase::Running, "running_at"),
+        (Phase::Ended, "ended_at"),
+        (Phase::Sealed, "sealed_at"),
+        (Phase::Delivered, "delivered_at"),
+        (Phase::Done, "done_at"),
+    ];
+    let mut times = Vec::new();
+    for (phase, column) in columns {
+        let at: Option<i64> = row.get(column)?;
+        times.extend(at.map(|at| (phase, time(at))));
+    }
+    Ok(TaskStory::Kept {
+        record: Box::new(read_task(row)?),
+        times,
+    })
 }
 
 /// Whether the task is there and not done.

@@ -11,7 +11,7 @@ pub(super) const KNOWN: i64 = STEPS.len() as i64;
 
 /// What leads from format n to n + 1. Times are nanoseconds since the Unix epoch. An amount that is NULL was no number:
 /// SQLite cannot store one, and a task that asks for it is accepted all the same, to fail with that reason.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     r"
 CREATE TABLE tasks (
     seq              INTEGER PRIMARY KEY,
@@ -89,6 +89,14 @@ ALTER TABLE outbox ADD COLUMN parked_at INTEGER;
 CREATE INDEX tasks_finished ON tasks (done_at, id) WHERE phase = 'done';
 CREATE INDEX tasks_unfinished ON tasks (seq, id) WHERE phase <> 'done';
 CREATE INDEX outbox_parked ON outbox (parked_at) WHERE parked_at IS NOT NULL;
+",
+    r"
+-- When it came to each phase, for whoever asks what became of it. NULL where a step was leapt over, or taken before this format.
+ALTER TABLE tasks ADD COLUMN starting_at INTEGER;
+ALTER TABLE tasks ADD COLUMN running_at INTEGER;
+ALTER TABLE tasks ADD COLUMN ended_at INTEGER;
+ALTER TABLE tasks ADD COLUMN sealed_at INTEGER;
+ALTER TABLE tasks ADD COLUMN delivered_at INTEGER;
 ",
 ];
 

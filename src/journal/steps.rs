@@ -173,9 +173,9 @@ impl Steps<'_> {
         if standing.phase > Phase::Starting || attempt < standing.attempt {
             return Err(Refused::Past.into());
         }
-        let update = "UPDATE tasks SET phase = ?2, attempt = ?3, container_name = ?4, container = NULL WHERE id = ?1";
+        let update = "UPDATE tasks SET phase = ?2, attempt = ?3, container_name = ?4, container = NULL, starting_at = ?5 WHERE id = ?1";
         let phase = rows::phase_word(Phase::Starting);
-        let values = params![task.as_str(), phase, attempt, container_name.0];
+        let values = params![task.as_str(), phase, attempt, container_name.0, self.now];
         self.run(update, values)?;
         Ok(())
     }
@@ -187,9 +187,10 @@ impl Steps<'_> {
             .as_ref()
             .is_none_or(|known| *known == container.0);
         standing.reaches(Phase::Running, repeated)?;
-        let update = "UPDATE tasks SET phase = ?2, container = ?3 WHERE id = ?1";
+        // Of a repeat the first time stays.
+        let update = "UPDATE tasks SET phase = ?2, container = ?3, running_at = iif(phase = ?2, running_at, ?4) WHERE id = ?1";
         let phase = rows::phase_word(Phase::Running);
-        self.run(update, params![task.as_str(), phase, container.0])?;
+        self.run(update, params![task.as_str(), phase, container.0, self.now])?;
         Ok(())
     }
 
@@ -203,9 +204,9 @@ impl Steps<'_> {
         if !standing.reaches(Phase::Ended, repeated)? {
             return Ok(());
         }
-        let update = "UPDATE tasks SET phase = ?2, ending = ?3 WHERE id = ?1";
+        let update = "UPDATE tasks SET phase = ?2, ending = ?3, ended_at = ?4 WHERE id = ?1";
         let phase = rows::phase_word(Phase::Ended);
-        self.run(update, params![task.as_str(), phase, ending])?;
+        self.run(update, params![task.as_str(), phase, ending, self.now])?;
         let enqueue = "INSERT INTO outbox (task) VALUES (?1) ON CONFLICT DO NOTHING";
         self.run(enqueue, params![task.as_str()])?;
         Ok(())
@@ -242,9 +243,9 @@ impl Steps<'_> {
         if !standing.reaches(Phase::Sealed, repeated)? {
             return Ok(());
         }
-        let update = "UPDATE tasks SET phase = ?2, verdict = ?3 WHERE id = ?1";
+        let update = "UPDATE tasks SET phase = ?2, verdict = ?3, sealed_at = ?4 WHERE id = ?1";
         let phase = rows::phase_word(Phase::Sealed);
-        self.run(update, params![task.as_str(), phase, verdict])?;
+        self.run(update, params![task.as_str(), phase, verdict, self.now])?;
         Ok(())
     }
 
@@ -271,9 +272,9 @@ impl Steps<'_> {
         if !self.standing(task)?.reaches(Phase::Delivered, true)? {
             return Ok(());
         }
-        let update = "UPDATE tasks SET phase = ?2 WHERE id = ?1";
+        let update = "UPDATE tasks SET phase = ?2, delivered_at = ?3 WHERE id = ?1";
         let phase = rows::phase_word(Phase::Delivered);
-        self.run(update, params![task.as_str(), phase])?;
+        self.run(update, params![task.as_str(), phase, self.now])?;
         let unpark = "UPDATE outbox SET parked = NULL, parked_at = NULL WHERE task = ?1";
         self.run(unpark, params![task.as_str()])?;
         Ok(())

@@ -27,6 +27,12 @@ pub trait Admin: Send + Sync {
     /// As above, or there is none of that name.
     async fn actor(&self, name: &str) -> Result<ActorView, AdminError>;
 
+    /// The tasks that are not done, as the worker holds them at this moment.
+    ///
+    /// # Errors
+    /// Nobody answers.
+    async fn tasks(&self) -> Result<Vec<TaskView>, AdminError>;
+
     /// Stops a subsystem and starts it again, without charge to its restart budget; does not wait for either.
     ///
     /// # Errors
@@ -74,6 +80,21 @@ pub enum AdminError {
     /// The connection was lost, or what came through it makes no sense; in the system's words.
     #[error("the worker's answer was lost: {0}")]
     Lost(String),
+}
+
+/// A task at one moment, as the worker holds it. What it is and how it ended is in the journal.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskView {
+    /// Its id.
+    pub task: String,
+    /// Where it stands: the word that heartbeats have.
+    pub stage: String,
+    /// Cores that it holds.
+    pub cpu: f64,
+    /// GiB of memory that it holds.
+    pub memory: f64,
+    /// GPUs that it holds.
+    pub gpu: f64,
 }
 
 /// All actors of a worker.

@@ -1,8 +1,11 @@
 //! What lies in a state folder, as an operator is shown it: gathered without changing anything, whether a worker runs or not.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::SystemTime};
 
-use crate::domain::{id::TaskId, record::Snapshot};
+use crate::domain::{
+    id::TaskId,
+    record::{Phase, Snapshot, TaskRecord, Tombstone},
+};
 
 /// Everything in the folder.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,6 +57,36 @@ impl StateFacts {
             && self.logs.is_empty()
             && self.history == HistoryFacts::default()
     }
+}
+
+/// Which tasks are asked about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// Those that are not done.
+    Unfinished,
+    /// Those, and the ones that are done and still kept.
+    All,
+    /// One, also one whose retention is over.
+    One(TaskId),
+}
+
+/// What the journal knows of one task.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TaskStory {
+    /// It is kept.
+    Kept {
+        /// As it stands.
+        record: Box<TaskRecord>,
+        /// When it came to each phase, in their order; one that it leapt over, or came to before times were kept, is left out.
+        times: Vec<(Phase, SystemTime)>,
+    },
+    /// Its retention is over.
+    Retired {
+        /// What is left of it.
+        stone: Tombstone,
+        /// When it was retired.
+        at: SystemTime,
+    },
 }
 
 /// Whether a worker has the folder.

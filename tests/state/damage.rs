@@ -222,7 +222,7 @@ fn says_newer(path: &Path) -> bool {
     let version = bytes.get(60..64).map_or(0, |version| {
         i32::from_be_bytes(version.try_into().expect("four bytes"))
     });
-    (4..=1_000).contains(&version)
+    (5..=1_000).contains(&version)
 }
 
 fn one_damage(image: &Image, seed: u64) -> Result<(), String> {

@@ -126,7 +126,7 @@ fn what_is_not_sound_is_said_and_left_as_it_is() {
     samples::set_version(&path, 1);
     let before = everything(folder.path());
     let text = check(folder.path(), 0);
-    assert!(text.contains("from format 1 to 3"), "{text}");
+    assert!(text.contains("from format 1 to 4"), "{text}");
     assert_eq!(everything(folder.path()), before, "it was not migrated");
 
     samples::set_version(&path, 77);

@@ -112,7 +112,10 @@ pub(crate) fn set_version(path: &Path, version: i64) {
     if version == 1 {
         let later =
             "DROP TABLE redeliveries; DROP INDEX tasks_finished; DROP INDEX tasks_unfinished;
-            DROP INDEX outbox_parked; ALTER TABLE outbox DROP COLUMN parked_at";
+            DROP INDEX outbox_parked; ALTER TABLE outbox DROP COLUMN parked_at;
+            ALTER TABLE tasks DROP COLUMN starting_at; ALTER TABLE tasks DROP COLUMN running_at;
+            ALTER TABLE tasks DROP COLUMN ended_at; ALTER TABLE tasks DROP COLUMN sealed_at;
+            ALTER TABLE tasks DROP COLUMN delivered_at";
         let drop = connection.execute_batch(later);
         drop.expect("it has what came later");
     }

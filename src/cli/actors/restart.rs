@@ -87,7 +87,7 @@ mod tests {
     use async_trait::async_trait;
 
     use super::{super::specimen, *};
-    use crate::ports::admin::ActorTree;
+    use crate::ports::admin::{ActorTree, TaskView};
 
     /// Answers as it is told, one answer per look; the last one again and again.
     struct Scripted {
@@ -118,6 +118,10 @@ mod tests {
                 return looks[0].clone();
             }
             looks.pop().unwrap()
+        }
+
+        async fn tasks(&self) -> Result<Vec<TaskView>, AdminError> {
+            Err(AdminError::Unavailable)
         }
 
         async fn restart(&self, _: &str) -> Result<(), AdminError> {

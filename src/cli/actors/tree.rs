@@ -1,6 +1,6 @@
 //! The tree of actors as a table for people. Pure: a moment in, a page out.
 
-use super::{Crowd, words};
+use super::{Crowd, columns, words};
 use crate::ports::admin::{ActorKind, ActorState, ActorTree, ActorView};
 
 const HEADINGS: [&str; COLUMNS] = [
@@ -42,7 +42,7 @@ pub(super) fn page(tree: &ActorTree, crowd: Crowd) -> String {
         let last = index + 1 == shown.len() && !counted;
         table.push(row(actor, branch(last)));
     }
-    let mut page = aligned(&table);
+    let mut page = columns::aligned(&table);
     if counted {
         page.push_str(&format!("{}{}\n", branch(true), count(&tasks)));
     }
@@ -102,26 +102,6 @@ fn count(tasks: &[&ActorView]) -> String {
         tasks.len(),
         counts.join(", ")
     )
-}
-
-/// The columns as wide as they must be; the root's line takes what room it needs.
-fn aligned(table: &[[String; COLUMNS]]) -> String {
-    let mut widths = [0; COLUMNS];
-    for row in table.iter().filter(|row| !row[1].is_empty()) {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    let mut page = String::new();
-    for row in table {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(widths) {
-            line.push_str(&format!("{cell:width$}  "));
-        }
-        page.push_str(line.trim_end());
-        page.push('\n');
-    }
-    page
 }
 
 #[cfg(test)]

@@ -80,14 +80,14 @@ fn line(task: &TaskRecord) -> String {
 }
 
 /// What is told, or what would be if nothing else happened.
-pub(super) fn outcome(task: &TaskRecord) -> Option<String> {
+pub(in crate::cli) fn outcome(task: &TaskRecord) -> Option<String> {
     let sealed = task.verdict.as_ref().map(|verdict| &verdict.outcome);
     let outcome = sealed.or(task.ending.as_ref().map(|ending| &ending.outcome));
     outcome.map(ToString::to_string)
 }
 
 /// A phase in one word.
-pub(super) fn word(phase: Phase) -> &'static str {
+pub(in crate::cli) fn word(phase: Phase) -> &'static str {
     match phase {
         Phase::Accepted => "accepted",
         Phase::Starting => "starting",

@@ -16,10 +16,10 @@ use tonic::{Response, Status, codegen::http::Uri};
 use super::{convert, door};
 use crate::{
     grpc::{client::Requests, status},
-    ports::admin::{ActorTree, ActorView, Admin, AdminError},
+    ports::admin::{ActorTree, ActorView, Admin, AdminError, TaskView},
     proto::worker_admin::{
-        DropResultRequest, GetActorRequest, ListActorsRequest, RestartActorRequest,
-        RetryOutboxRequest, admin_client::AdminClient,
+        DropResultRequest, GetActorRequest, ListActorsRequest, ListTasksRequest,
+        RestartActorRequest, RetryOutboxRequest, admin_client::AdminClient,
     },
 };
 
@@ -113,6 +113,12 @@ impl Admin for RemoteAdmin {
         let request = GetActorRequest { name: name.clone() };
         let asked = self.call(|mut client| async move { client.get_actor(request).await });
         convert::actor(asked.await.map_err(|error| named(error, name))?)
+    }
+
+    async fn tasks(&self) -> Result<Vec<TaskView>, AdminError> {
+        let asked =
+            self.call(|mut client| async move { client.list_tasks(ListTasksRequest {}).await });
+        Ok(asked.await?.tasks.into_iter().map(convert::task).collect())
     }
 
     async fn restart(&self, name: &str) -> Result<(), AdminError> {

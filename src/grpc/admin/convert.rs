@@ -8,7 +8,7 @@ use crate::{
         id::WorkerId,
         restart::{Budget, RestartType},
     },
-    ports::admin::{ActorKind, ActorSpec, ActorState, ActorTree, ActorView, AdminError},
+    ports::admin::{ActorKind, ActorSpec, ActorState, ActorTree, ActorView, AdminError, TaskView},
     proto::worker_admin::{self as wire, ListActorsReply},
 };
 
@@ -17,6 +17,26 @@ pub(super) fn tree_to_wire(tree: ActorTree) -> ListActorsReply {
         worker: tree.worker.to_string(),
         process: tree.process,
         actors: tree.actors.into_iter().map(actor_to_wire).collect(),
+    }
+}
+
+pub(super) fn task_to_wire(task: TaskView) -> wire::Task {
+    wire::Task {
+        id: task.task,
+        stage: task.stage,
+        cpu: task.cpu,
+        memory: task.memory,
+        gpu: task.gpu,
+    }
+}
+
+pub(super) fn task(task: wire::Task) -> TaskView {
+    TaskView {
+        task: task.id,
+        stage: task.stage,
+        cpu: task.cpu,
+        memory: task.memory,
+        gpu: task.gpu,
     }
 }
 

@@ -9,7 +9,8 @@ use crate::{
     ports::admin::Admin,
     proto::worker_admin::{
         self as wire, DropResultReply, DropResultRequest, ListActorsReply, ListActorsRequest,
-        RestartActorReply, RestartActorRequest, RetryOutboxReply, RetryOutboxRequest, admin_server,
+        ListTasksReply, ListTasksRequest, RestartActorReply, RestartActorRequest, RetryOutboxReply,
+        RetryOutboxRequest, admin_server,
     },
 };
 
@@ -40,6 +41,16 @@ impl admin_server::Admin for AdminService {
     ) -> Result<Response<wire::Actor>, Status> {
         let actor = self.admin.actor(&request.get_ref().name).await?;
         Ok(Response::new(convert::actor_to_wire(actor)))
+    }
+
+    async fn list_tasks(
+        &self,
+        _: Request<ListTasksRequest>,
+    ) -> Result<Response<ListTasksReply>, Status> {
+        let tasks = self.admin.tasks().await?;
+        Ok(Response::new(ListTasksReply {
+            tasks: tasks.into_iter().map(convert::task_to_wire).collect(),
+        }))
     }
 
     async fn restart_actor(

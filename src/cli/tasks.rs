@@ -1,0 +1,213 @@
+//! `worker-node tasks`: what a worker holds, and what became of one task. What a task is, its steps and its end are read from the
+//! journal in the state folder, with or without a worker; where one runs, it says where each task stands at this moment. What
+//! is shown is made by pure functions (`table`, `one`, `json`).
+
+mod json;
+mod one;
+mod table;
+
+use std::{
+    io,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+use tokio::runtime::{Builder, Runtime};
+
+use super::{
+    args::TasksArgs,
+    columns,
+    page::{self, Paper},
+    state::unread,
+    words,
+};
+use crate::{
+    domain::{
+        id::TaskId,
+        record::{Phase, TaskRecord},
+    },
+    exit::Exit,
+    ports::{
+        admin::{Admin, AdminError, TaskView},
+        state::{LockFacts, TaskStory, Wanted},
+    },
+};
+
+/// From one page to the next.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// What was asked for, checked.
+#[derive(Debug, PartialEq)]
+pub struct TasksCommand {
+    /// The worker's state folder.
+    pub folder: PathBuf,
+    wanted: Result<Wanted, String>,
+    watch: bool,
+    json: bool,
+}
+
+/// Reads what the journal knows of tasks, and whether a worker has it open.
+pub type Stories<'a> = &'a dyn Fn(&Wanted) -> io::Result<(LockFacts, Vec<TaskStory>)>;
+
+impl TasksCommand {
+    pub(super) fn new(args: TasksArgs, folder: PathBuf) -> Self {
+        let wanted = match args.task {
+            Some(task) => TaskId::new(task.as_str())
+                .map(Wanted::One)
+                .map_err(|_| task),
+            None if args.all => Ok(Wanted::All),
+            None => Ok(Wanted::Unfinished),
+        };
+        Self {
+            folder,
+            wanted,
+            watch: args.watch,
+            json: args.json,
+        }
+    }
+}
+
+/// Tasks at one moment.
+struct Moment {
+    now: SystemTime,
+    /// Whether a worker runs that has them.
+    is_live: bool,
+    /// The oldest first, each with what the worker says of it, if one runs and has it.
+    tasks: Vec<(TaskStory, Option<TaskView>)>,
+}
+
+/// Prints what was asked for.
+pub fn perform(command: &TasksCommand, admin: &dyn Admin, stories: Stories<'_>) -> Exit {
+    let wanted = match &command.wanted {
+        Ok(wanted) => wanted,
+        Err(task) => return unknown(task),
+    };
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: this process cannot begin: {error}");
+            return Exit::Unexpected;
+        }
+    };
+    let mut paper = Paper::standard();
+    loop {
+        let (lock, found) = match stories(wanted) {
+            Ok(found) => found,
+            Err(error) => return unread(&command.folder, &error),
+        };
+        if let Wanted::One(task) = wanted
+            && found.is_empty()
+        {
+            return unknown(task.as_str());
+        }
+        let moment = moment(lock, found, live(&runtime, lock, admin));
+        let page = match (wanted, command.json) {
+            (Wanted::One(_), false) => one::page(&moment),
+            (_, false) => table::page(&moment, *wanted == Wanted::All),
+            (_, true) => json::line(&moment),
+        };
+        let put = match command.watch {
+            true => paper.turn(&page),
+            false => paper.put(&page),
+        };
+        if let Err(error) = put {
+            return page::unwritten(&error);
+        }
+        if !command.watch {
+            return Exit::Clean;
+        }
+        std::thread::sleep(PERIOD);
+    }
+}
+
+/// What the worker holds, if one runs. One that does not answer is told, and what is durable is shown all the same.
+fn live(runtime: &Runtime, lock: LockFacts, admin: &dyn Admin) -> Option<Vec<TaskView>> {
+    if lock == LockFacts::Free {
+        return None;
+    }
+    match runtime.block_on(admin.tasks()) {
+        Ok(tasks) => Some(tasks),
+        Err(AdminError::NoWorker(_)) => None,
+        Err(error) => {
+            eprintln!("warning: {error}; what its journal says is shown");
+            None
+        }
+    }
+}
+
+fn moment(lock: LockFacts, found: Vec<TaskStory>, live: Option<Vec<TaskView>>) -> Moment {
+    let live = live.unwrap_or_default();
+    let view = |story: &TaskStory| live.iter().find(|view| view.task == id(story).as_str());
+    Moment {
+        now: SystemTime::now(),
+        is_live: lock != LockFacts::Free,
+        tasks: found
+            .into_iter()
+            .map(|story| {
+                let view = view(&story).cloned();
+                (story, view)
+            })
+            .collect(),
+    }
+}
+
+fn id(story: &TaskStory) -> &TaskId {
+    match story {
+        TaskStory::Kept { record, .. } => &record.spec.id,
+        TaskStory::Retired { stone, .. } => &stone.task,
+    }
+}
+
+fn unknown(task: &str) -> Exit {
+    let task = words::foreign(task, 1_024);
+    eprintln!(
+        "error: nothing is known of a task {task}: it was never accepted here, or its retention is long over; \
+         `worker-node tasks --all` shows those that are known"
+    );
+    Exit::Usage
+}
+
+/// Where a task stands, in plain words.
+fn state(record: &TaskRecord, view: Option<&TaskView>, is_live: bool) -> String {
+    if record.parked.is_some() {
+        return "parked: the master does not take its result".to_owned();
+    }
+    let stage = view.map(|view| view.stage.as_str());
+    let words = match (stage, record.phase) {
+        (_, Phase::Done) => "done",
+        (Some("accepted"), _) | (None, Phase::Accepted) => "accepted",
+        (Some("pulling"), _) => "pulling its image",
+        (Some("creating"), _) => "creating its container",
+        (Some("starting"), _) | (None, Phase::Starting) => "starting",
+        (Some("running"), _) => "running",
+        (Some("stopping"), _) => "stopping",
+        (Some("collecting"), _) => "collecting its output",
+        (Some("uploading"), _) => "uploading its output",
+        (Some("cleaning"), _) | (None, Phase::Delivered) => "cleaning up",
+        (None, Phase::Running) => match is_live {
+            true => "running",
+            false => "left running (no worker runs)",
+        },
+        (Some("reporting"), _) | (None, Phase::Ended | Phase::Sealed) => {
+            "waiting for the master to take its result"
+        }
+        (Some(other), _) => other,
+    };
+    words.to_owned()
+}
+
+/// What has become of a result.
+fn delivery(record: &TaskRecord) -> String {
+    match record.phase {
+        Phase::Accepted | Phase::Starting | Phase::Running => "-".to_owned(),
+        Phase::Ended | Phase::Sealed => match (&record.parked, record.report_attempts) {
+            (Some(_), tries) => format!("parked after {tries} tries"),
+            (None, 0) => "on its way".to_owned(),
+            (None, tries) => format!("tried {tries} times"),
+        },
+        Phase::Delivered | Phase::Done => "delivered".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod specimen;

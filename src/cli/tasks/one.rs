@@ -1,0 +1,214 @@
+//! One task in full, for people: what it is, each step with its time, its container, its end and what became of its result. Pure.
+
+use jiff::Timestamp;
+
+use super::{Moment, state, table, words};
+use crate::{
+    cli::state::{outcome, word},
+    domain::record::{Phase, TaskRecord},
+    ports::{admin::TaskView, state::TaskStory},
+};
+
+/// An id, a name, an image may be this long, in bytes; a command, a reason.
+const NAME_LIMIT: usize = 1_024;
+const TEXT_LIMIT: usize = 4_096;
+
+/// Output files that are named; more are counted.
+const FILES: usize = 20;
+
+/// The task of that moment.
+pub(super) fn page(moment: &Moment) -> String {
+    let mut page = String::new();
+    for (story, view) in &moment.tasks {
+        let facts = match story {
+            TaskStory::Kept { record, times } => {
+                let mut facts = kept(record, view.as_ref(), moment.is_live);
+                let steps = times.iter();
+                facts.extend(steps.map(|(phase, at)| (word(*phase), moment_of(*at))));
+                facts
+            }
+            TaskStory::Retired { stone, at } => vec![
+                ("task", words::foreign(stone.task.as_str(), NAME_LIMIT)),
+                (
+                    "state",
+                    "retired: its log and its record are gone".to_owned(),
+                ),
+                (
+                    "outcome",
+                    words::foreign(&stone.verdict.outcome.to_string(), TEXT_LIMIT),
+                ),
+                ("result id", words::foreign(&stone.result_id.0, NAME_LIMIT)),
+                ("retired", moment_of(*at)),
+            ],
+        };
+        for (name, value) in facts {
+            page.push_str(&format!("{name:<12}{value}\n"));
+        }
+    }
+    page
+}
+
+fn kept(
+    record: &TaskRecord,
+    view: Option<&TaskView>,
+    is_live: bool,
+) -> Vec<(&'static str, String)> {
+    let spec = &record.spec;
+    let name = |text: &str| words::foreign(text, NAME_LIMIT);
+    let mut facts = vec![
+        ("task", name(spec.id.as_str())),
+        ("state", state(record, view, is_live)),
+        ("image", name(&spec.image)),
+        ("command", words::foreign(&spec.command, TEXT_LIMIT)),
+        ("name", name(&spec.task_name)),
+        ("user", name(&spec.user_id)),
+        ("type", name(&spec.task_type)),
+        ("asked for", asked_for(record)),
+        (
+            "holds",
+            view.map(table::holds)
+                .filter(|held| held != "-")
+                .unwrap_or_default(),
+        ),
+        (
+            "container",
+            record
+                .container
+                .as_ref()
+                .map(|id| format!("{} ({})", name(&id.0), name(&record.container_name.0)))
+                .unwrap_or_default(),
+        ),
+        ("attempt", record.attempt.to_string()),
+        (
+            "cancel",
+            match record.cancel_requested {
+                true => "the master asked for its end".to_owned(),
+                false => String::new(),
+            },
+        ),
+        (
+            "outcome",
+            outcome(record)
+                .map(|outcome| words::foreign(&outcome, TEXT_LIMIT))
+                .unwrap_or_default(),
+        ),
+    ];
+    facts.extend(end(record));
+    if record.phase >= Phase::Ended {
+        facts.push(("delivery", delivery(record)));
+    }
+    facts.push(("result id", name(&record.result_id.0)));
+    // What a task has not is not shown.
+    facts.retain(|(_, value)| !value.is_empty());
+    facts
+}
+
+fn asked_for(record: &TaskRecord) -> String {
+    let wants = &record.spec.wants;
+    let amount = |amount: f64, unit: &str| match amount {
+        0.0 => format!("any number of {unit}"),
+        amount => format!("{amount} {unit}"),
+    };
+    format!(
+        "{}, {} of memory, {} of storage, {} GPUs",
+        amount(wants.cpu, "cores"),
+        amount(wants.memory, "GiB"),
+        amount(wants.storage, "GiB"),
+        wants.gpu
+    )
+}
+
+/// How its container ended, and what it left.
+fn end(record: &TaskRecord) -> Vec<(&'static str, String)> {
+    let Some(ending) = &record.ending else {
+        return Vec::new();
+    };
+    let mut facts = Vec::new();
+    if let Some(exit) = &ending.exit {
+        let mut words = format!("code {} after {}", exit.code, words::time(exit.duration));
+        if let Some(bytes) = exit.peak_memory {
+            words.push_str(&format!(
+                ", at most {} MiB of memory",
+                bytes.div_ceil(1 << 20)
+            ));
+        }
+        if exit.oom_killed {
+            words.push_str(", something in it ran out of memory");
+        }
+        facts.push(("exit", words));
+    }
+    let files = &ending.outputs.files;
+    for file in files.iter().take(FILES) {
+        let path = words::foreign(&file.path, NAME_LIMIT);
+        facts.push(("output", format!("{path} ({} bytes)", file.size)));
+    }
+    if files.len() > FILES {
+        let more = files.len() - FILES;
+        facts.push(("output", format!("and {more} more files")));
+    }
+    let remarks = ending.outputs.skipped.iter().chain(&ending.notes);
+    facts.extend(remarks.map(|remark| ("remark", words::foreign(remark, TEXT_LIMIT))));
+    facts
+}
+
+fn delivery(record: &TaskRecord) -> String {
+    let mut words = super::delivery(record);
+    if let Some(reason) = &record.parked {
+        let reason = words::foreign(reason, TEXT_LIMIT);
+        words.push_str(&format!(
+            ": {reason}; `worker-node outbox retry` sends it again now"
+        ));
+    }
+    let uploads = match (record.uploaded, record.upload_attempts) {
+        (true, 0) => String::new(),
+        (true, failed) => format!("; its upload failed {failed} times before"),
+        (false, failed) => format!("; its output is not uploaded yet ({failed} tries failed)"),
+    };
+    words + &uploads
+}
+
+/// In UTC, to the millisecond.
+fn moment_of(at: std::time::SystemTime) -> String {
+    Timestamp::try_from(at).map_or_else(|_| "?".to_owned(), |at| format!("{at:.3}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::specimen, *};
+
+    #[test]
+    fn one_task_is_told_from_its_offer_to_the_delivery_of_its_result() {
+        let story = specimen::parked("b");
+
+        assert_eq!(
+            page(&specimen::moment(vec![(story, None)])),
+            "\
+task        b
+state       parked: the master does not take its result
+image       alpine
+command     echo \\u{1b}[2J
+user        u
+asked for   1.5 cores, 2 GiB of memory, any number of GiB of storage, 0 GPUs
+container   c1 (wn-b)
+attempt     1
+outcome     failed: exit code 3
+exit        code 3 after 2s, at most 5 MiB of memory
+output      a/b (7 bytes)
+remark      left out: x
+delivery    parked after 8 tries: no such task; `worker-node outbox retry` sends it again now; its output is not uploaded yet (0 tries failed)
+result id   r-b
+accepted    1970-01-01T00:16:40.000Z
+running     1970-01-01T00:16:41.500Z
+ended       1970-01-01T00:16:50.000Z
+"
+        );
+    }
+
+    #[test]
+    fn of_a_retired_task_there_is_its_outcome() {
+        let page = page(&specimen::moment(vec![(specimen::retired("d"), None)]));
+
+        assert!(page.contains("retired: its log"), "{page}");
+        assert!(page.contains("outcome     cancelled"), "{page}");
+    }
+}
