@@ -12,12 +12,15 @@
 //!
 //! Not here: reading from containers, catching up with the engine's log, retention.
 
+mod backward;
 mod cursor;
 mod disk;
 mod format;
 pub mod look;
 mod open;
+mod reader;
 mod space;
+mod start;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -44,7 +47,7 @@ use crate::{
     ports::{
         clock::Clock,
         holdings::Holdings,
-        spool::{LogCursor, LogEnd, Piece, Position, Spool, SpoolStore},
+        spool::{LogCursor, LogEnd, LogRange, Piece, Position, Spool, SpoolStore},
     },
 };
 use cursor::FileCursor;
@@ -123,6 +126,8 @@ struct State {
     len: u64,
     /// What was dropped from the middle.
     hole: Hole,
+    /// Bytes of containers that the records below `len` stand for, gaps included.
+    counted: u64,
     /// Bytes ever appended.
     stdout: u64,
     /// Bytes ever appended.
@@ -385,8 +390,8 @@ impl Spool for FileSpool {
         (micros > 0).then(|| UNIX_EPOCH + Duration::from_micros(micros))
     }
 
-    fn cursor(&self) -> Box<dyn LogCursor> {
-        Box::new(FileCursor::new(self.myself()))
+    fn cursor_from(&self, range: LogRange) -> Box<dyn LogCursor> {
+        Box::new(FileCursor::new(self.myself(), range))
     }
 }
 

@@ -84,7 +84,7 @@ impl LineSplitter {
         let mut taken = 0;
         for _ in 0..room {
             let rest = &bytes[taken..];
-            let Some(end) = memchr_newline(rest) else {
+            let Some(end) = memchr::memchr(b'\n', rest) else {
                 self.extend(source, micros, rest, &mut emit);
                 return bytes.len();
             };
@@ -154,10 +154,6 @@ impl LineSplitter {
         }
         held.extend_from_slice(bytes);
     }
-}
-
-fn memchr_newline(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().position(|byte| *byte == b'\n')
 }
 
 /// Takes an unfinished UTF-8 character off the end, so that a part of a long line never ends within one.

@@ -67,6 +67,59 @@ pub struct Position {
     pub stderr: u64,
 }
 
+/// Where a reader of a log begins. What is asked for is looked for in what is there at the first reading; a place that there is
+/// not yet is the present end, and one before the first line is that line. It costs no more reading than what is given out
+/// then: places are found from the end of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Start {
+    /// At the first line.
+    #[default]
+    First,
+    /// Behind so many bytes of the container, both streams and what was dropped counted. The worker's own lines that stand
+    /// at that very place are given out too.
+    Offset(u64),
+    /// So many lines before the end, in the order of their ends; an unfinished one counts. 0: with what comes from now on.
+    LastLines(u64),
+    /// With the first line whose end came at that time or later. Where the clock was set back meanwhile, what came before the
+    /// last line that is older is left out.
+    Since(SystemTime),
+}
+
+/// Which streams of the container a reader wants. The worker's own lines come with each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Streams {
+    /// stdout and stderr, in the order in which they came.
+    #[default]
+    Both,
+    /// stdout alone.
+    Stdout,
+    /// stderr alone.
+    Stderr,
+}
+
+impl Streams {
+    /// Whether what comes from there is wanted.
+    #[must_use]
+    pub fn wants(self, source: Source) -> bool {
+        match (self, source) {
+            (Self::Both, _)
+            | (_, Source::Worker)
+            | (Self::Stdout, Source::Stdout)
+            | (Self::Stderr, Source::Stderr) => true,
+            (Self::Stdout, Source::Stderr) | (Self::Stderr, Source::Stdout) => false,
+        }
+    }
+}
+
+/// What a reader wants of a log: all of it by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogRange {
+    /// From where on.
+    pub start: Start,
+    /// Of which streams; lines of the others don't count.
+    pub streams: Streams,
+}
+
 /// One task's log. Appending never waits for a reader.
 #[async_trait]
 pub trait Spool: Send + Sync {
@@ -108,7 +161,12 @@ pub trait Spool: Send + Sync {
     fn newest(&self) -> Option<SystemTime>;
 
     /// A reader from the first line on.
-    fn cursor(&self) -> Box<dyn LogCursor>;
+    fn cursor(&self) -> Box<dyn LogCursor> {
+        self.cursor_from(LogRange::default())
+    }
+
+    /// A reader of a part of it.
+    fn cursor_from(&self, range: LogRange) -> Box<dyn LogCursor>;
 }
 
 /// What a cursor finds next.
@@ -122,7 +180,43 @@ pub enum LogItem {
     End(LogEnd),
 }
 
-/// A reader with its own place in a log. Sees each line once and in order per source.
+/// Some of a log as it was printed, not split into lines.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Stretch {
+    /// What the spans cover, one behind the other: 64 KiB at most (or one span that is longer, up to 1 MiB).
+    pub bytes: Bytes,
+    /// In the order of their arrival; 512 at most.
+    pub spans: Vec<Span>,
+}
+
+/// What came in one piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// From where. A line of the worker's own comes whole, with its newline.
+    pub source: Source,
+    /// Bytes of the container before it, both streams and what was dropped counted: `Start::Offset` finds it again.
+    pub offset: u64,
+    /// When it arrived, in microseconds since the Unix epoch, or was written where the engine told that.
+    pub micros: i64,
+    /// Of the stretch's bytes, so many.
+    pub len: usize,
+    /// A line of the worker's that stands for bytes that are missing: no line of the container goes on across it.
+    pub interrupts: bool,
+}
+
+/// What a cursor that reads bytes finds next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RawItem {
+    /// Some bytes, never none.
+    Bytes(Stretch),
+    /// Nothing more now.
+    CaughtUp,
+    /// The log is over; nothing follows.
+    End(LogEnd),
+}
+
+/// A reader with its own place in a log. Sees each line once and in order per source. It reads lines, or bytes: whoever
+/// has begun with one goes on with it.
 #[async_trait]
 pub trait LogCursor: Send {
     /// Reads on from its place; never waits for the log to grow.
@@ -131,9 +225,15 @@ pub trait LogCursor: Send {
     /// The disk's.
     async fn next(&mut self) -> io::Result<LogItem>;
 
+    /// As `next`, but bytes as they were printed. Nothing is held back.
+    ///
+    /// # Errors
+    /// The disk's.
+    async fn next_bytes(&mut self) -> io::Result<RawItem>;
+
     /// Gives out the unfinished lines that are held back, for a viewer that does not follow.
     fn take_unfinished(&mut self) -> Vec<Line>;
 
-    /// Waits until there may be more than what `next` has seen.
+    /// Waits until there may be more than what `next` or `next_bytes` has seen.
     async fn grown(&mut self);
 }

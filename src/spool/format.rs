@@ -388,6 +388,16 @@ pub(super) fn record_length(bytes: &[u8], at: u64) -> Result<Option<usize>, Dama
     Ok(Some(HEAD + length))
 }
 
+/// The first place where the head of a record may stand: cheap, and not proven.
+pub(super) fn find_head(bytes: &[u8]) -> Option<usize> {
+    let heads = bytes.windows(HEAD);
+    heads.into_iter().position(|head| {
+        head[5..8] == [0; 3]
+            && Kind::from_byte(head[4]).is_some()
+            && number32(head, 0) as usize <= CONTENT_LIMIT
+    })
+}
+
 /// Where the end record of a finished log lies, from the last bytes of its file.
 pub(super) fn read_footer(footer: &[u8; FOOTER]) -> Option<u64> {
     let whole =

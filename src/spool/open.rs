@@ -121,6 +121,7 @@ fn finished(file: &File, size: u64, hole: Hole) -> io::Result<Option<State>> {
     Ok(end.map(|(end, stdout, stderr)| State {
         len: at,
         hole,
+        counted: stdout + stderr,
         stdout,
         stderr,
         // Nothing is appended to it any more.
@@ -233,6 +234,7 @@ impl Scan {
         let state = State {
             len: at,
             hole,
+            counted: stdout + stderr,
             stdout,
             stderr,
             newest,
@@ -289,7 +291,13 @@ pub(super) fn read_chunk(
     }
 }
 
-fn read_up_to(file: &File, at: u64, wanted: usize, chunk: &mut Vec<u8>) -> io::Result<()> {
+/// Reads so many bytes, or what there is of them.
+pub(super) fn read_up_to(
+    file: &File,
+    at: u64,
+    wanted: usize,
+    chunk: &mut Vec<u8>,
+) -> io::Result<()> {
     chunk.resize(wanted, 0);
     let mut filled = 0;
     while filled < wanted {

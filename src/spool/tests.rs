@@ -1,9 +1,11 @@
 //! Logs written and read: whole, cut short, damaged, over the cap, on a full disk, by many at once.
 
+mod start;
 mod viewers;
 
 use std::{
     io::ErrorKind,
+    mem,
     ops::Range,
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime},

@@ -40,6 +40,12 @@ struct Refusing {
     is_marked: bool,
 }
 
+impl Refusing {
+    fn bytes(self) -> u64 {
+        self.stdout + self.stderr
+    }
+}
+
 /// Whether the file system gives space back in the middle of a file.
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
 enum Holes {
@@ -90,7 +96,11 @@ impl Writer {
         let newest = pieces
             .last()
             .map(|piece| piece.time.map_or(micros, in_micros));
-        let told = Told { newest, position };
+        let told = Told {
+            newest,
+            position,
+            gap: self.refusing.unwrap_or_default().bytes(),
+        };
         match write(spool, batch, count(pieces), told) {
             Err(error) if is_full(&error) => {
                 self.refuse(spool, pieces, NO_SPACE, micros);
@@ -132,9 +142,10 @@ impl Writer {
         write_at(spool, state.len, &batch.into_bytes())?;
         spool.file.sync_all()?;
         File::open(&spool.house.folder)?.sync_all()?;
-        self.refusing = None;
+        let gap = self.refusing.take().unwrap_or_default();
         spool.state.send_modify(|state| {
             state.len = len;
+            state.counted += gap.bytes();
             state.end = Some(end);
         });
         Ok(())
@@ -180,7 +191,7 @@ impl Writer {
             self.head = Some((before.len, self.position));
         }
         let gap = self.refusing.take().unwrap_or_default();
-        self.position += gap.stdout + gap.stderr + stdout + stderr;
+        self.position += gap.bytes() + stdout + stderr;
     }
 
     /// Over the cap, drops the oldest records behind the first quarter, a good deal at once.
@@ -263,6 +274,8 @@ struct Told {
     /// When its last output came.
     newest: Option<i64>,
     position: Option<Position>,
+    /// Bytes that a record of it says were not taken in.
+    gap: u64,
 }
 
 /// Writes a batch at the end of the log and tells readers of it.
@@ -277,6 +290,7 @@ fn write(
     write_at(spool, at, &bytes)?;
     spool.state.send_modify(|state| {
         state.len = at + bytes.len() as u64;
+        state.counted += told.gap + stdout + stderr;
         state.stdout += stdout;
         state.stderr += stderr;
         state.newest = told.newest.unwrap_or(state.newest);

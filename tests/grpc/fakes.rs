@@ -21,7 +21,7 @@ use worker_node::{
     grpc::listener::{Limits, ServeError, serve},
     ports::{
         master::MasterAddress,
-        spool::{LogCursor, LogEnd, LogItem},
+        spool::{LogCursor, LogEnd, LogItem, RawItem, Span, Stretch},
         worker::{AssignAnswer, CancelAnswer, LogsError, MoveError, Worker},
     },
     proto::{self, master_worker_client::MasterWorkerClient},
@@ -150,6 +150,8 @@ pub(crate) struct FedCursor {
     steps: mpsc::UnboundedReceiver<Step>,
     ahead: Option<Step>,
     unfinished: Vec<Line>,
+    /// Bytes of lines that were given out as bytes.
+    offset: u64,
     _dropped: oneshot::Sender<()>,
 }
 
@@ -166,6 +168,7 @@ pub(crate) fn fed_cursor(unfinished: Vec<Line>) -> (Feed, FedCursor) {
         steps,
         ahead: None,
         unfinished,
+        offset: 0,
         _dropped: tell,
     };
     let feed = Feed {
@@ -195,8 +198,41 @@ impl Feed {
     }
 }
 
+/// Lines as they were printed.
+pub(crate) fn stretch(lines: &[Line], offset: &mut u64) -> Stretch {
+    let mut bytes = Vec::new();
+    let mut spans = Vec::new();
+    for line in lines {
+        let newline: &[u8] = if line.continued { b"" } else { b"\n" };
+        let printed = [&line.bytes, newline].concat();
+        spans.push(Span {
+            source: line.source,
+            offset: *offset,
+            micros: line.micros,
+            len: printed.len(),
+            interrupts: false,
+        });
+        if line.source != Source::Worker {
+            *offset += printed.len() as u64;
+        }
+        bytes.extend(printed);
+    }
+    Stretch {
+        bytes: bytes.into(),
+        spans,
+    }
+}
+
 #[async_trait]
 impl LogCursor for FedCursor {
+    async fn next_bytes(&mut self) -> io::Result<RawItem> {
+        Ok(match self.next().await? {
+            LogItem::Lines(lines) => RawItem::Bytes(stretch(&lines, &mut self.offset)),
+            LogItem::CaughtUp => RawItem::CaughtUp,
+            LogItem::End(end) => RawItem::End(end),
+        })
+    }
+
     async fn next(&mut self) -> io::Result<LogItem> {
         match self.ahead.take().or_else(|| self.steps.try_recv().ok()) {
             Some(Step::Item(item)) => Ok(item),

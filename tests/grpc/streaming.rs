@@ -16,11 +16,11 @@ use worker_node::{
         outcome::StatusWord,
     },
     grpc::{SEND_LIMIT, listener::Limits},
-    ports::spool::{LogCursor, LogItem},
+    ports::spool::{LogCursor, LogItem, RawItem},
     proto::{LogChunk, TaskLogRequest},
 };
 
-use crate::fakes::{FedCursor, Node, Step, fed_cursor, line};
+use crate::fakes::{FedCursor, Node, Step, fed_cursor, line, stretch};
 
 async fn view(node: &Node, task: &str, follow: bool) -> Result<Streaming<LogChunk>, Status> {
     let request = TaskLogRequest {
@@ -276,6 +276,12 @@ impl LogCursor for Endless {
     async fn next(&mut self) -> io::Result<LogItem> {
         self.0.fetch_add(1, Ordering::Relaxed);
         Ok(LogItem::Lines(vec![line(0, &[b'x'; 100]); BATCH]))
+    }
+
+    async fn next_bytes(&mut self) -> io::Result<RawItem> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        let lines = vec![line(0, &[b'x'; 100]); BATCH];
+        Ok(RawItem::Bytes(stretch(&lines, &mut 0)))
     }
 
     fn take_unfinished(&mut self) -> Vec<Line> {

@@ -141,8 +141,8 @@ const FOREIGN: &[(&str, &[&str])] = &[
 /// Actors decide and ask; files are their adapters' business. The same holds for those above and below them.
 const WITHOUT_FILES: &[&str] = &["domain", "ports", "supervision", "actors", "handle"];
 
-/// What the domain may name beside the standard library.
-const DOMAIN_CRATES: &[&str] = &["std", "core", "thiserror"];
+/// What the domain may name beside the standard library: what decides nothing and does nothing.
+const DOMAIN_CRATES: &[&str] = &["std", "core", "thiserror", "memchr"];
 
 /// Checks a whole tree; `crates` are the names of all that the manifest depends on.
 pub(crate) fn violations(tree: &[Source], crates: &[String]) -> Vec<Violation> {
