@@ -21,7 +21,7 @@ use tokio::{
     time::Instant,
 };
 
-pub use self::state::{state_of, tasks_of};
+pub use self::state::{log_of, state_of, tasks_of};
 use self::{
     build::{Built, StartError},
     ending::{STOP, hurry_at, leave, stop},

@@ -10,6 +10,7 @@ pub mod events;
 #[cfg(feature = "failpoints")]
 pub mod failpoints;
 mod known_flags;
+pub mod logs;
 pub mod outbox;
 mod page;
 pub mod state;
@@ -25,6 +26,7 @@ use self::{
     actors::ActorsCommand,
     args::{Command, CommandLine, DemoArgs, DemoCommand, FolderArgs},
     events::EventsCommand,
+    logs::LogsCommand,
     outbox::OutboxCommand,
     state::StateCommand,
     tasks::TasksCommand,
@@ -53,6 +55,8 @@ pub enum Invocation {
     Actors(ActorsCommand),
     /// The history of a worker's actors.
     Events(EventsCommand),
+    /// A task's log.
+    Logs(LogsCommand),
     /// An order to the outbox of a worker that runs.
     Outbox(OutboxCommand),
     /// A look at what lies in a state folder.
@@ -113,6 +117,10 @@ fn parse(
         Some(Command::Events(args)) => {
             let folder = folder(&args.folder, &surroundings)?;
             Ok(Invocation::Events(EventsCommand::new(args, folder)))
+        }
+        Some(Command::Logs(args)) => {
+            let folder = folder(&args.folder, &surroundings)?;
+            Ok(Invocation::Logs(LogsCommand::new(args, folder)))
         }
         Some(Command::Outbox(args)) => {
             let folder = folder(&args.folder, &surroundings)?;

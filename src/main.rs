@@ -7,7 +7,6 @@ use worker_node::{
     cli::{self, Invocation, demo},
     config::Config,
     exit::Exit,
-    ports::state::Wanted,
     state_dir::StateDir,
     telemetry::operator,
 };
@@ -32,10 +31,12 @@ fn perform(invocation: Invocation) -> Exit {
             cli::outbox::perform(&command, &admin)
         }
         Invocation::Events(command) => cli::events::perform(&command),
+        Invocation::Logs(command) => cli::logs::perform(&command, &app::log_of(&command.folder)),
         Invocation::Tasks(command) => {
             let admin = app::admin_of(&command.folder);
-            let stories = |wanted: &Wanted| app::tasks_of(&command.folder, wanted);
-            cli::tasks::perform(&command, &admin, &stories)
+            let tasks = app::tasks_of(&command.folder);
+            let log = app::log_of(&command.folder);
+            cli::tasks::perform(&command, &admin, &tasks, &log)
         }
         Invocation::State(command) => cli::state::perform(&command, app::state_of(&command.folder)),
     }

@@ -17,6 +17,7 @@ mod cursor;
 mod disk;
 mod format;
 pub mod look;
+mod onlooker;
 mod open;
 mod reader;
 mod space;
@@ -53,6 +54,7 @@ use crate::{
 use cursor::FileCursor;
 use disk::{Disk, LinuxDisk};
 use format::Hole;
+pub use onlooker::look_on;
 use space::Space;
 use writer::Writer;
 
@@ -95,6 +97,23 @@ struct House {
     clock: Arc<dyn Clock>,
     /// Places for cursors that are given long lines whole.
     long_lines: Arc<Semaphore>,
+}
+
+impl House {
+    fn new(folder: &Path, limits: Limits, clock: Arc<dyn Clock>, disk: Arc<dyn Disk>) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            cap: limits.cap,
+            space: Space::new(folder.to_owned(), limits.least_free, Arc::clone(&disk)),
+            disk,
+            clock,
+            long_lines: Arc::new(Semaphore::new(LONG_LINES)),
+        }
+    }
+
+    fn file_of(&self, task: &TaskId) -> PathBuf {
+        self.folder.join(stem_of(task) + ".log")
+    }
 }
 
 #[derive(Default)]
@@ -160,16 +179,8 @@ impl FileSpools {
             .mode(0o700)
             .create(folder)?;
         fs::set_permissions(folder, Permissions::from_mode(0o700))?;
-        let house = House {
-            folder: folder.to_owned(),
-            cap: limits.cap,
-            space: Space::new(folder.to_owned(), limits.least_free, Arc::clone(&disk)),
-            disk,
-            clock,
-            long_lines: Arc::new(Semaphore::new(LONG_LINES)),
-        };
         Ok(Self {
-            house: Arc::new(house),
+            house: Arc::new(House::new(folder, limits, clock, disk)),
             open: Mutex::default(),
         })
     }
@@ -182,10 +193,6 @@ impl FileSpools {
         }
         Arc::clone(open.slots.entry(task.clone()).or_default())
     }
-
-    fn file_of(&self, task: &TaskId) -> PathBuf {
-        self.house.folder.join(stem_of(task) + ".log")
-    }
 }
 
 impl SpoolStore for FileSpools {
@@ -195,7 +202,7 @@ impl SpoolStore for FileSpools {
         if let Some(spool) = known.upgrade() {
             return Ok(spool);
         }
-        let path = self.file_of(task);
+        let path = self.house.file_of(task);
         let opened = match open::find(&path, task, &self.house)? {
             Some(opened) => opened,
             None => open::create(&path, task)?,
@@ -211,7 +218,7 @@ impl SpoolStore for FileSpools {
         if let Some(spool) = known.upgrade() {
             return Ok(Some(spool));
         }
-        let Some(opened) = open::find(&self.file_of(task), task, &self.house)? else {
+        let Some(opened) = open::find(&self.house.file_of(task), task, &self.house)? else {
             return Ok(None);
         };
         let spool = FileSpool::new(opened, &self.house);
@@ -223,7 +230,7 @@ impl SpoolStore for FileSpools {
         let slot = self.slot(task);
         let mut known = lock(&slot.0);
         *known = Weak::new();
-        let path = self.file_of(task);
+        let path = self.house.file_of(task);
         for file in [open::set_aside_name(&path), path] {
             match fs::remove_file(file) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -140,6 +140,69 @@ async fn what_became_of_a_task_is_one_command_with_and_without_a_worker() {
 }
 
 #[tokio::test]
+async fn a_tasks_log_is_read_with_and_without_a_worker() {
+    let mut cluster = Cluster::start().await;
+    let ended = cluster
+        .submit(cluster.task("seq 1 50000; printf 'a\\033[2J\\377'; echo err >&2; exit 3"))
+        .await;
+    assert_eq!(cluster.report(&ended).await.status, "failed");
+    let task = cluster
+        .run("echo begun; while [ ! -e /tmp/end ]; do sleep 0.02; done; echo over")
+        .await;
+
+    let following = command(cluster.worker.state_dir(), &["logs", "-f", &task]);
+    let following = tokio::spawn(run(following));
+    let container = cluster.engine.containers_of(&task).await.remove(0);
+    cluster.engine.touch_in(&container, "/tmp/end").await;
+    let followed = text(&following.await.expect("no panic"));
+    assert!(
+        followed.starts_with("begun\nover\n[worker-node] "),
+        "{followed}"
+    );
+
+    let shown = text(
+        &asked(
+            &cluster,
+            &["logs", "--stdout", "--tail", "2", "--raw", &task],
+        )
+        .await,
+    );
+    assert_eq!(shown, "begun\nover\n");
+    let errors = text(&asked(&cluster, &["logs", "--stderr", "--timestamps", &ended]).await);
+    assert!(
+        errors.lines().any(|line| line.ends_with("Z err")),
+        "{errors}"
+    );
+    let unknown = asked(&cluster, &["logs", "nobody"]).await;
+    assert_eq!(unknown.status.code(), Some(2), "{unknown:?}");
+    cluster.report(&task).await;
+    cluster.kill_worker().await;
+
+    let raw = asked(&cluster, &["logs", "--raw", "--stdout", &ended]).await;
+    let mut printed: Vec<u8> = (1..=50_000)
+        .flat_map(|n| format!("{n}\n").into_bytes())
+        .collect();
+    printed.extend(b"a\x1b[2J\xff");
+    assert!(
+        raw.stdout == printed,
+        "it is not byte by byte what was printed"
+    );
+    let page = text(&asked(&cluster, &["tasks", &ended]).await);
+    assert!(page.contains("\n  50000\n"), "{page}");
+    assert!(page.contains("\n  a\\u{1b}[2J\\xff\n"), "{page}");
+    let piped = format!(
+        "{} logs --state-dir {} {ended} | head -n 3",
+        env!("CARGO_BIN_EXE_worker-node"),
+        cluster.worker.state_dir().display()
+    );
+    let mut shell = Command::new("bash");
+    shell.args(["-o", "pipefail", "-c", &piped]);
+    assert_eq!(text(&run(shell).await), "1\n2\n3\n");
+    cluster.restart_worker().await;
+    cluster.finish().await;
+}
+
+#[tokio::test]
 async fn a_task_is_shown_while_it_runs_and_leaves_nothing() {
     let cluster = Cluster::start().await;
     let task = cluster.run("sleep 60").await;

@@ -4,13 +4,19 @@ use std::{
     io,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::Path,
+    sync::Arc,
 };
 
 use crate::{
+    domain::id::TaskId,
     journal::look::{self, Beside},
-    ports::state::{
-        AccessFacts, HistoryFacts, JournalFacts, LockFacts, OwnerFacts, StateFacts, TaskStory,
-        Wanted,
+    ports::{
+        clock::SystemClock,
+        spool::{LogCursor, LogRange},
+        state::{
+            AccessFacts, HistoryFacts, JournalFacts, LockFacts, OwnerFacts, StateFacts, TaskStory,
+            Wanted,
+        },
     },
     spool,
     state_dir::{self, Identity},
@@ -50,17 +56,30 @@ pub fn state_of(folder: &Path) -> io::Result<StateFacts> {
     })
 }
 
-/// What the journal of a state folder knows of those tasks, and whether a worker has the folder.
-///
-/// # Errors
-/// There is no folder, no journal, or it cannot be read.
-pub fn tasks_of(folder: &Path, wanted: &Wanted) -> io::Result<(LockFacts, Vec<TaskStory>)> {
-    std::fs::read_dir(folder)?;
-    let path = folder.join("journal.db");
-    std::fs::metadata(&path)?;
-    let lock = lock_of(folder)?;
-    let stories = look::stories(&path, beside(lock), wanted);
-    Ok((lock, stories.map_err(io::Error::other)?))
+/// Reads what the journal of a state folder knows of tasks, and whether a worker has the folder. It fails where there is no
+/// folder, no journal, or it cannot be read.
+pub fn tasks_of(
+    folder: &Path,
+) -> impl Fn(&Wanted) -> io::Result<(LockFacts, Vec<TaskStory>)> + use<'_> {
+    move |wanted| {
+        std::fs::read_dir(folder)?;
+        let path = folder.join("journal.db");
+        std::fs::metadata(&path)?;
+        let lock = lock_of(folder)?;
+        let stories = look::stories(&path, beside(lock), wanted);
+        Ok((lock, stories.map_err(io::Error::other)?))
+    }
+}
+
+/// Opens the log of a task in a state folder, whether a worker writes it or not, if there is one. It fails where there is no
+/// folder, or it cannot be read.
+pub fn log_of(
+    folder: &Path,
+) -> impl Fn(&TaskId, LogRange) -> io::Result<Option<Box<dyn LogCursor>>> + use<'_> {
+    move |task, range| {
+        std::fs::read_dir(folder)?;
+        spool::look_on(&folder.join("logs"), task, range, Arc::new(SystemClock))
+    }
 }
 
 fn beside(lock: LockFacts) -> Beside {

@@ -84,6 +84,9 @@ pub(super) enum Command {
     /// Show what has happened to the actors; no worker needs to run for it.
     #[command(after_help = EVENTS_EXAMPLES)]
     Events(EventsArgs),
+    /// Show a task's log, of a task that runs or of one that has ended; no worker needs to run for it.
+    #[command(after_help = LOGS_EXAMPLES)]
+    Logs(LogsArgs),
     /// Hurry the outbox of the worker that runs here: the results that it has still to deliver.
     #[command(after_help = OUTBOX_EXAMPLES)]
     Outbox(OutboxArgs),
@@ -112,6 +115,16 @@ Examples:
       the last ten minutes and all that comes, through crashes and restarts of the worker
   worker-node events --actor journal --json
       one actor's life, one JSON object per line
+";
+
+const LOGS_EXAMPLES: &str = "\
+Examples:
+  worker-node logs -f --tail 10 ID
+      its last ten lines and all that comes, until it ends
+  worker-node logs --stderr --since 10m --timestamps ID
+      what it wrote to stderr in the last ten minutes, each line with its time
+  worker-node logs --raw ID > file
+      its output byte by byte
 ";
 
 const OUTBOX_EXAMPLES: &str = "\
@@ -204,6 +217,37 @@ pub(super) struct EventsArgs {
     /// Print one JSON object per line.
     #[arg(long)]
     pub(super) json: bool,
+    /// Which worker.
+    #[command(flatten)]
+    pub(super) folder: FolderArgs,
+}
+
+/// What `logs` is told.
+#[derive(Debug, Args)]
+pub(super) struct LogsArgs {
+    /// The task, by its id.
+    pub(super) task: String,
+    /// Go on with what comes, until the task ends.
+    #[arg(short, long)]
+    pub(super) follow: bool,
+    /// Only so many lines before the end.
+    #[arg(long, value_name = "LINES")]
+    pub(super) tail: Option<u64>,
+    /// Only lines of this last time, such as 10m or 2h.
+    #[arg(long, value_name = "TIME", value_parser = read_time, conflicts_with = "tail")]
+    pub(super) since: Option<Duration>,
+    /// Only what it wrote to stdout.
+    #[arg(long)]
+    pub(super) stdout: bool,
+    /// Only what it wrote to stderr.
+    #[arg(long, conflicts_with = "stdout")]
+    pub(super) stderr: bool,
+    /// Begin each line with the time at which it came, in UTC.
+    #[arg(short, long, conflicts_with = "raw")]
+    pub(super) timestamps: bool,
+    /// Exactly the bytes that the task wrote, on a terminal too, and nothing of the worker's.
+    #[arg(long)]
+    pub(super) raw: bool,
     /// Which worker.
     #[command(flatten)]
     pub(super) folder: FolderArgs,

@@ -17,6 +17,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::{
     args::TasksArgs,
     columns,
+    logs::{self, Log},
     page::{self, Paper},
     state::unread,
     words,
@@ -29,6 +30,8 @@ use crate::{
     exit::Exit,
     ports::{
         admin::{Admin, AdminError, TaskView},
+        clock::{Clock, SystemClock},
+        spool::{LogRange, Start},
         state::{LockFacts, TaskStory, Wanted},
     },
 };
@@ -67,9 +70,15 @@ impl TasksCommand {
     }
 }
 
+/// Lines that are shown of one task's log, and of each of them so many bytes.
+const LINES: u64 = 10;
+const LINE: usize = 200;
+
 /// Tasks at one moment.
 struct Moment {
     now: SystemTime,
+    /// The last lines of the one task's log.
+    log: Vec<String>,
     /// Whether a worker runs that has them.
     is_live: bool,
     /// The oldest first, each with what the worker says of it, if one runs and has it.
@@ -77,7 +86,12 @@ struct Moment {
 }
 
 /// Prints what was asked for.
-pub fn perform(command: &TasksCommand, admin: &dyn Admin, stories: Stories<'_>) -> Exit {
+pub fn perform(
+    command: &TasksCommand,
+    admin: &dyn Admin,
+    stories: Stories<'_>,
+    log: Log<'_>,
+) -> Exit {
     let wanted = match &command.wanted {
         Ok(wanted) => wanted,
         Err(task) => return unknown(task),
@@ -100,7 +114,10 @@ pub fn perform(command: &TasksCommand, admin: &dyn Admin, stories: Stories<'_>) 
         {
             return unknown(task.as_str());
         }
-        let moment = moment(lock, found, live(&runtime, lock, admin));
+        let mut moment = moment(lock, found, live(&runtime, lock, admin));
+        if let Wanted::One(task) = wanted {
+            moment.log = last_lines(&runtime, task, log);
+        }
         let page = match (wanted, command.json) {
             (Wanted::One(_), false) => one::page(&moment),
             (_, false) => table::page(&moment, *wanted == Wanted::All),
@@ -116,7 +133,7 @@ pub fn perform(command: &TasksCommand, admin: &dyn Admin, stories: Stories<'_>) 
         if !command.watch {
             return Exit::Clean;
         }
-        std::thread::sleep(PERIOD);
+        runtime.block_on(tokio::time::sleep(PERIOD));
     }
 }
 
@@ -135,11 +152,26 @@ fn live(runtime: &Runtime, lock: LockFacts, admin: &dyn Admin) -> Option<Vec<Tas
     }
 }
 
+/// What is wrong with a log is told in its place.
+fn last_lines(runtime: &Runtime, task: &TaskId, log: Log<'_>) -> Vec<String> {
+    let range = LogRange {
+        start: Start::LastLines(LINES),
+        ..LogRange::default()
+    };
+    let lines = match log(task, range) {
+        Ok(Some(cursor)) => runtime.block_on(logs::last_lines(cursor, LINE)),
+        Ok(None) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    };
+    lines.unwrap_or_else(|error| vec![format!("(the log cannot be read: {error})")])
+}
+
 fn moment(lock: LockFacts, found: Vec<TaskStory>, live: Option<Vec<TaskView>>) -> Moment {
     let live = live.unwrap_or_default();
     let view = |story: &TaskStory| live.iter().find(|view| view.task == id(story).as_str());
     Moment {
-        now: SystemTime::now(),
+        now: SystemClock.now(),
+        log: Vec::new(),
         is_live: lock != LockFacts::Free,
         tasks: found
             .into_iter()

@@ -67,16 +67,37 @@ pub(super) fn find(path: &Path, task: &TaskId, house: &House) -> io::Result<Opti
         fs::rename(path, aside)?;
         return Ok(None);
     };
-    let ended = match finished(&file, size, hole)? {
+    let (state, writer) = match finished(&file, size, hole)? {
         Some(state) => (state, Writer::default()),
         None => taken_up(&file, size, generation, hole, task, house)?,
     };
-    let (state, writer) = ended;
     Ok(Some(Opened {
         file,
         state,
         writer,
     }))
+}
+
+/// What is true of the task's log at this moment, as whoever only reads it sees it: nothing is mended, and what is not whole yet is
+/// not there yet. `before` is what was true when it was last looked at, if it was.
+pub(super) fn look(
+    file: &File,
+    task: &TaskId,
+    before: Option<&State>,
+) -> io::Result<Option<State>> {
+    let size = file.metadata()?.len();
+    let Some((generation, hole)) = begins_well(file, size, task)? else {
+        return Ok(None);
+    };
+    if let Some(state) = finished(file, size, hole)? {
+        return Ok(Some(state));
+    }
+    let scan = match before.filter(|before| before.hole == hole) {
+        Some(before) => Scan::behind(before).over(file, size)?,
+        None => scanned(file, size, hole, u64::MAX)?,
+    };
+    let (state, _) = scan.result(generation, hole);
+    Ok(Some(state))
 }
 
 /// Where a file goes that stood in a log's place.
@@ -140,13 +161,7 @@ fn taken_up(
     task: &TaskId,
     house: &House,
 ) -> io::Result<(State, Writer)> {
-    let mut scan = Scan::new(house.cap / 4);
-    let first = if hole.len() > 0 { hole.start } else { size };
-    walk(file, HEADER, first, |record| scan.see(record))?;
-    if hole.len() > 0 {
-        scan.skip(&hole);
-        walk(file, hole.end, size, |record| scan.see(record))?;
-    }
+    let scan = scanned(file, size, hole, house.cap / 4)?;
     if scan.good.at < size {
         let bytes = size - scan.good.at;
         log::warn!(task:%, bytes; "the log of a task has an unfinished end; it was cut off");
@@ -159,6 +174,17 @@ fn taken_up(
         }
     }
     Ok(scan.result(generation, hole))
+}
+
+fn scanned(file: &File, size: u64, hole: Hole, head_limit: u64) -> io::Result<Scan> {
+    let mut scan = Scan::new(head_limit);
+    let first = if hole.len() > 0 { hole.start } else { size };
+    walk(file, HEADER, first, |record| scan.see(record))?;
+    if hole.len() > 0 {
+        scan.skip(&hole);
+        walk(file, hole.end, size, |record| scan.see(record))?;
+    }
+    Ok(scan)
 }
 
 /// What a scan has counted up to a record.
@@ -189,6 +215,25 @@ impl Scan {
             seen: Counted::default(),
             good: Counted::default(),
         }
+    }
+
+    /// One that goes on where another one ended.
+    fn behind(state: &State) -> Self {
+        let mut scan = Self::new(u64::MAX);
+        scan.seen = Counted {
+            at: state.len,
+            stdout: state.stdout,
+            stderr: state.stderr,
+            newest: state.newest,
+            position: state.position,
+        };
+        scan.good = scan.seen;
+        scan
+    }
+
+    fn over(mut self, file: &File, size: u64) -> io::Result<Self> {
+        walk(file, self.seen.at, size, |record| self.see(record))?;
+        Ok(self)
     }
 
     fn see(&mut self, record: &Record<'_>) -> ControlFlow<()> {

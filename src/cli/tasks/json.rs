@@ -20,6 +20,7 @@ pub(super) fn line(moment: &Moment) -> String {
         "version": words::JSON_VERSION,
         "worker_runs": moment.is_live,
         "tasks": tasks,
+        "log": moment.log,
     });
     format!("{page}\n")
 }

@@ -45,6 +45,12 @@ pub(super) fn page(moment: &Moment) -> String {
             page.push_str(&format!("{name:<12}{value}\n"));
         }
     }
+    if !moment.log.is_empty() {
+        page.push_str("log, its last lines (`worker-node logs` has all of them)\n");
+    }
+    for line in &moment.log {
+        page.push_str(&format!("  {line}\n"));
+    }
     page
 }
 
@@ -178,10 +184,11 @@ mod tests {
 
     #[test]
     fn one_task_is_told_from_its_offer_to_the_delivery_of_its_result() {
-        let story = specimen::parked("b");
+        let mut moment = specimen::moment(vec![(specimen::parked("b"), None)]);
+        moment.log = vec!["a line".into()];
 
         assert_eq!(
-            page(&specimen::moment(vec![(story, None)])),
+            page(&moment),
             "\
 task        b
 state       parked: the master does not take its result
@@ -200,6 +207,8 @@ result id   r-b
 accepted    1970-01-01T00:16:40.000Z
 running     1970-01-01T00:16:41.500Z
 ended       1970-01-01T00:16:50.000Z
+log, its last lines (`worker-node logs` has all of them)
+  a line
 "
         );
     }

@@ -138,6 +138,7 @@ pub(super) fn view(task: &str, stage: &str) -> TaskView {
 pub(super) fn moment(tasks: Vec<(TaskStory, Option<TaskView>)>) -> Moment {
     Moment {
         now: at(41_000) + Duration::from_millis(1_500),
+        log: Vec::new(),
         is_live: true,
         tasks,
     }
