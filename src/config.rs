@@ -22,7 +22,7 @@ use self::{
     check::Check,
 };
 use crate::{
-    domain::{address::HostPort, id::WorkerId, text::escape},
+    domain::{address::HostPort, callers::AllowFrom, id::WorkerId, text::escape},
     ports::master::MasterAddress,
     telemetry::LogFormat,
 };
@@ -71,6 +71,8 @@ pub struct ClusterConfig {
     pub master: MasterAddress,
     /// Whether it may say so.
     pub master_moves: MasterMoves,
+    /// Who may connect to it.
+    pub allow_from: AllowFrom,
     /// Least time between the answer to an offer and the report; `None`: measured from the heartbeats.
     pub settle_time: Option<Duration>,
     /// How long an upload may take.
@@ -275,6 +277,7 @@ fn cluster(args: &RunArgs, check: &mut Check) -> Option<ClusterConfig> {
             .map(Some)
             .map_err(|error| format!("{error}, or auto")),
     });
+    let allow_from = check.value("--allow-from", &args.allow_from, str::parse::<AllowFrom>);
     let (upload, report) = (upload(args, check), report(args, check));
     Some(ClusterConfig {
         worker: worker?,
@@ -286,6 +289,7 @@ fn cluster(args: &RunArgs, check: &mut Check) -> Option<ClusterConfig> {
         } else {
             MasterMoves::Followed
         },
+        allow_from: allow_from?,
         settle_time: settle_time?,
         upload: upload?,
         report: report?,

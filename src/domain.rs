@@ -5,6 +5,7 @@
 pub mod address;
 pub mod admission;
 pub mod backoff;
+pub mod callers;
 pub mod id;
 pub mod limits;
 pub mod log_joint;

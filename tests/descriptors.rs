@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use worker_node::{
     domain::{id::TaskId, spec::Offer},
-    grpc::listener::{Limits, serve},
+    grpc::listener::{Doorkeeper, Limits, serve},
     ports::{
         master::MasterAddress,
         spool::LogCursor,
@@ -89,7 +89,13 @@ async fn a_server_out_of_descriptors_waits_says_so_once_and_recovers() {
     let listener = Arc::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    tokio::spawn(serve(listener, Arc::new(Willing), Limits::default(), stop));
+    tokio::spawn(serve(
+        listener,
+        Arc::new(Willing),
+        Limits::default(),
+        Arc::new(Doorkeeper::of_an_open_door()),
+        stop,
+    ));
     leave_room_for(4);
 
     // The kernel takes them in; the server finds no descriptor to accept them with.

@@ -109,6 +109,12 @@ impl MasterView {
         self.address.borrow().clone()
     }
 
+    /// Where it is, now and later.
+    #[must_use]
+    pub fn addresses(&self) -> watch::Receiver<MasterAddress> {
+        self.address.subscribe()
+    }
+
     /// What a registration or a heartbeat came to.
     pub(super) fn note(&self, registered: bool) {
         self.registered.send_replace(registered);

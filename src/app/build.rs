@@ -27,7 +27,7 @@ use crate::{
         session::{LEARNT_ADDRESS, LEARNT_UNDER},
     },
     config::{Config, Limits, ListenAddress, MasterMoves},
-    domain::{record::Snapshot, spec::MachineTotals},
+    domain::{callers::AllowFrom, record::Snapshot, spec::MachineTotals},
     engine::{DockerEngine, EngineOptions},
     exit::Exit,
     grpc::{admin::Door, client::GrpcMaster, convert::TaskMessageCodec},
@@ -177,9 +177,7 @@ impl Built {
         let listener = listen(&config.cluster.listen).await?;
         let bound = listener.local_addr()?;
         operator::listening(bound);
-        if !bound.ip().is_loopback() {
-            operator::open_port(bound);
-        }
+        warn_of_open_door(bound, &config.cluster.allow_from);
         let sampler = MachineSampler::new(state.path())?;
         let totals = sampler.totals()?;
         let limits = spool::Limits {
@@ -278,6 +276,12 @@ fn reopened(
         lost.send_modify(|times| *times += 1);
     }
     Ok(opened.journal)
+}
+
+fn warn_of_open_door(bound: SocketAddr, allow: &AllowFrom) {
+    if !bound.ip().is_loopback() && allow.is_open() {
+        operator::open_port(bound, allow);
+    }
 }
 
 /// The first address of the configured ones that can be bound.

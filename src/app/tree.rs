@@ -36,7 +36,10 @@ use crate::{
     },
     config::{Limits, MasterMoves, PullPolicy, WhenSubsystemFails},
     domain::{id::TaskId, patience::Patience, settle::SettleTime},
-    grpc::{admin, listener},
+    grpc::{
+        admin,
+        listener::{self, Doorkeeper},
+    },
     handle::{WorkerHandle, admin::AdminHandle},
     ports::{
         clock::SteadyClock,
@@ -445,12 +448,18 @@ impl Wiring<'_> {
         stop: &CancellationToken,
     ) -> ChildSpec {
         let listener = Arc::clone(&self.built.listener);
+        let doorkeeper = Arc::new(Doorkeeper::new(
+            self.built.config.cluster.allow_from.clone(),
+            self.beside.master_view.addresses(),
+            self.beside.view.networks(),
+        ));
         let serve: Serve = Arc::new(move |stop| {
             let limits = listener::Limits::of_this_process();
             let serving = listener::serve(
                 Arc::clone(&listener),
                 Arc::new(handle.clone()),
                 limits,
+                Arc::clone(&doorkeeper),
                 stop,
             );
             async move { serving.await.map_err(std::io::Error::other) }.boxed()

@@ -34,6 +34,11 @@ pub struct RunArgs {
     #[arg(long, value_name = SWITCH, env = "WORKER_NODE_PIN_MASTER", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, help_heading = CLUSTER)]
     pub pin_master: String,
 
+    /// Who may connect to --port: auto (all but the tasks' containers), any, master (what its name resolves to), addresses or networks,
+    /// with commas between them; the master always may.
+    #[arg(long, value_name = "auto|any|master|NETWORK[,..]", env = "WORKER_NODE_ALLOW_FROM", default_value = "auto", help_heading = CLUSTER)]
+    pub allow_from: String,
+
     /// Least time between accepting a task and reporting its result; auto: 250ms, or more while the master is slow.
     #[arg(long, value_name = "auto|TIME", env = "WORKER_NODE_SETTLE_TIME", default_value = "auto", help_heading = CLUSTER)]
     pub settle_time: String,

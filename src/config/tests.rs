@@ -64,7 +64,7 @@ fn the_defaults_are_those_of_the_existing_worker() {
 }
 
 /// Every flag, none at its default.
-const EVERYTHING: &str = "--id=w --ip=10.0.0.7:1 --master=[::1]:2 --port=[::1]:3 --pin-master --settle-time=2s --upload-inactivity=3s --upload-total=1m --report-timeout=4s --report-doubt=5s \
+const EVERYTHING: &str = "--id=w --ip=10.0.0.7:1 --master=[::1]:2 --port=[::1]:3 --pin-master --allow-from=master,10.0.0.0/8 --settle-time=2s --upload-inactivity=3s --upload-total=1m --report-timeout=4s --report-doubt=5s \
     --engine=tcp://e:1 --max-tasks=1 --limits=reserve --pull=never --network=none --stop-grace=0s --output-files=7 --output-bytes=5g --engine-log=6m --patience=7s --state-dir=/s \
     --retention=90m --orphan-grace=5s --spool-cap=2m --disk-low=3m --state-cap=4g --supervise --fail-fast=true --on-stop=drain --log-format=json \
     --restart-intensity=2 --restart-period=1m --restart-backoff=1s --restart-backoff-max=2s";
@@ -89,6 +89,7 @@ fn everything_can_be_set() {
             },
             master: MasterAddress("[::1]:2".into()),
             master_moves: MasterMoves::Refused,
+            allow_from: "master,10.0.0.0/8".parse().unwrap(),
             settle_time: Some(Duration::from_secs(2)),
             upload: UploadPatience {
                 inactivity: Duration::from_secs(3),

@@ -14,6 +14,7 @@ use bollard::{
     },
 };
 use futures_util::StreamExt;
+use ipnet::IpNet;
 
 use super::{
     DockerEngine, call::path_part, container, failure, labels::Labels, log_file::DRIVER,
@@ -49,7 +50,10 @@ const SOME_CPU: f64 = 0.1;
 impl DockerEngine {
     pub(super) async fn run_trial(&self, trial: &Trial) -> Result<TrialResult, EngineError> {
         let info = self.line.docker()?.info().await.map_err(failure::of_call)?;
-        let told = told(&info, trial.enforce_limits);
+        let told = TrialResult {
+            networks: self.task_networks().await,
+            ..told(&info, trial.enforce_limits)
+        };
         if let Some(lack) = self.missing_network().await? {
             return Ok(TrialResult {
                 lack: Some(lack),
@@ -97,6 +101,23 @@ impl DockerEngine {
             Ok(_) | Err(EngineError::Failed(_) | EngineError::Invalid(_)) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// The networks that tasks call this worker from. Of an engine that is reached over the network, or of tasks in the machine's
+    /// own network, there are none that could be told from others.
+    async fn task_networks(&self) -> Option<Vec<IpNet>> {
+        let network = match self.options.network.as_deref() {
+            None | Some("default") => "bridge",
+            Some(network) => network,
+        };
+        if !self.line.is_socket() || matches!(network, "none" | "host") || network.contains(':') {
+            return Some(Vec::new());
+        }
+        let found = self.line.docker().ok()?;
+        let found = found.inspect_network(path_part(network).ok()?, None);
+        let pools = found.await.ok()?.ipam?.config?;
+        let subnets = pools.iter().filter_map(|pool| pool.subnet.as_deref());
+        Some(subnets.filter_map(|subnet| subnet.parse().ok()).collect())
     }
 
     /// An image of one empty file.
@@ -298,6 +319,7 @@ fn told(info: &SystemInfo, enforce_limits: bool) -> TrialResult {
         seen: None,
         has_init,
         reads_log_files,
+        networks: None,
         lack,
         remarks,
     }

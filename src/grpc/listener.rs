@@ -9,6 +9,7 @@
 //! is cut off.
 
 mod accept;
+mod doorkeeper;
 mod guarded;
 mod places;
 mod unfinished;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use self::accept::Acceptor;
+pub use self::doorkeeper::Doorkeeper;
 pub(super) use self::{
     guarded::{Guarded, Patience},
     places::{Connection, Entry, Peer, Places, Use},
@@ -106,7 +108,7 @@ impl Limits {
 #[error("the server ended by itself")]
 pub struct ServeError(#[source] pub(super) Option<tonic::transport::Error>);
 
-/// Serves the master's calls on `listener` until `stop` fires. The listener is shared, so that a restarted server takes over
+/// Serves the calls of those whom `doorkeeper` lets in on `listener` until `stop` fires. The listener is shared, so that a restarted server takes over
 /// the same port without a gap.
 ///
 /// # Errors
@@ -115,6 +117,7 @@ pub async fn serve(
     listener: Arc<TcpListener>,
     worker: Arc<dyn Worker>,
     limits: Limits,
+    doorkeeper: Arc<Doorkeeper>,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
     // Dropped with this future, and fired then: a server that is thrown away leaves no connection behind.
@@ -122,7 +125,8 @@ pub async fn serve(
     let _cut_at_the_end = cut.clone().drop_guard();
     let service = WorkerService::new(worker, &limits, stop.clone());
     let watching = service.watch_viewers(limits.stalled);
-    let acceptor = Acceptor::new(listener, &limits, cut.clone());
+    let looking_up = Arc::clone(&doorkeeper).watch();
+    let acceptor = Acceptor::new(listener, &limits, doorkeeper, cut.clone());
     let serving = Server::builder()
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .initial_stream_window_size(STREAM_WINDOW)
@@ -141,11 +145,12 @@ pub async fn serve(
         warn!("cutting off calls that did not end in time");
         cut.cancel();
     };
-    tokio::pin!(serving, cutting, watching);
+    tokio::pin!(serving, cutting, watching, looking_up);
     let ended = tokio::select! {
         ended = &mut serving => ended,
         () = &mut cutting => serving.await,
         never = &mut watching => match never {},
+        never = &mut looking_up => match never {},
     };
     match ended {
         Ok(()) if stop.is_cancelled() => Ok(()),

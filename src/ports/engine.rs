@@ -9,6 +9,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
+use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -62,6 +63,8 @@ pub struct TrialResult {
     pub has_init: bool,
     /// The files in which it keeps the output of a container can be read here, byte for byte.
     pub reads_log_files: bool,
+    /// The networks of this machine that the containers of tasks are in; `None`: it is not known.
+    pub networks: Option<Vec<IpNet>>,
     /// Why no task could be run, with what to do about it.
     pub lack: Option<String>,
     /// What is not as it should be, though tasks run.
@@ -74,6 +77,7 @@ impl Default for TrialResult {
             seen: None,
             has_init: true,
             reads_log_files: false,
+            networks: None,
             lack: None,
             remarks: Vec::new(),
         }

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::voice::{Outage, Trouble};
 use crate::{
     domain::{
+        callers::AllowFrom,
         id::{Attempt, ContainerId, TaskId, WorkerId},
         outcome::Outcome,
         spec::TaskSpec,
@@ -36,12 +37,16 @@ pub fn listening(address: SocketAddr) {
     info!(address:%; "✓ gRPC server listening on {address}");
 }
 
-/// The port is open to others than this machine. Nobody is asked who he is.
-pub fn open_port(address: SocketAddr) {
+/// The port is open to others than this machine and the master, by address. Nobody is asked who he is.
+pub fn open_port(address: SocketAddr, allow: &AllowFrom) {
+    let tasks = match allow.admits_tasks() {
+        true => "tasks included",
+        false => "but tasks",
+    };
     warn!(
-        address:%;
-        "anyone who reaches {address} (tasks included) can run containers here and read their output: let a firewall keep it to the \
-         master; --pin-master keeps others from moving this worker, -port 127.0.0.1:50052 keeps it to this machine"
+        address:%, allow_from:% = allow;
+        "anyone who reaches {address} ({tasks}) can run containers here and read their output: --allow-from master keeps it to the \
+         master's addresses, -port 127.0.0.1:50052 to this machine; --pin-master keeps others from moving this worker"
     );
 }
 

@@ -28,6 +28,53 @@ pub(crate) async fn client(cluster: &Cluster) -> MasterWorkerClient<Channel> {
         .expect("the worker listens")
 }
 
+/// What a task hears that calls the worker of its own machine, in bytes: an HTTP/2 server greets who it lets in.
+async fn heard_by_a_task<const N: usize>(allow: [&'static str; N]) -> (Cluster, String) {
+    let cluster = Cluster::start_with(|setup| setup.arguments(allow)).await;
+    let address = address(&cluster).await;
+    let (_, port) = address.rsplit_once(':').expect("a port");
+    // The containers' networks are known once the engine was tried.
+    cluster.worker.wait_log_line("Ready to receive tasks").await;
+    let call = format!(
+        "gateway=$(ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p'); test -n \"$gateway\" || exit 9; \
+         printf 'PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n\\0\\0\\0\\4\\0\\0\\0\\0\\0' | nc $gateway {port} | wc -c"
+    );
+    let task = cluster.submit(cluster.task(&call)).await;
+    let report = cluster.report(&task).await;
+    assert_eq!(report.status, "success", "{}", report.logs);
+    let seen = cluster.master.watch_log(&task).wait_end().await;
+    let heard = seen.expect("the end of its log").lines().remove(0);
+    (cluster, heard)
+}
+
+#[tokio::test]
+async fn no_task_reaches_the_worker_that_runs_it() {
+    let (cluster, heard) = heard_by_a_task([]).await;
+
+    assert_eq!(heard, "0");
+    cluster.worker.wait_log_line("was turned away").await;
+    cluster.finish().await;
+}
+
+#[tokio::test]
+async fn who_lets_everybody_in_lets_tasks_in() {
+    let (cluster, heard) = heard_by_a_task(["--allow-from", "any"]).await;
+
+    assert_ne!(heard, "0");
+    cluster.finish().await;
+}
+
+#[tokio::test]
+async fn a_door_for_the_master_alone_is_open_to_the_master() {
+    let (cluster, heard) = heard_by_a_task(["--allow-from", "master"]).await;
+
+    assert_eq!(heard, "0");
+    let lines = cluster.worker.process().lines();
+    let warned = lines.iter().any(|line| line.contains("anyone who reaches"));
+    assert!(!warned, "it is closed to strangers");
+    cluster.finish().await;
+}
+
 #[tokio::test]
 async fn callers_that_say_nothing_or_half_of_something_are_dropped() {
     let cluster = Cluster::start().await;

@@ -18,7 +18,7 @@ use worker_node::{
         outcome::StatusWord,
         spec::Offer,
     },
-    grpc::listener::{Limits, ServeError, serve},
+    grpc::listener::{Doorkeeper, Limits, ServeError, serve},
     ports::{
         master::MasterAddress,
         spool::{LogCursor, LogEnd, LogItem, RawItem, Span, Stretch},
@@ -291,6 +291,7 @@ impl Node {
                 Arc::clone(&listener),
                 worker.clone(),
                 limits,
+                Arc::new(Doorkeeper::of_an_open_door()),
                 stop.clone(),
             )),
             worker,

@@ -10,7 +10,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use worker_node::{
     domain::outcome::StatusWord,
-    grpc::listener::{Limits, serve},
+    grpc::listener::{Doorkeeper, Limits, serve},
     proto::{TaskId, TaskLogRequest},
 };
 
@@ -184,6 +184,7 @@ async fn a_server_that_is_thrown_away_leaves_its_port_to_the_next_and_no_connect
         Arc::clone(&node.listener),
         worker,
         Limits::default(),
+        Arc::new(Doorkeeper::of_an_open_door()),
         stop.clone(),
     );
     let next = tokio::spawn(next);

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use log::{error, info, warn};
 use tokio::task::spawn_blocking;
 
@@ -29,6 +30,8 @@ pub struct Fitness {
     pub has_init: bool,
     /// The engine's files of a container's output can be read here; else a stream that broke off is read on through the engine.
     pub reads_log_files: bool,
+    /// The networks of this machine that the containers of tasks are in; `None`: it is not known.
+    pub networks: Option<Vec<IpNet>>,
     /// Why no task can be run, with what to do about it. Offers are refused meanwhile.
     pub lack: Option<String>,
     /// What is not as it should be, though tasks run.
@@ -116,6 +119,7 @@ impl Trier {
             binds_outputs,
             has_init: result.has_init,
             reads_log_files: result.reads_log_files,
+            networks: result.networks,
             lack: result.lack,
             remarks,
         }

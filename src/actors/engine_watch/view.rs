@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use tokio::{
     sync::watch,
     time::{Instant, timeout},
@@ -83,6 +84,7 @@ pub struct EngineView {
     ends: Mutex<HashMap<ContainerId, (EndSeen, Instant)>>,
     live_restore: AtomicBool,
     fitness: watch::Sender<Option<Fitness>>,
+    networks: watch::Sender<Vec<IpNet>>,
     troubles: Mutex<Troubles>,
 }
 
@@ -97,6 +99,7 @@ impl Default for EngineView {
             ends: Mutex::default(),
             live_restore: AtomicBool::new(false),
             fitness: watch::Sender::new(None),
+            networks: watch::Sender::default(),
             troubles: Mutex::default(),
         }
     }
@@ -166,7 +169,16 @@ impl EngineView {
     }
 
     /// A trial is over; said where it brings news.
+    /// The networks of this machine that the containers of tasks are in, as they were last known.
+    #[must_use]
+    pub fn networks(&self) -> watch::Receiver<Vec<IpNet>> {
+        self.networks.subscribe()
+    }
+
     pub(super) fn tried(&self, fitness: Fitness) {
+        if let Some(networks) = &fitness.networks {
+            self.networks.send_replace(networks.clone());
+        }
         self.fitness.send_if_modified(|known| {
             let news = known.as_ref() != Some(&fitness);
             if news {

@@ -13,7 +13,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Limits,
+    Doorkeeper, Limits,
     guarded::{Guarded, Patience},
     places::{Entry, Place, Places},
 };
@@ -30,6 +30,7 @@ const CALM: Duration = Duration::from_secs(60);
 pub(super) struct Acceptor {
     listener: Arc<TcpListener>,
     places: Arc<Places>,
+    doorkeeper: Arc<Doorkeeper>,
     patience: Patience,
     cut: CancellationToken,
     exhausted: Episode,
@@ -38,10 +39,16 @@ pub(super) struct Acceptor {
 
 impl Acceptor {
     /// Accepts from `listener`; every connection ends when `cut` fires.
-    pub(super) fn new(listener: Arc<TcpListener>, limits: &Limits, cut: CancellationToken) -> Self {
+    pub(super) fn new(
+        listener: Arc<TcpListener>,
+        limits: &Limits,
+        doorkeeper: Arc<Doorkeeper>,
+        cut: CancellationToken,
+    ) -> Self {
         Self {
             listener,
             places: Places::new(limits.connections, limits.connections_per_peer()),
+            doorkeeper,
             patience: Patience {
                 preface: limits.preface_within,
                 idle: limits.idle,
@@ -85,6 +92,9 @@ impl Acceptor {
     }
 
     fn admit(&mut self, stream: TcpStream, peer: SocketAddr) -> Option<Guarded<TcpStream>> {
+        if !self.doorkeeper.admits(peer.ip()) {
+            return None;
+        }
         let place = self.place(peer)?;
         // A connection that cannot take an option is about to fail by itself.
         socket::prepare(&stream).ok()?;
