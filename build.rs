@@ -13,7 +13,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=Cargo.lock");
     let files = ["proto/cluster.proto", "proto/worker_admin.proto"];
     let descriptors = protox::compile(files, ["proto"])?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    // The one field whose bytes go from the disk to the socket without a copy of their own.
+    tonic_prost_build::configure()
+        .bytes(".cluster.LogChunk.data")
+        .compile_fds(descriptors)?;
     let names = format!(
         "pub(super) const MODULES: &[&str] = &{:?};\npub(super) const LIBRARIES: &[&str] = &{:?};\n",
         modules(Path::new("src"))?,

@@ -27,7 +27,7 @@ use crate::{
     ports::{
         journal::Known,
         master::MasterAddress,
-        spool::{LogCursor, LogEnd},
+        spool::{LogCursor, LogEnd, LogRange},
         worker::{AssignAnswer, CancelAnswer, LogsError, MoveError, Worker},
     },
     supervision::{AskError, Slot},
@@ -200,10 +200,14 @@ impl Worker for WorkerHandle {
         }
     }
 
-    async fn open_log(&self, task: TaskId) -> Result<Box<dyn LogCursor>, LogsError> {
+    async fn open_log(
+        &self,
+        task: TaskId,
+        range: LogRange,
+    ) -> Result<Box<dyn LogCursor>, LogsError> {
         let deadline = Instant::now() + OPEN_LOG;
         let unavailable = |_| LogsError::Unavailable;
-        let open = OpenLog(task.clone());
+        let open = OpenLog(task.clone(), range);
         let opened = self.logs.ask_idempotent(open, deadline).await;
         if matches!(opened, Ok(Ok(_))) {
             // Beside the viewer, who need not wait for it.
@@ -222,7 +226,7 @@ impl Worker for WorkerHandle {
         }
         let spool = self.logs.ask_idempotent(OpenSpool(task), deadline);
         match spool.await.map_err(unavailable)? {
-            Ok(spool) => Ok(spool.cursor()),
+            Ok(spool) => Ok(spool.cursor_from(range)),
             Err(_) => Err(LogsError::Unavailable),
         }
     }

@@ -77,8 +77,8 @@ impl Default for Limits {
     }
 }
 
-/// So many cursors at once are given lines over 32 KiB whole, up to 1 MiB; others get them in parts. One that has come to such a
-/// line may cost some MiB for as long as it lives, since its viewer need not take what it was sent.
+/// So many cursors at once that read lines are given those over 32 KiB whole, up to 1 MiB; others get them in parts. Viewers read
+/// bytes, and have a bound of their own.
 const LONG_LINES: usize = 8;
 
 /// The spools of one state folder.

@@ -21,7 +21,7 @@ use worker_node::{
     grpc::listener::{Doorkeeper, Limits, serve},
     ports::{
         master::MasterAddress,
-        spool::LogCursor,
+        spool::{LogCursor, LogRange},
         worker::{AssignAnswer, CancelAnswer, LogsError, MoveError, Worker},
     },
     proto::{self, master_worker_client::MasterWorkerClient},
@@ -40,7 +40,7 @@ impl Worker for Willing {
         CancelAnswer::Accepted
     }
 
-    async fn open_log(&self, _: TaskId) -> Result<Box<dyn LogCursor>, LogsError> {
+    async fn open_log(&self, _: TaskId, _: LogRange) -> Result<Box<dyn LogCursor>, LogsError> {
         Err(LogsError::UnknownTask)
     }
 

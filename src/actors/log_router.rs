@@ -29,7 +29,7 @@ use crate::{
     ports::{
         clock::Clock,
         engine::{ContainerEngine, EngineError},
-        spool::{LogCursor, Spool, SpoolStore},
+        spool::{LogCursor, LogRange, Spool, SpoolStore},
         worker::LogsError,
     },
 };
@@ -42,10 +42,10 @@ const STALE: Duration = Duration::from_secs(600);
 #[rtype(result = "Result<Arc<dyn Spool>, String>")]
 pub struct OpenSpool(pub TaskId);
 
-/// Opens a task's log for reading.
+/// Opens a part of a task's log for reading.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Box<dyn LogCursor>, LogsError>")]
-pub struct OpenLog(pub TaskId);
+pub struct OpenLog(pub TaskId, pub LogRange);
 
 /// Reads a container's output into the task's spool, from here on until the container has ended. Idempotent: a reader that
 /// is at it goes on.
@@ -159,19 +159,20 @@ impl Handler<OpenSpool> for LogRouterActor {
 impl Handler<OpenLog> for LogRouterActor {
     type Result = ResponseActFuture<Self, Result<Box<dyn LogCursor>, LogsError>>;
 
-    fn handle(&mut self, OpenLog(task): OpenLog, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, OpenLog(task, range): OpenLog, _: &mut Self::Context) -> Self::Result {
         failpoint!("log_router.OpenLog", task);
         let spools = Arc::clone(&self.spools);
         let found = tokio::task::spawn_blocking(move || spools.find(&task));
-        Box::pin(async move { cursor(found.await) }.into_actor(self))
+        Box::pin(async move { cursor(found.await, range) }.into_actor(self))
     }
 }
 
 fn cursor(
     found: Result<std::io::Result<Option<Arc<dyn Spool>>>, tokio::task::JoinError>,
+    range: LogRange,
 ) -> Result<Box<dyn LogCursor>, LogsError> {
     match found {
-        Ok(Ok(Some(spool))) => Ok(spool.cursor()),
+        Ok(Ok(Some(spool))) => Ok(spool.cursor_from(range)),
         Ok(Ok(None)) => Err(LogsError::UnknownTask),
         Ok(Err(error)) => {
             warn!(error:%; "a log cannot be opened");

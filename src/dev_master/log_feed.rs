@@ -86,6 +86,10 @@ async fn read(
                 status: chunk.status,
             });
         }
+        // The real master drops it.
+        if chunk.content.is_empty() {
+            continue;
+        }
         if news.send(LogNews::Line(chunk.content)).await.is_err() {
             break;
         }

@@ -254,6 +254,7 @@ impl Reader {
                 })
                 .unwrap_or_default(),
             follow: true,
+            ..TaskLogRequest::default()
         };
         let mut stream = client.stream_task_logs(request).await?.into_inner();
         while let Some(chunk) = stream.message().await? {
@@ -280,6 +281,10 @@ impl Reader {
             seen.bytes += (chunk.content.len() + newline.len()) as u64;
             if chunk.content.is_empty() {
                 seen.dropped += 1;
+                // It may be the end of a line that was shown already.
+                if let Some(last) = seen.chunks.last_mut() {
+                    last.continued = false;
+                }
             } else if keep == Keep::Lines {
                 seen.chunks.push(chunk);
             }

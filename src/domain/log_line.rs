@@ -157,7 +157,7 @@ impl LineSplitter {
 }
 
 /// Takes an unfinished UTF-8 character off the end, so that a part of a long line never ends within one.
-fn split_character(bytes: &mut Vec<u8>) -> Vec<u8> {
+pub fn split_character(bytes: &mut Vec<u8>) -> Vec<u8> {
     let tail = bytes.len().saturating_sub(3);
     for start in tail..bytes.len() {
         if let Err(error) = std::str::from_utf8(&bytes[start..])

@@ -3,6 +3,8 @@
 //!
 //! Does not judge a task: an impossible one is converted like any other, and fails later under its own id.
 
+pub(super) mod log;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use prost::Message;
 use sha2::{Digest, Sha256};

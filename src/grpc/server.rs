@@ -10,12 +10,13 @@ mod viewers;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use self::{
     calls::Calls,
-    log_stream::{ChunkStream, Follow, LogStream},
+    log_stream::{ChunkStream, Follow, Form, LogStream},
     viewers::Viewers,
 };
 use super::{
@@ -32,11 +33,17 @@ use crate::{
     proto::{self, master_worker_server::MasterWorker},
 };
 
+/// So many viewers at once are given lines over 32 KiB whole, up to 1 MiB; others get them in parts. One that has come to such a
+/// line may cost some MiB for as long as it lives, since it need not take what it was sent.
+const LONG_LINES: usize = 8;
+
 /// Answers a master's calls.
 pub(super) struct WorkerService {
     worker: Arc<dyn Worker>,
     calls: Calls,
     viewers: Arc<Viewers>,
+    /// Places for viewers that are given long lines whole.
+    long_lines: Arc<Semaphore>,
     /// Fires when the worker stops: every log stream ends then, or the server never would.
     stop: CancellationToken,
 }
@@ -48,6 +55,7 @@ impl WorkerService {
             worker,
             calls: Calls::new(limits),
             viewers: Viewers::new(limits),
+            long_lines: Arc::new(Semaphore::new(LONG_LINES)),
             stop,
         }
     }
@@ -119,18 +127,25 @@ impl WorkerService {
         if self.stop.is_cancelled() {
             return Err(Denied::Stopping);
         }
+        let range = convert::log::range(&request)?;
         let task = TaskId::new(request.task_id).map_err(|_| LogsError::UnknownTask)?;
         let (worker, asked) = (Arc::clone(&self.worker), task.clone());
         let cursor = self
             .calls
-            .open_log(async move { worker.open_log(asked).await })
+            .open_log(async move { worker.open_log(asked, range).await })
             .await??;
         let follow = if request.follow {
             Follow::ToTheEnd
         } else {
             Follow::No
         };
-        let chunks = LogStream::new(&task, cursor, follow, self.stop.clone()).into_chunks();
+        let form = if request.batches {
+            Form::Batches
+        } else {
+            Form::Lines(Arc::clone(&self.long_lines))
+        };
+        let log = LogStream::new(&task, cursor, follow, form, self.stop.clone());
+        let chunks = log.into_chunks();
         Ok(self.viewers.enter(task, connection, chunks))
     }
 }

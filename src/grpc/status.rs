@@ -28,6 +28,9 @@ pub(super) enum Denied {
     /// The log's reader panicked.
     #[error("the log's reader failed, try again")]
     Panicked,
+    /// The client asked for a source that there is not, or that does not come alone.
+    #[error("a log has no source {0} of its own; ask for stdout (1), stderr (2), or both (0)")]
+    NoSuchSource(i32),
     /// Too many logs are being opened at once.
     #[error("this worker is busy with other calls, try again")]
     Busy,
@@ -48,6 +51,7 @@ impl From<Denied> for Status {
             Denied::Logs(LogsError::UnknownTask) => Code::NotFound,
             Denied::Logs(LogsError::Unavailable) | Denied::Stopping => Code::Unavailable,
             Denied::Unreadable(_) | Denied::Panicked => Code::Internal,
+            Denied::NoSuchSource(_) => Code::InvalidArgument,
             Denied::Busy | Denied::Displaced => Code::ResourceExhausted,
             Denied::ServedByMaster(_) => Code::Unimplemented,
         };

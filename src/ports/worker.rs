@@ -4,7 +4,10 @@
 use async_trait::async_trait;
 use thiserror::Error;
 
-use super::{master::MasterAddress, spool::LogCursor};
+use super::{
+    master::MasterAddress,
+    spool::{LogCursor, LogRange},
+};
 use crate::domain::{id::TaskId, outcome::StatusWord, spec::Offer};
 
 /// The answer to an offer. There is no error: whatever went wrong is a refusal, and the master offers again.
@@ -63,11 +66,15 @@ pub trait Worker: Send + Sync + 'static {
     /// Asks for a task's end.
     async fn cancel(&self, task: TaskId) -> CancelAnswer;
 
-    /// Opens a task's log at its first line.
+    /// Opens a part of a task's log.
     ///
     /// # Errors
     /// See [`LogsError`].
-    async fn open_log(&self, task: TaskId) -> Result<Box<dyn LogCursor>, LogsError>;
+    async fn open_log(
+        &self,
+        task: TaskId,
+        range: LogRange,
+    ) -> Result<Box<dyn LogCursor>, LogsError>;
 
     /// Tells where the master is from now on (`None`: where it was); the worker registers there at once.
     ///

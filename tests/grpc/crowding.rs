@@ -186,7 +186,7 @@ async fn unfinished_messages_cost_so_much_and_no_more_and_keep_no_caller_out() {
 #[tokio::test(start_paused = true)]
 async fn a_viewer_that_does_not_read_is_ended_and_its_log_is_let_go() {
     let node = Node::start(Limits::default()).await;
-    let (feed, cursor) = fed_cursor(vec![]);
+    let (feed, cursor) = fed_cursor();
     // More than any client takes unasked.
     feed.lines(vec![line(0, &[b'x'; 100_000]); 200]);
     node.worker.put_log("a", cursor);
@@ -195,6 +195,7 @@ async fn a_viewer_that_does_not_read_is_ended_and_its_log_is_let_go() {
         task_id: "a".into(),
         user_id: String::new(),
         follow: true,
+        ..proto::TaskLogRequest::default()
     };
     let mut client = node.client();
     let unread = client.stream_task_logs(request).await.unwrap();

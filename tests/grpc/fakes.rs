@@ -21,7 +21,7 @@ use worker_node::{
     grpc::listener::{Doorkeeper, Limits, ServeError, serve},
     ports::{
         master::MasterAddress,
-        spool::{LogCursor, LogEnd, LogItem, RawItem, Span, Stretch},
+        spool::{LogCursor, LogEnd, LogItem, LogRange, RawItem, Span, Stretch},
         worker::{AssignAnswer, CancelAnswer, LogsError, MoveError, Worker},
     },
     proto::{self, master_worker_client::MasterWorkerClient},
@@ -34,6 +34,8 @@ pub(crate) type Client = MasterWorkerClient<Channel>;
 pub(crate) struct FakeWorker {
     pub(crate) offers: Mutex<Vec<Offer>>,
     pub(crate) moves: Mutex<Vec<Option<MasterAddress>>>,
+    /// What was asked for of logs.
+    pub(crate) ranges: Mutex<Vec<LogRange>>,
     logs: Mutex<HashMap<String, Box<dyn LogCursor>>>,
     /// Told when a call hangs.
     hanging: Mutex<Option<oneshot::Sender<()>>>,
@@ -121,7 +123,12 @@ impl Worker for FakeWorker {
         }
     }
 
-    async fn open_log(&self, task: TaskId) -> Result<Box<dyn LogCursor>, LogsError> {
+    async fn open_log(
+        &self,
+        task: TaskId,
+        range: LogRange,
+    ) -> Result<Box<dyn LogCursor>, LogsError> {
+        self.ranges.lock().unwrap().push(range);
         if task.as_str() == "away" {
             return Err(LogsError::Unavailable);
         }
@@ -141,15 +148,21 @@ impl Worker for FakeWorker {
 /// What a fed cursor finds next.
 pub(crate) enum Step {
     Item(LogItem),
+    /// A marker in the place of bytes.
+    Gap,
     Fails,
     Panics,
 }
+
+/// What stands in the place of what is missing.
+pub(crate) const MISSING: &str = "[worker-node] 7 bytes left out here";
+
+const LOST: u64 = 7;
 
 /// A cursor that finds what the test feeds it, and is caught up in between.
 pub(crate) struct FedCursor {
     steps: mpsc::UnboundedReceiver<Step>,
     ahead: Option<Step>,
-    unfinished: Vec<Line>,
     /// Bytes of lines that were given out as bytes.
     offset: u64,
     _dropped: oneshot::Sender<()>,
@@ -161,13 +174,12 @@ pub(crate) struct Feed {
     dropped: oneshot::Receiver<()>,
 }
 
-pub(crate) fn fed_cursor(unfinished: Vec<Line>) -> (Feed, FedCursor) {
+pub(crate) fn fed_cursor() -> (Feed, FedCursor) {
     let (feed, steps) = mpsc::unbounded_channel();
     let (tell, dropped) = oneshot::channel();
     let cursor = FedCursor {
         steps,
         ahead: None,
-        unfinished,
         offset: 0,
         _dropped: tell,
     };
@@ -181,6 +193,15 @@ pub(crate) fn fed_cursor(unfinished: Vec<Line>) -> (Feed, FedCursor) {
 impl Feed {
     pub(crate) fn lines(&self, lines: Vec<Line>) {
         self.step(Step::Item(LogItem::Lines(lines)));
+    }
+
+    /// Bytes as they were printed.
+    pub(crate) fn print(&self, source: Source, micros: i64, bytes: &[u8]) {
+        self.lines(vec![Line {
+            source,
+            continued: true,
+            ..line(micros, bytes)
+        }]);
     }
 
     pub(crate) fn end(&self, word: StatusWord, trailer: &str) {
@@ -198,7 +219,13 @@ impl Feed {
     }
 }
 
-/// Lines as they were printed.
+impl FedCursor {
+    fn take_step(&mut self) -> Option<Step> {
+        self.ahead.take().or_else(|| self.steps.try_recv().ok())
+    }
+}
+
+/// Lines as they were printed; those that go on have no newline.
 pub(crate) fn stretch(lines: &[Line], offset: &mut u64) -> Stretch {
     let mut bytes = Vec::new();
     let mut spans = Vec::new();
@@ -226,6 +253,21 @@ pub(crate) fn stretch(lines: &[Line], offset: &mut u64) -> Stretch {
 #[async_trait]
 impl LogCursor for FedCursor {
     async fn next_bytes(&mut self) -> io::Result<RawItem> {
+        self.ahead = self.take_step();
+        if let Some(Step::Gap) = self.ahead {
+            self.ahead = None;
+            self.offset += LOST;
+            return Ok(RawItem::Bytes(Stretch {
+                bytes: format!("{MISSING}\n").into(),
+                spans: vec![Span {
+                    source: Source::Worker,
+                    offset: self.offset - LOST,
+                    micros: 0,
+                    len: MISSING.len() + 1,
+                    interrupts: true,
+                }],
+            }));
+        }
         Ok(match self.next().await? {
             LogItem::Lines(lines) => RawItem::Bytes(stretch(&lines, &mut self.offset)),
             LogItem::CaughtUp => RawItem::CaughtUp,
@@ -234,8 +276,9 @@ impl LogCursor for FedCursor {
     }
 
     async fn next(&mut self) -> io::Result<LogItem> {
-        match self.ahead.take().or_else(|| self.steps.try_recv().ok()) {
+        match self.take_step() {
             Some(Step::Item(item)) => Ok(item),
+            Some(Step::Gap) => panic!("it stands among bytes alone"),
             Some(Step::Fails) => Err(io::Error::other("the disk is gone")),
             Some(Step::Panics) => panic!("as the test wants it"),
             None => Ok(LogItem::CaughtUp),
@@ -243,7 +286,7 @@ impl LogCursor for FedCursor {
     }
 
     fn take_unfinished(&mut self) -> Vec<Line> {
-        std::mem::take(&mut self.unfinished)
+        Vec::new()
     }
 
     async fn grown(&mut self) {

@@ -95,12 +95,13 @@ async fn a_connection_that_idles_is_closed_and_one_with_a_viewer_is_not() {
         ..Limits::default()
     })
     .await;
-    let (feed, cursor) = fed_cursor(vec![]);
+    let (feed, cursor) = fed_cursor();
     node.worker.put_log("a", cursor);
     let request = TaskLogRequest {
         task_id: "a".into(),
         user_id: String::new(),
         follow: true,
+        ..TaskLogRequest::default()
     };
     let viewing = node.client().stream_task_logs(request).await;
     let mut idle = TcpStream::connect(&node.address).await.unwrap();
@@ -143,7 +144,7 @@ async fn a_server_that_is_stopped_cuts_off_who_does_not_leave() {
         ..Limits::default()
     })
     .await;
-    let (_feed, cursor) = fed_cursor(vec![]);
+    let (_feed, cursor) = fed_cursor();
     node.worker.put_log("a", cursor);
     let hangs = node.worker.next_hang();
     let mut client = node.client();
@@ -162,13 +163,14 @@ async fn a_server_that_is_stopped_cuts_off_who_does_not_leave() {
 #[tokio::test]
 async fn a_server_that_is_thrown_away_leaves_its_port_to_the_next_and_no_connection() {
     let node = Node::start(Limits::default()).await;
-    let (feed, cursor) = fed_cursor(vec![]);
+    let (feed, cursor) = fed_cursor();
     feed.lines(vec![line(0, b"x")]);
     node.worker.put_log("a", cursor);
     let request = TaskLogRequest {
         task_id: "a".into(),
         user_id: String::new(),
         follow: true,
+        ..TaskLogRequest::default()
     };
     let mut client = node.client();
     let mut viewing = client.stream_task_logs(request).await.unwrap().into_inner();

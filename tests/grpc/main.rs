@@ -5,6 +5,7 @@
     reason = "a helper of a test fails like the test itself"
 )]
 
+mod batches;
 mod calling;
 mod crowding;
 mod fake_master;

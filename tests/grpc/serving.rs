@@ -287,6 +287,9 @@ async fn no_text_of_a_call_about_a_task_or_a_master_gets_in_or_comes_back_whole(
             task_id: _,
             user_id: _,
             follow: _,
+            batches: _,
+            only: _,
+            start: _,
         } = proto::TaskLogRequest::default();
 
         let (success, said) = cancel(client, &long).await;
@@ -308,6 +311,7 @@ async fn no_text_of_a_call_about_a_task_or_a_master_gets_in_or_comes_back_whole(
                 task_id: long.clone(),
                 user_id: "u".into(),
                 follow,
+                ..proto::TaskLogRequest::default()
             };
             let status = client.stream_task_logs(of_a_long_id).await.unwrap_err();
             assert_eq!(status.code(), Code::NotFound);
@@ -316,6 +320,7 @@ async fn no_text_of_a_call_about_a_task_or_a_master_gets_in_or_comes_back_whole(
                 task_id: "unknown".into(),
                 user_id: long.clone(),
                 follow,
+                ..proto::TaskLogRequest::default()
             };
             let status = client.stream_task_logs(for_a_long_user).await.unwrap_err();
             assert_eq!(status.code(), Code::NotFound, "whose it is, is not asked");

@@ -6,13 +6,15 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 use tonic::{Code, Status, Streaming};
 use worker_node::{
     domain::{
-        log_line::{LINE_LIMIT, Line},
+        log_line::{LINE_LIMIT, Line, Source},
         outcome::StatusWord,
     },
     grpc::{SEND_LIMIT, listener::Limits},
@@ -20,13 +22,14 @@ use worker_node::{
     proto::{LogChunk, TaskLogRequest},
 };
 
-use crate::fakes::{FedCursor, Node, Step, fed_cursor, line, stretch};
+use crate::fakes::{FedCursor, MISSING, Node, Step, fed_cursor, line, stretch};
 
 async fn view(node: &Node, task: &str, follow: bool) -> Result<Streaming<LogChunk>, Status> {
     let request = TaskLogRequest {
         task_id: task.into(),
         user_id: String::new(),
         follow,
+        ..TaskLogRequest::default()
     };
     let stream = node.client().stream_task_logs(request).await?;
     Ok(stream.into_inner())
@@ -53,7 +56,7 @@ async fn contents(mut stream: Streaming<LogChunk>) -> Vec<(String, bool)> {
 
 #[tokio::test]
 async fn a_line_is_a_chunk() {
-    let (feed, cursor) = fed_cursor(vec![]);
+    let (feed, cursor) = fed_cursor();
     feed.lines(vec![line(1_700_000_000_123_456, b"hello")]);
     let (_node, mut stream) = follow(cursor).await;
 
@@ -65,14 +68,14 @@ async fn a_line_is_a_chunk() {
             timestamp: "2023-11-14T22:13:20.123456Z".into(),
             is_complete: false,
             status: "running".into(),
-            continued: false,
+            ..LogChunk::default()
         }
     );
 }
 
 #[tokio::test]
 async fn an_empty_line_is_a_space_and_a_broken_one_is_repaired() {
-    let (feed, cursor) = fed_cursor(vec![]);
+    let (feed, cursor) = fed_cursor();
     feed.lines(vec![line(0, b""), line(0, b"a\xffb\xc3\xa9")]);
     feed.end(StatusWord::Success, "");
     let (_node, stream) = follow(cursor).await;
@@ -89,21 +92,59 @@ async fn an_empty_line_is_a_space_and_a_broken_one_is_repaired() {
 
 #[tokio::test]
 async fn a_part_of_a_long_line_says_that_it_goes_on() {
-    let (feed, cursor) = fed_cursor(vec![]);
-    let part = Line {
-        continued: true,
-        ..line(0, b"first")
-    };
-    feed.lines(vec![part, line(0, b"second")]);
+    let (feed, cursor) = fed_cursor();
+    feed.lines(vec![line(0, &[b'x'; LINE_LIMIT + 1])]);
     let (_node, mut stream) = follow(cursor).await;
 
-    assert!(next(&mut stream).await.continued);
-    assert!(!next(&mut stream).await.continued);
+    let (first, second) = (next(&mut stream).await, next(&mut stream).await);
+
+    assert_eq!((first.content.len(), first.continued), (LINE_LIMIT, true));
+    assert_eq!((second.content.as_str(), second.continued), ("x", false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unfinished_line_is_shown_after_a_second_and_nothing_else_goes_on_with_it() {
+    let (feed, cursor) = fed_cursor();
+    let (_node, mut stream) = follow(cursor).await;
+    let began = Instant::now();
+    feed.print(Source::Stdout, 0, b"Password: ");
+    let first = next(&mut stream).await;
+    assert_eq!(first.content, "Password: ");
+    assert!(first.continued && began.elapsed() >= Duration::from_secs(1));
+
+    feed.print(Source::Stderr, 0, b"a warning\n");
+    feed.print(Source::Stdout, 0, b"given\n");
+    feed.end(StatusWord::Success, "end");
+
+    let mut rest = Vec::new();
+    while let Some(chunk) = stream.message().await.unwrap() {
+        rest.push((chunk.content, chunk.continued));
+    }
+    let line = |text: &str| (text.to_owned(), false);
+    assert_eq!(
+        rest,
+        [line(""), line("a warning"), line("given"), line("end")]
+    );
+}
+
+#[tokio::test]
+async fn no_line_goes_on_across_what_is_missing() {
+    let (feed, cursor) = fed_cursor();
+    feed.print(Source::Stdout, 0, b"begun");
+    feed.step(Step::Gap);
+    feed.print(Source::Stdout, 0, b"gone on\n");
+    feed.end(StatusWord::Success, "end");
+    let (_node, stream) = follow(cursor).await;
+
+    let contents = contents(stream).await;
+
+    let texts: Vec<_> = contents.iter().map(|(text, _)| text.as_str()).collect();
+    assert_eq!(texts, ["begun", MISSING, "gone on", "end"]);
 }
 
 #[tokio::test]
 async fn the_worst_line_fits_every_masters_limit() {
-    let (feed, cursor) = fed_cursor(vec![]);
+    let (feed, cursor) = fed_cursor();
     feed.lines(vec![line(0, &vec![0xff; LINE_LIMIT])]);
     let (_node, mut stream) = follow(cursor).await;
 
@@ -120,7 +161,7 @@ async fn the_last_chunk_carries_the_trailer_and_the_logs_word() {
         (StatusWord::Failed, "failed"),
         (StatusWord::Cancelled, "cancelled"),
     ] {
-        let (feed, cursor) = fed_cursor(vec![]);
+        let (feed, cursor) = fed_cursor();
         feed.lines(vec![line(1_000_000, b"x")]);
         feed.end(word, "[worker-node] the end");
         let (_node, mut stream) = follow(cursor).await;
@@ -143,7 +184,7 @@ async fn the_last_chunk_carries_the_trailer_and_the_logs_word() {
 
 #[tokio::test]
 async fn a_follower_gets_what_comes_later() {
-    let (feed, cursor) = fed_cursor(vec![line(0, b"held back")]);
+    let (feed, cursor) = fed_cursor();
     let (_node, mut stream) = follow(cursor).await;
 
     for n in 0..3 {
@@ -157,8 +198,9 @@ async fn a_follower_gets_what_comes_later() {
 
 #[tokio::test]
 async fn a_viewer_that_does_not_follow_gets_what_is_there_and_no_end() {
-    let (feed, cursor) = fed_cursor(vec![line(0, b"unfinished")]);
+    let (feed, cursor) = fed_cursor();
     feed.lines(vec![line(0, b"finished")]);
+    feed.print(Source::Stdout, 0, b"10%\runfinished");
     let node = Node::start(Limits::default()).await;
     node.worker.put_log("a", cursor);
 
@@ -172,7 +214,7 @@ async fn a_viewer_that_does_not_follow_gets_what_is_there_and_no_end() {
 
 #[tokio::test]
 async fn a_viewer_that_does_not_follow_gets_the_end_of_a_finished_log() {
-    let (feed, cursor) = fed_cursor(vec![]);
+    let (feed, cursor) = fed_cursor();
     feed.end(StatusWord::Failed, "end");
     let node = Node::start(Limits::default()).await;
     node.worker.put_log("a", cursor);
@@ -198,7 +240,7 @@ async fn a_log_that_is_not_there_is_an_error_and_never_a_chunk() {
 
 #[tokio::test]
 async fn a_viewer_that_hangs_up_leaves_nothing_behind() {
-    let (feed, cursor) = fed_cursor(vec![]);
+    let (feed, cursor) = fed_cursor();
     feed.lines(vec![line(0, b"x")]);
     let (_node, mut stream) = follow(cursor).await;
     next(&mut stream).await;
@@ -212,7 +254,7 @@ async fn a_viewer_that_hangs_up_leaves_nothing_behind() {
 async fn a_reader_that_fails_or_panics_ends_its_stream_alone() {
     let node = Node::start(Limits::default()).await;
     for step in [Step::Fails, Step::Panics] {
-        let (feed, cursor) = fed_cursor(vec![]);
+        let (feed, cursor) = fed_cursor();
         feed.lines(vec![line(0, b"x")]);
         feed.step(step);
         node.worker.put_log("a", cursor);
@@ -232,14 +274,14 @@ async fn one_viewer_too_many_takes_the_place_of_the_oldest() {
         ..Limits::default()
     })
     .await;
-    let (feed, cursor) = fed_cursor(vec![]);
+    let (feed, cursor) = fed_cursor();
     node.worker.put_log("a", cursor);
     let mut first = view(&node, "a", true).await.unwrap();
     let unknown = view(&node, "nobody", true).await.unwrap_err();
     assert_eq!(unknown.code(), Code::NotFound, "and nobody goes for it");
     feed.lines(vec![line(0, b"still here")]);
     assert_eq!(next(&mut first).await.content, "still here");
-    let (other, cursor) = fed_cursor(vec![]);
+    let (other, cursor) = fed_cursor();
     node.worker.put_log("b", cursor);
 
     let mut second = view(&node, "b", true).await.unwrap();
@@ -253,7 +295,7 @@ async fn one_viewer_too_many_takes_the_place_of_the_oldest() {
 
 #[tokio::test]
 async fn a_stop_ends_every_stream_and_then_the_server() {
-    let (feed, cursor) = fed_cursor(vec![]);
+    let (feed, cursor) = fed_cursor();
     feed.lines(vec![line(0, b"x")]);
     let (node, mut stream) = follow(cursor).await;
     next(&mut stream).await;

@@ -22,16 +22,21 @@ enum Follow {
 
 /// A viewer of our own: the recording master's always follows and never stops reading.
 async fn view(cluster: &Cluster, task: &str, follow: Follow) -> Streaming<LogChunk> {
+    let request = TaskLogRequest {
+        task_id: task.to_owned(),
+        follow: matches!(follow, Follow::Yes),
+        ..TaskLogRequest::default()
+    };
+    ask(cluster, request).await
+}
+
+/// What a client gets that asks for this.
+pub(crate) async fn ask(cluster: &Cluster, request: TaskLogRequest) -> Streaming<LogChunk> {
     let registered = cluster.master.wait_registered(cluster.worker.id()).await;
     let address = format!("http://{}", registered.expect("registered").info.worker_ip);
     let mut client = MasterWorkerClient::<Channel>::connect(address)
         .await
         .expect("the worker listens");
-    let request = TaskLogRequest {
-        task_id: task.to_owned(),
-        user_id: String::new(),
-        follow: matches!(follow, Follow::Yes),
-    };
     client
         .stream_task_logs(request)
         .await
@@ -122,9 +127,9 @@ async fn a_viewer_who_does_not_follow_gets_what_is_there() {
     let task = cluster
         .run("echo one; echo two; printf unfinished; touch /output/written; exec sleep 600")
         .await;
-    // The last of it has no newline that a follower could see.
+    // The last of it has no newline: a follower sees it after a second.
     let follower = cluster.master.watch_log(&task);
-    follower.wait_line("two").await.unwrap();
+    follower.wait_line("unfinished").await.unwrap();
     let so_far: Vec<String> = loop {
         let chunks: Vec<LogChunk> = view(&cluster, &task, Follow::No)
             .await
@@ -140,7 +145,7 @@ async fn a_viewer_who_does_not_follow_gets_what_is_there() {
             break chunks.into_iter().map(|chunk| chunk.content).collect();
         }
     };
-    let held_back = follower.seen().lines();
+    let shown = follower.seen().chunks;
     cluster.master.cancel(&task).await.unwrap();
     cluster.report(&task).await;
     let whole: Vec<LogChunk> = view(&cluster, &task, Follow::No)
@@ -150,11 +155,8 @@ async fn a_viewer_who_does_not_follow_gets_what_is_there() {
         .unwrap();
 
     assert_eq!(so_far, ["one", "two", "unfinished"]);
-    assert_eq!(
-        held_back,
-        ["one", "two"],
-        "a follower waits for the newline"
-    );
+    let marks: Vec<bool> = shown.iter().map(|chunk| chunk.continued).collect();
+    assert_eq!(marks, [false, false, true], "{shown:?}");
     let [one, two, unfinished, end] = whole.as_slice() else {
         panic!("{whole:?}")
     };
@@ -180,7 +182,7 @@ async fn bytes_that_are_no_text_and_lines_without_an_end_are_shown() {
         seen.lines(),
         [
             "a\0b\u{1}\u{1b}[1m\u{fffd}",
-            "\r",
+            " ",
             " ",
             "\u{e4}\u{fffd} no newline"
         ]

@@ -29,7 +29,7 @@ use crate::{
     ports::{
         journal::Known,
         master::{MasterError, Report, Upload},
-        spool::{LogEnd, Spool},
+        spool::{LogEnd, LogRange, Spool},
         worker::LogsError,
     },
     telemetry::operator,
@@ -391,7 +391,7 @@ impl Delivery {
     }
 
     async fn read_log(&self, kept: &mut HeadAndTail) -> io::Result<()> {
-        let open = OpenLog(self.record.spec.id.clone());
+        let open = OpenLog(self.record.spec.id.clone(), LogRange::default());
         let opened = self
             .with
             .logs

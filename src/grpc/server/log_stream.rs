@@ -1,27 +1,34 @@
-//! One viewer's log stream: lines from a cursor on the spool become chunks, one line each. Owns the viewer's place and nothing
-//! else: it is pulled by the connection, so that a slow viewer holds one batch of lines and slows nobody, and a viewer that
-//! hangs up takes all of it along.
+//! One viewer's log stream: bytes from a cursor on the spool become chunks, of one line each or of many. Owns the viewer's place
+//! and nothing else: it is pulled by the connection, so that a slow viewer holds one stretch of the log and slows nobody, and
+//! a viewer that hangs up takes all of it along.
 //!
-//! Hundreds of thousands of chunks a second pass here: awaiting happens once per batch, and a line becomes a chunk only when
-//! the connection takes it.
+//! Hundreds of thousands of chunks a second pass here: reading is awaited once per stretch, and a line becomes a chunk only
+//! when the connection takes it.
 
-use std::{panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::UNIX_EPOCH, vec};
+mod lines;
+mod terminal;
+
+use std::{panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::UNIX_EPOCH};
 
 use futures_util::{Stream, StreamExt, stream};
 use log::{error, warn};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::super::{convert::rfc3339, status::Denied};
+use self::lines::Lines;
+use super::super::{
+    convert::{self, rfc3339},
+    status::Denied,
+};
 use crate::{
-    domain::{
-        id::TaskId,
-        log_line::{LINE_LIMIT, Line},
-        text,
-    },
+    domain::{id::TaskId, log_line::LINE_LIMIT, text},
     ports::{
         clock::{Clock, SystemClock},
-        spool::{LogCursor, LogEnd, LogItem},
+        spool::{LogCursor, LogEnd, RawItem, Stretch},
     },
     proto::LogChunk,
 };
@@ -44,15 +51,32 @@ pub(super) enum Follow {
     No,
 }
 
+/// How a viewer gets a log.
+pub(super) enum Form {
+    /// A line to a chunk, as a terminal would show it. With the places of those who may hold a long line whole.
+    Lines(Arc<Semaphore>),
+    /// Bytes as they were printed, many lines to a chunk.
+    Batches,
+}
+
 /// A viewer's place in a log.
 pub(super) struct LogStream {
     task: Arc<str>,
     cursor: Box<dyn LogCursor>,
     follow: Follow,
     stop: CancellationToken,
-    /// When the last line arrived, in microseconds: the trailer has no time of its own.
+    ready: Ready,
+    /// When the last byte arrived, in microseconds: the trailer has no time of its own.
     last_arrival: Option<i64>,
+    /// What closes the stream, once all the rest was sent.
+    last: Option<LogChunk>,
     over: bool,
+}
+
+/// What can be sent without reading on.
+enum Ready {
+    Lines(Box<Lines>),
+    Batch(Option<Stretch>),
 }
 
 impl LogStream {
@@ -61,14 +85,24 @@ impl LogStream {
         task: &TaskId,
         cursor: Box<dyn LogCursor>,
         follow: Follow,
+        form: Form,
         stop: CancellationToken,
     ) -> Self {
+        let task: Arc<str> = task.as_str().into();
+        let ready = match form {
+            Form::Lines(long_lines) => {
+                Ready::Lines(Box::new(Lines::new(Arc::clone(&task), long_lines)))
+            }
+            Form::Batches => Ready::Batch(None),
+        };
         Self {
-            task: task.as_str().into(),
+            task,
             cursor,
             follow,
             stop,
+            ready,
             last_arrival: None,
+            last: None,
             over: false,
         }
     }
@@ -76,81 +110,119 @@ impl LogStream {
     /// The stream for the connection. A panic of the cursor ends this stream alone.
     pub(super) fn into_chunks(self) -> ChunkStream {
         let task = Arc::clone(&self.task);
-        let batches = stream::unfold(self, |mut log| async move {
-            let batch = log.next_batch().await?;
-            Some((batch, log))
+        let chunks = stream::unfold(Box::new(self), |mut log| async move {
+            let chunk = log.next().await?;
+            Some((chunk, log))
         });
-        let batches = AssertUnwindSafe(batches).catch_unwind().map(move |batch| {
-            batch.unwrap_or_else(|_| {
+        let chunks = AssertUnwindSafe(chunks).catch_unwind().map(move |chunk| {
+            let chunk = chunk.unwrap_or_else(|_| {
                 error!(task:% = text::escape(&task, SHOWN); "the reader of a log panicked");
-                Batch::denied(&task, Denied::Panicked)
-            })
+                Err(Denied::Panicked)
+            });
+            chunk.map_err(Status::from)
         });
-        Box::pin(batches.map(stream::iter).flatten())
+        Box::pin(chunks)
     }
 
-    async fn next_batch(&mut self) -> Option<Batch> {
-        if self.over {
-            return None;
-        }
-        let stop = self.stop.clone();
-        let batch = tokio::select! {
-            biased;
-            () = stop.cancelled() => Err(Denied::Stopping),
-            batch = self.read() => batch,
-        };
-        Some(batch.unwrap_or_else(|denied| {
-            self.over = true;
-            Batch::denied(&self.task, denied)
-        }))
-    }
-
-    async fn read(&mut self) -> Result<Batch, Denied> {
+    async fn next(&mut self) -> Option<Result<LogChunk, Denied>> {
         loop {
-            match self
-                .cursor
-                .next()
-                .await
-                .map_err(|error| self.unreadable(&error))?
-            {
-                LogItem::Lines(lines) => return Ok(self.lines(lines)),
-                LogItem::End(end) => return Ok(self.end(&end)),
-                LogItem::CaughtUp => match self.follow {
-                    Follow::ToTheEnd => self.cursor.grown().await,
+            if let Some(chunk) = self.ready() {
+                return Some(Ok(chunk));
+            }
+            if self.over {
+                return self.last.take().map(Ok);
+            }
+            let stop = self.stop.clone();
+            let filled = tokio::select! {
+                biased;
+                () = stop.cancelled() => Err(Denied::Stopping),
+                filled = self.fill() => filled,
+            };
+            if let Err(denied) = filled {
+                self.over = true;
+                return Some(Err(denied));
+            }
+        }
+    }
+
+    fn ready(&mut self) -> Option<LogChunk> {
+        match &mut self.ready {
+            Ready::Lines(lines) => lines.next(),
+            Ready::Batch(batch) => Some(convert::log::batch(&self.task, RUNNING, batch.take()?)),
+        }
+    }
+
+    /// Reads on until there is something to send, or the stream is over.
+    async fn fill(&mut self) -> Result<(), Denied> {
+        loop {
+            let read = self.cursor.next_bytes().await;
+            match read.map_err(|error| self.unreadable(&error))? {
+                RawItem::Bytes(stretch) => {
+                    self.put(stretch);
+                    return Ok(());
+                }
+                RawItem::End(end) => {
+                    self.last = Some(self.last_chunk(&end));
+                    self.finish();
+                    return Ok(());
+                }
+                RawItem::CaughtUp => match self.follow {
+                    Follow::ToTheEnd => {
+                        if self.wait().await {
+                            return Ok(());
+                        }
+                    }
                     Follow::No => {
-                        self.over = true;
-                        let held_back = self.cursor.take_unfinished();
-                        return Ok(self.lines(held_back));
+                        self.finish();
+                        return Ok(());
                     }
                 },
             }
         }
     }
 
-    fn lines(&mut self, lines: Vec<Line>) -> Batch {
-        self.last_arrival = lines.last().map(|line| line.micros).or(self.last_arrival);
-        Batch {
-            task: Arc::clone(&self.task),
-            lines: fitting(lines).into_iter(),
-            stamp: Stamp::default(),
-            last: None,
+    fn put(&mut self, stretch: Stretch) {
+        let last = stretch.spans.last().map(|span| span.micros);
+        self.last_arrival = last.or(self.last_arrival);
+        match &mut self.ready {
+            Ready::Lines(lines) => lines.put(stretch),
+            Ready::Batch(batch) => *batch = Some(stretch),
         }
     }
 
-    fn end(&mut self, end: &LogEnd) -> Batch {
+    fn finish(&mut self) {
         self.over = true;
-        let micros = self.last_arrival.unwrap_or_else(now);
-        let last = LogChunk {
+        if let Ready::Lines(lines) = &mut self.ready {
+            lines.finish();
+        }
+    }
+
+    /// Waits until the log has grown, or there is something to send all the same: then it is true.
+    async fn wait(&mut self) -> bool {
+        let Ready::Lines(lines) = &mut self.ready else {
+            self.cursor.grown().await;
+            return false;
+        };
+        let Some(due) = lines.caught_up(Instant::now()) else {
+            self.cursor.grown().await;
+            return false;
+        };
+        tokio::select! {
+            () = self.cursor.grown() => lines.show_due(Instant::now()),
+            () = sleep_until(due) => lines.show_due(due),
+        }
+    }
+
+    fn last_chunk(&self, end: &LogEnd) -> LogChunk {
+        let trailer = text::truncate(&end.trailer, LINE_LIMIT);
+        LogChunk {
             task_id: self.task.to_string(),
-            content: shown(text::truncate(&end.trailer, LINE_LIMIT).to_owned()),
-            timestamp: rfc3339(micros),
+            // The master drops empty content, and with it the end.
+            content: if trailer.is_empty() { " " } else { trailer }.to_owned(),
+            timestamp: rfc3339(self.last_arrival.unwrap_or_else(now)),
             is_complete: true,
             status: end.word.in_log().to_owned(),
-            continued: false,
-        };
-        Batch {
-            last: Some(Ok(last)),
-            ..Batch::empty(&self.task)
+            ..LogChunk::default()
         }
     }
 
@@ -160,118 +232,7 @@ impl LogStream {
     }
 }
 
-/// Some lines, not yet chunks, and at the very end what closes the stream.
-struct Batch {
-    task: Arc<str>,
-    lines: vec::IntoIter<Line>,
-    stamp: Stamp,
-    last: Option<Result<LogChunk, Denied>>,
-}
-
-impl Batch {
-    fn empty(task: &Arc<str>) -> Self {
-        Self {
-            task: Arc::clone(task),
-            lines: Vec::new().into_iter(),
-            stamp: Stamp::default(),
-            last: None,
-        }
-    }
-
-    fn denied(task: &Arc<str>, denied: Denied) -> Self {
-        Self {
-            last: Some(Err(denied)),
-            ..Self::empty(task)
-        }
-    }
-}
-
-impl Iterator for Batch {
-    type Item = Result<LogChunk, Status>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let Some(line) = self.lines.next() else {
-            return Some(self.last.take()?.map_err(Status::from));
-        };
-        Some(Ok(LogChunk {
-            task_id: String::from(&*self.task),
-            timestamp: self.stamp.of(line.micros),
-            content: shown(repaired(line.bytes)),
-            is_complete: false,
-            status: RUNNING.to_owned(),
-            continued: line.continued,
-        }))
-    }
-}
-
-/// The last time written: lines that arrived together share it.
-#[derive(Default)]
-struct Stamp {
-    written: Option<(i64, String)>,
-}
-
-impl Stamp {
-    fn of(&mut self, micros: i64) -> String {
-        match &self.written {
-            Some((same, text)) if *same == micros => text.clone(),
-            _ => {
-                let text = rfc3339(micros);
-                self.written = Some((micros, text.clone()));
-                text
-            }
-        }
-    }
-}
-
-fn repaired(bytes: Vec<u8>) -> String {
-    String::from_utf8(bytes)
-        .unwrap_or_else(|error| text::repair_utf8(error.as_bytes()).into_owned())
-}
-
-/// The master drops empty content, and with it the line.
-fn shown(content: String) -> String {
-    if content.is_empty() {
-        " ".to_owned()
-    } else {
-        content
-    }
-}
-
-/// Cuts lines over the limit into parts: repaired, each byte may become three, and a chunk must stay under 3.5 MiB.
-/// Containers' lines come cut already; this is for lines of the worker's own.
-fn fitting(lines: Vec<Line>) -> Vec<Line> {
-    if lines.iter().all(|line| line.bytes.len() <= LINE_LIMIT) {
-        return lines;
-    }
-    lines.into_iter().flat_map(parts).collect()
-}
-
-fn parts(mut line: Line) -> Vec<Line> {
-    let mut parts = Vec::new();
-    while line.bytes.len() > LINE_LIMIT {
-        let continues = |byte: &u8| byte & 0b1100_0000 == 0b1000_0000;
-        let back = line.bytes[LINE_LIMIT - 3..=LINE_LIMIT]
-            .iter()
-            .rev()
-            .take_while(|byte| continues(byte))
-            .count();
-        // Four in a row are no character: then the place does not matter.
-        let end = LINE_LIMIT - back % 4;
-        let rest = line.bytes.split_off(end);
-        parts.push(Line {
-            bytes: std::mem::replace(&mut line.bytes, rest),
-            continued: true,
-            ..line
-        });
-    }
-    parts.push(line);
-    parts
-}
-
 fn now() -> i64 {
     let since = SystemClock.now().duration_since(UNIX_EPOCH);
     i64::try_from(since.unwrap_or_default().as_micros()).unwrap_or(i64::MAX)
 }
-
-#[cfg(test)]
-mod tests;
