@@ -12,6 +12,8 @@ mod containers;
 mod crowd;
 #[path = "lifecycle/endings.rs"]
 mod endings;
+#[path = "lifecycle/fidelity.rs"]
+mod fidelity;
 #[path = "lifecycle/in_container.rs"]
 mod in_container;
 #[path = "lifecycle/logs.rs"]

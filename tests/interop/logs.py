@@ -146,3 +146,101 @@ def a_line_of_two_mebibytes_comes_in_marked_parts(stage):
     equal("what comes after", [chunk.content for chunk in lines if chunk not in parts], ["after"])
     true("each part should fit a message", max(map(pb.LogChunk.ByteSize, parts)) < 3_670_016)
     equal("the last word", last.status, "completed")
+
+
+def pieces_of(chunks):
+    """What the chunks of a batched log hold: who wrote it, its offset and its bytes."""
+    pieces = []
+    for chunk in chunks:
+        rest = chunk.data
+        for piece in chunk.pieces:
+            pieces.append((piece.source, piece.offset, rest[: piece.length]))
+            rest = rest[piece.length :]
+        equal("what no piece covers", rest, b"")
+    return pieces
+
+
+def bytes_of(chunks, *sources):
+    """What these wrote; none: the container."""
+    wanted = sources or (pb.LOG_SOURCE_STDOUT, pb.LOG_SOURCE_STDERR)
+    return b"".join(data for source, _, data in pieces_of(chunks) if source in wanted)
+
+
+@check
+def batches_carry_every_byte(stage):
+    offer = task(r"printf 'a\377b\r10%%\r\000\n'; printf 'err' >&2; printf 'no newline'")
+    stage.node.assign(offer)
+
+    *chunks, last = stage.node.whole_log(offer.task_id, batches=True)
+
+    equal("stdout", bytes_of(chunks, pb.LOG_SOURCE_STDOUT), b"a\xffb\r10%\r\0\nno newline")
+    equal("stderr", bytes_of(chunks, pb.LOG_SOURCE_STDERR), b"err")
+    equal("the contents", {chunk.content for chunk in chunks}, {""})
+    equal("the status", {chunk.status for chunk in chunks}, {"running"})
+    equal("the last word", (last.is_complete, last.status, last.data), (True, "completed", b""))
+    true("each piece should have a time", all(piece.time > 0 for chunk in chunks for piece in chunk.pieces))
+    true("the trailer should tell the exit code", "exit code 0" in last.content, last.content)
+
+
+@check
+def a_client_goes_on_where_it_left_off(stage):
+    offer = task("seq 1 50000")
+    stage.node.assign(offer)
+    *chunks, _ = stage.node.whole_log(offer.task_id, batches=True)
+    wanted = "".join(f"{number}\n" for number in range(1, 50001)).encode()
+    true("the whole log should come", bytes_of(chunks) == wanted)
+    true("a chunk should hold many lines", len(chunks) < 50, len(chunks))
+
+    _, offset, data = pieces_of(chunks[:1])[-1]
+    *rest, _ = stage.node.whole_log(offer.task_id, batches=True, offset=offset + len(data))
+
+    true("nothing should be missing or come twice", bytes_of(chunks[:1]) + bytes_of(rest) == wanted)
+    *nothing, last = stage.node.whole_log(offer.task_id, batches=True, offset=len(wanted) + 1)
+    equal("beyond the end", (nothing, last.is_complete), ([], True))
+
+
+@check
+def the_last_lines_come_alone_in_both_forms(stage):
+    offer = task("seq 1 1000; seq 1001 2000 >&2")
+    stage.node.assign(offer)
+    *everything, _ = stage.node.whole_log(offer.task_id)
+    equal("the lines", len(everything), 2000)
+
+    out = dict(last_lines=2, only=pb.LOG_SOURCE_STDOUT)
+    *lines, _ = stage.node.whole_log(offer.task_id, **out)
+    *chunks, _ = stage.node.whole_log(offer.task_id, batches=True, **out)
+
+    equal("as lines", [chunk.content for chunk in lines], ["999", "1000"])
+    equal("as bytes", bytes_of(chunks), b"999\n1000\n")
+
+
+@check
+def a_source_that_there_is_not_is_refused(stage):
+    offer = task("true")
+    stage.node.assign(offer)
+    try:
+        stage.node.whole_log(offer.task_id, only=7)
+    except grpc.RpcError as error:
+        equal("the code", error.code(), grpc.StatusCode.INVALID_ARGUMENT)
+    else:
+        raise Wrong("the log came")
+    stage.master.wait_report(offer.task_id)
+
+
+@check
+def a_line_is_what_a_terminal_would_show(stage):
+    offer = task(r"printf '10%%\r20%%\r100%%\nwindows\r\n'; printf 'Password: '; exec sleep 1000")
+    stage.node.assign(offer)
+
+    seen = []
+    with stage.node.log_stream(offer.task_id) as stream:
+        for chunk in stream:
+            seen.append((chunk.content, chunk.continued))
+            if chunk.continued:
+                break
+    stage.node.cancel(offer.task_id)
+    stage.master.wait_report(offer.task_id)
+    *lines, _ = stage.node.whole_log(offer.task_id)
+
+    equal("as it came", seen[-3:], [("100%", False), ("windows", False), ("Password: ", True)])
+    equal("afterwards", [chunk.content for chunk in lines], ["100%", "windows", "Password: "])

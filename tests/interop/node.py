@@ -117,9 +117,9 @@ class Node:
             return timed(rpc.MasterWorkerStub(channel).MasterRegister, info, 5)
 
     @contextmanager
-    def log_stream(self, task_id, follow=True):
-        """StreamTaskLogs: the chunks as they come."""
-        request = pb.TaskLogRequest(task_id=task_id, user_id="ann", follow=follow)
+    def log_stream(self, task_id, follow=True, **asked):
+        """StreamTaskLogs: the chunks as they come. `asked`: the fields that only this worker knows."""
+        request = pb.TaskLogRequest(task_id=task_id, user_id="ann", follow=follow, **asked)
         with self.connection() as channel:
             stream = rpc.MasterWorkerStub(channel).StreamTaskLogs(request, timeout=PATIENCE)
             try:
@@ -127,9 +127,9 @@ class Node:
             finally:
                 stream.cancel()
 
-    def whole_log(self, task_id, follow=True):
+    def whole_log(self, task_id, follow=True, **asked):
         """All chunks of a log."""
-        with self.log_stream(task_id, follow) as stream:
+        with self.log_stream(task_id, follow, **asked) as stream:
             return list(stream)
 
 
