@@ -10,7 +10,6 @@ pub mod id;
 pub mod limits;
 pub mod log_joint;
 pub mod log_line;
-pub mod log_overlap;
 pub mod outcome;
 pub mod patience;
 pub mod recent;

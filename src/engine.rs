@@ -32,7 +32,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -216,32 +216,43 @@ impl ContainerEngine for DockerEngine {
             .await
     }
 
-    async fn logs(&self, container: &ContainerId) -> Result<Frames, EngineError> {
-        self.line
-            .within(
-                OPEN,
-                "logs",
-                self.of_our_own(self.open_logs(container, None)),
-            )
-            .await
-    }
-
-    async fn last_logs(
+    async fn logs(
         &self,
         container: &ContainerId,
-        entries: usize,
+        since: SystemTime,
     ) -> Result<Frames, EngineError> {
         self.line
             .within(
                 OPEN,
                 "logs",
-                self.of_our_own(self.open_logs(container, Some(entries))),
+                self.of_our_own(self.open_logs(container, since)),
             )
             .await
     }
 
-    async fn follow(&self, container: &ContainerId) -> Result<Frames, EngineError> {
-        self.follow_logs(container)
+    async fn follow(
+        &self,
+        container: &ContainerId,
+        since: SystemTime,
+    ) -> Result<Frames, EngineError> {
+        self.follow_logs(container, since)
+    }
+
+    async fn last_written(
+        &self,
+        container: &ContainerId,
+    ) -> Result<Option<SystemTime>, EngineError> {
+        self.line
+            .within(
+                OPEN,
+                "logs",
+                self.of_our_own(self.read_last_time(container)),
+            )
+            .await
+    }
+
+    async fn time(&self) -> Result<SystemTime, EngineError> {
+        self.line.within(LOOK, "info", self.engine_time()).await
     }
 
     async fn open_log(

@@ -2,12 +2,15 @@
 //! a task of its own that moves them from the engine into the spool, and lives beside this actor, so that a restart of the
 //! mailbox side does not touch a stream.
 
-mod catch_up;
 mod counting;
+mod elsewhere;
 mod from_file;
+mod had;
 mod markers;
 mod pace;
 mod reader;
+#[cfg(test)]
+mod stored;
 
 use std::{
     collections::HashMap,

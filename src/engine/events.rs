@@ -18,7 +18,7 @@ impl DockerEngine {
     /// Begins at the engine's own time of this call, so that nothing is missed until the stream is first read.
     pub(super) async fn open_events(&self, worker: &WorkerId) -> Result<Events, EngineError> {
         let options = EventsOptions {
-            since: Some(self.engine_time().await?),
+            since: Some(bound(self.engine_time().await?)),
             until: None,
             filters: Some(with_type(labels::filter_of(worker))),
         };
@@ -40,7 +40,7 @@ impl DockerEngine {
         let filter = |name: &str, value: &str| (name.to_owned(), vec![value.to_owned()]);
         let options = EventsOptions {
             since: created.as_deref().and_then(event_time),
-            until: Some(self.engine_time().await?),
+            until: Some(bound(self.engine_time().await?)),
             filters: Some(with_type(HashMap::from([
                 filter("container", id),
                 filter("event", "start"),
@@ -58,12 +58,12 @@ impl DockerEngine {
         &self,
         container: &ContainerId,
     ) -> Result<RememberedEnd, EngineError> {
-        let asked = self.engine_time().await?;
+        let asked = bound(self.engine_time().await?);
         let events = self.events_between("0".into(), asked.clone()).await?;
         let mut count = events.len();
         if count < MEMORY {
             // What came while it was asked took the place of something, and is not among what was asked for.
-            let since = self.events_between(asked, self.engine_time().await?);
+            let since = self.events_between(asked, bound(self.engine_time().await?));
             count += since.await?.len();
         }
         let events = events.into_iter().filter_map(event);
@@ -86,21 +86,25 @@ impl DockerEngine {
         messages.map_err(failure::of_call).try_collect().await
     }
 
-    async fn engine_time(&self) -> Result<String, EngineError> {
+    pub(super) async fn engine_time(&self) -> Result<SystemTime, EngineError> {
         let info = self.line.docker()?.info().await.map_err(failure::of_call)?;
         info.system_time
             .as_deref()
-            .and_then(event_time)
+            .and_then(labels::read_time)
             .ok_or_else(|| EngineError::Failed("the engine does not tell its time".into()))
     }
 }
 
-/// The engine writes RFC 3339, but reads bounds of events only as seconds and nanoseconds since the epoch.
 fn event_time(told: &str) -> Option<String> {
-    let time = labels::read_time(told)?;
-    let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    labels::read_time(told).map(bound)
+}
+
+/// The engine writes RFC 3339, but reads bounds only as seconds and nanoseconds since the epoch. What lies before that is the epoch.
+pub(super) fn bound(time: SystemTime) -> String {
+    let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH);
+    let since_epoch = since_epoch.unwrap_or_default();
     let (seconds, nanos) = (since_epoch.as_secs(), since_epoch.subsec_nanos());
-    Some(format!("{seconds}.{nanos:09}"))
+    format!("{seconds}.{nanos:09}")
 }
 
 fn with_type(mut filters: HashMap<String, Vec<String>>) -> HashMap<String, Vec<String>> {

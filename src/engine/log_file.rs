@@ -420,7 +420,6 @@ struct Merging {
     /// The last one, still growing: its source and its millisecond.
     last: Option<(Source, i64)>,
     bytes: BytesMut,
-    entries: usize,
 }
 
 impl Merging {
@@ -434,7 +433,6 @@ impl Merging {
         if entry.has_newline {
             self.bytes.extend_from_slice(b"\n");
         }
-        self.entries += 1;
     }
 
     fn end(&mut self) {
@@ -446,7 +444,6 @@ impl Merging {
             source,
             bytes: self.bytes.split().freeze(),
             time: Some(time_at(since)),
-            entries: std::mem::take(&mut self.entries),
         });
     }
 

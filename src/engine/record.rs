@@ -2,7 +2,11 @@
 //! ten times as long over each as this. Only a record whose last chunk came is whole; one that ends before is an engine that
 //! went away. Each line comes with its time, which is taken off again.
 
-use std::{collections::VecDeque, io, time::SystemTime};
+use std::{
+    collections::VecDeque,
+    io,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{Stream, stream};
@@ -182,7 +186,6 @@ fn take_frames(body: &mut BytesMut, frames: &mut VecDeque<Frame>) -> Result<(), 
             run.end(frames);
             run = Run::of(source, time);
         }
-        run.entries += 1;
         run.bytes.extend_from_slice(line);
     }
     run.end(frames);
@@ -200,44 +203,51 @@ fn split_time(content: &[u8]) -> (&[u8], &[u8]) {
 /// Frames that become one.
 struct Run {
     source: Source,
-    /// The beginning of their times, down to the millisecond.
-    millisecond: Option<Millisecond>,
+    millisecond: Millisecond,
+    time: Option<SystemTime>,
     bytes: BytesMut,
-    entries: usize,
 }
 
 impl Run {
     fn of(source: Source, time: &[u8]) -> Self {
         Self {
             source,
-            millisecond: time.first_chunk().copied(),
+            millisecond: millisecond(time),
+            time: read_time(time),
             bytes: BytesMut::new(),
-            entries: 0,
         }
     }
 
     fn is_of(&self, time: &[u8]) -> bool {
-        self.millisecond.as_ref() == time.first_chunk()
+        self.millisecond == millisecond(time)
     }
 
     fn end(&mut self, frames: &mut VecDeque<Frame>) {
         let bytes: Bytes = self.bytes.split().freeze();
-        if self.entries > 0 {
+        if !bytes.is_empty() {
             frames.push_back(Frame {
                 source: self.source,
                 bytes,
-                time: self.millisecond.as_ref().and_then(read_millisecond),
-                entries: self.entries,
+                time: self.time,
             });
         }
     }
 }
 
-/// The engine writes times in UTC.
-fn read_millisecond(text: &Millisecond) -> Option<SystemTime> {
-    let text = std::str::from_utf8(text).ok()?;
-    let time: Timestamp = format!("{text}Z").parse().ok()?;
-    Some(time.into())
+/// Zeros behind a shorter one.
+fn millisecond(time: &[u8]) -> Millisecond {
+    let mut millisecond = [0; size_of::<Millisecond>()];
+    for (to, from) in millisecond.iter_mut().zip(time) {
+        *to = *from;
+    }
+    millisecond
+}
+
+/// To the millisecond below.
+fn read_time(text: &[u8]) -> Option<SystemTime> {
+    let time: Timestamp = std::str::from_utf8(text).ok()?.parse().ok()?;
+    let millis = u64::try_from(time.as_millisecond()).ok()?;
+    Some(UNIX_EPOCH + Duration::from_millis(millis))
 }
 
 fn status(head: &[u8]) -> Option<u16> {
@@ -391,13 +401,24 @@ mod tests {
         let at = |text: &str| Some(SystemTime::from(text.parse::<Timestamp>().unwrap()));
         let seen: Vec<_> = frames
             .iter()
-            .map(|frame| (&frame.bytes[..], frame.entries, frame.time))
+            .map(|frame| (&frame.bytes[..], frame.time))
             .collect();
-        let expected: [(&[u8], _, _); 2] = [
-            (b"one\ntwo\n", 2, at("2024-01-01T00:00:01.007Z")),
-            (b"three\n", 1, at("2024-01-01T00:00:01.008Z")),
+        let expected: [(&[u8], _); 2] = [
+            (b"one\ntwo\n", at("2024-01-01T00:00:01.007Z")),
+            (b"three\n", at("2024-01-01T00:00:01.008Z")),
         ];
         assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn times_of_other_engines_are_read_too() {
+        let at = |text: &str| Some(SystemTime::from(text.parse::<Timestamp>().unwrap()));
+
+        let time = read_time(b"2024-01-01T02:00:01+02:00");
+        assert_eq!(time, at("2024-01-01T00:00:01Z"));
+        let time = read_time(b"2024-01-01T00:00:01.5Z");
+        assert_eq!(time, at("2024-01-01T00:00:01.5Z"));
+        assert_eq!(read_time(b"line"), None);
     }
 
     #[test]

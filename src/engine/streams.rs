@@ -1,11 +1,11 @@
 //! Streams out of the engine: a container's output, byte for byte. The end of one says nothing about the container.
 
-use std::pin::Pin;
+use std::{pin::Pin, time::SystemTime};
 
 use bollard::{container::LogOutput, errors::Error, query_parameters::AttachContainerOptions};
-use futures_util::{Stream, StreamExt, future::ready, stream};
+use futures_util::{Stream, StreamExt, TryStreamExt, future::ready, stream};
 
-use super::{DockerEngine, call::path_part, failure, record};
+use super::{DockerEngine, call::path_part, events::bound, failure, record};
 use crate::{
     domain::{id::ContainerId, log_line::Source, text},
     ports::engine::{EngineError, Frame, Frames},
@@ -35,19 +35,33 @@ impl DockerEngine {
         Ok(Box::pin(attached.output.map(frame)))
     }
 
-    /// From the beginning, or the last entries alone.
+    /// From a time on to the present end.
     pub(super) async fn open_logs(
         &self,
         container: &ContainerId,
-        last: Option<usize>,
+        since: SystemTime,
     ) -> Result<Frames, EngineError> {
-        let last = last.map_or("all".to_owned(), |entries| entries.to_string());
-        opened(Box::pin(self.record(container, &format!("tail={last}"))?)).await
+        let since = format!("since={}", bound(since));
+        opened(Box::pin(self.record(container, &since)?)).await
     }
 
     /// Its first item may be long in coming: a container may say nothing for hours.
-    pub(super) fn follow_logs(&self, container: &ContainerId) -> Result<Frames, EngineError> {
-        Ok(Box::pin(self.record(container, "follow=1")?))
+    pub(super) fn follow_logs(
+        &self,
+        container: &ContainerId,
+        since: SystemTime,
+    ) -> Result<Frames, EngineError> {
+        let wanted = format!("follow=1&since={}", bound(since));
+        Ok(Box::pin(self.record(container, &wanted)?))
+    }
+
+    /// When the last entry was written.
+    pub(super) async fn read_last_time(
+        &self,
+        container: &ContainerId,
+    ) -> Result<Option<SystemTime>, EngineError> {
+        let mut last = Box::pin(self.record(container, "tail=1")?);
+        Ok(last.try_next().await?.and_then(|frame| frame.time))
     }
 
     fn record(
@@ -93,7 +107,6 @@ fn frame(item: Result<LogOutput, Error>) -> Result<Frame, EngineError> {
         source,
         bytes,
         time: None,
-        entries: 0,
     })
 }
 

@@ -263,8 +263,6 @@ pub struct Frame {
     pub bytes: Bytes,
     /// When it was written, where the engine tells: in its record of the output, to the millisecond.
     pub time: Option<SystemTime>,
-    /// So many entries of the engine's record are in it; 0 where it does not come from there.
-    pub entries: usize,
 }
 
 /// A stream of a container's output. Its end never means that the container exited.
@@ -421,28 +419,38 @@ pub trait ContainerEngine: Send + Sync {
         root: &Path,
     ) -> Result<Option<Box<dyn EngineLog>>, EngineError>;
 
-    /// Reads the engine's own record of the output of a container from its beginning to its present end.
+    /// Reads what the engine itself keeps of a container's output, its record, from what was written at `since` on (to the
+    /// millisecond, and that included) to its present end.
     ///
     /// # Errors
     /// The engine's.
-    async fn logs(&self, container: &ContainerId) -> Result<Frames, EngineError>;
-
-    /// Reads the last entries of the record, so many of them. Where fewer come, there are no more, or one of them is half an
-    /// entry: an engine that died within one has left it, and on reading it some leave out others too, without a word.
-    ///
-    /// # Errors
-    /// The engine's.
-    async fn last_logs(
-        &self,
-        container: &ContainerId,
-        entries: usize,
-    ) -> Result<Frames, EngineError>;
+    async fn logs(&self, container: &ContainerId, since: SystemTime)
+    -> Result<Frames, EngineError>;
 
     /// As `logs`, and on as it grows. It ends with the container, and may lack the last of the record then.
     ///
     /// # Errors
     /// The engine's; those of the opening come with the stream.
-    async fn follow(&self, container: &ContainerId) -> Result<Frames, EngineError>;
+    async fn follow(
+        &self,
+        container: &ContainerId,
+        since: SystemTime,
+    ) -> Result<Frames, EngineError>;
+
+    /// When the last entry of its record was written; `None` where it has none.
+    ///
+    /// # Errors
+    /// The engine's.
+    async fn last_written(
+        &self,
+        container: &ContainerId,
+    ) -> Result<Option<SystemTime>, EngineError>;
+
+    /// What its own clock shows.
+    ///
+    /// # Errors
+    /// The engine's.
+    async fn time(&self) -> Result<SystemTime, EngineError>;
 
     /// Starts it. Not idempotent: a second start after its exit runs it again.
     ///

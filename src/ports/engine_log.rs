@@ -1,13 +1,17 @@
 //! The engine's own files of one container's output, where they lie on this machine: what is printed comes out of them byte for
 //! byte, so a number of bytes is a place in them.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use futures_util::future::BoxFuture;
 
 use super::engine::Frame;
 
-/// Where reading goes on: behind an entry of a file, or at a file's beginning.
+/// Where reading goes on: behind an entry of a file, or at a file's beginning; or, with no device and no inode, at a time in what the
+/// engine tells of its record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Place {
     /// Of the file.
@@ -19,6 +23,32 @@ pub struct Place {
     /// When the entry before it was written, in nanoseconds since the epoch; 0 at a file's beginning. Tells the file from a
     /// later one that was given the same inode.
     pub written: i64,
+}
+
+impl Place {
+    /// In what the engine tells of its record from `since` on; `first`: when the first of that was written.
+    #[must_use]
+    pub fn at_time(since: SystemTime, first: Option<SystemTime>) -> Self {
+        let nanos = |time: SystemTime| {
+            let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+            i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+        };
+        Self {
+            // Not 0, so that it is told from the first byte of the first file.
+            written: nanos(since).max(1),
+            offset: first.map_or(0, |first| nanos(first).unsigned_abs()),
+            ..Self::default()
+        }
+    }
+
+    /// The times of a place that was made by [`Place::at_time`].
+    #[must_use]
+    pub fn in_record(&self) -> Option<(SystemTime, Option<SystemTime>)> {
+        let is_time = self.device == 0 && self.inode == 0 && self.written > 0;
+        let at = |nanos| UNIX_EPOCH + Duration::from_nanos(nanos);
+        let first = (self.offset > 0).then(|| at(self.offset));
+        is_time.then(|| (at(self.written.unsigned_abs()), first))
+    }
 }
 
 /// One run of the engine's process.
@@ -83,4 +113,26 @@ pub trait EngineLog: Send {
 
     /// Ends when there may be more than what `next` has seen, and after a second in any case.
     fn changed(&self) -> BoxFuture<'static, ()>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_told_from_a_place_in_a_file() {
+        let then = UNIX_EPOCH + Duration::from_nanos(1_700_000_000_123_456_789);
+
+        let place = Place::at_time(then, Some(then));
+        assert_eq!(place.in_record(), Some((then, Some(then))));
+        let begin = Place::at_time(UNIX_EPOCH, None);
+        assert!(begin != Place::default() && begin.in_record().is_some());
+        assert_eq!(Place::default().in_record(), None);
+        let of_a_file = Place {
+            inode: 1,
+            written: 5,
+            ..Place::default()
+        };
+        assert_eq!(of_a_file.in_record(), None);
+    }
 }

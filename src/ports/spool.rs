@@ -54,14 +54,15 @@ pub struct Piece {
     pub time: Option<SystemTime>,
 }
 
-/// Which byte of a log stands where in the engine's own files.
+/// Which byte of a log stands where in the engine's own files, or in what the engine tells of its record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Position {
     /// Where reading goes on; the default stands for the first byte of the first file.
     pub place: Place,
     /// The engine's run that had written what lies before it; 0: unknown.
     pub run: u64,
-    /// Bytes of stdout that the log had, or was to have, before that place.
+    /// Bytes of stdout that the log had, or was to have, before that place. In a record, whose bytes may be more than those in the
+    /// log: modulo 2^64, the log's bytes less those of the record from that place on.
     pub stdout: u64,
     /// The same of stderr.
     pub stderr: u64,

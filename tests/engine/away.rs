@@ -1,6 +1,9 @@
 //! Engines that are not there, do not answer, break off, or are far away.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -26,7 +29,7 @@ async fn every_call(engine: &DockerEngine) -> Vec<(&'static str, Option<EngineEr
         ("find_image", engine.find_image(&image).await.err()),
         ("pull", engine.pull(&image, progress).await.err()),
         ("attach", engine.attach(&id).await.err()),
-        ("logs", engine.logs(&id).await.err()),
+        ("logs", engine.logs(&id, UNIX_EPOCH).await.err()),
         ("start", engine.start(&id).await.err()),
         ("wait", engine.wait(&id).await.err()),
         ("inspect", engine.inspect("ab").await.err()),
@@ -186,7 +189,7 @@ async fn a_silent_engine_ends_every_call_at_its_deadline() {
         engine.find_image(&engine.parse_image("busybox").unwrap())
     );
     assert_deadline!(10, engine.attach(&id));
-    assert_deadline!(10, engine.logs(&id));
+    assert_deadline!(10, engine.logs(&id, UNIX_EPOCH));
     assert_deadline!(10, engine.events(&worker));
     assert_deadline!(10, engine.kill(&id, Signal::Term));
     // It is asked who it is first.

@@ -1,5 +1,7 @@
 //! Create, start, wait, inspect, kill, remove.
 
+use std::time::UNIX_EPOCH;
+
 use futures_util::StreamExt as _;
 use worker_node::{
     domain::id::ContainerId,
@@ -222,7 +224,7 @@ async fn every_call_about_a_missing_container_says_so() {
 
     let outcomes = [
         ("attach", engine.attach(&id).await.err()),
-        ("logs", engine.logs(&id).await.err()),
+        ("logs", engine.logs(&id, UNIX_EPOCH).await.err()),
         ("start", engine.start(&id).await.err()),
         ("wait", engine.wait(&id).await.err()),
         ("inspect", engine.inspect(&id.0).await.err()),

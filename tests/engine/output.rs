@@ -1,6 +1,6 @@
 //! What a container writes: its streams, its engine's record of them, and its output folder.
 
-use std::{collections::BTreeMap, io::Read, os::unix::fs::PermissionsExt};
+use std::{collections::BTreeMap, io::Read, os::unix::fs::PermissionsExt, time::UNIX_EPOCH};
 
 use futures_util::TryStreamExt as _;
 use sha2::{Digest, Sha256};
@@ -65,7 +65,7 @@ async fn the_engines_record_begins_at_the_beginning_each_time() {
     let (id, _, attached) = bench.run(&bench.plan(command).await).await;
 
     for _ in 0..2 {
-        let recorded = in_time(read(bench.engine.logs(&id).await.unwrap())).await;
+        let recorded = in_time(read(bench.engine.logs(&id, UNIX_EPOCH).await.unwrap())).await;
         assert_eq!(recorded, attached);
     }
     assert_eq!(attached.stderr, b"end");
@@ -83,7 +83,7 @@ async fn a_long_line_is_whole_in_the_record() {
 
     let (id, _, attached) = bench.run(&plan).await;
 
-    let recorded = in_time(read(bench.engine.logs(&id).await.unwrap())).await;
+    let recorded = in_time(read(bench.engine.logs(&id, UNIX_EPOCH).await.unwrap())).await;
     assert_eq!(attached.stdout.len(), 100_001);
     assert_eq!(attached.stderr.len(), 40_000);
     assert!(recorded == attached, "it differs");
@@ -94,23 +94,30 @@ async fn the_record_of_a_running_container_ends_at_its_present_end() {
     let bench = Bench::new();
     let id = bench.running().await;
 
-    let recorded = in_time(read(bench.engine.logs(&id).await.unwrap())).await;
+    let recorded = in_time(read(bench.engine.logs(&id, UNIX_EPOCH).await.unwrap())).await;
 
     assert_eq!(recorded.stdout, b"ready\n");
 }
 
 #[tokio::test]
-async fn the_last_entries_of_a_record_are_as_many_as_were_asked_for() {
+async fn a_record_is_told_from_a_time_on_and_that_of_its_end() {
     let bench = Bench::new();
-    let command = "i=0; while [ $i -lt 300 ]; do echo line $i; i=$((i+1)); done; echo end >&2";
+    let command = "for n in 1 2 3; do echo $n; sleep 0.05; done; echo end >&2";
     let (id, ..) = bench.run(&bench.plan(command).await).await;
+    let frames = bench.engine.logs(&id, UNIX_EPOCH).await.unwrap();
+    let all: Vec<_> = in_time(frames.try_collect()).await.unwrap();
 
-    for (asked, told) in [(1, 1), (100, 100), (301, 301), (302, 301), (5_000, 301)] {
-        let frames = bench.engine.last_logs(&id, asked).await.unwrap();
-        let frames: Vec<_> = in_time(frames.try_collect()).await.unwrap();
-        let entries: usize = frames.iter().map(|frame| frame.entries).sum();
-        assert_eq!(entries, told, "of {asked}");
+    for (number, frame) in all.iter().enumerate() {
+        let since = frame.time.unwrap();
+        let frames = bench.engine.logs(&id, since).await.unwrap();
+        let rest: Vec<_> = in_time(frames.try_collect()).await.unwrap();
+        assert_eq!(rest, all[number..]);
     }
+    assert!(all.len() >= 4, "{all:?}");
+    let last = bench.engine.last_written(&id).await.unwrap();
+    assert_eq!(last, all.last().unwrap().time);
+    let now = bench.engine.time().await.unwrap();
+    assert!(Some(now) > last, "{now:?}");
 }
 
 #[tokio::test]
@@ -119,7 +126,7 @@ async fn a_container_that_wrote_nothing_has_an_empty_record() {
 
     let (id, _, attached) = bench.run(&bench.plan("true").await).await;
 
-    let recorded = in_time(read(bench.engine.logs(&id).await.unwrap())).await;
+    let recorded = in_time(read(bench.engine.logs(&id, UNIX_EPOCH).await.unwrap())).await;
     assert_eq!(recorded, attached);
     assert!(recorded.stdout.is_empty() && recorded.stderr.is_empty());
 }

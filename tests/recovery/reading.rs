@@ -19,6 +19,9 @@ struct Place {
     reads_on: &'static str,
     /// What it says when it has all that was printed meanwhile.
     has_caught_up: &'static str,
+    /// How often a log says that it may not be whole whose lines are all the same: where a stream was cut off, its end has no place
+    /// in the engine's record then.
+    markers: usize,
     door: Option<JoinHandle<()>>,
 }
 
@@ -29,6 +32,7 @@ impl Place {
             engine: None,
             reads_on: "reading on from the engine's log files",
             has_caught_up: "reading on from the engine's log files",
+            markers: 0,
             door: None,
         }
     }
@@ -41,7 +45,8 @@ impl Place {
         Self {
             engine: Some(format!("tcp://{address}")),
             reads_on: "reading on from the engine's record",
-            has_caught_up: "reading the output itself again",
+            has_caught_up: "following the engine's record",
+            markers: 1,
             door: Some(tokio::spawn(pass_on(listener))),
         }
     }
@@ -90,7 +95,7 @@ here_and_elsewhere! {
     an_adopted_task_is_read_on_and_has_each_line_once
     a_line_that_was_begun_while_nobody_read_comes_whole
     a_task_that_is_paused_meanwhile_is_read_on_when_it_goes_on
-    output_that_says_the_same_over_and_over_is_whole
+    output_that_says_the_same_over_and_over_is_whole_or_marked_once
 }
 
 /// A task and its container.
@@ -215,7 +220,7 @@ async fn a_task_that_is_paused_meanwhile_is_read_on_when_it_goes_on(place: Place
     cluster.finish().await;
 }
 
-async fn output_that_says_the_same_over_and_over_is_whole(place: Place) {
+async fn output_that_says_the_same_over_and_over_is_whole_or_marked_once(place: Place) {
     let mut cluster = place.cluster().await;
     let ticks = "n=0; while [ ! -e /tmp/end ]; do echo tick; n=$((n+1)); sleep 0.01; done; echo $n";
     let task = Running::start(&cluster, ticks).await;
@@ -231,7 +236,12 @@ async fn output_that_says_the_same_over_and_over_is_whole(place: Place) {
 
     let mut lines = task.lines(&cluster).await;
     let count = lines.pop().expect("the count");
+    let before = lines.len();
+    lines.retain(|line| !line.starts_with("[worker-node] continuity is not provable here"));
+    assert_eq!(before - lines.len(), place.markers, "{lines:?}");
     assert!(lines.iter().all(|line| line == "tick"), "{lines:?}");
-    assert_eq!(lines.len().to_string(), count);
+    if place.markers == 0 {
+        assert_eq!(lines.len().to_string(), count);
+    }
     cluster.finish().await;
 }

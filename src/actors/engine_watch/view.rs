@@ -106,6 +106,14 @@ impl Default for EngineView {
 }
 
 impl EngineView {
+    /// Of an engine that is there.
+    #[cfg(test)]
+    pub(crate) fn of(info: EngineInfo) -> Self {
+        let view = Self::default();
+        view.status.send_replace(EngineStatus::Here(info));
+        view
+    }
+
     /// Whether it is there, now and later.
     #[must_use]
     pub fn status(&self) -> watch::Receiver<EngineStatus> {

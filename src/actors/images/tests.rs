@@ -1,5 +1,7 @@
 //! Pulls by several users, from registries that answer and from some that do not, on a paused clock.
 
+use std::time::SystemTime;
+
 use async_trait::async_trait;
 use tokio::task::JoinHandle;
 
@@ -74,13 +76,16 @@ impl ContainerEngine for Registries {
     async fn attach(&self, _: &ContainerId) -> Answer<Frames> {
         away()
     }
-    async fn logs(&self, _: &ContainerId) -> Answer<Frames> {
+    async fn logs(&self, _: &ContainerId, _: SystemTime) -> Answer<Frames> {
         away()
     }
-    async fn last_logs(&self, _: &ContainerId, _: usize) -> Answer<Frames> {
+    async fn follow(&self, _: &ContainerId, _: SystemTime) -> Answer<Frames> {
         away()
     }
-    async fn follow(&self, _: &ContainerId) -> Answer<Frames> {
+    async fn last_written(&self, _: &ContainerId) -> Answer<Option<SystemTime>> {
+        away()
+    }
+    async fn time(&self) -> Answer<SystemTime> {
         away()
     }
     async fn start(&self, _: &ContainerId) -> Answer<()> {

@@ -13,12 +13,12 @@ mod tests;
 
 use std::{io, sync::Arc, time::SystemTime};
 
-use bytes::Buf;
 use log::{info, warn};
 use tokio::{sync::watch, task::spawn_blocking};
 
 use super::{
     counting::Counted,
+    had::Had,
     markers::{CUT, ENGINE_DIED, GONE, NOT_PROVABLE, TORN},
     pace::Pace,
     reader::{Progress, ReadEnd},
@@ -51,39 +51,6 @@ impl Ended {
     pub(super) async fn told(&self) {
         // The sender lives as long as `self`.
         let _ = self.0.subscribe().wait_for(|ended| *ended).await;
-    }
-}
-
-/// What the log has already of what comes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Had {
-    /// So many bytes of stdout and stderr.
-    Bytes([u64; 2]),
-    /// Where bytes cannot be counted: what was written until then.
-    Until(SystemTime),
-}
-
-impl Had {
-    const NOTHING: Self = Self::Bytes([0; 2]);
-
-    /// What the log lacks of a frame.
-    fn new_of(&mut self, mut frame: Frame) -> Option<Piece> {
-        match self {
-            Self::Bytes(had) => {
-                let had = &mut had[usize::from(frame.source == Source::Stderr)];
-                let length = frame.bytes.len();
-                let passed = usize::try_from(*had).unwrap_or(length).min(length);
-                *had -= passed as u64;
-                frame.bytes.advance(passed);
-            }
-            Self::Until(then) if frame.time.is_some_and(|time| time <= *then) => return None,
-            Self::Until(_) => *self = Self::NOTHING,
-        }
-        (!frame.bytes.is_empty()).then_some(Piece {
-            source: frame.source,
-            bytes: frame.bytes,
-            time: frame.time,
-        })
     }
 }
 
@@ -164,7 +131,8 @@ impl FromFile {
         self.had = self.beyond(&position);
         if !found {
             self.note(GONE).await;
-            if self.had != Had::NOTHING {
+            // A place that is in no file tells nothing of what the files have beyond it.
+            if self.had != Had::NOTHING || position.place.in_record().is_some() {
                 self.had = self.until_now();
             }
         }

@@ -10,7 +10,7 @@ use crate::ports::engine::Frame;
 pub(super) const BUSY_BYTES: usize = 16 * 1024;
 
 /// Of a stretch of output that counts as one moment.
-const BUSY_TIME: Duration = Duration::from_millis(100);
+pub(super) const BUSY_TIME: Duration = Duration::from_millis(100);
 
 /// How much a container has just printed, by the engine's times.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,6 +37,14 @@ impl Pace {
             }
         }
         self.bytes += frame.bytes.len();
+    }
+
+    /// Whether its engine may have died between what was printed last and this, with what it had read: the container was busy, and
+    /// was silent then, as one is while no engine writes.
+    pub(super) fn has_stopped_before(&self, frame: &Frame) -> bool {
+        let silence = self.last.zip(frame.time);
+        let silence = silence.and_then(|(last, time)| time.duration_since(last).ok());
+        silence.is_some_and(|silence| silence > BUSY_TIME) && self.is_busy(None)
     }
 
     /// Whether much was printed in the moment before its engine died, which was seen alive then.
@@ -68,7 +76,6 @@ mod tests {
                 source: Source::Stdout,
                 bytes: vec![b'x'; *bytes].into(),
                 time: at(*millis),
-                entries: 1,
             });
         }
         pace
@@ -88,6 +95,19 @@ mod tests {
     fn a_flood_that_went_over_into_a_new_stretch_is_busy() {
         assert!(pace(&[(0, BUSY_BYTES), (110, 1)]).is_busy(at(110)));
         assert!(!pace(&[(0, BUSY_BYTES), (900, 1)]).is_busy(at(900)));
+    }
+
+    #[test]
+    fn a_flood_that_stops_is_told_from_one_that_goes_on() {
+        let next = |millis| Frame {
+            source: Source::Stdout,
+            bytes: b"x".as_slice().into(),
+            time: at(millis),
+        };
+
+        assert!(pace(&[(0, BUSY_BYTES)]).has_stopped_before(&next(200)));
+        assert!(!pace(&[(0, BUSY_BYTES)]).has_stopped_before(&next(50)));
+        assert!(!pace(&[(0, 100)]).has_stopped_before(&next(200)));
     }
 
     #[test]

@@ -1,12 +1,7 @@
 //! The reader of one container: moves its output from the engine into the spool until the container has ended, whatever
 //! becomes of the stream on the way. It is a task of its own beside the actor, and knows no mailbox.
 
-use std::{
-    fmt,
-    pin::Pin,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{Stream, StreamExt};
 use log::warn;
@@ -17,16 +12,17 @@ use tokio::{
 };
 
 use super::{
-    catch_up::CatchUp,
     counting::Counting,
+    elsewhere::Elsewhere,
     from_file::{Ended, FromFile},
+    pace::BUSY_TIME,
 };
 use crate::{
     actors::engine_watch::{EngineView, ride_out},
     domain::id::{ContainerId, TaskId},
     ports::{
         clock::Clock,
-        engine::{ContainerEngine, EngineError, Frames},
+        engine::{ContainerEngine, ContainerState, EngineError, Frames},
         engine_log::EngineLog,
         spool::{Piece, Spool},
     },
@@ -122,6 +118,33 @@ impl Work {
             log,
             Arc::clone(&self.clock),
         )
+    }
+
+    /// Says something in the log, and to the operator.
+    pub(super) async fn note(&self, text: &str) {
+        warn!(task:% = self.task; "{text}");
+        if let Err(error) = self.spool.note(text.to_owned()).await {
+            warn!(task:% = self.task, error:%; "a marker is not in the log");
+        }
+    }
+
+    /// Whether nothing has come of a stream for a moment.
+    fn is_quiet(&self) -> bool {
+        let newest = self.spool.newest();
+        let silence = newest.and_then(|newest| self.clock.now().duration_since(newest).ok());
+        silence.is_none_or(|silence| silence > BUSY_TIME)
+    }
+
+    /// Whether the container has just ended, and the engine was there to see it: then its stream ended for that reason.
+    async fn has_ended_with_its_stream(&self) -> bool {
+        self.progress.stand(Stand::Drained);
+        sleep(UNPROVEN).await;
+        self.progress.goes_on();
+        match self.engine.inspect(&self.container.0).await {
+            Ok(facts) => matches!(facts.state, ContainerState::Exited(_)),
+            Err(EngineError::NotFound(_)) => true,
+            Err(_) => false,
+        }
     }
 
     /// Whether the engine answers at once; if not, waits until it does.
@@ -315,7 +338,7 @@ impl Reader {
 }
 
 async fn read(work: &Work, begun: Option<Begun>) -> ReadEnd {
-    let mut broke_off = None;
+    let mut had_been_quiet = false;
     match begun {
         Some(Begun {
             frames,
@@ -328,32 +351,20 @@ async fn read(work: &Work, begun: Option<Begun>) -> ReadEnd {
             };
             return work.files(log).behind_a_stream(counted, ended).await;
         }
-        Some(Begun { frames, .. }) => match stream(work, frames).await {
-            Ok(()) => return ReadEnd::Whole,
-            Err(at) => broke_off = Some(at),
-        },
+        Some(Begun { frames, .. }) => {
+            let came_to_its_end = pump(work, frames, None).await;
+            had_been_quiet = work.is_quiet();
+            if came_to_its_end && work.has_ended_with_its_stream().await {
+                return ReadEnd::Whole;
+            }
+        }
         None => {
             if let Some(log) = work.open_log_in_time().await {
                 return work.files(log).at_the_logs_place().await;
             }
         }
     }
-    CatchUp::new(work.clone(), broke_off).run().await
-}
-
-/// Reads a stream to the container's end, or (`Err`) until it broke off, and when that was.
-pub(super) async fn stream(work: &Work, frames: Frames) -> Result<(), SystemTime> {
-    let came_to_its_end = pump(work, frames, None).await;
-    let ended = work.clock.now();
-    if came_to_its_end {
-        work.progress.stand(Stand::Drained);
-        sleep(UNPROVEN).await;
-        work.progress.goes_on();
-        if work.has_just_ended().await {
-            return Ok(());
-        }
-    }
-    Err(ended)
+    Elsewhere::new(work.clone(), had_been_quiet).run().await
 }
 
 /// Moves a stream into the spool; whether it came to its own end. It reads on whatever happens to the spool: a container

@@ -12,8 +12,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    actors::log_router::{counting::Counting, pace::BUSY_BYTES},
-    ports::spool::{LogItem, SpoolStore},
+    actors::log_router::{counting::Counting, pace::BUSY_BYTES, stored::stored},
+    ports::spool::SpoolStore,
     spool::{FileSpools, Limits},
 };
 
@@ -88,7 +88,6 @@ impl EngineLog for Scripted {
                 source: *source,
                 bytes: bytes.clone(),
                 time: Some(time(*millis)),
-                entries: 1,
             })
             .collect();
         self.at += frames.len();
@@ -222,32 +221,6 @@ impl Stage {
         let counting = Counting::begin(task(), Arc::clone(spool), self.log());
         counting.await.unwrap()
     }
-}
-
-/// What a log has of stdout and stderr, and the markers in it.
-async fn stored(spool: &Arc<dyn Spool>) -> ([Vec<u8>; 2], Vec<String>) {
-    let (mut bytes, mut markers) = (<[Vec<u8>; 2]>::default(), Vec::new());
-    let mut cursor = spool.cursor();
-    let mut lines = Vec::new();
-    while let LogItem::Lines(some) = cursor.next().await.unwrap() {
-        lines.extend(some);
-    }
-    lines.extend(cursor.take_unfinished());
-    for line in lines {
-        let its = match line.source {
-            Source::Stdout => &mut bytes[0],
-            Source::Stderr => &mut bytes[1],
-            Source::Worker => {
-                markers.push(String::from_utf8(line.bytes).unwrap());
-                continue;
-            }
-        };
-        its.extend_from_slice(&line.bytes);
-        if !line.continued {
-            its.push(b'\n');
-        }
-    }
-    (bytes, markers)
 }
 
 async fn attach(spool: &Arc<dyn Spool>, counting: &mut Counting, source: Source, text: &[u8]) {
