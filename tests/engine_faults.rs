@@ -7,6 +7,8 @@ mod harness;
 
 #[path = "engine_faults/bystanders.rs"]
 mod bystanders;
+#[path = "engine_faults/elsewhere.rs"]
+mod elsewhere;
 #[path = "engine_faults/meddling.rs"]
 mod meddling;
 #[path = "engine_faults/memory.rs"]

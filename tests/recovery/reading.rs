@@ -1,20 +1,13 @@
 //! Output of tasks that an earlier worker has started: each line once and whole, also one
 //! that was begun while nobody read.
 
-use std::net::SocketAddr;
-
 use bollard::Docker;
-use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, UnixStream};
-use tokio::task::JoinHandle;
 use worker_node::dev_master::LogView;
 
-use crate::harness::Cluster;
+use crate::harness::{Cluster, FarDoor};
 
 /// Where the engine is, as its worker sees it.
 struct Place {
-    /// For `--engine`; `None`: the usual one.
-    engine: Option<String>,
     /// What a worker says first that goes on where another one ended.
     reads_on: &'static str,
     /// What it says when it has all that was printed meanwhile.
@@ -22,14 +15,14 @@ struct Place {
     /// How often a log says that it may not be whole whose lines are all the same: where a stream was cut off, its end has no place
     /// in the engine's record then.
     markers: usize,
-    door: Option<JoinHandle<()>>,
+    /// To the engine; `None`: the usual one.
+    door: Option<FarDoor>,
 }
 
 impl Place {
     /// On its machine, where it can read the engine's files.
     async fn here() -> Self {
         Self {
-            engine: None,
             reads_on: "reading on from the engine's log files",
             has_caught_up: "reading on from the engine's log files",
             markers: 0,
@@ -39,43 +32,22 @@ impl Place {
 
     /// On another machine: it reaches the engine over tcp alone.
     async fn elsewhere() -> Self {
-        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await;
-        let listener = listener.expect("a free port");
-        let address = listener.local_addr().expect("it listens");
         Self {
-            engine: Some(format!("tcp://{address}")),
+            door: Some(FarDoor::to_the_usual_one().await),
             reads_on: "reading on from the engine's record",
             has_caught_up: "following the engine's record",
             markers: 1,
-            door: Some(tokio::spawn(pass_on(listener))),
         }
     }
 
     async fn cluster(&self) -> Cluster {
-        match &self.engine {
-            Some(engine) => {
-                Cluster::start_with(|setup| setup.arguments(["--engine", engine])).await
+        match &self.door {
+            Some(door) => {
+                let address = door.address();
+                Cluster::start_with(|setup| setup.arguments(["--engine", address])).await
             }
             None => Cluster::start().await,
         }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Some(door) = &self.door {
-            door.abort();
-        }
-    }
-}
-
-async fn pass_on(listener: TcpListener) {
-    while let Ok((mut caller, _)) = listener.accept().await {
-        tokio::spawn(async move {
-            if let Ok(mut engine) = UnixStream::connect("/var/run/docker.sock").await {
-                let _over = copy_bidirectional(&mut caller, &mut engine).await;
-            }
-        });
     }
 }
 

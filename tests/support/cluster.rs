@@ -50,11 +50,22 @@ impl Cluster {
         options: MasterOptions,
         change: impl FnOnce(WorkerSetup) -> WorkerSetup,
     ) -> Self {
+        let address = engine.address();
+        Self::start_on_by(engine, &address, options, change).await
+    }
+
+    /// The same, with a worker that reaches it at that address.
+    pub(crate) async fn start_on_by(
+        engine: &PrivateEngine,
+        address: &str,
+        options: MasterOptions,
+        change: impl FnOnce(WorkerSetup) -> WorkerSetup,
+    ) -> Self {
         let place = PLACES.acquire().await.expect("it is never closed");
-        let (address, engine) = (engine.address(), Engine::at(engine.docker()).await);
+        let engine = Engine::at(engine.docker()).await;
         Self::start_at(place, engine, options, |setup| {
             // It has no bridge.
-            let setup = setup.arguments(["--engine", &address, "--network", "none"]);
+            let setup = setup.arguments(["--engine", address, "--network", "none"]);
             change(setup)
         })
         .await

@@ -10,6 +10,7 @@
 mod cluster;
 mod engine;
 mod engine_proxy;
+mod far_door;
 mod gate;
 mod image;
 mod private_engine;
@@ -23,6 +24,7 @@ pub(crate) use engine::{
     BUSYBOX, Engine, TASK_LABEL, WORKER_LABEL, remove_all_of, remove_container,
 };
 pub(crate) use engine_proxy::EngineProxy;
+pub(crate) use far_door::FarDoor;
 pub(crate) use gate::Gate;
 pub(crate) use image::{TestImage, remove_image};
 pub(crate) use private_engine::{Flaws, OnStop, PrivateEngine};

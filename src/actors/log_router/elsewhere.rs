@@ -175,8 +175,10 @@ impl Elsewhere {
                 // It is shorter than it was.
                 Had::Bytes(_) => self.lose_place(GONE).await,
                 Had::Until(_) => {
+                    // All of that was passed over.
                     self.had = Had::NOTHING;
                     self.append(Vec::new()).await;
+                    return Ok(());
                 }
             }
         }

@@ -28,17 +28,19 @@ use crate::{
     },
 };
 
-/// Frames taken into one append at most.
+/// Frames taken into one append at most: at 32 KiB each 2 MiB, as much as the engine holds back before a container stands still.
 pub(super) const BATCH: usize = 64;
 
-/// A container's stream ends a moment before its end is known. A stream that ended this long ago without that ended for
-/// another reason.
+/// A container's stream ends some ms before its end is known. A stream that ended this long ago without that ended for another
+/// reason: the rest is read elsewhere then, which costs time and no byte.
 const UNPROVEN: Duration = Duration::from_millis(200);
 
-/// The last bytes are there when the container has ended; so long is waited for the next of them.
+/// The last bytes are there when the container has ended; so long is waited for the next of them. Longer than an engine on a busy
+/// machine is silent; then the stream is given up, and read on, once.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// A stream that says nothing for so long after the engine came back may be dead without a word.
+/// A stream that says nothing for so long after the engine came back may be dead without a word: it is opened anew, which costs a
+/// silent container a call.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// How a container's output was read.

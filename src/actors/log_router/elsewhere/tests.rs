@@ -2,13 +2,13 @@
 //! says where it is not.
 
 mod engine;
+mod model;
 
 use bytes::Bytes;
-use proptest::prelude::*;
 use tempfile::TempDir;
 use tokio::{sync::Semaphore, time::timeout};
 
-use self::engine::{Cut, Scripted};
+use self::engine::{Cut, Scripted, World};
 use super::*;
 use crate::{
     actors::{
@@ -126,10 +126,6 @@ impl Stage {
     /// The worker dies, and another one comes.
     fn replace_worker(&mut self) {
         self.streamed = None;
-        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
-        // The old one lets go of the log first.
-        self.spool = opened(&self.folder, &self.engine);
-        self.folder = folder;
         self.spool = opened(&self.folder, &self.engine);
     }
 
@@ -262,6 +258,58 @@ async fn a_source_that_was_silent_for_long_lacks_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_parts_of_a_line_that_is_written_slowly_come_with_the_time_of_the_first() {
+    let mut stage = Stage::new();
+    let parts = ["x".repeat(16_384), "y".repeat(16_384), "end\n".to_owned()];
+    let parts = parts.map(Bytes::from);
+    stage.printed[0] = parts.concat();
+    let write = |world: &mut World, part: &Bytes, begun: &mut Option<u64>| {
+        world.millis += 1;
+        let time = *begun.get_or_insert(world.millis + world.ahead);
+        world.record.push((Source::Stdout, part.clone(), time));
+    };
+    let mut begun = None;
+    write(&mut stage.engine.0.lock().unwrap(), &parts[0], &mut begun);
+    stage.stream(16_384).await;
+    for part in &parts[1..] {
+        assert_eq!(stage.read().await, Some(ReadEnd::Whole));
+        stage.replace_worker();
+        for _ in 0..9 {
+            stage.print(Source::Stderr, "meanwhile\n");
+            stage.pass(10_000);
+        }
+        assert_eq!(stage.read().await, Some(ReadEnd::Whole));
+        write(&mut stage.engine.0.lock().unwrap(), part, &mut begun);
+    }
+
+    assert_eq!(stage.read().await, Some(ReadEnd::Whole));
+
+    stage.assert_is(stage.stored().await, &[]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_engine_replaces_is_stored_as_it_was_sent_and_passed_over_as_it_is_told() {
+    let mut stage = Stage::new();
+    let piece = Piece {
+        source: Source::Stdout,
+        bytes: Bytes::from_static(b"\xff\xfe\n"),
+        time: None,
+    };
+    stage.spool.append(vec![piece]).await.unwrap();
+    stage.print(Source::Stdout, "\u{fffd}\u{fffd}\n");
+    for text in ["two\n", "six\n"] {
+        assert_eq!(stage.read().await, Some(ReadEnd::Whole));
+        stage.replace_worker();
+        stage.print(Source::Stdout, text);
+    }
+
+    assert_eq!(stage.read().await, Some(ReadEnd::Whole));
+
+    stage.printed[0] = b"\xff\xfe\ntwo\nsix\n".to_vec();
+    stage.assert_is(stage.stored().await, &[]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_sent_and_never_written_is_told() {
     let mut stage = Stage::new();
     stage.print(Source::Stdout, "one\ntwo\n");
@@ -378,121 +426,4 @@ async fn a_container_that_runs_is_followed_and_read_to_its_end_after_that() {
 
     stage.assert_is(stage.stored().await, &[]);
     assert_eq!(stage.engine.0.lock().unwrap().asked, 3);
-}
-
-/// What happens, in any order.
-#[derive(Debug, Clone)]
-enum Deed {
-    /// So many bytes, of one source, that end a line or do not.
-    Print(bool, u8, bool),
-    /// Of what was printed, so many bytes.
-    Stream(u8),
-    Pass(u16),
-    /// The stream ends; what follows is read until the engine breaks off after so many entries, and from there.
-    Breaks(usize),
-    /// The worker reads so many entries, and dies; another one reads on.
-    WorkerDies(usize),
-    /// At full speed, with the loss of so many entries.
-    EngineDies(usize),
-}
-
-fn deeds() -> impl Strategy<Value = Vec<Deed>> {
-    let print = (any::<bool>(), 1_u8..9, prop::bool::weighted(0.8));
-    let deed = prop_oneof![
-        12 => print.prop_map(|(is_err, size, ends)| Deed::Print(is_err, size, ends)),
-        6 => (0_u8..40).prop_map(Deed::Stream),
-        3 => (0_u16..30_000).prop_map(Deed::Pass),
-        1 => (0_usize..9).prop_map(Deed::Breaks),
-        1 => (0_usize..9).prop_map(Deed::WorkerDies),
-        1 => (0_usize..4).prop_map(Deed::EngineDies),
-    ];
-    prop::collection::vec(deed, 0..60)
-}
-
-impl Stage {
-    async fn perform(&mut self, deed: Deed, text: impl Fn(u8) -> String) {
-        let cut = |stage: &Self, cut| stage.engine.0.lock().unwrap().cuts.push_back(cut);
-        match deed {
-            Deed::Print(is_err, size, ends) => {
-                let end = if ends { "\n" } else { "" };
-                self.print(SOURCES[usize::from(is_err)], &(text(size) + end));
-            }
-            Deed::Stream(bytes) => self.stream(bytes.into()).await,
-            Deed::Pass(millis) => {
-                // A stream brings in time what there is.
-                self.stream(usize::MAX).await;
-                self.pass(millis.into());
-            }
-            Deed::Breaks(entries) => {
-                cut(self, Cut::Breaks(entries));
-                assert_eq!(self.read().await, Some(ReadEnd::Whole));
-            }
-            Deed::WorkerDies(entries) => {
-                self.replace_worker();
-                cut(self, Cut::Hangs(entries));
-                self.read().await;
-                self.replace_worker();
-            }
-            Deed::EngineDies(lost) => {
-                for _ in 0..BUSY_BYTES / 1_024 + lost {
-                    self.print(Source::Stdout, &("x".repeat(1_023) + &text(5) + "\n"));
-                }
-                self.stream(usize::MAX).await;
-                self.streamed = None;
-                let mut world = self.engine.0.lock().unwrap();
-                let kept = world.record.len() - lost;
-                world.record.truncate(kept);
-                world.has_died |= lost > 0;
-                world.millis += 1_000;
-            }
-        }
-    }
-}
-
-/// The log of all that, read to its end.
-fn log_of(
-    deeds: Vec<Deed>,
-    text: impl Fn(u8) -> String,
-) -> ([Vec<u8>; 2], Vec<String>, [Vec<u8>; 2]) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let mut stage = Stage::new();
-        for deed in deeds {
-            stage.perform(deed, &text).await;
-        }
-        stage.end();
-        stage.engine.0.lock().unwrap().cuts.clear();
-        assert_eq!(stage.read().await, Some(ReadEnd::Whole));
-        let (bytes, markers) = stage.stored().await;
-        (bytes, markers, stage.printed)
-    })
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
-
-    /// And nothing stands there twice.
-    #[test]
-    fn whoever_dies_when_every_byte_is_stored_once_or_a_marker_stands(deeds in deeds()) {
-        // Lines that say the same, more or less.
-        let (bytes, markers, printed) = log_of(deeds, |size| "a".repeat(usize::from(size % 3)));
-        prop_assert!(bytes == printed || !markers.is_empty(), "{bytes:?}, {printed:?}");
-    }
-
-    /// However the worker and the streams break off.
-    #[test]
-    fn lines_that_differ_are_stored_without_a_marker_where_nothing_is_lost(deeds in deeds()) {
-        let nothing_is_lost = |deed: &Deed| !matches!(deed, Deed::EngineDies(lost) if *lost > 0);
-        let deeds = deeds.into_iter().filter(nothing_is_lost).collect();
-        let number = std::cell::Cell::new(0_u32);
-        let (bytes, markers, printed) = log_of(deeds, |_| {
-            number.set(number.get() + 1);
-            format!("{}.", number.get())
-        });
-        prop_assert_eq!((bytes, markers), (printed, vec![]));
-    }
 }
