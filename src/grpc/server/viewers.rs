@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -54,6 +54,9 @@ struct Viewer {
     connection: Option<Connection>,
     /// Since when its peer has not taken what it was given, in milliseconds after the beginning; 0 while it waits for us.
     stands: AtomicU64,
+    /// Looked at before every chunk, which costs less than to ask the token.
+    is_ended: AtomicBool,
+    /// Wakes it.
     ended: CancellationToken,
 }
 
@@ -92,6 +95,7 @@ impl Viewers {
             peer: connection.map_or(Peer::Local, Connection::peer),
             connection: connection.cloned(),
             stands: AtomicU64::new(0),
+            is_ended: AtomicBool::new(false),
             ended: CancellationToken::new(),
         });
         let mut here = self.here();
@@ -186,6 +190,7 @@ impl Viewer {
     /// One that waits for us hears why. One that stands still hears nothing, and what it was given lies in its connection: that
     /// one goes.
     fn end(&self) {
+        self.is_ended.store(true, Ordering::Release);
         self.ended.cancel();
         if self.stands_since().is_some()
             && let Some(connection) = &self.connection
@@ -203,16 +208,25 @@ impl Stream for Viewed {
         if self.over {
             return Poll::Ready(None);
         }
-        if self.ended.as_mut().poll(cx).is_ready() {
-            self.over = true;
-            return Poll::Ready(Some(Err(Denied::Displaced.into())));
+        if self.viewer.is_ended.load(Ordering::Acquire) {
+            return self.displaced();
         }
         let chunk = self.chunks.as_mut().poll_next(cx);
         if chunk.is_ready() {
             let now = self.viewers.millis().max(1);
             self.viewer.stands.store(now, Ordering::Relaxed);
+        } else if self.ended.as_mut().poll(cx).is_ready() {
+            return self.displaced();
         }
         chunk
+    }
+}
+
+impl Viewed {
+    /// What it hears that is ended.
+    fn displaced(&mut self) -> Poll<Option<Result<LogChunk, Status>>> {
+        self.over = true;
+        Poll::Ready(Some(Err(Denied::Displaced.into())))
     }
 }
 

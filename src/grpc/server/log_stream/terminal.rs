@@ -248,7 +248,7 @@ impl Side {
                     if self.held.len() + run > longest {
                         let (part, _) = rest.split_at(longest - self.held.len());
                         self.held.extend_from_slice(part);
-                        return (taken + part.len(), Some(self.part()));
+                        return (taken + part.len(), self.part());
                     }
                     self.held.extend_from_slice(&rest[..run]);
                     taken += run;
@@ -280,16 +280,17 @@ impl Side {
         })
     }
 
-    /// Shows what is held, and goes on with it.
-    fn part(&mut self) -> Shown<'static> {
+    /// Shows what is held, but for a character that has not all come, and goes on with it.
+    fn part(&mut self) -> Option<Shown<'static>> {
         let kept = split_character(&mut self.held);
-        Shown {
+        let text = mem::replace(&mut self.held, kept);
+        (!text.is_empty()).then(|| Shown {
             source: self.source,
-            text: Cow::Owned(mem::replace(&mut self.held, kept)),
+            text: Cow::Owned(text),
             micros: self.micros,
             joins: mem::replace(&mut self.is_open, true),
             continued: true,
-        }
+        })
     }
 
     fn caught_up(&mut self, now: Instant) -> Option<Instant> {
@@ -314,8 +315,7 @@ impl Side {
     fn due(&mut self, now: Instant) -> Option<Shown<'static>> {
         self.due.take_if(|due| *due <= now)?;
         if !self.is_state() {
-            let part = self.part();
-            return (!part.text.is_empty()).then_some(part);
+            return self.part();
         }
         self.is_shown = true;
         Some(Shown {

@@ -168,8 +168,13 @@ fn no_part_ends_within_a_character() {
     screen.pass(1_000);
     screen.write(Source::Stdout, &euro[2..]);
     screen.print("\n");
+    screen.write(Source::Stdout, &euro[..1]);
+    screen.caught_up(2_000);
+    screen.pass(3_000);
+    screen.write(Source::Stdout, &euro[1..]);
+    screen.print("\n");
 
-    assert_eq!(screen.shown, ["10 ..", "+\u{20ac}"]);
+    assert_eq!(screen.shown, ["10 ..", "+\u{20ac}", "\u{20ac}"]);
 }
 
 #[test]
