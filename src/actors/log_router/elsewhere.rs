@@ -10,8 +10,9 @@
 //! the end is proven: the container has ended, its record was read to its end after that, and the record's last entry is not later
 //! than what was read.
 //!
-//! An engine that dies loses what it had read and not written. Where it may have died under a container that was busy, a marker
-//! stands. One limit: an engine whose clock is set back leaves out, behind a break, what it writes until its clock has caught up.
+//! An engine that dies loses what it had read and not written. Where it may have died, and the container was busy and then silent, a
+//! marker stands: at each such place shortly before the time of the break, by the engine's clock; at the first one where nobody
+//! knows that time. One limit: an engine whose clock is set back leaves out, behind a break, what it writes until its clock has caught up.
 
 mod joint;
 mod marks;
@@ -26,7 +27,7 @@ use std::{
 
 use futures_util::StreamExt;
 use log::{info, warn};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use self::{
     joint::{Joint, find},
@@ -35,8 +36,8 @@ use self::{
 use super::{
     had::Had,
     markers::{ENGINE_DIED, GONE, NOT_PROVABLE, UNREADABLE},
-    pace::{BUSY_TIME, Pace},
-    reader::{BATCH, Patience, ReadEnd, Work},
+    pace::Pace,
+    reader::{BATCH, Patience, ReadEnd, SILENCE, Work},
 };
 use crate::{
     actors::engine_watch::ride_out,
@@ -70,11 +71,13 @@ pub(super) struct Elsewhere {
     open: [Vec<u8>; 2],
     /// When the first entry was written that is to come, where that is known.
     first: Option<SystemTime>,
-    /// The engine may have died since the log's last byte, and lost something.
-    may_have_died: bool,
+    /// The engine may have died since the log's last byte, while nobody read.
+    may_have_missed: bool,
+    /// When what was read broke off, where it is not known yet whether the engine died then.
+    breaks: Vec<Instant>,
+    /// When it may have died, or a moment before, by its clock.
+    deaths: Vec<SystemTime>,
     pace: Pace,
-    /// When something came last.
-    came: Option<Instant>,
     /// How often in a row the engine could not read the record, with nothing new in between.
     failures: u32,
     /// Something is in the log that is not written anywhere.
@@ -82,8 +85,8 @@ pub(super) struct Elsewhere {
 }
 
 impl Elsewhere {
-    /// `was_quiet`: this worker has read a stream that had brought nothing for a moment when it broke off.
-    pub(super) fn new(work: Work, was_quiet: bool) -> Self {
+    /// `broke_off`: when a stream did that this worker has read until then.
+    pub(super) fn new(work: Work, broke_off: Option<Instant>) -> Self {
         Self {
             work,
             marks: Marks::since(SystemTime::UNIX_EPOCH),
@@ -91,9 +94,10 @@ impl Elsewhere {
             had: Had::NOTHING,
             open: Default::default(),
             first: None,
-            may_have_died: !was_quiet,
+            may_have_missed: broke_off.is_none(),
+            breaks: broke_off.into_iter().collect(),
+            deaths: Vec::new(),
             pace: Pace::default(),
-            came: None,
             failures: 0,
             said: false,
         }
@@ -156,11 +160,7 @@ impl Elsewhere {
     async fn catch_up(&mut self) -> Result<(), EngineError> {
         let turn = Arc::clone(&self.work.turns).acquire_owned();
         let _turn = self.work.progress.during(turn).await;
-        if self.may_have_died {
-            let engine = &self.work.engine;
-            // It remembers the container's start: it has lived since.
-            self.may_have_died = !engine.was_started(&self.work.container).await?;
-        }
+        self.look_for_a_death().await?;
         if !self.is_placed {
             self.find_place().await?;
             self.is_placed = true;
@@ -182,6 +182,37 @@ impl Elsewhere {
                 }
             }
         }
+    }
+
+    async fn look_for_a_death(&mut self) -> Result<(), EngineError> {
+        if !self.may_have_missed && self.breaks.is_empty() {
+            return Ok(());
+        }
+        let engine = &self.work.engine;
+        if engine.was_started(&self.work.container).await? {
+            // It remembers the container's start: it has lived since.
+            self.may_have_missed = false;
+            self.breaks.clear();
+            return Ok(());
+        }
+        let now = engine.time().await?;
+        let breaks = self.breaks.drain(..);
+        let deaths = breaks.filter_map(|broke_off| now.checked_sub(broke_off.elapsed()));
+        self.deaths.extend(deaths);
+        Ok(())
+    }
+
+    /// Whether something that the engine lost at its death may be missing behind what was read last. A break is seen a moment after
+    /// the death, on a busy machine.
+    fn may_be_lost_here(&self) -> bool {
+        let is_near = |death: &SystemTime| {
+            let since = |last| death.duration_since(last).ok();
+            self.pace
+                .last()
+                .and_then(since)
+                .is_some_and(|since| since <= SLACK)
+        };
+        self.may_have_missed || self.deaths.iter().any(is_near)
     }
 
     /// Where the log ends in the record.
@@ -238,7 +269,29 @@ impl Elsewhere {
     async fn pass(&mut self, frames: Frames, reading: Reading) -> Result<(), EngineError> {
         let mut batches = frames.ready_chunks(BATCH);
         let mut patience = Patience::new(&self.work);
-        while let Some(batch) = patience.next(&mut batches).await? {
+        loop {
+            let batch = match timeout(SILENCE, patience.next(&mut batches)).await {
+                Ok(Ok(Some(batch))) => batch,
+                Ok(Ok(None)) => return Ok(()),
+                Ok(Err(silent)) => {
+                    self.breaks.push(Instant::now());
+                    return Err(silent);
+                }
+                Err(_) if reading == Reading::Following => {
+                    // Docker's stream of what grows may stand still, for one where a file was begun anew.
+                    if self.is_there_more().await? {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                Err(_) => {
+                    self.breaks.push(Instant::now());
+                    return Err(EngineError::Away("its record is silent".into()));
+                }
+            };
+            if batch.iter().any(Result::is_err) {
+                self.breaks.push(Instant::now());
+            }
             let (mut new, mut broken) = (Vec::new(), None);
             for frame in batch {
                 match frame {
@@ -251,11 +304,9 @@ impl Elsewhere {
                 return Err(error);
             }
         }
-        Ok(())
     }
 
     async fn take(&mut self, frame: Frame, new: &mut Vec<Piece>, reading: Reading) {
-        self.came = Some(Instant::now());
         if let Some(first) = self.first.take()
             && frame.time != Some(first)
         {
@@ -265,7 +316,7 @@ impl Elsewhere {
             frame.bytes.len(),
             usize::from(frame.source == Source::Stderr),
         );
-        let may_be_lost = self.may_have_died && self.pace.has_stopped_before(&frame);
+        let may_be_lost = self.may_be_lost_here() && self.pace.has_stopped_before(&frame);
         if matches!(self.had, Had::Bytes(_)) {
             self.pace.take(&frame);
         }
@@ -280,8 +331,9 @@ impl Elsewhere {
             self.append(mem::take(new)).await;
             self.work.note(ENGINE_DIED).await;
         }
-        if reading == Reading::Following {
-            self.may_have_died = false;
+        if may_be_lost || reading == Reading::Following {
+            // Nobody knows where: it is told once.
+            self.may_have_missed = false;
         }
         self.failures = 0;
         let read = piece.bytes.len();
@@ -330,16 +382,21 @@ impl Elsewhere {
 
     /// The container had ended when its record was read to its end.
     async fn prove(&mut self) -> Result<ReadEnd, EngineError> {
-        if self.may_have_died && self.pace.is_busy(None) {
+        if self.may_be_lost_here() && self.pace.is_busy(None) {
             self.work.note(ENGINE_DIED).await;
         }
-        let last = self.work.engine.last_written(&self.work.container).await?;
-        if last > self.marks.newest().max(Some(self.marks.place().since)) {
+        if self.is_there_more().await? {
             // Half an entry ends what is told without a word.
             self.work.note(UNREADABLE).await;
             return Ok(ReadEnd::Broken);
         }
         Ok(ReadEnd::Whole)
+    }
+
+    /// Whether the record has more than what was read.
+    async fn is_there_more(&self) -> Result<bool, EngineError> {
+        let last = self.work.engine.last_written(&self.work.container).await?;
+        Ok(last > self.marks.newest().max(Some(self.marks.place().since)))
     }
 
     /// The engine did; `None`: read on.
@@ -359,16 +416,14 @@ impl Elsewhere {
                     return Some(ReadEnd::Broken);
                 }
             }
-            EngineError::Away(_) | EngineError::Deadline(_) => {
-                self.may_have_died |= self.came.is_some_and(|came| came.elapsed() <= BUSY_TIME);
-            }
+            EngineError::Away(_) | EngineError::Deadline(_) => {}
         }
         self.ride_out(&error).await;
         None
     }
 }
 
-/// Of which the record is read.
+/// How the record is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reading {
     /// To its present end.

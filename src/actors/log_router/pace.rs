@@ -10,7 +10,7 @@ use crate::ports::engine::Frame;
 pub(super) const BUSY_BYTES: usize = 16 * 1024;
 
 /// Of a stretch of output that counts as one moment.
-pub(super) const BUSY_TIME: Duration = Duration::from_millis(100);
+const BUSY_TIME: Duration = Duration::from_millis(100);
 
 /// How much a container has just printed, by the engine's times.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,6 +37,11 @@ impl Pace {
             }
         }
         self.bytes += frame.bytes.len();
+    }
+
+    /// When something was printed last.
+    pub(super) fn last(&self) -> Option<SystemTime> {
+        self.last
     }
 
     /// Whether its engine may have died between what was printed last and this, with what it had read: the container was busy, and

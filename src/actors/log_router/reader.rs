@@ -15,7 +15,6 @@ use super::{
     counting::Counting,
     elsewhere::Elsewhere,
     from_file::{Ended, FromFile},
-    pace::BUSY_TIME,
 };
 use crate::{
     actors::engine_watch::{EngineView, ride_out},
@@ -41,7 +40,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// A stream that says nothing for so long after the engine came back may be dead without a word: it is opened anew, which costs a
 /// silent container a call.
-const SILENCE: Duration = Duration::from_secs(10);
+pub(super) const SILENCE: Duration = Duration::from_secs(10);
 
 /// How a container's output was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,13 +127,6 @@ impl Work {
         if let Err(error) = self.spool.note(text.to_owned()).await {
             warn!(task:% = self.task, error:%; "a marker is not in the log");
         }
-    }
-
-    /// Whether nothing has come of a stream for a moment.
-    fn is_quiet(&self) -> bool {
-        let newest = self.spool.newest();
-        let silence = newest.and_then(|newest| self.clock.now().duration_since(newest).ok());
-        silence.is_none_or(|silence| silence > BUSY_TIME)
     }
 
     /// Whether the container has just ended, and the engine was there to see it: then its stream ended for that reason.
@@ -340,7 +332,7 @@ impl Reader {
 }
 
 async fn read(work: &Work, begun: Option<Begun>) -> ReadEnd {
-    let mut had_been_quiet = false;
+    let mut broke_off = None;
     match begun {
         Some(Begun {
             frames,
@@ -355,7 +347,7 @@ async fn read(work: &Work, begun: Option<Begun>) -> ReadEnd {
         }
         Some(Begun { frames, .. }) => {
             let came_to_its_end = pump(work, frames, None).await;
-            had_been_quiet = work.is_quiet();
+            broke_off = Some(Instant::now());
             if came_to_its_end && work.has_ended_with_its_stream().await {
                 return ReadEnd::Whole;
             }
@@ -366,7 +358,7 @@ async fn read(work: &Work, begun: Option<Begun>) -> ReadEnd {
             }
         }
     }
-    Elsewhere::new(work.clone(), had_been_quiet).run().await
+    Elsewhere::new(work.clone(), broke_off).run().await
 }
 
 /// Moves a stream into the spool; whether it came to its own end. It reads on whatever happens to the spool: a container

@@ -142,7 +142,7 @@ impl Stage {
             progress: Progress::default(),
             ended: Ended::default(),
         };
-        Elsewhere::new(work, false)
+        Elsewhere::new(work, None)
     }
 
     /// Reads on; `None`: it would wait for ever.
@@ -375,6 +375,48 @@ async fn a_death_under_a_busy_container_is_told_at_its_place() {
         let markers = if has_died { &[ENGINE_DIED][..] } else { &[] };
         stage.assert_is(stage.stored().await, markers);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_stands_still_is_given_up_where_the_record_has_more() {
+    let mut stage = Stage::new();
+    stage.print(Source::Stdout, "one\n");
+    {
+        let mut world = stage.engine.0.lock().unwrap();
+        world.runs = true;
+        world.cuts = [Cut::Ends(9), Cut::Hangs(1)].into();
+        world.later = vec![(Source::Stdout, "two\n".into())];
+    }
+    stage.printed[0] = b"one\ntwo\n".to_vec();
+
+    assert_eq!(stage.read().await, Some(ReadEnd::Whole));
+
+    stage.assert_is(stage.stored().await, &[]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_death_is_told_where_it_may_have_been_and_not_later() {
+    let mut stage = Stage::new();
+    let flood = "x".repeat(BUSY_BYTES) + "\n";
+    stage.print(Source::Stdout, &flood);
+    stage.stream(usize::MAX).await;
+    stage.engine.0.lock().unwrap().has_died = true;
+    let mut reader = stage.reader();
+    reader.may_have_missed = false;
+    reader.breaks = vec![Instant::now()];
+    for _ in 0..3 {
+        stage.pass(500);
+        stage.print(Source::Stdout, &flood);
+    }
+    // By the clock of the test, the engine came back at once, and the floods behind that are of now.
+    {
+        let mut world = stage.engine.0.lock().unwrap();
+        world.millis = 1_000_010;
+    }
+
+    assert_eq!(reader.run().await, ReadEnd::Whole);
+
+    stage.assert_is(stage.stored().await, &[ENGINE_DIED]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -58,7 +58,7 @@ impl Stage {
                 self.replace_worker();
             }
             Deed::EngineDies(lost) => {
-                for _ in 0..BUSY_BYTES / 1_024 + lost {
+                for _ in 0..2 * BUSY_BYTES / 1_024 + lost {
                     self.print(Source::Stdout, &("x".repeat(1_023) + &text(5) + "\n"));
                 }
                 self.stream(usize::MAX).await;
