@@ -22,7 +22,13 @@ use self::{
     check::Check,
 };
 use crate::{
-    domain::{address::HostPort, callers::AllowFrom, id::WorkerId, text::escape},
+    domain::{
+        address::HostPort,
+        callers::AllowFrom,
+        id::WorkerId,
+        image_rules::{ImageRules, Pattern},
+        text::escape,
+    },
     ports::master::MasterAddress,
     telemetry::LogFormat,
 };
@@ -112,6 +118,8 @@ pub struct TaskConfig {
     pub limits: Limits,
     /// When their images are pulled.
     pub pull: PullPolicy,
+    /// Which images they may have.
+    pub images: ImageRules,
     /// The engine's name of the network that they get; `None`: the engine's own choice.
     pub network: Option<String>,
     /// From asking a task to end to making it end.
@@ -338,6 +346,11 @@ fn tasks(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Opti
     });
     let limits = check.value("--limits", &args.limits, Limits::read);
     let pull = check.value("--pull", &args.pull, PullPolicy::read);
+    let patterns = args.allow_images.iter();
+    let patterns: Option<Vec<_>> = patterns
+        .map(|pattern| check.value("--allow-image", pattern, Pattern::read))
+        .collect();
+    let require_digest = check.switch("--require-digest", &args.require_digest);
     let network = match &args.network {
         Some(network) => check.value("--network", network, read_network).map(Some),
         None => Some(None),
@@ -370,6 +383,7 @@ fn tasks(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Opti
         max_tasks: max_tasks?,
         limits: limits?,
         pull: pull?,
+        images: ImageRules::new(patterns?, require_digest?),
         network: network?,
         stop_grace: stop_grace?,
         output_files: output_files?,

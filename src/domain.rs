@@ -7,6 +7,7 @@ pub mod admission;
 pub mod backoff;
 pub mod callers;
 pub mod id;
+pub mod image_rules;
 pub mod limits;
 pub mod log_joint;
 pub mod log_line;

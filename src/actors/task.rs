@@ -30,6 +30,7 @@ use super::{
 use crate::{
     domain::{
         id::{TaskId, WorkerId},
+        image_rules::ImageRules,
         patience::Patience,
         record::{Change, Phase, TaskRecord},
         spec::{MachineTotals, TaskSpec},
@@ -75,6 +76,8 @@ pub struct TaskEnv {
     pub starts: Arc<Semaphore>,
     /// What the machine has.
     pub totals: MachineTotals,
+    /// Which images may run.
+    pub images_allowed: ImageRules,
     /// How tasks are run.
     pub rules: TaskRules,
     /// For records.
@@ -347,11 +350,13 @@ impl TaskEnv {
     pub fn impossible(&self, spec: &TaskSpec) -> Option<String> {
         let impossible = spec.check(&self.totals).err();
         impossible.map(|why| why.to_string()).or_else(|| {
-            let name = self.engine.parse_image(&spec.image);
-            name.err().map(|reason| {
-                let name = escape(&spec.image, SHOWN);
-                format!("the image name \"{name}\" is not valid: {reason}")
-            })
+            match self.engine.parse_image(&spec.image) {
+                Ok(image) => self.images_allowed.refusal(&image.0),
+                Err(reason) => {
+                    let name = escape(&spec.image, SHOWN);
+                    Some(format!("the image name \"{name}\" is not valid: {reason}"))
+                }
+            }
         })
     }
 

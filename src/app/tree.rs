@@ -501,6 +501,7 @@ impl Wiring<'_> {
             news: self.beside.news.clone(),
             starts: Arc::new(Semaphore::new(STARTS_PER_CORE * cores)),
             totals: self.built.totals,
+            images_allowed: tasks.images.clone(),
             rules: TaskRules {
                 stop_grace: tasks.stop_grace,
                 enforce_limits: tasks.limits == Limits::Enforce,

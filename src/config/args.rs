@@ -79,6 +79,14 @@ pub struct RunArgs {
     #[arg(long, value_name = "missing|always|never", env = "WORKER_NODE_PULL", default_value = "missing", help_heading = TASKS)]
     pub pull: String,
 
+    /// Which images may run, by their full names, such as docker.io/library/*; may be given more than once [default: all]
+    #[arg(long = "allow-image", value_name = "PATTERN", env = "WORKER_NODE_ALLOW_IMAGE", value_delimiter = ',', help_heading = TASKS)]
+    pub allow_images: Vec<String>,
+
+    /// Run images by their digest alone (name@sha256:...).
+    #[arg(long, value_name = SWITCH, env = "WORKER_NODE_REQUIRE_DIGEST", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, help_heading = TASKS)]
+    pub require_digest: String,
+
     /// The network that tasks get, by the engine's name for it, such as none or host [default: the engine's own]
     #[arg(long, value_name = "NAME", env = "WORKER_NODE_NETWORK", help_heading = TASKS)]
     pub network: Option<String>,

@@ -65,7 +65,7 @@ fn the_defaults_are_those_of_the_existing_worker() {
 
 /// Every flag, none at its default.
 const EVERYTHING: &str = "--id=w --ip=10.0.0.7:1 --master=[::1]:2 --port=[::1]:3 --pin-master --allow-from=master,10.0.0.0/8 --settle-time=2s --upload-inactivity=3s --upload-total=1m --report-timeout=4s --report-doubt=5s \
-    --engine=tcp://e:1 --max-tasks=1 --limits=reserve --pull=never --network=none --stop-grace=0s --output-files=7 --output-bytes=5g --engine-log=6m --patience=7s --state-dir=/s \
+    --engine=tcp://e:1 --max-tasks=1 --limits=reserve --pull=never --allow-image=docker.io/* --allow-image=r.example/a --require-digest --network=none --stop-grace=0s --output-files=7 --output-bytes=5g --engine-log=6m --patience=7s --state-dir=/s \
     --retention=90m --orphan-grace=5s --spool-cap=2m --disk-low=3m --state-cap=4g --supervise --fail-fast=true --on-stop=drain --log-format=json \
     --restart-intensity=2 --restart-period=1m --restart-backoff=1s --restart-backoff-max=2s";
 
@@ -112,6 +112,12 @@ fn everything_can_be_set() {
             max_tasks: 1,
             limits: Limits::Reserve,
             pull: PullPolicy::Never,
+            images: ImageRules::new(
+                ["docker.io/*", "r.example/a"]
+                    .map(|text| Pattern::read(text).unwrap())
+                    .into(),
+                true,
+            ),
             network: Some("none".into()),
             stop_grace: Duration::ZERO,
             output_files: 7,

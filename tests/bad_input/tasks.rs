@@ -113,6 +113,17 @@ async fn an_image_name_that_is_none_fails_with_what_is_wrong() {
 }
 
 #[tokio::test]
+async fn an_image_that_may_not_run_is_told_and_nothing_is_made_of_it() {
+    let rules = ["--allow-image", "registry.example/*"];
+    let cluster = Cluster::start_with(|setup| setup.arguments(rules)).await;
+    let task = cluster.task("true");
+
+    let why = "is not among those that this worker may run (--allow-image registry.example/*)";
+    assert_fails(&cluster, task, &["impossible on this worker", why]).await;
+    cluster.finish().await;
+}
+
+#[tokio::test]
 async fn amounts_that_are_none_or_too_much_fail_with_their_names() {
     let cluster = ready().await;
     type Set = fn(&mut Task, f64);

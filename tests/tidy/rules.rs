@@ -142,7 +142,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
 const WITHOUT_FILES: &[&str] = &["domain", "ports", "supervision", "actors", "handle"];
 
 /// What the domain may name beside the standard library: what decides nothing and does nothing.
-const DOMAIN_CRATES: &[&str] = &["std", "core", "thiserror", "memchr", "ipnet"];
+const DOMAIN_CRATES: &[&str] = &["std", "core", "thiserror", "memchr", "ipnet", "wildmatch"];
 
 /// Checks a whole tree; `crates` are the names of all that the manifest depends on.
 pub(crate) fn violations(tree: &[Source], crates: &[String]) -> Vec<Violation> {
