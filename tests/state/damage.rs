@@ -14,7 +14,7 @@ use worker_node::ports::clock::SystemClock;
 use worker_node::ports::journal::{JournalError, JournalStore as _};
 
 use crate::harness::{PATIENCE, WorkerSetup, master_options};
-use crate::samples::{accepted, ended, filled, set_version};
+use crate::samples::{self, accepted, ended, filled, set_version};
 use crate::times;
 
 /// What is done to a journal.
@@ -129,7 +129,7 @@ impl Image {
             Damage::NoRights => rights(&file, 0o000),
             Damage::RightsForAll => rights(&file, 0o777),
             Damage::Older => set_version(&file, 1),
-            Damage::Newer => set_version(&file, 3 + i64::from(rng.u8(1..100))),
+            Damage::Newer => set_version(&file, samples::FORMAT + i64::from(rng.u8(1..100))),
             Damage::IndexGarbage => garbage(&index, rng),
         }
     }
@@ -222,7 +222,7 @@ fn says_newer(path: &Path) -> bool {
     let version = bytes.get(60..64).map_or(0, |version| {
         i32::from_be_bytes(version.try_into().expect("four bytes"))
     });
-    (5..=1_000).contains(&version)
+    (samples::FORMAT + 1..=1_000).contains(&i64::from(version))
 }
 
 fn one_damage(image: &Image, seed: u64) -> Result<(), String> {

@@ -106,6 +106,9 @@ pub(crate) fn journal(path: &Path) {
     drop(filled(path));
 }
 
+/// The format that a worker of this build writes.
+pub(crate) const FORMAT: i64 = 4;
+
 /// Makes it a journal of another format: of 1 what that was, of any other number only in name.
 pub(crate) fn set_version(path: &Path, version: i64) {
     let connection = rusqlite::Connection::open(path).expect("a database");
