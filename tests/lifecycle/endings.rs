@@ -32,14 +32,20 @@ async fn end_of(cluster: &Cluster, task: Task) -> ReportCopy {
 
 #[tokio::test]
 async fn a_task_that_succeeds_is_told_with_its_output_and_its_figures() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start_with(|setup| {
+        let setup = setup.variable("RUST_LOG", "info");
+        setup.variable("FAILPOINTS", "task.sample_memory=print(memory was sampled)")
+    })
+    .await;
     let begun = Instant::now();
 
-    let report = end_of(
-        &cluster,
-        cluster.task("echo to stdout; echo to stderr >&2; sleep 2"),
-    )
-    .await;
+    let task = "echo to stdout; echo to stderr >&2; while [ ! -e /tmp/end ]; do sleep 0.1; done";
+    let task = cluster.run(task).await;
+    // A busy engine takes seconds to tell it.
+    cluster.worker.wait_log_line("memory was sampled").await;
+    let container = cluster.engine.containers_of(&task).await.remove(0);
+    cluster.engine.touch_in(&container, "/tmp/end").await;
+    let report = cluster.report(&task).await;
 
     assert_eq!(report.status, "success");
     assert_eq!(report.worker_id, cluster.worker.id());
