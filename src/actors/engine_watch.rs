@@ -265,6 +265,7 @@ impl Watcher {
             }
             EngineStatus::Unknown | EngineStatus::Here(_) => {
                 operator::engine_away(&mut self.outage(), &self.engine.address(), &why);
+                self.view.went_away();
                 *status = EngineStatus::Away {
                     since: Instant::now(),
                     why,

@@ -2,7 +2,7 @@
 //! events told of ends. Kept beside the actor, so that its restart changes nothing.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -25,6 +25,9 @@ use crate::{
 
 /// Containers whose ends are remembered at most: many times what runs at once.
 const ENDS: usize = 4_096;
+
+/// Outages that are remembered: more than any reader of a log falls behind by.
+const OUTAGES: usize = 64;
 
 /// How long the end of a container that is gone is remembered.
 const KEEP: Duration = Duration::from_secs(60);
@@ -83,6 +86,8 @@ pub struct EngineView {
     told: watch::Sender<()>,
     ends: Mutex<HashMap<ContainerId, (EndSeen, Instant)>>,
     live_restore: AtomicBool,
+    /// When it went away, the latest last.
+    outages: Mutex<VecDeque<Instant>>,
     fitness: watch::Sender<Option<Fitness>>,
     networks: watch::Sender<Vec<IpNet>>,
     troubles: Mutex<Troubles>,
@@ -98,6 +103,7 @@ impl Default for EngineView {
             told: watch::Sender::new(()),
             ends: Mutex::default(),
             live_restore: AtomicBool::new(false),
+            outages: Mutex::default(),
             fitness: watch::Sender::new(None),
             networks: watch::Sender::default(),
             troubles: Mutex::default(),
@@ -177,6 +183,22 @@ impl EngineView {
     }
 
     /// A trial is over; said where it brings news.
+    pub(super) fn went_away(&self) {
+        let mut outages = self.outages.lock().unwrap_or_else(PoisonError::into_inner);
+        if outages.len() == OUTAGES {
+            outages.pop_front();
+        }
+        outages.push_back(Instant::now());
+    }
+
+    /// When it went away after that moment; of many, the latest.
+    #[must_use]
+    pub fn outages_after(&self, moment: Instant) -> Vec<Instant> {
+        let outages = self.outages.lock().unwrap_or_else(PoisonError::into_inner);
+        let after = outages.iter().copied().filter(|away| *away > moment);
+        after.collect()
+    }
+
     /// The networks of this machine that the containers of tasks are in, as they were last known.
     #[must_use]
     pub fn networks(&self) -> watch::Receiver<Vec<IpNet>> {

@@ -75,6 +75,8 @@ pub(super) struct Elsewhere {
     may_have_missed: bool,
     /// When what was read broke off, where it is not known yet whether the engine died then.
     breaks: Vec<Instant>,
+    /// Up to when the engine's outages were looked at: it may die while nothing is read here.
+    looked: Instant,
     /// When it may have died, or a moment before, by its clock.
     deaths: Vec<SystemTime>,
     pace: Pace,
@@ -96,6 +98,7 @@ impl Elsewhere {
             first: None,
             may_have_missed: broke_off.is_none(),
             breaks: broke_off.into_iter().collect(),
+            looked: Instant::now(),
             deaths: Vec::new(),
             pace: Pace::default(),
             failures: 0,
@@ -185,6 +188,9 @@ impl Elsewhere {
     }
 
     async fn look_for_a_death(&mut self) -> Result<(), EngineError> {
+        let now = Instant::now();
+        let looked = mem::replace(&mut self.looked, now);
+        self.breaks.extend(self.work.view.outages_after(looked));
         if !self.may_have_missed && self.breaks.is_empty() {
             return Ok(());
         }
