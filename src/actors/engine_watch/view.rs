@@ -26,7 +26,7 @@ use crate::{
 /// Containers whose ends are remembered at most: many times what runs at once.
 const ENDS: usize = 4_096;
 
-/// Outages that are remembered: more than any reader of a log falls behind by.
+/// Outages of the engine that are remembered: more than a reader of a log falls behind by. A marker is missing where one did.
 const OUTAGES: usize = 64;
 
 /// How long the end of a container that is gone is remembered.
@@ -86,7 +86,7 @@ pub struct EngineView {
     told: watch::Sender<()>,
     ends: Mutex<HashMap<ContainerId, (EndSeen, Instant)>>,
     live_restore: AtomicBool,
-    /// When it went away, the latest last.
+    /// When the engine went away each time, the latest last.
     outages: Mutex<VecDeque<Instant>>,
     fitness: watch::Sender<Option<Fitness>>,
     networks: watch::Sender<Vec<IpNet>>,
@@ -183,6 +183,7 @@ impl EngineView {
     }
 
     /// A trial is over; said where it brings news.
+    /// The engine went away just now.
     pub(super) fn went_away(&self) {
         let mut outages = self.outages.lock().unwrap_or_else(PoisonError::into_inner);
         if outages.len() == OUTAGES {
@@ -191,7 +192,7 @@ impl EngineView {
         outages.push_back(Instant::now());
     }
 
-    /// When it went away after that moment; of many, the latest.
+    /// When the engine went away after `moment`, each time, the latest last; of more than [`OUTAGES`] the oldest are forgotten.
     #[must_use]
     pub fn outages_after(&self, moment: Instant) -> Vec<Instant> {
         let outages = self.outages.lock().unwrap_or_else(PoisonError::into_inner);
