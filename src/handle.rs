@@ -46,6 +46,10 @@ const CANCEL: Duration = Duration::from_secs(2);
 /// How long it takes at most to keep a cancel that nobody could take.
 const KEEP: Duration = Duration::from_secs(1);
 
+/// What stands before an end that was lost and is written anew.
+const END_WAS_LOST: &str =
+    "[worker-node] the end of this log was damaged: what stood here may be missing";
+
 /// How long a viewer may wait for its cursor.
 const OPEN_LOG: Duration = Duration::from_secs(5);
 
@@ -129,9 +133,12 @@ impl WorkerHandle {
             word: verdict.outcome.word(),
             trailer: verdict.trailer,
         });
-        if let Some(end) = end
-            && let Err(error) = spool.close(end).await
-        {
+        let Some(end) = end else { return };
+        let restored = async {
+            spool.note(END_WAS_LOST.to_owned()).await?;
+            spool.close(end).await
+        };
+        if let Err(error) = restored.await {
             warn!(task:%, error:%; "the lost end of a log could not be written anew");
         }
     }

@@ -398,6 +398,12 @@ pub(super) fn find_head(bytes: &[u8]) -> Option<usize> {
     })
 }
 
+/// Whether a record with this head, which is damaged, held what a container wrote, as far as can be told.
+pub(super) fn looks_like_output(head: &[u8]) -> bool {
+    let kind = head.get(4).and_then(|byte| Kind::from_byte(*byte));
+    matches!(kind, Some(Kind::Output(Source::Stdout | Source::Stderr)))
+}
+
 /// Where the end record of a finished log lies, from the last bytes of its file.
 pub(super) fn read_footer(footer: &[u8; FOOTER]) -> Option<u64> {
     let whole =

@@ -61,15 +61,21 @@ pub(super) fn find(path: &Path, task: &TaskId, house: &House) -> io::Result<Opti
         opened => opened?,
     };
     let size = file.metadata()?.len();
-    let Some((generation, hole)) = begins_well(&file, size, task)? else {
+    let opened = match Beginning::read(&file, size, task)? {
+        Beginning::NotTheTasks => None,
+        Beginning::Damaged(hole) => {
+            finished(&file, size, hole)?.map(|state| (state, Writer::default()))
+        }
+        Beginning::Whole(generation, hole) => Some(match finished(&file, size, hole)? {
+            Some(state) => (state, Writer::default()),
+            None => taken_up(&file, size, generation, hole, task, house)?,
+        }),
+    };
+    let Some((state, writer)) = opened else {
         let aside = set_aside_name(path);
         log::warn!(task:%, bytes = size, aside:?; "the log of a task cannot be read; it was set aside");
         fs::rename(path, aside)?;
         return Ok(None);
-    };
-    let (state, writer) = match finished(&file, size, hole)? {
-        Some(state) => (state, Writer::default()),
-        None => taken_up(&file, size, generation, hole, task, house)?,
     };
     Ok(Some(Opened {
         file,
@@ -86,8 +92,10 @@ pub(super) fn look(
     before: Option<&State>,
 ) -> io::Result<Option<State>> {
     let size = file.metadata()?.len();
-    let Some((generation, hole)) = begins_well(file, size, task)? else {
-        return Ok(None);
+    let (generation, hole) = match Beginning::read(file, size, task)? {
+        Beginning::NotTheTasks => return Ok(None),
+        Beginning::Damaged(hole) => return finished(file, size, hole),
+        Beginning::Whole(generation, hole) => (generation, hole),
     };
     if let Some(state) = finished(file, size, hole)? {
         return Ok(Some(state));
@@ -105,20 +113,37 @@ pub(super) fn set_aside_name(path: &Path) -> PathBuf {
     path.with_extension("log.damaged")
 }
 
-fn begins_well(file: &File, size: u64, task: &TaskId) -> io::Result<Option<(u64, Hole)>> {
-    let id = task.as_str().as_bytes();
-    let mut beginning = vec![0; format::new_header().len() + format::HEAD + id.len()];
-    if size < beginning.len() as u64 {
-        return Ok(None);
+/// The header of a log file and the record of the task's id behind it.
+enum Beginning {
+    /// Generation and hole.
+    Whole(u64, Hole),
+    /// One of the two is not what was written: the log is the task's where it ends as one does, with the newest hole that is known.
+    Damaged(Hole),
+    NotTheTasks,
+}
+
+impl Beginning {
+    fn read(file: &File, size: u64, task: &TaskId) -> io::Result<Self> {
+        let id = task.as_str().as_bytes();
+        let mut beginning = vec![0; format::new_header().len() + format::HEAD + id.len()];
+        if size < beginning.len() as u64 {
+            return Ok(Self::NotTheTasks);
+        }
+        file.read_exact_at(&mut beginning, 0)?;
+        let header = format::read_header(&beginning).filter(|(_, hole)| hole.end <= size);
+        let hole = header.map(|(_, hole)| hole).unwrap_or_default();
+        let first = &beginning[format::new_header().len()..];
+        let Ok(Some(record)) = format::read_record(first, HEADER) else {
+            return Ok(Self::Damaged(hole));
+        };
+        let is_the_tasks = record.kind == Kind::Id && record.content == id;
+        Ok(match header {
+            _ if !record.is_whole() => Self::Damaged(hole),
+            _ if !is_the_tasks => Self::NotTheTasks,
+            Some((generation, hole)) => Self::Whole(generation, hole),
+            None => Self::Damaged(hole),
+        })
     }
-    file.read_exact_at(&mut beginning, 0)?;
-    let first = &beginning[format::new_header().len()..];
-    let is_the_tasks = matches!(
-        format::read_record(first, HEADER),
-        Ok(Some(record)) if record.kind == Kind::Id && record.is_whole() && record.content == id
-    );
-    let header = format::read_header(&beginning);
-    Ok(header.filter(|(_, hole)| is_the_tasks && hole.end <= size))
 }
 
 /// The cheap way: the footer of a log that was closed leads to all there is to know.
@@ -316,6 +341,32 @@ pub(super) fn walk(
             return Ok(());
         }
     }
+}
+
+/// Where the next record begins behind damage, between two offsets; the second one where none does. Its head carries a checksum with
+/// its own offset in it, so that what a task prints is not taken for one but where it guesses its place in its own log.
+pub(super) fn next_record(file: &File, from: u64, until: u64) -> io::Result<u64> {
+    let mut at = from;
+    let mut chunk = Vec::new();
+    while at < until {
+        let left = usize::try_from(until - at).unwrap_or(usize::MAX);
+        read_up_to(file, at, left.min(CHUNK), &mut chunk)?;
+        let mut place = 0;
+        while let Some(next) = format::find_head(&chunk[place..]) {
+            place += next;
+            let found = at + place as u64;
+            if let Ok(Some(_)) = format::record_length(&chunk[place..], found) {
+                return Ok(found);
+            }
+            place += 1;
+        }
+        if chunk.len() < CHUNK {
+            return Ok(until);
+        }
+        // A head that began in this chunk's last bytes is whole in the next one.
+        at += (CHUNK - format::HEAD + 1) as u64;
+    }
+    Ok(until)
 }
 
 /// Reads what lies between two offsets, at most so many bytes of it, or one record that is longer.

@@ -171,7 +171,7 @@ impl Reader {
             rest = &rest[record.content.len() + format::HEAD..];
         }
         if (self.at, self.within) == began {
-            self.stumble(until, sink);
+            self.stumble(until, sink)?;
         }
         Ok(())
     }
@@ -228,13 +228,22 @@ impl Reader {
         self.within == length
     }
 
-    /// No record where one should be: it went into the hole just now, or the disk has lost it.
-    fn stumble(&mut self, until: u64, sink: &mut impl Sink) {
+    /// No record where one should be: it went into the hole just now, or the disk has lost it. What is lost counts as one record of the
+    /// kind that its head names, which is what it is where one byte of it is another one.
+    fn stumble(&mut self, until: u64, sink: &mut impl Sink) -> io::Result<()> {
+        let mut head = Vec::new();
+        open::read_up_to(&self.spool.file, self.at, format::HEAD, &mut head)?;
+        let next = open::next_record(&self.spool.file, self.at + 1, until)?;
         if !self.spool.state.borrow().hole.holds(self.at) {
-            self.say_damaged(until - self.at, sink);
+            let lost = next - self.at;
+            self.say_damaged(lost, sink);
+            if format::looks_like_output(&head) {
+                self.position += lost.saturating_sub(format::HEAD as u64);
+            }
             self.within = 0;
-            self.at = until;
+            self.at = next;
         }
+        Ok(())
     }
 
     fn leap(&mut self, state: &State, sink: &mut impl Sink) {

@@ -1,5 +1,6 @@
 //! Logs written and read: whole, cut short, damaged, over the cap, on a full disk, by many at once.
 
+mod damage;
 mod start;
 mod viewers;
 

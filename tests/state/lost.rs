@@ -242,6 +242,7 @@ async fn a_damaged_log_is_shown_with_a_marker() {
     let shown = cluster.master.watch_log(&cut).wait_end().await;
     let shown = shown.expect("an end").lines().join("\n");
     assert!(shown.contains("first\nsecond"), "{shown}");
+    assert!(shown.contains("the end of this log was damaged"), "{shown}");
     let next = cluster.submit(cluster.task("true")).await;
     assert_eq!(cluster.report(&next).await.status, "success");
     assert_eq!(cluster.worker.stop().await, Some(0));
