@@ -296,6 +296,13 @@ impl ContainerEngine for DockerEngine {
             .await
     }
 
+    async fn has_lived_since(&self, time: SystemTime) -> Result<bool, EngineError> {
+        self.assure_own().await?;
+        self.line
+            .within(LOOK, "events", self.remembers_before(time))
+            .await
+    }
+
     async fn remembered_end(&self, container: &ContainerId) -> Result<RememberedEnd, EngineError> {
         self.assure_own().await?;
         self.line

@@ -53,6 +53,12 @@ impl DockerEngine {
         }
     }
 
+    /// Looks for any event until then: an engine remembers none from before its start.
+    pub(super) async fn remembers_before(&self, time: SystemTime) -> Result<bool, EngineError> {
+        let events = self.events_between("0".into(), bound(time)).await?;
+        Ok(!events.is_empty())
+    }
+
     /// Looks through all that the engine remembers: only so it shows whether its memory is full.
     pub(super) async fn remembers_end(
         &self,

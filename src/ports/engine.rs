@@ -476,6 +476,12 @@ pub trait ContainerEngine: Send + Sync {
     /// The engine's.
     async fn was_started(&self, container: &ContainerId) -> Result<bool, EngineError>;
 
+    /// Whether the engine remembers anything from before that time, by its own clock: it has lived since.
+    ///
+    /// # Errors
+    /// The engine's.
+    async fn has_lived_since(&self, time: SystemTime) -> Result<bool, EngineError>;
+
     /// What the engine remembers of a container's end.
     ///
     /// # Errors

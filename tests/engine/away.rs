@@ -34,6 +34,10 @@ async fn every_call(engine: &DockerEngine) -> Vec<(&'static str, Option<EngineEr
         ("wait", engine.wait(&id).await.err()),
         ("inspect", engine.inspect("ab").await.err()),
         ("was_started", engine.was_started(&id).await.err()),
+        (
+            "has_lived_since",
+            engine.has_lived_since(UNIX_EPOCH).await.err(),
+        ),
         ("kill", engine.kill(&id, Signal::Kill).await.err()),
         ("remove", engine.remove(&id, Force::No).await.err()),
         ("peak_memory", engine.peak_memory(&id).await.err()),
@@ -183,6 +187,7 @@ async fn a_silent_engine_ends_every_call_at_its_deadline() {
     assert_deadline!(5, engine.list(&worker));
     assert_deadline!(5, engine.inspect("ab"));
     assert_deadline!(5, engine.was_started(&id));
+    assert_deadline!(5, engine.has_lived_since(UNIX_EPOCH));
     assert_deadline!(5, engine.peak_memory(&id));
     assert_deadline!(
         5,

@@ -1,6 +1,7 @@
 //! What the engine knows of containers when nobody else does: listings, events, starts, memory.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bollard::{
     models::ContainerCreateBody,
@@ -133,6 +134,10 @@ async fn a_start_is_remembered_and_a_missing_one_is_not_made_up() {
     assert_eq!(bench.engine.was_started(&created).await, Ok(false));
     assert_eq!(bench.engine.was_started(&running).await, Ok(true));
     assert_eq!(bench.engine.was_started(&exited).await, Ok(true));
+    let now = bench.engine.time().await.unwrap();
+    let long_ago = UNIX_EPOCH + Duration::from_secs(1);
+    assert_eq!(bench.engine.has_lived_since(now).await, Ok(true));
+    assert_eq!(bench.engine.has_lived_since(long_ago).await, Ok(false));
 }
 
 #[tokio::test]

@@ -97,6 +97,9 @@ impl ContainerEngine for Registries {
     async fn inspect(&self, _: &str) -> Answer<ContainerFacts> {
         away()
     }
+    async fn has_lived_since(&self, _: SystemTime) -> Answer<bool> {
+        away()
+    }
     async fn was_started(&self, _: &ContainerId) -> Answer<bool> {
         away()
     }

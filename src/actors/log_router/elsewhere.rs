@@ -221,6 +221,19 @@ impl Elsewhere {
         self.may_have_missed || self.deaths.iter().any(is_near)
     }
 
+    /// Whether the engine cannot show that it has lived since what was read last: where its memory is short, or it is away.
+    async fn may_have_died_here(&mut self) -> bool {
+        let Some(last) = self.pace.last() else {
+            return true;
+        };
+        let has_lived = self.work.engine.has_lived_since(last).await;
+        if matches!(has_lived, Ok(true)) {
+            self.may_have_missed = false;
+            self.deaths.clear();
+        }
+        !matches!(has_lived, Ok(true))
+    }
+
     /// Where the log ends in the record.
     async fn find_place(&mut self) -> Result<(), EngineError> {
         let spool = &self.work.spool;
@@ -322,7 +335,9 @@ impl Elsewhere {
             frame.bytes.len(),
             usize::from(frame.source == Source::Stderr),
         );
-        let may_be_lost = self.may_be_lost_here() && self.pace.has_stopped_before(&frame);
+        let may_be_lost = self.may_be_lost_here()
+            && self.pace.has_stopped_before(&frame)
+            && self.may_have_died_here().await;
         if matches!(self.had, Had::Bytes(_)) {
             self.pace.take(&frame);
         }
@@ -388,7 +403,7 @@ impl Elsewhere {
 
     /// The container had ended when its record was read to its end.
     async fn prove(&mut self) -> Result<ReadEnd, EngineError> {
-        if self.may_be_lost_here() && self.pace.is_busy(None) {
+        if self.may_be_lost_here() && self.pace.is_busy(None) && self.may_have_died_here().await {
             self.work.note(ENGINE_DIED).await;
         }
         if self.is_there_more().await? {

@@ -360,13 +360,17 @@ async fn a_record_that_has_become_shorter_is_told() {
 
 #[tokio::test(start_paused = true)]
 async fn a_death_under_a_busy_container_is_told_at_its_place() {
-    for has_died in [false, true] {
+    for (has_died, forgot_start) in [(false, false), (false, true), (true, true)] {
         let mut stage = Stage::new();
         stage.print(Source::Stdout, "one\n");
         assert_eq!(stage.read().await, Some(ReadEnd::Whole));
         stage.print(Source::Stdout, &("x".repeat(BUSY_BYTES) + "\n"));
+        {
+            let mut world = stage.engine.0.lock().unwrap();
+            world.died = has_died.then_some(world.millis);
+            world.forgot_start = forgot_start;
+        }
         stage.pass(500);
-        stage.engine.0.lock().unwrap().has_died = has_died;
         stage.print(Source::Stdout, "after\n");
         stage.replace_worker();
 
@@ -400,7 +404,10 @@ async fn a_death_is_told_where_it_may_have_been_and_not_later() {
     let flood = "x".repeat(BUSY_BYTES) + "\n";
     stage.print(Source::Stdout, &flood);
     stage.stream(usize::MAX).await;
-    stage.engine.0.lock().unwrap().has_died = true;
+    {
+        let mut world = stage.engine.0.lock().unwrap();
+        world.died = Some(world.millis);
+    }
     let mut reader = stage.reader();
     reader.may_have_missed = false;
     reader.breaks = vec![Instant::now()];

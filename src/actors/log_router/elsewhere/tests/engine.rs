@@ -54,8 +54,10 @@ pub(super) struct World {
     /// With the engine's times.
     pub(super) record: Vec<(Source, Bytes, u64)>,
     pub(super) runs: bool,
-    /// The engine has died since the container's start.
-    pub(super) has_died: bool,
+    /// When the engine died last, since the container's start.
+    pub(super) died: Option<u64>,
+    /// So much has happened that it has forgotten the container's start.
+    pub(super) forgot_start: bool,
     /// Of the next answers.
     pub(super) cuts: VecDeque<Cut>,
     /// What is printed while it is followed; then the container ends.
@@ -164,7 +166,13 @@ impl ContainerEngine for Scripted {
         })
     }
     async fn was_started(&self, _: &ContainerId) -> Answer<bool> {
-        Ok(!self.0.lock().unwrap().has_died)
+        let world = self.0.lock().unwrap();
+        Ok(world.died.is_none() && !world.forgot_start)
+    }
+    async fn has_lived_since(&self, since: SystemTime) -> Answer<bool> {
+        let world = self.0.lock().unwrap();
+        let died = world.died.map(|millis| time(millis + world.ahead));
+        Ok(died.is_none_or(|died| died < since))
     }
 
     fn address(&self) -> String {

@@ -66,7 +66,9 @@ impl Stage {
                 let mut world = self.engine.0.lock().unwrap();
                 let kept = world.record.len() - lost;
                 world.record.truncate(kept);
-                world.has_died |= lost > 0;
+                if lost > 0 {
+                    world.died = Some(world.millis);
+                }
                 world.millis += 1_000;
             }
         }
