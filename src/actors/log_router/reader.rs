@@ -6,10 +6,16 @@ use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 use futures_util::{Stream, StreamExt};
 use log::warn;
 use tokio::{
-    sync::{Notify, Semaphore, watch},
+    sync::{
+        Notify, OwnedSemaphorePermit, Semaphore,
+        mpsc::{UnboundedReceiver, unbounded_channel},
+        watch,
+    },
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
+
+use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::{
     counting::Counting,
@@ -21,7 +27,7 @@ use crate::{
     domain::id::{ContainerId, TaskId},
     ports::{
         clock::Clock,
-        engine::{ContainerEngine, ContainerState, EngineError, Frames},
+        engine::{ContainerEngine, ContainerState, EngineError, Frame, Frames},
         engine_log::EngineLog,
         spool::{Piece, Spool},
     },
@@ -29,6 +35,11 @@ use crate::{
 
 /// Frames taken into one append at most: at 32 KiB each 2 MiB, as much as the engine holds back before a container stands still.
 pub(super) const BATCH: usize = 64;
+
+/// Bytes of a container's stream that are held while the spool writes others: about as much as an engine holds itself. One whose
+/// stream is not taken within 2 s of the container's end throws away what is left of it (Docker 20.10: 46 kB of 1.3 MB), so a
+/// stream that brings more is let go, where the rest can be read from its files.
+const AHEAD: usize = 1024 * 1024;
 
 /// A container's stream ends some ms before its end is known. A stream that ended this long ago without that ended for another
 /// reason: the rest is read elsewhere then, which costs time and no byte.
@@ -361,11 +372,57 @@ async fn read(work: &Work, begun: Option<Begun>) -> ReadEnd {
     Elsewhere::new(work.clone(), broke_off).run().await
 }
 
+/// What a stream has brought, and the place that it takes until it is in the spool.
+type Taken = (Result<Frame, EngineError>, Option<OwnedSemaphorePermit>);
+
+/// Takes a stream off the engine as it comes, up to [`AHEAD`] bytes ahead of the spool.
+fn take_ahead(mut frames: Frames, when_full: WhenFull) -> UnboundedReceiver<Taken> {
+    let (sender, taken) = unbounded_channel();
+    let room = Arc::new(Semaphore::new(AHEAD));
+    tokio::spawn(async move {
+        loop {
+            let frame = tokio::select! {
+                frame = frames.next() => frame,
+                () = sender.closed() => None,
+            };
+            let Some(frame) = frame else { return };
+            let bytes = frame
+                .as_ref()
+                .map_or(0, |frame| frame.bytes.len().min(AHEAD));
+            let places = u32::try_from(bytes).unwrap_or(u32::MAX);
+            let place = match Arc::clone(&room).try_acquire_many_owned(places) {
+                Err(_) if when_full == WhenFull::LetGo => return,
+                Err(_) => Arc::clone(&room).acquire_many_owned(places).await.ok(),
+                Ok(place) => Some(place),
+            };
+            if sender.send((frame, place)).is_err() {
+                return;
+            }
+        }
+    });
+    taken
+}
+
+/// What becomes of a stream that brings more than the spool takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WhenFull {
+    /// It holds the container back.
+    Wait,
+    /// The rest is read from the engine's files.
+    LetGo,
+}
+
 /// Moves a stream into the spool; whether it came to its own end. It reads on whatever happens to the spool: a container
-/// whose output is not read stands still after about 2 MB. Where files are counted, what is missing is read from them, and the
-/// stream is let go when the container has ended.
+/// whose output is not read stands still after about 2 MB, and what it had printed when it ends so is lost by the engine. Where
+/// files are counted, what is missing is read from them, and the stream is let go when the container has ended, or brings more than
+/// the spool takes.
 async fn pump(work: &Work, frames: Frames, mut counting: Option<&mut Counting>) -> bool {
-    let mut batches = frames.ready_chunks(BATCH);
+    let when_full = match counting {
+        Some(_) => WhenFull::LetGo,
+        None => WhenFull::Wait,
+    };
+    let taken = UnboundedReceiverStream::new(take_ahead(frames, when_full));
+    let mut batches = taken.ready_chunks(BATCH);
     let mut patience = Patience::new(work);
     let mut said = false;
     loop {
@@ -380,7 +437,9 @@ async fn pump(work: &Work, frames: Frames, mut counting: Option<&mut Counting>) 
             Err(silent) => (Vec::new(), Some(silent)),
         };
         let mut pieces = Vec::with_capacity(batch.len());
-        for frame in batch {
+        let mut places = Vec::with_capacity(batch.len());
+        for (frame, place) in batch {
+            places.push(place);
             match frame {
                 Ok(frame) => pieces.push(Piece {
                     source: frame.source,
@@ -396,6 +455,7 @@ async fn pump(work: &Work, frames: Frames, mut counting: Option<&mut Counting>) 
         {
             warn!(task:% = work.task, error:%; "a log cannot be written; its container goes on");
         }
+        drop(places);
         if let Some(counting) = &mut counting {
             counting.appended(bytes).await;
         }
@@ -408,9 +468,10 @@ async fn pump(work: &Work, frames: Frames, mut counting: Option<&mut Counting>) 
 
 #[cfg(test)]
 mod tests {
-    use futures_util::future::join;
+    use futures_util::{future::join, stream};
 
     use super::*;
+    use crate::domain::log_line::Source;
 
     const SHORT: Duration = Duration::from_secs(9);
     const LONG: Duration = Duration::from_secs(600);
@@ -425,6 +486,55 @@ mod tests {
 
     fn ends(progress: &Progress) {
         progress.stand(Stand::Ended(ReadEnd::Whole, Instant::now()));
+    }
+
+    /// Frames of 32 KiB without end, and whether somebody still has them.
+    fn endless() -> (Frames, std::sync::Weak<()>) {
+        let held = Arc::new(());
+        let weak = Arc::downgrade(&held);
+        let frames = stream::repeat_with(move || {
+            let _held = &held;
+            Ok(Frame {
+                source: Source::Stdout,
+                bytes: vec![b'x'; 32 * 1024].into(),
+                time: None,
+            })
+        });
+        (Box::pin(frames), weak)
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_brings_more_than_is_taken_is_let_go_with_all_that_came() {
+        let (frames, held) = endless();
+        let mut taken = take_ahead(frames, WhenFull::LetGo);
+        let mut bytes = 0;
+        while let Some((frame, _place)) = taken.recv().await {
+            bytes += frame.unwrap().bytes.len();
+            while held.strong_count() > 0 && taken.len() < AHEAD / (32 * 1024) - 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+
+        assert!(bytes >= AHEAD, "{bytes}");
+        assert_eq!(held.strong_count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_can_be_read_nowhere_else_waits_and_ends_with_its_reader() {
+        let (frames, held) = endless();
+        let mut taken = take_ahead(frames, WhenFull::Wait);
+        let full = AHEAD / (32 * 1024);
+        while taken.len() < full {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..10 * full {
+            assert!(taken.recv().await.is_some());
+        }
+
+        drop(taken);
+        while held.strong_count() > 0 {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test(start_paused = true)]
