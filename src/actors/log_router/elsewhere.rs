@@ -82,6 +82,8 @@ pub(super) struct Elsewhere {
     pace: Pace,
     /// How often in a row the engine could not read the record, with nothing new in between.
     failures: u32,
+    /// How often in a row its record was silent.
+    silences: u32,
     /// Something is in the log that is not written anywhere.
     said: bool,
 }
@@ -102,6 +104,7 @@ impl Elsewhere {
             deaths: Vec::new(),
             pace: Pace::default(),
             failures: 0,
+            silences: 0,
             said: false,
         }
     }
@@ -285,12 +288,24 @@ impl Elsewhere {
         mark.since
     }
 
+    /// How long nothing may come. An engine says nothing while it looks through what was written before the time that it is asked
+    /// for: a few GB/min, where it has a core. So each silence without a byte doubles the next one, up to eleven minutes.
+    fn patience(&self, reading: Reading) -> Duration {
+        match reading {
+            Reading::Following => SILENCE,
+            Reading::ToItsEnd => SILENCE * 2_u32.pow(self.silences.min(6)),
+        }
+    }
+
     async fn pass(&mut self, frames: Frames, reading: Reading) -> Result<(), EngineError> {
         let mut batches = frames.ready_chunks(BATCH);
         let mut patience = Patience::new(&self.work);
         loop {
-            let batch = match timeout(SILENCE, patience.next(&mut batches)).await {
-                Ok(Ok(Some(batch))) => batch,
+            let batch = match timeout(self.patience(reading), patience.next(&mut batches)).await {
+                Ok(Ok(Some(batch))) => {
+                    self.silences = 0;
+                    batch
+                }
                 Ok(Ok(None)) => return Ok(()),
                 Ok(Err(silent)) => {
                     self.breaks.push(Instant::now());
@@ -304,6 +319,7 @@ impl Elsewhere {
                     continue;
                 }
                 Err(_) => {
+                    self.silences += 1;
                     self.breaks.push(Instant::now());
                     return Err(EngineError::Away("its record is silent".into()));
                 }

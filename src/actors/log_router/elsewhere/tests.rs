@@ -398,6 +398,20 @@ async fn a_stream_that_stands_still_is_given_up_where_the_record_has_more() {
     stage.assert_is(stage.stored().await, &[]);
 }
 
+/// A record of gigabytes on a busy machine: the engine looks through all of it before it says the first byte.
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_looks_for_long_for_what_is_new_is_waited_for_in_the_end() {
+    let mut stage = Stage::new();
+    stage.print(Source::Stdout, "one\n");
+    stage.engine.0.lock().unwrap().cuts = [Cut::Waits(60); 40].into();
+
+    assert_eq!(stage.read().await, Some(ReadEnd::Whole));
+
+    stage.assert_is(stage.stored().await, &[]);
+    let asked = stage.engine.0.lock().unwrap().asked;
+    assert!(asked < 10, "{asked} times");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_death_is_told_where_it_may_have_been_and_not_later() {
     let mut stage = Stage::new();

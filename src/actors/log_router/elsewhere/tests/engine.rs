@@ -11,9 +11,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{
     StreamExt,
-    stream::{iter, pending},
+    stream::{iter, once, pending},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::sleep};
 
 use crate::{
     domain::{
@@ -42,6 +42,8 @@ pub(super) enum Cut {
     Fails(usize),
     /// It ends, as if that were all.
     Ends(usize),
+    /// The first one comes after so many seconds.
+    Waits(u64),
 }
 
 /// A machine with an engine, and one container on it.
@@ -106,6 +108,10 @@ impl Scripted {
         match world.cuts.pop_front() {
             None => Box::pin(iter(frames)),
             Some(Cut::Ends(count)) => Box::pin(first(count)),
+            Some(Cut::Waits(seconds)) => {
+                let wait = once(sleep(Duration::from_secs(seconds)));
+                Box::pin(wait.flat_map(move |()| iter(frames.clone())))
+            }
             Some(Cut::Hangs(count)) => Box::pin(first(count).chain(pending())),
             Some(Cut::Breaks(count)) => {
                 Box::pin(first(count).chain(error(EngineError::Away("it broke".into()))))
