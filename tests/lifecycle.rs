@@ -22,3 +22,5 @@ mod logs;
 mod other_user;
 #[path = "lifecycle/outputs.rs"]
 mod outputs;
+#[path = "lifecycle/viewers.rs"]
+mod viewers;

@@ -55,15 +55,3 @@ pub(crate) fn go(cluster: &Cluster, task: &str) {
     let go = outputs_of(cluster, task).join("go");
     std::fs::File::create(go).expect("the task has an output folder");
 }
-
-/// Looks again and again until something is so: a file system rings no bell.
-pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let mut looks = tokio::time::interval(std::time::Duration::from_millis(50));
-    let so = async {
-        while !is_so() {
-            looks.tick().await;
-        }
-    };
-    let within = tokio::time::timeout(harness::PATIENCE, so).await;
-    assert!(within.is_ok(), "never: {what}");
-}

@@ -77,8 +77,8 @@ impl Default for Limits {
             idle: Duration::from_secs(30),
             calls: 256,
             viewers: 256,
-            viewers_per_peer: 32,
-            viewers_per_task: 16,
+            viewers_per_peer: 128,
+            viewers_per_task: 64,
             stalled: Duration::from_secs(60),
             drain: Duration::from_secs(2),
         }

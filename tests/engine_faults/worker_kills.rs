@@ -1,8 +1,10 @@
 //! The worker is killed under tasks that print, one of them at full speed: the next one goes on exactly behind the last byte.
 
+use rustix::process::Signal;
+
 use crate::harness::Cluster;
 use crate::rounds;
-use crate::tasks::{Gaps, Pace, Printing};
+use crate::tasks::{FLOOD, Gaps, Pace, Printing};
 
 #[tokio::test]
 async fn a_worker_that_is_killed_again_and_again_loses_no_line_and_says_nothing_of_gaps() {
@@ -24,6 +26,39 @@ async fn a_worker_that_is_killed_again_and_again_loses_no_line_and_says_nothing_
     }
 
     for one in printing {
+        one.end(&cluster).await;
+        assert_eq!(one.gaps(&cluster).await, Gaps::default());
+    }
+    cluster.finish().await;
+}
+
+/// A worker that stands still holds its containers back while it reads their streams, and lags behind the engine's files while it
+/// reads those.
+#[tokio::test]
+async fn a_worker_that_stands_still_under_floods_and_goes_on_lacks_nothing() {
+    const FLOODS: u64 = 4;
+    let mut cluster = Cluster::start().await;
+    let mut from_files = Printing::start(&cluster, Pace::Floods).await;
+    cluster.kill_worker().await;
+    cluster.restart_worker().await;
+    from_files.watch_again(&cluster);
+    from_files.has_printed(&cluster).await;
+    from_files.has_come_to(FLOOD).await;
+    let attached = Printing::start(&cluster, Pace::Floods).await;
+    attached.has_printed(&cluster).await;
+    attached.has_come_to(FLOOD).await;
+
+    cluster.worker.process().signal(Signal::STOP);
+    attached.burst(&cluster).await;
+    for _ in 0..FLOODS {
+        from_files.burst(&cluster).await;
+        from_files.has_printed(&cluster).await;
+    }
+    assert!(!attached.has_printed_yet(&cluster).await, "it is held back");
+    cluster.worker.process().signal(Signal::CONT);
+    attached.has_printed(&cluster).await;
+
+    for one in [from_files, attached] {
         one.end(&cluster).await;
         assert_eq!(one.gaps(&cluster).await, Gaps::default());
     }

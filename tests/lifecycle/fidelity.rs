@@ -1,5 +1,6 @@
 //! Generated logs, from the container's bytes to a client's: byte for byte as batches, and as lines with the repairs that the README
-//! tells of. Few in the gate, many with `WORKER_NODE_FULL=1`; a failure names the seed.
+//! tells of, though the worker is killed under half of them and stays away under a quarter. A hundred in the gate, a thousand with
+//! `WORKER_NODE_FULL=1`; a failure names the seed.
 
 use fastrand::Rng;
 use futures_util::TryStreamExt as _;
@@ -15,8 +16,8 @@ const EDGE: usize = 16 * 1024;
 /// How many generated logs.
 fn count() -> u64 {
     match std::env::var_os("WORKER_NODE_FULL") {
-        Some(_) => 200,
-        None => 10,
+        Some(_) => 1_000,
+        None => 100,
     }
 }
 
@@ -81,6 +82,8 @@ impl Part {
 /// What a task prints.
 #[derive(Clone, Debug, Default)]
 struct Output {
+    /// It waits a moment between them.
+    is_slow: bool,
     parts: Vec<(LogSource, Part)>,
 }
 
@@ -88,6 +91,7 @@ impl Output {
     fn of(parts: impl IntoIterator<Item = Part>) -> Self {
         let stdout = |part| (LogSource::Stdout, part);
         Self {
+            is_slow: false,
             parts: parts.into_iter().map(stdout).collect(),
         }
     }
@@ -105,6 +109,7 @@ impl Output {
         };
         Self {
             parts: (0..count).map(|_| part()).collect(),
+            is_slow: seed % 2 == 1,
         }
     }
 
@@ -119,7 +124,7 @@ impl Output {
         commands
             .chain(["true".to_owned()])
             .collect::<Vec<_>>()
-            .join("\n")
+            .join(if self.is_slow { "\nsleep 0.1\n" } else { "\n" })
     }
 
     fn bytes(&self, source: LogSource) -> Vec<u8> {
@@ -271,9 +276,34 @@ async fn check(cluster: &Cluster, task: &str, output: &Output, live: &Batched, w
     }
 }
 
+/// What becomes of the worker under a group of tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It is looked at what comes.
+    Lives,
+    /// It is killed when one of them has started, and starts again.
+    Dies,
+    /// And starts again when that one has ended.
+    StaysAway,
+}
+
+const FATES: [Fate; 4] = [Fate::Lives, Fate::Dies, Fate::Lives, Fate::StaysAway];
+
+async fn meet(fate: Fate, cluster: &mut Cluster, one: &str) {
+    if fate == Fate::Lives {
+        return;
+    }
+    cluster.engine.wait_task(one, "start").await;
+    cluster.kill_worker().await;
+    if fate == Fate::StaysAway {
+        cluster.engine.wait_task(one, "die").await;
+    }
+    cluster.restart_worker().await;
+}
+
 #[tokio::test]
 async fn what_a_container_prints_comes_byte_for_byte_and_line_by_line() {
-    let cluster = Cluster::start().await;
+    let mut cluster = Cluster::start().await;
     let text = |text: &str| Part::Bytes(text.into());
     let mut outputs = vec![
         ("nothing".to_owned(), Output::default()),
@@ -306,16 +336,20 @@ async fn what_a_container_prints_comes_byte_for_byte_and_line_by_line() {
     ];
     outputs.extend((0..count()).map(|seed| (format!("seed {seed}"), Output::any(seed))));
 
-    for group in outputs.chunks(10) {
+    for (group, fate) in outputs.chunks(13).zip(FATES.into_iter().cycle()) {
         let mut followed = Vec::new();
         for (what, output) in group {
             let task = cluster.submit(cluster.task(&output.command())).await;
             followed.push((task, what, output));
         }
+        let (one, what, _) = &followed[fastrand::usize(..followed.len())];
+        eprintln!("{fate:?} under {what}");
+        meet(fate, &mut cluster, one).await;
         for (task, what, output) in followed {
-            let live = batched(&cluster, all_of(&task), what).await;
+            let what = format!("{what}, {fate:?}");
+            let live = batched(&cluster, all_of(&task), &what).await;
             cluster.report(&task).await;
-            check(&cluster, &task, output, &live, what).await;
+            check(&cluster, &task, output, &live, &what).await;
         }
     }
     cluster.finish().await;

@@ -32,8 +32,12 @@ async fn view(cluster: &Cluster, task: &str, follow: Follow) -> Streaming<LogChu
 
 /// What a client gets that asks for this.
 pub(crate) async fn ask(cluster: &Cluster, request: TaskLogRequest) -> Streaming<LogChunk> {
-    let registered = cluster.master.wait_registered(cluster.worker.id()).await;
-    let address = format!("http://{}", registered.expect("registered").info.worker_ip);
+    let newest = cluster.master.wait("a registration", |record| {
+        let worker = record.worker(cluster.worker.id())?;
+        worker.registrations.last().cloned()
+    });
+    let newest = newest.await.expect("it has registered");
+    let address = format!("http://{}", newest.info.worker_ip);
     let mut client = MasterWorkerClient::<Channel>::connect(address)
         .await
         .expect("the worker listens");

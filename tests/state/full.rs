@@ -8,8 +8,9 @@ use worker_node::journal::SqliteJournal;
 use worker_node::ports::clock::SystemClock;
 use worker_node::ports::journal::{JournalError, JournalStore as _};
 
+use crate::harness::eventually;
 use crate::harness::{Cluster, SmallDisk, WorkerSetup};
-use crate::{eventually, go, times, until_go};
+use crate::{go, times, until_go};
 
 const REFUSED: &str = "new tasks are refused: the disk is full";
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt as _;
 use worker_node::journal::look::{Beside, look};
 use worker_node::ports::state::JournalFacts;
 
-use crate::harness::{Cluster, WorkerSetup};
+use crate::harness::{Cluster, WorkerSetup, eventually};
 use crate::{go, times, until_go};
 
 /// What the worker says when it has lost its journal.
@@ -72,7 +72,7 @@ fn restart_journal(cluster: &Cluster) {
 /// The tasks that run are in the new journal.
 async fn wait_written_down(cluster: &Cluster, tasks: &[String]) {
     let path = cluster.worker.state_dir().join("journal.db");
-    crate::eventually("the tasks are durable again", || {
+    eventually("the tasks are durable again", || {
         let JournalFacts::Sound { content, .. } = look(&path, Beside::Worker) else {
             return false;
         };

@@ -104,8 +104,8 @@ impl Engine {
         self.run_in(container, &["touch", path]).await;
     }
 
-    /// Runs a command in a container to its end.
-    pub(crate) async fn run_in(&self, container: &str, command: &[&str]) {
+    /// Runs a command in a container to its end, and tells what it said.
+    pub(crate) async fn run_in(&self, container: &str, command: &[&str]) -> String {
         let command = command.iter().map(|word| (*word).to_owned());
         let config = ExecConfig {
             cmd: Some(command.collect()),
@@ -115,9 +115,13 @@ impl Engine {
         let exec = self.docker.create_exec(container, config).await;
         let exec = exec.expect("it runs").id;
         let started = self.docker.start_exec(&exec, None).await;
+        let mut said = String::new();
         if let StartExecResults::Attached { mut output, .. } = started.expect("it runs") {
-            while output.next().await.is_some() {}
+            while let Some(Ok(more)) = output.next().await {
+                said += &more.to_string();
+            }
         }
+        said
     }
 
     /// Waits until nothing of this worker is left, and fails with what is.

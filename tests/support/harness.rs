@@ -38,6 +38,18 @@ use std::time::Duration;
 /// How long a test waits for a fact before it fails: far more than anything takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
+/// Looks again and again until something is so: a file system rings no bell.
+pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let mut looks = tokio::time::interval(Duration::from_millis(50));
+    let so = async {
+        while !is_so() {
+            looks.tick().await;
+        }
+    };
+    let within = tokio::time::timeout(PATIENCE, so).await;
+    assert!(within.is_ok(), "never: {what}");
+}
+
 /// A name that no other test has, of `prefix` and some random letters.
 pub(crate) fn unique(prefix: &str) -> String {
     let letters: String = (0..10).map(|_| fastrand::lowercase()).collect();
