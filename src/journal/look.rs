@@ -68,12 +68,10 @@ pub fn stories(
     wanted: &Wanted,
 ) -> Result<Vec<TaskStory>, JournalError> {
     let read = || {
-        if beside == Beside::Worker {
-            let connection = reader(path)?;
-            // A worker that was not restarted after an update has what it began with.
-            if opening::format(&connection)? == schema::KNOWN {
-                return Ok(rows::stories(&connection, wanted)?);
-            }
+        if beside == Beside::Worker
+            && let Some(connection) = reader(path)?
+        {
+            return Ok(rows::stories(&connection, wanted)?);
         }
         let copy = Copy::of(path)?;
         let mut connection = copy.open()?;
@@ -87,18 +85,22 @@ pub fn stories(
     })
 }
 
-fn reader(path: &Path) -> rusqlite::Result<Connection> {
+/// `None` where it has an older format: a worker that was not restarted after an update has what it began with, and a copy of that
+/// can be brought to ours.
+fn reader(path: &Path) -> Result<Option<Connection>, Fault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(opening::BUSY_TIMEOUT)?;
-    Ok(connection)
+    let format = opening::format(&connection)?;
+    Ok((format == schema::KNOWN).then_some(connection))
 }
 
 fn read_beside(path: &Path) -> Result<JournalFacts, Fault> {
-    let connection = reader(path)?;
-    let format = opening::format(&connection)?;
-    opening::check(&connection, format)?;
-    facts(&connection, format, path)
+    let Some(connection) = reader(path)? else {
+        return read_copy(path);
+    };
+    opening::check(&connection, schema::KNOWN)?;
+    facts(&connection, schema::KNOWN, path)
 }
 
 fn read_copy(path: &Path) -> Result<JournalFacts, Fault> {

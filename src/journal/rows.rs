@@ -24,7 +24,8 @@ const SELECT_TASKS: &str = "
 SELECT id, image, command, req_cpu, req_memory, req_storage, req_gpu, user_id, task_name, task_type, sla_multiplier,
        submitted_at, digest, attempt, result_id, phase, answered, cancel_requested, container_name, container, ending,
        verdict, accepted_at, done_at, coalesce(uploaded, 0) AS uploaded, upload_note,
-       coalesce(upload_attempts, 0) AS upload_attempts, coalesce(report_attempts, 0) AS report_attempts, parked
+       coalesce(upload_attempts, 0) AS upload_attempts, coalesce(report_attempts, 0) AS report_attempts, parked,
+       starting_at, running_at, ended_at, sealed_at, delivered_at
 FROM tasks LEFT JOIN outbox ON outbox.task = tasks.id";
 
 const INSERT_TASK: &str = "
@@ -134,13 +135,9 @@ pub(super) fn stories(
     connection: &Connection,
     wanted: &Wanted,
 ) -> rusqlite::Result<Vec<TaskStory>> {
-    let query = SELECT_TASKS.replace(
-        "SELECT id,",
-        "SELECT starting_at, running_at, ended_at, sealed_at, delivered_at, id,",
-    );
     let tasks = |condition: &str, values: &[&str]| {
         connection
-            .prepare(&format!("{query} {condition} ORDER BY seq"))?
+            .prepare(&format!("{SELECT_TASKS} {condition} ORDER BY seq"))?
             .query_map(params_from_iter(values), read_story)?
             .collect::<rusqlite::Result<Vec<_>>>()
     };

@@ -10,8 +10,10 @@ use std::sync::Arc;
 use serde_json::Value;
 use worker_node::domain::record::Change;
 use worker_node::journal::SqliteJournal;
+use worker_node::journal::look::{Beside, look, stories};
 use worker_node::ports::clock::SystemClock;
 use worker_node::ports::journal::JournalStore as _;
+use worker_node::ports::state::{JournalFacts, Wanted};
 
 use crate::harness::{Cluster, WorkerSetup};
 use crate::samples;
@@ -172,4 +174,29 @@ fn what_is_shown_is_what_a_worker_reads() {
     assert_eq!(shown["tombstones"][0]["outcome"], "succeeded");
     assert_eq!(shown["redeliveries"][0], "buried");
     assert_eq!(shown["early_cancels"][0], "to-come");
+}
+
+/// One that was not restarted after an update has a journal of the format that it began with.
+#[test]
+fn a_journal_of_an_older_format_is_read_beside_its_worker_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("journal.db");
+    samples::journal(&path);
+    samples::set_version(&path, 1);
+
+    let looked = look(&path, Beside::Worker);
+    let stories = stories(&path, Beside::Worker, &Wanted::All).expect("it can be read");
+
+    let JournalFacts::Sound {
+        format, content, ..
+    } = looked
+    else {
+        panic!("{looked:?}");
+    };
+    assert_eq!((format, stories.len()), (1, content.tasks.len()));
+    let again = look(&path, Beside::Nobody);
+    assert!(
+        matches!(again, JournalFacts::Sound { format: 1, .. }),
+        "it was migrated: {again:?}"
+    );
 }
