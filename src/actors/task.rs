@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     domain::{
-        id::{TaskId, WorkerId},
+        id::{ResultId, TaskId, WorkerId},
         image_rules::ImageRules,
         patience::Patience,
         record::{Change, Phase, TaskRecord},
@@ -60,6 +60,8 @@ pub struct TaskEnv {
     pub engine: Arc<dyn ContainerEngine>,
     /// Whether it is there.
     pub view: Arc<EngineView>,
+    /// What it cannot know of.
+    pub lost_with_engine: LostWithEngine,
     /// Where outputs lie.
     pub outputs: Arc<dyn OutputStore>,
     /// What is durable.
@@ -85,6 +87,9 @@ pub struct TaskEnv {
     /// Counts the times that the journal was lost under us: damaged, set aside, and begun anew.
     pub journal_lost: watch::Receiver<u64>,
 }
+
+/// Whether the task with this result had begun on an engine that was given up for the one that is used now.
+pub type LostWithEngine = Arc<dyn Fn(&ResultId) -> bool + Send + Sync>;
 
 /// How tasks are run.
 #[derive(Debug, Clone, Copy)]

@@ -16,7 +16,7 @@ use tokio::{net::TcpListener, sync::watch, time::timeout};
 use super::{
     Fatal, FatalSender,
     lifecycle::Lifecycle,
-    ownership::{self, Counted, EngineClaim, OwnershipError, SharedClaim},
+    ownership::{self, EngineClaim, OwnershipError, SharedClaim},
 };
 use crate::{
     actors::{
@@ -391,7 +391,7 @@ fn owned(
     let (open_journal, snapshot, household) = journal(state, clock, lost)?;
     let known = (&snapshot, clock.now());
     let identity = ownership::settle(identity, state.path(), worker, known)?;
-    let tasks = Counted::of(&snapshot).and_finished(household.finished.len());
+    let tasks = (&snapshot, household.finished.len());
     let claim = EngineClaim::new(config, state.path(), identity, tasks);
     Ok((open_journal, snapshot, household, Arc::new(claim)))
 }

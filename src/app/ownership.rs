@@ -13,7 +13,7 @@ use thiserror::Error;
 use crate::{
     config::{Config, NewEngine},
     domain::{
-        id::WorkerId,
+        id::{ResultId, WorkerId},
         record::{Phase, Snapshot, TaskRecord},
     },
     engine::{Maker, OwnEngine},
@@ -47,7 +47,7 @@ pub(super) enum OwnershipError {
     #[error(
         "the containers of worker {worker}{} are on the engine {owned}, and the one that answers is {found}; \
          start with the --engine or DOCKER_HOST of the first, or, where that one is gone for good, with --accept-new-engine: \
-         the unfinished tasks are told as lost then",
+         the tasks that have begun are told as lost then",
         .tasks.map(|tasks| format!(" ({tasks})")).unwrap_or_default()
     )]
     OtherEngine {
@@ -113,6 +113,12 @@ impl std::fmt::Display for Counted {
             self.all, self.unfinished
         )
     }
+}
+
+fn begun(snapshot: &Snapshot) -> Vec<ResultId> {
+    let has_begun = |record: &&TaskRecord| (Phase::Starting..Phase::Ended).contains(&record.phase);
+    let begun = snapshot.tasks.iter().filter(has_begun);
+    begun.map(|record| record.result_id.clone()).collect()
 }
 
 /// Reads whose a state folder is, before anything in it is touched.
@@ -186,6 +192,8 @@ pub(super) struct EngineClaim {
     worker: WorkerId,
     folder: PathBuf,
     tasks: Counted,
+    /// The results of those that had begun, and not ended, when the process did.
+    begun: Vec<ResultId>,
     new_engine: NewEngine,
     own: OwnEngine,
     held: Mutex<Held>,
@@ -201,18 +209,22 @@ struct Held {
 }
 
 impl EngineClaim {
-    pub(super) fn new(config: &Config, folder: &Path, identity: Identity, tasks: Counted) -> Self {
-        let new_engine = config.tasks.new_engine;
+    /// For a folder with these unfinished tasks, and so many that are finished.
+    pub(super) fn new(
+        config: &Config,
+        folder: &Path,
+        identity: Identity,
+        (unfinished, finished): (&Snapshot, usize),
+    ) -> Self {
         let own = OwnEngine::default();
-        if new_engine == NewEngine::Refused {
-            // What another one says before it is known as such is not believed either.
-            own.set(identity.engine.clone());
-        }
+        // What another one says before it is taken for ours is not believed.
+        own.set(identity.engine.clone());
         Self {
             worker: config.cluster.worker.clone(),
             folder: folder.to_owned(),
-            tasks,
-            new_engine,
+            tasks: Counted::of(unfinished).and_finished(finished),
+            begun: begun(unfinished),
+            new_engine: config.tasks.new_engine,
             own,
             held: Mutex::new(Held {
                 identity,
@@ -260,6 +272,7 @@ impl EngineClaim {
         if place.is_some() && held.identity.engine != place {
             if let Some((owned, found)) = another {
                 info!(engine = found, before = owned; "another engine is this worker's from now on");
+                held.identity.lost.clone_from(&self.begun);
             }
             held.identity.engine.clone_from(&place);
             keep(&held.identity, &self.folder);
@@ -268,6 +281,12 @@ impl EngineClaim {
         held.met = true;
         held.told = None;
         Ok(())
+    }
+
+    /// Whether the task with this result had begun on an engine that was given up: what the one that is used now does not know of
+    /// it is no proof that it was never started.
+    pub(super) fn has_lost(&self, result: &ResultId) -> bool {
+        self.held().identity.lost.contains(result)
     }
 
     fn lock(&self, held: &mut Held, engine: &str) -> Result<(), EngineLockError> {
@@ -302,197 +321,4 @@ impl EngineClaim {
 pub(super) type SharedClaim = Arc<EngineClaim>;
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::{
-        config::{RunArgs, Surroundings},
-        domain::{
-            id::{ContainerName, PayloadDigest, ResultId, TaskId},
-            spec::{TaskSpec, Wants},
-        },
-        ports::engine::container_name,
-    };
-
-    fn worker(id: &str) -> WorkerId {
-        WorkerId::new(id).unwrap()
-    }
-
-    fn record(id: &str, worker: &str, phase: Phase) -> TaskRecord {
-        let spec = TaskSpec {
-            id: TaskId::new(id).unwrap(),
-            image: "busybox".into(),
-            command: "true".into(),
-            wants: Wants::default(),
-            user_id: String::new(),
-            task_name: String::new(),
-            task_type: String::new(),
-            sla_multiplier: 1.0,
-            submitted_at: 0,
-        };
-        let name: ContainerName = container_name(worker, id, 1);
-        TaskRecord {
-            phase,
-            ..TaskRecord::accepted(
-                spec,
-                PayloadDigest([0; 32]),
-                ResultId("r".into()),
-                name,
-                SystemTime::UNIX_EPOCH,
-            )
-        }
-    }
-
-    fn snapshot(worker: &str, phases: &[Phase]) -> Snapshot {
-        let tasks = phases.iter().enumerate();
-        let tasks = tasks.map(|(n, phase)| record(&format!("t{n}"), worker, *phase));
-        Snapshot {
-            tasks: tasks.collect(),
-            ..Snapshot::default()
-        }
-    }
-
-    fn now() -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(1_000)
-    }
-
-    fn engine(place: &str) -> EngineInfo {
-        EngineInfo {
-            id: place.into(),
-            version: String::new(),
-            api_version: String::new(),
-            root: String::new(),
-            data_root: None,
-            local: true,
-            live_restore: false,
-        }
-    }
-
-    fn claim(folder: &Path, engine: Option<&str>, phases: &[Phase], flags: &[&str]) -> EngineClaim {
-        use clap::Parser as _;
-        #[derive(clap::Parser)]
-        struct Line {
-            #[command(flatten)]
-            args: RunArgs,
-        }
-        let id = format!("test-{:x}", fastrand::u64(..));
-        let line = ["w", "--id", &id].into_iter().chain(flags.iter().copied());
-        let line = Line::parse_from(line);
-        let surroundings = Surroundings {
-            home: Some("/home/u".into()),
-            ..Surroundings::default()
-        };
-        let config = Config::try_from((line.args, surroundings)).unwrap();
-        let mut identity = Identity::new(&id, now()).unwrap();
-        identity.engine = engine.map(str::to_owned);
-        identity.write(folder).unwrap();
-        EngineClaim::new(
-            &config,
-            folder,
-            identity,
-            Counted::of(&snapshot(&id, phases)),
-        )
-    }
-
-    fn written(folder: &Path) -> Option<String> {
-        Identity::read(folder).unwrap().unwrap().engine
-    }
-
-    #[test]
-    fn a_state_folder_of_another_worker_is_refused_by_its_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let first = settle(
-            None,
-            folder.path(),
-            &worker("ux-n1"),
-            (&Snapshot::default(), now()),
-        );
-        assert_eq!(read(folder.path(), &worker("ux-n1")).unwrap(), first.ok());
-
-        for other in ["ux-n2", "worker-1", "ux-n1.1"] {
-            let error = read(folder.path(), &worker(other)).unwrap_err();
-            assert_eq!(error.exit(), Exit::Configuration);
-            let said = error.to_string();
-            assert!(
-                said.contains("belongs to worker ux-n1 (0 tasks, 0 of them unfinished)"),
-                "{said}"
-            );
-            assert!(said.contains("start with -id ux-n1, or give"), "{said}");
-        }
-    }
-
-    #[test]
-    fn a_journal_of_before_tells_its_worker_by_the_names_of_its_containers() {
-        let folder = tempfile::tempdir().unwrap();
-        let before = snapshot("ux-n1", &[Phase::Done, Phase::Running, Phase::Accepted]);
-
-        let error = settle(None, folder.path(), &worker("ux-n2"), (&before, now())).unwrap_err();
-
-        let said = error.to_string();
-        assert!(
-            said.contains("worker ux-n1 (3 tasks, 2 of them unfinished)"),
-            "{said}"
-        );
-        assert_eq!(
-            Identity::read(folder.path()).unwrap(),
-            None,
-            "nothing was touched"
-        );
-        let own = settle(None, folder.path(), &worker("ux-n1"), (&before, now())).unwrap();
-        assert_eq!(own.worker, "ux-n1");
-    }
-
-    #[test]
-    fn another_engine_is_refused_while_tasks_have_not_ended_on_the_first() {
-        let folder = tempfile::tempdir().unwrap();
-        for unfinished in [Phase::Accepted, Phase::Starting, Phase::Running] {
-            let claim = claim(folder.path(), Some("A"), &[Phase::Done, unfinished], &[]);
-
-            let error = claim.take(&engine("B")).unwrap_err();
-
-            assert_eq!(error.exit(), Exit::Configuration);
-            let said = error.to_string();
-            assert!(
-                said.contains("engine A") && said.contains("answers is B"),
-                "{said}"
-            );
-            assert!(said.contains("--accept-new-engine"), "{said}");
-            assert_eq!(written(folder.path()).as_deref(), Some("A"));
-            claim.take(&engine("A")).unwrap();
-        }
-    }
-
-    #[test]
-    fn another_engine_is_taken_over_where_nothing_runs_or_where_it_is_said_to_be_new() {
-        let folder = tempfile::tempdir().unwrap();
-        for (phases, flags) in [
-            (&[Phase::Ended, Phase::Done][..], &[][..]),
-            (&[], &[]),
-            (&[Phase::Running], &["--accept-new-engine"]),
-        ] {
-            let claim = claim(folder.path(), Some("A"), phases, flags);
-            claim.take(&engine("B")).unwrap();
-            assert_eq!(written(folder.path()).as_deref(), Some("B"));
-
-            // Once it is in use, its tasks are on it: no other one comes in its place unasked.
-            claim.take(&engine("B")).unwrap();
-            let said = claim.take(&engine("A")).unwrap_err().to_string();
-            assert!(
-                said.contains(" are on the engine B") && !said.contains("("),
-                "{said}"
-            );
-            assert_eq!(written(folder.path()).as_deref(), Some("B"));
-        }
-    }
-
-    #[test]
-    fn an_engine_that_does_not_say_who_it_is_is_taken_and_not_remembered() {
-        let folder = tempfile::tempdir().unwrap();
-        let nameless = claim(folder.path(), None, &[Phase::Running], &[]);
-        nameless.take(&engine("")).unwrap();
-        assert_eq!(written(folder.path()), None);
-        nameless.take(&engine("A")).unwrap();
-        assert_eq!(written(folder.path()).as_deref(), Some("A"));
-    }
-}
+mod tests;

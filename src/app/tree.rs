@@ -32,7 +32,7 @@ use crate::{
         },
         servers::{Serve, ServersActor},
         session::{MasterView, Pin, SessionActor, SessionPeers},
-        task::{TaskEnv, TaskRules},
+        task::{LostWithEngine, TaskEnv, TaskRules},
     },
     config::{Limits, MasterMoves, PullPolicy, WhenSubsystemFails},
     domain::{id::TaskId, patience::Patience, settle::SettleTime},
@@ -493,6 +493,7 @@ impl Wiring<'_> {
             worker: self.built.config.cluster.worker.clone(),
             engine: Arc::clone(&self.built.engine),
             view: Arc::clone(&self.beside.view),
+            lost_with_engine: self.lost_with_engine(),
             outputs: Arc::clone(&self.built.outputs),
             records: records.clone(),
             images: places.images.0.clone(),
@@ -510,6 +511,11 @@ impl Wiring<'_> {
             clock: Arc::clone(&self.built.clock),
             journal_lost: self.built.journal_lost.clone(),
         })
+    }
+
+    fn lost_with_engine(&self) -> LostWithEngine {
+        let ownership = Arc::clone(&self.built.ownership);
+        Arc::new(move |result| ownership.has_lost(result))
     }
 
     fn registry_peers(

@@ -63,7 +63,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "ADDRESS", env = "WORKER_NODE_ENGINE", help_heading = TASKS)]
     pub engine: Option<String>,
 
-    /// Go on with another engine than before, which is gone for good: tasks that have not ended on it are told as lost.
+    /// Go on with another engine than before, which is gone for good: tasks that have begun on it are told as lost.
     #[arg(long, value_name = SWITCH, env = "WORKER_NODE_ACCEPT_NEW_ENGINE", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, help_heading = TASKS)]
     pub accept_new_engine: String,
 

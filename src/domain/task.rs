@@ -223,6 +223,8 @@ pub enum Effect {
 pub enum Found {
     /// There is none.
     Nothing,
+    /// It may have had one, on an engine that was given up since.
+    GoneWithEngine,
     /// Made, and as far as the engine tells never started.
     Created(ContainerId),
     /// It runs.
@@ -239,7 +241,7 @@ impl State {
     #[must_use]
     pub fn resume(record: &TaskRecord, found: Found) -> (Self, Vec<Effect>) {
         let container = match &found {
-            Found::Nothing => None,
+            Found::Nothing | Found::GoneWithEngine => None,
             Found::Created(id)
             | Found::Running(id)
             | Found::Exited(id, _)
@@ -263,11 +265,12 @@ impl State {
     fn resume_unfinished(record: &TaskRecord, found: Found) -> (Self, Vec<Effect>) {
         let stop = record.cancel_requested.then_some(StopReason::Cancelled);
         match (found, record.phase) {
-            (Found::Nothing, Phase::Running) => {
-                let lost = Outcome::Failed(Failure::EngineLost("its container is gone".into()));
-                let outcome = stop.map_or(lost, StopReason::outcome);
-                Self::Accepted.after_end(None, outcome, None)
-            }
+            (Found::Nothing, Phase::Running) => Self::lost("its container is gone", stop),
+            // It may have been started there, so it is not started here.
+            (Found::GoneWithEngine, _) => Self::lost(
+                "its container is gone with the engine that it began on",
+                stop,
+            ),
             (Found::Nothing, _) if stop.is_some() => {
                 Self::Accepted.record(None, Outcome::Cancelled)
             }
@@ -310,6 +313,12 @@ impl State {
                 Self::Accepted.after_end(Some(container), outcome, Some(exit))
             }
         }
+    }
+
+    fn lost(why: &str, stop: Option<StopReason>) -> (Self, Vec<Effect>) {
+        let lost = Outcome::Failed(Failure::EngineLost(why.into()));
+        let outcome = stop.map_or(lost, StopReason::outcome);
+        Self::Accepted.after_end(None, outcome, None)
     }
 
     /// Takes an event in. One that has no meaning in this state (a timer that is late, a repeat) has no effects.

@@ -13,14 +13,16 @@ use std::{
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::id::ResultId;
+
 /// Its name in the state folder.
 const FILE: &str = "identity";
 /// What it is written as, before it takes that name.
 const NEXT: &str = "identity.new";
 /// What a damaged one is called, for whoever wants to look.
 const DAMAGED: &str = "identity.damaged";
-/// No identity is longer, in bytes.
-const LONGEST: u64 = 64 << 10;
+/// No identity is longer, in bytes: 10,000 tasks at once, which is the most that can be asked for, are lost in 400 KB.
+const LONGEST: u64 = 1 << 20;
 
 /// A key of 256 bits that never leaves the state folder.
 #[derive(Clone, PartialEq, Eq)]
@@ -43,6 +45,8 @@ pub struct Identity {
     pub secret: Secret,
     /// When the secret was made, in whole seconds since the Unix epoch.
     pub since: u64,
+    /// The results of the tasks that had begun on the engine before this one, when that one was given up.
+    pub lost: Vec<ResultId>,
 }
 
 /// As it lies on the disk.
@@ -53,6 +57,8 @@ struct Written {
     engine: Option<String>,
     secret: String,
     since: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    lost: Vec<String>,
 }
 
 impl Identity {
@@ -70,6 +76,7 @@ impl Identity {
             since: now
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |age| age.as_secs()),
+            lost: Vec::new(),
         })
     }
 
@@ -122,6 +129,7 @@ impl Written {
             engine: identity.engine.clone(),
             secret: secret.map(|byte| format!("{byte:02x}")).collect(),
             since: identity.since,
+            lost: identity.lost.iter().map(|id| id.0.clone()).collect(),
         }
     }
 
@@ -136,6 +144,7 @@ impl Written {
             engine: self.engine,
             secret: Secret(secret),
             since: self.since,
+            lost: self.lost.into_iter().map(ResultId).collect(),
         })
     }
 }
@@ -155,6 +164,8 @@ mod tests {
         assert_ne!(identity.secret, other.secret);
 
         for engine in [None, Some("ABCD at /var/lib/docker".to_owned())] {
+            let lost = engine.iter().map(|_| ResultId("r-1".into()));
+            identity.lost = lost.collect();
             identity.engine = engine;
             identity.write(folder.path()).unwrap();
             assert_eq!(

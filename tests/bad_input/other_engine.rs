@@ -16,6 +16,9 @@ const ANOTHER: &str = "and the one that answers is";
 /// The engine of everybody else.
 const OTHER: &str = "/var/run/docker.sock";
 
+/// As the flag `--accept-new-engine`.
+const FLAG: &str = "WORKER_NODE_ACCEPT_NEW_ENGINE";
+
 /// A task that runs until somebody ends it.
 const ENDLESS: &str = "echo up; exec sleep 600";
 
@@ -64,9 +67,13 @@ impl Switched {
     }
 
     async fn cluster(&self) -> Cluster {
+        self.cluster_with(|setup| setup).await
+    }
+
+    async fn cluster_with(&self, change: impl FnOnce(WorkerSetup) -> WorkerSetup) -> Cluster {
         let address = self.address();
         Cluster::start_on(&self.ours, master_options(), |setup| {
-            setup.arguments(["--engine", &address])
+            change(setup.arguments(["--engine", &address]))
         })
         .await
     }
@@ -239,4 +246,35 @@ async fn a_new_engine_that_is_accepted_has_lost_what_ran_on_the_first() {
         0,
         "it lives there"
     );
+}
+
+#[tokio::test]
+async fn a_new_engine_that_is_accepted_does_not_start_again_what_may_have_started_on_the_first() {
+    let dying_at = |setup: WorkerSetup, point: &str| {
+        setup.variable("FAILPOINTS", &format!("{point}=return(abort)"))
+    };
+    let switched = Switched::start().await;
+    let cluster = switched.cluster_with(|setup| dying_at(setup, "task.container_started"));
+    let mut cluster = cluster.await;
+    let started = cluster.run(ENDLESS).await;
+    cluster.worker.process().wait_exit().await;
+    let tasks = &dump(cluster.worker.state_dir())["tasks"];
+    assert_eq!(tasks[0]["phase"], "starting");
+
+    let other = Engine::connect().await;
+    switched.lead_to_other();
+    // It dies once more, before anything of the loss is in the journal: the next start needs no flag, and knows all the same.
+    let accepting =
+        |setup: WorkerSetup| dying_at(setup.variable(FLAG, "true"), "journal.Ended.before");
+    cluster.worker.restart_with(accepting).await;
+    cluster.worker.process().wait_exit().await;
+    let later = |setup: WorkerSetup| setup.variable("FAILPOINTS", "").variable(FLAG, "false");
+    cluster.worker.restart_with(later).await;
+
+    let report = cluster.report(&started).await;
+    assert_eq!(report.status, "failed", "{}", report.logs);
+    let lost = "its container is gone with the engine that it began on";
+    assert!(report.logs.contains(lost), "{}", report.logs);
+    assert_eq!(other.count(&started, "create").await, 0);
+    assert_eq!(cluster.engine.starts(&started).await, 1);
 }

@@ -55,7 +55,11 @@ impl TaskEnv {
             return Found::Nothing;
         }
         let Some(facts) = self.find(record).await else {
-            return Found::Nothing;
+            let is_lost = (self.lost_with_engine)(&record.result_id);
+            return match is_lost {
+                true => Found::GoneWithEngine,
+                false => Found::Nothing,
+            };
         };
         let exit = match facts.state {
             ContainerState::Created => return Found::Created(facts.id),

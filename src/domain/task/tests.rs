@@ -271,6 +271,22 @@ fn what_is_durable_decides_where_a_new_incarnation_begins() {
     assert_eq!(recorded(&cancelled), [Outcome::Cancelled]);
 }
 
+#[test]
+fn what_may_have_been_started_on_an_engine_that_is_gone_is_not_started_again() {
+    for phase in [Phase::Starting, Phase::Running] {
+        let (state, effects) = State::resume(&record(phase, false), Found::GoneWithEngine);
+
+        assert_eq!(effects, [Effect::Collect(None)]);
+        let (_, effects) = state.on(Event::Collected(Outputs::default(), Vec::new()));
+        let lost =
+            Failure::EngineLost("its container is gone with the engine that it began on".into());
+        assert_eq!(recorded(&effects), [Outcome::Failed(lost)]);
+    }
+    let (state, _) = State::resume(&record(Phase::Starting, true), Found::GoneWithEngine);
+    let (_, effects) = state.on(Event::Collected(Outputs::default(), Vec::new()));
+    assert_eq!(recorded(&effects), [Outcome::Cancelled]);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     /// The oldest effect that is still open gets a good answer.
@@ -444,7 +460,7 @@ impl World {
             Found::Running(_) => Event::Started,
             Found::Exited(_, exit) => Event::Exited(exit),
             Found::Stopped(_, exit, who) => Event::StoppedByOther(exit, who),
-            Found::Nothing => Event::Lost("gone".into()),
+            Found::Nothing | Found::GoneWithEngine => Event::Lost("gone".into()),
         }
     }
 
