@@ -1,7 +1,9 @@
 //! Trying the engine out with this worker, by a container that is made just as those of tasks are: from an image of one empty
-//! file, which needs no registry, and never started: that would keep every start waiting. What lies in a bound folder is read back
-//! through the engine's archive call: that is the only proof that both sides see the same files. The other way round, the folder
-//! that the engine keeps of that container shows whether its log files can be read here.
+//! file, which needs no registry, and never started: what lies in a bound folder is read back through the engine's archive call, which
+//! is the only proof that both sides see the same files. The other way round, the folder that the engine keeps of that container shows
+//! whether its log files can be read here. Beside it another one is started, since nothing else shows what `init` is about.
+
+mod init;
 
 use std::io;
 
@@ -39,6 +41,9 @@ const ALWAYS_THERE: [&str; 4] = ["default", "none", "host", "bridge"];
 
 /// What an engine tells as its program for process 1 where it has none that works.
 const NO_INIT: &str = "N/A";
+
+/// Where that program is there, and containers end with it at once.
+const INIT_FAILS: &str = "the engine's docker-init does not run in containers (they lack the loader or the shell that it needs, or it is damaged)";
 
 /// What to do about a full disk of the engine's.
 const MAKE_ROOM: &str = "remove images and containers there, such as by `docker system prune`";
@@ -148,10 +153,21 @@ impl DockerEngine {
             local_log: told.reads_log_files,
             ..plan(trial, image)?
         };
-        let bound = self.try_container(&plan, trial.file).await;
+        let runs_init = async {
+            match told.has_init {
+                true => self.runs_init(&plan).await,
+                false => Ok(true),
+            }
+        };
+        let bound = self.try_container(&plan, trial.file);
+        let (bound, runs_init) = tokio::join!(bound, runs_init);
+        let told = match runs_init? {
+            true => told,
+            false => without_init(told, INIT_FAILS),
+        };
         let without = ContainerPlan {
             output_folder: None,
-            ..plan
+            ..plan.clone()
         };
         match bound {
             Ok(shown) => Ok(shown.beside(told)),
@@ -171,11 +187,24 @@ impl DockerEngine {
 
     /// Makes a container, reads a file in it where a folder is bound, and removes it.
     async fn try_container(&self, plan: &ContainerPlan, file: &str) -> Result<Shown, EngineError> {
-        let labels = Labels::from([(LABEL.to_owned(), plan.worker.to_string())]);
-        let body = ContainerCreateBody {
+        let never_started = |body| ContainerCreateBody {
             cmd: Some(vec!["never started".into()]),
-            ..container::body(plan, labels, &self.options)?
+            ..body
         };
+        let id = self.make(plan, never_started).await?;
+        let shown = self.look_into(plan, &id, file).await;
+        self.remove_by_force(&id.0).await?;
+        shown
+    }
+
+    /// Makes a container of the trial, changed from that of a task.
+    async fn make(
+        &self,
+        plan: &ContainerPlan,
+        change: impl FnOnce(ContainerCreateBody) -> ContainerCreateBody,
+    ) -> Result<ContainerId, EngineError> {
+        let labels = Labels::from([(LABEL.to_owned(), plan.worker.to_string())]);
+        let body = change(container::body(plan, labels, &self.options)?);
         let docker = self.line.docker()?;
         let options = CreateContainerOptions {
             name: Some(path_part(&plan.name.0)?.to_owned()),
@@ -183,10 +212,7 @@ impl DockerEngine {
         };
         self.remove_leftover(&plan.name.0).await?;
         let made = docker.create_container(Some(options), body).await;
-        let id = made.map_err(failure::of_call)?.id;
-        let shown = self.look_into(plan, &ContainerId(id.clone()), file).await;
-        self.remove_by_force(&id).await?;
-        shown
+        Ok(ContainerId(made.map_err(failure::of_call)?.id))
     }
 
     async fn look_into(
@@ -295,13 +321,7 @@ fn told(info: &SystemInfo, enforce_limits: bool) -> TrialResult {
         .init_commit
         .as_ref()
         .and_then(|commit| commit.id.as_deref());
-    let has_init = init != Some(NO_INIT);
     let mut remarks = Vec::new();
-    if !has_init {
-        remarks.push(
-            "the engine has no docker-init: the tasks' own shells are process 1 of their containers".into(),
-        );
-    }
     if enforce_limits && info.memory_limit == Some(false) {
         remarks.push(
             "the engine cannot limit the memory of containers (see `docker info`): tasks run without that limit"
@@ -315,13 +335,26 @@ fn told(info: &SystemInfo, enforce_limits: bool) -> TrialResult {
         "the engine cannot limit the CPU use of containers (see `docker info`); give --limits reserve to run without limits"
             .to_owned()
     });
-    TrialResult {
+    let told = TrialResult {
         seen: None,
-        has_init,
+        has_init: true,
         reads_log_files,
         networks: None,
         lack,
         remarks,
+    };
+    match init {
+        Some(NO_INIT) => without_init(told, "the engine has no docker-init"),
+        Some(_) | None => told,
+    }
+}
+
+fn without_init(mut told: TrialResult, why: &str) -> TrialResult {
+    let remark = format!("{why}: the tasks' own shells are process 1 of their containers");
+    told.remarks.push(remark);
+    TrialResult {
+        has_init: false,
+        ..told
     }
 }
 

@@ -1,6 +1,11 @@
 //! Engines that lack something: what can be met in another way is, and what cannot is told before a task fails of it, once.
 
-use std::{os::unix::fs::chown, process::Command};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::{PermissionsExt as _, chown, symlink},
+    path::Path,
+    process::Command,
+};
 
 use bollard::models::NetworkCreateRequest;
 
@@ -18,18 +23,38 @@ const AWAY: Option<i32> = Some(69);
 
 #[tokio::test]
 async fn an_engine_without_docker_init_runs_tasks_without_it() {
+    let init = Path::new("/no/such/docker-init");
+    assert_goes_on_without(init, "the engine has no docker-init:").await;
+}
+
+#[tokio::test]
+async fn an_engine_whose_docker_init_lacks_its_loader_in_containers_runs_tasks_without_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (loader, init) = (folder.path().join("loader"), folder.path().join("init"));
+    symlink("/bin/sh", &loader).unwrap();
+    let on_its_machine = format!(
+        "#!{}\necho tini version 0.19.0 - git.de40ad0\n",
+        loader.display()
+    );
+    fs::write(&init, on_its_machine).unwrap();
+    fs::set_permissions(&init, Permissions::from_mode(0o755)).unwrap();
+
+    assert_goes_on_without(&init, "the engine's docker-init does not run in containers").await;
+}
+
+/// On an engine with this program for process 1, which is told so.
+async fn assert_goes_on_without(init: &Path, said: &str) {
     let flaws = Flaws {
-        init: Some("/no/such/docker-init".into()),
+        init: Some(init.to_owned()),
         ..Flaws::default()
     };
     let engine = PrivateEngine::start_with(OnStop::Stop, flaws).await;
     let cluster = Cluster::start_on(&engine, master_options(), |setup| setup).await;
 
-    let said = "the engine has no docker-init";
     let line = cluster.worker.wait_log_line(said).await;
     let files = cluster.submit(cluster.task("echo x > /output/x")).await;
     let endless = cluster.run("sleep 600 & sleep 600").await;
-    cluster.master.cancel(&endless).await.unwrap();
+    cluster.master.cancel(&endless).await.expect("it is told");
 
     assert!(line.contains("WARN"), "{line}");
     let report = cluster.report(&files).await;
