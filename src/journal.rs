@@ -92,14 +92,15 @@ impl SqliteJournal {
         })
     }
 
-    /// Everything that is in it, what is finished too: for whoever looks at all of it.
+    /// Everything in it that can be read, what is finished too: for whoever looks at all of it.
     ///
     /// # Errors
     /// The store cannot be read.
     pub fn snapshot(&mut self) -> Result<Snapshot, JournalError> {
         // A transaction, so that its queries see one moment.
         let reading = self.connection.transaction().map_err(|e| failure(&e))?;
-        rows::snapshot(&reading).map_err(|e| failure(&e))
+        let (snapshot, _) = rows::snapshot(&reading).map_err(|e| failure(&e))?;
+        Ok(snapshot)
     }
 
     fn keep_room(&mut self) {

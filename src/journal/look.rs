@@ -115,11 +115,15 @@ fn read_copy(path: &Path) -> Result<JournalFacts, Fault> {
 
 fn facts(connection: &Connection, format: i64, original: &Path) -> Result<JournalFacts, Fault> {
     let size = |suffix| fs::metadata(opening::with_suffix(original, suffix)).map_or(0, |f| f.len());
+    // What the worker begins with is as it finds it.
+    rows::household(connection)?;
+    let (content, lost) = rows::snapshot(connection)?;
     let mode = fs::metadata(original).map_or(0, |found| found.permissions().mode());
     Ok(JournalFacts::Sound {
         format,
         known: schema::KNOWN,
-        content: Box::new(rows::snapshot(connection)?),
+        content: Box::new(content),
+        lost,
         bytes: size("") + size("-wal"),
         is_open_to_others: mode & 0o077 != 0,
     })

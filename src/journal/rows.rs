@@ -7,7 +7,7 @@ use rusqlite::{
     types::{FromSqlError, Type},
 };
 
-use super::json;
+use super::{is_unreadable, json};
 use crate::{
     domain::{
         id::{ContainerId, ContainerName, PayloadDigest, ResultId, TaskId},
@@ -16,7 +16,7 @@ use crate::{
     },
     ports::{
         journal::Household,
-        state::{TaskStory, Wanted},
+        state::{LostRow, TaskStory, Wanted},
     },
 };
 
@@ -42,21 +42,67 @@ VALUES (:task, :uploaded, :upload_attempts, :report_attempts, :parked)";
 
 const SELECT_TOMBSTONES: &str = "SELECT task, digest, result_id, verdict FROM tombstones";
 
-/// Everything in the file.
-pub(super) fn snapshot(connection: &Connection) -> rusqlite::Result<Snapshot> {
-    Ok(Snapshot {
-        tasks: all(
-            connection,
-            &format!("{SELECT_TASKS} ORDER BY seq"),
-            read_task,
-        )?,
-        tombstones: all(
-            connection,
-            &format!("{SELECT_TOMBSTONES} ORDER BY seq"),
-            read_tombstone,
-        )?,
+/// Everything in the file, and what of finished tasks cannot be read.
+pub(super) fn snapshot(connection: &Connection) -> rusqlite::Result<(Snapshot, Vec<LostRow>)> {
+    let mut lost = Vec::new();
+    let tasks = Rows {
+        query: &format!("{SELECT_TASKS} ORDER BY seq"),
+        id: "id",
+        read: read_task,
+        is_finished: |row| matches!(read_phase(row), Ok(Phase::Done)),
+    };
+    let tombstones = Rows {
+        query: &format!("{SELECT_TOMBSTONES} ORDER BY seq"),
+        id: "task",
+        read: read_tombstone,
+        is_finished: |_| true,
+    };
+    let snapshot = Snapshot {
+        tasks: tasks.readable(connection, &mut lost)?,
+        tombstones: tombstones.readable(connection, &mut lost)?,
         ..beside_tasks(connection)?
-    })
+    };
+    Ok((snapshot, lost))
+}
+
+/// Rows of which those of finished tasks may be damaged: a start goes on without them.
+struct Rows<'a, T> {
+    query: &'a str,
+    /// The column with the task's id.
+    id: &'a str,
+    read: fn(&Row<'_>) -> rusqlite::Result<T>,
+    is_finished: fn(&Row<'_>) -> bool,
+}
+
+impl<T> Rows<'_, T> {
+    fn readable(
+        &self,
+        connection: &Connection,
+        lost: &mut Vec<LostRow>,
+    ) -> rusqlite::Result<Vec<T>> {
+        let mut statement = connection.prepare_cached(self.query)?;
+        let mut rows = statement.query([])?;
+        let mut readable = Vec::new();
+        while let Some(row) = rows.next()? {
+            match (self.read)(row) {
+                Ok(found) => readable.push(found),
+                Err(error) if is_unreadable(&error) && (self.is_finished)(row) => {
+                    lost.push(self.lost(row, &error)?);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(readable)
+    }
+
+    fn lost(&self, row: &Row<'_>, why: &rusqlite::Error) -> rusqlite::Result<LostRow> {
+        let id = row.get_ref(self.id)?;
+        let id = id.as_bytes_or_null().ok().flatten().unwrap_or_default();
+        Ok(LostRow {
+            task: String::from_utf8_lossy(id).into_owned(),
+            why: why.to_string(),
+        })
+    }
 }
 
 /// Without tasks and tombstones.
@@ -94,12 +140,14 @@ pub(super) fn unfinished(connection: &Connection) -> rusqlite::Result<Snapshot> 
 
 /// Ids and times alone.
 pub(super) fn household(connection: &Connection) -> rusqlite::Result<Household> {
+    let finished = Rows {
+        query: "SELECT id, done_at FROM tasks WHERE phase = 'done' ORDER BY done_at",
+        id: "id",
+        read: |row| dated(row, "id", "done_at"),
+        is_finished: |_| true,
+    };
     Ok(Household {
-        finished: all(
-            connection,
-            "SELECT id, done_at FROM tasks WHERE phase = 'done' ORDER BY done_at",
-            |row| dated(row, "id", "done_at"),
-        )?,
+        finished: finished.readable(connection, &mut Vec::new())?,
         unfinished: connection
             .prepare_cached("SELECT id FROM tasks WHERE phase <> 'done'")?
             .query_map([], |row| task_id(row, "id"))?

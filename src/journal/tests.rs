@@ -496,7 +496,7 @@ fn a_damaged_journal_is_set_aside_under_a_name_of_its_own() {
 fn a_finished_row_that_is_damaged_costs_that_task_alone() {
     let (_folder, path) = place();
     let mut whole = open(&path);
-    for id in ["retired", "done", "other"] {
+    for id in ["retired", "done", "nameless", "other"] {
         let at = clock().now();
         let done = Change::Done {
             task: task_id(id),
@@ -518,6 +518,7 @@ fn a_finished_row_that_is_damaged_costs_that_task_alone() {
     let tool = Connection::open(&path).unwrap();
     for garble in [
         "UPDATE tasks SET verdict = '{\"outcome\":1}' WHERE id = 'done'",
+        "UPDATE tasks SET id = '' WHERE id = 'nameless'",
         "UPDATE tombstones SET verdict = ''",
     ] {
         assert_eq!(tool.execute(garble, []).unwrap(), 1);
@@ -531,6 +532,9 @@ fn a_finished_row_that_is_damaged_costs_that_task_alone() {
         assert_eq!(found, Some(Known::Unreadable), "{id}");
     }
     assert!(kept(&mut journal, &task_id("other")).is_some());
+    let finished = journal.reader().unwrap().household().unwrap().finished;
+    let finished: Vec<_> = finished.into_iter().map(|(id, _)| id).collect();
+    assert_eq!(finished, [task_id("done"), task_id("other")]);
     assert_eq!(one(&mut journal, vec![accepted("new")]), Ok(()));
 }
 

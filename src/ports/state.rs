@@ -111,6 +111,8 @@ pub enum JournalFacts {
         known: i64,
         /// What is in it.
         content: Box<Snapshot>,
+        /// What is in it too, and cannot be read.
+        lost: Vec<LostRow>,
         /// Bytes of its file and its write-ahead log.
         bytes: u64,
         /// Users other than its owner can read it.
@@ -127,6 +129,15 @@ pub enum JournalFacts {
     Damaged(String),
     /// It could not be looked at: why.
     Unreadable(String),
+}
+
+/// A row of a finished task that nobody can understand: a start goes on without it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostRow {
+    /// The task's id, as far as it can be read.
+    pub task: String,
+    /// Why it cannot be understood.
+    pub why: String,
 }
 
 /// One log file.

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use serde_json::Value;
 use worker_node::domain::record::Change;
@@ -144,6 +145,52 @@ fn what_is_not_sound_is_said_and_left_as_it_is() {
 
     let nowhere = state(&["check"], &folder.path().join("none"));
     assert_eq!(nowhere.status.code(), Some(3), "{nowhere:?}");
+}
+
+/// What is said of a row goes by what a start does about it.
+#[test]
+fn a_finished_row_that_cannot_be_read_is_named_and_does_not_keep_a_worker_from_starting() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mode = fs::Permissions::from_mode(0o700);
+    fs::set_permissions(folder.path(), mode).expect("it is ours");
+    let path = folder.path().join("journal.db");
+    let mut journal = samples::filled(&path);
+    let over = samples::id("over");
+    let done = Change::Done {
+        task: over.clone(),
+        at: UNIX_EPOCH,
+    };
+    let (accepted, sealed) = (samples::accepted("over"), samples::sealed("over"));
+    let finished = journal.commit(&[vec![accepted, sealed, Change::Delivered(over), done]]);
+    assert_eq!(finished.expect("room"), [Ok(())]);
+    drop(journal);
+    garble(&path, "UPDATE tasks SET verdict = '{}' WHERE id = 'over'");
+    garble(&path, "UPDATE tombstones SET verdict = ''");
+
+    let text = check(folder.path(), 0);
+    for task in ["over", "buried"] {
+        let named = format!("the row of the finished task {task} cannot be read (");
+        assert!(text.contains(&named), "{text}");
+    }
+    let told = "a start goes on, and what became of that task is lost";
+    assert!(text.contains(told), "{text}");
+    let shown = dump(folder.path());
+    assert_eq!(shown["journal"]["unreadable"][0]["task"], "over");
+    assert_eq!(shown["journal"]["unreadable"][1]["task"], "buried");
+    assert_eq!(task(&shown, "task-3")["phase"], "ended");
+    drop(samples::open(&path));
+
+    garble(&path, "UPDATE tasks SET ending = '' WHERE id = 'task-3'");
+    let text = check(folder.path(), 1);
+    assert!(text.contains("sets the file aside"), "{text}");
+    let opened = SqliteJournal::open(&path, Arc::new(SystemClock)).expect("anew");
+    assert!(opened.set_aside.is_some());
+}
+
+/// Writes what no worker would into one row.
+fn garble(path: &Path, statement: &str) {
+    let tool = rusqlite::Connection::open(path).expect("a database");
+    assert_eq!(tool.execute(statement, []).expect("it has that row"), 1);
 }
 
 /// What the worker opens of its own accord is what was shown.

@@ -8,7 +8,7 @@ use crate::ports::state::{AccessFacts, JournalFacts, LockFacts, LogFacts, StateF
 /// So much of foreign text is shown.
 const SHOWN: usize = 256;
 
-/// So many of the logs that are in trouble are named.
+/// So many of the logs that are in trouble are named, and so many rows.
 const NAMED: usize = 20;
 
 /// What was found out about one part.
@@ -50,6 +50,7 @@ pub(super) fn findings(facts: &StateFacts) -> Vec<Finding> {
     let mut findings = vec![access(facts.access)];
     findings.extend(owner(facts));
     findings.extend([lock(facts.lock), journal(&facts.journal)]);
+    findings.extend(lost(&facts.journal));
     findings.extend(others_can_read(&facts.journal));
     findings.extend(parked(&facts.journal));
     findings.extend(set_aside(&facts.set_aside));
@@ -69,10 +70,12 @@ pub(super) fn text(facts: &StateFacts, findings: &[Finding]) -> String {
             let _infallible = writeln!(text, "            {advice}");
         }
     }
-    let troubles = findings.iter().filter(|finding| finding.is_trouble());
-    text.push_str(match troubles.count() {
-        0 => "sound\n",
-        _ => "not sound, see the lines with an exclamation mark\n",
+    let is_trouble = findings.iter().any(Finding::is_trouble);
+    let is_whole = lost(&facts.journal).is_empty();
+    text.push_str(match (is_trouble, is_whole) {
+        (true, _) => "not sound, see the lines with an exclamation mark\n",
+        (false, true) => "sound\n",
+        (false, false) => "sound, but for rows of finished tasks: a start goes on without them\n",
     });
     text
 }
@@ -122,9 +125,14 @@ fn journal(journal: &JournalFacts) -> Finding {
             format,
             known,
             content,
+            lost,
             bytes,
             ..
         } => {
+            let whole = match lost.is_empty() {
+                true => "whole",
+                false => "readable",
+            };
             let age = match format < known {
                 true => format!("; the next start brings it from format {format} to {known}"),
                 false => String::new(),
@@ -132,7 +140,7 @@ fn journal(journal: &JournalFacts) -> Finding {
             let (tasks, stones) = (content.tasks.len(), content.tombstones.len());
             Finding::sound(
                 PART,
-                format!("whole: {tasks} tasks, {stones} tombstones, {bytes} bytes{age}"),
+                format!("{whole}: {tasks} tasks, {stones} tombstones, {bytes} bytes{age}"),
             )
         }
         JournalFacts::Newer { found, known } => Finding::trouble(
@@ -151,6 +159,30 @@ fn journal(journal: &JournalFacts) -> Finding {
             "run this as the worker's user, and see to the disk",
         ),
     }
+}
+
+/// No trouble: a start goes on without them.
+fn lost(journal: &JournalFacts) -> Vec<Finding> {
+    const PART: &str = "journal";
+    let JournalFacts::Sound { lost, .. } = journal else {
+        return Vec::new();
+    };
+    let named = lost.iter().take(NAMED).map(|row| {
+        let (task, why) = (foreign(&row.task, SHOWN), foreign(&row.why, SHOWN));
+        let what = format!(
+            "the row of the finished task {task} cannot be read ({why}); a start goes on, and what became of that task is lost: it is \
+             not shown, and an offer of it is refused"
+        );
+        Finding::sound(PART, what)
+    });
+    let more = lost.len().saturating_sub(NAMED);
+    let more = (more > 0).then(|| {
+        Finding::sound(
+            PART,
+            format!("{more} more rows of finished tasks cannot be read"),
+        )
+    });
+    named.chain(more).collect()
 }
 
 fn others_can_read(journal: &JournalFacts) -> Option<Finding> {

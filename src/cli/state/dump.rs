@@ -23,7 +23,7 @@ impl JournalFacts {
 
 /// The journal for people.
 pub(super) fn text(facts: &StateFacts) -> String {
-    let Some(content) = facts.journal.content() else {
+    let JournalFacts::Sound { content, lost, .. } = &facts.journal else {
         return "nothing can be shown; see `worker-node state check`\n".to_owned();
     };
     let mut text = String::new();
@@ -38,6 +38,10 @@ pub(super) fn text(facts: &StateFacts) -> String {
             foreign(&stone.verdict.outcome.to_string(), SHOWN),
             foreign(&stone.result_id.0, SHOWN)
         );
+    }
+    for row in lost {
+        let (task, why) = (foreign(&row.task, SHOWN), foreign(&row.why, SHOWN));
+        let _infallible = writeln!(text, "unreadable {task} {why}");
     }
     for task in &content.early_cancels {
         let _infallible = writeln!(text, "early-cancel {}", foreign(task.as_str(), SHOWN));

@@ -94,8 +94,17 @@ fn lock(lock: LockFacts) -> Value {
 fn journal(journal: &JournalFacts) -> Value {
     match journal {
         JournalFacts::Missing => json!({ "is": "missing" }),
-        JournalFacts::Sound { format, bytes, .. } => {
-            json!({ "is": "sound", "format": format, "bytes": bytes })
+        JournalFacts::Sound {
+            format,
+            bytes,
+            lost,
+            ..
+        } => {
+            let lost = lost.iter();
+            let lost: Vec<_> = lost
+                .map(|row| json!({ "task": row.task, "why": row.why }))
+                .collect();
+            json!({ "is": "sound", "format": format, "bytes": bytes, "unreadable": lost })
         }
         JournalFacts::Newer { found, .. } => json!({ "is": "newer", "format": found }),
         JournalFacts::Damaged(why) => json!({ "is": "damaged", "why": why }),
