@@ -123,26 +123,35 @@ async fn a_hangup_is_not_the_end_and_a_quit_is_one_in_good_order() {
 
 #[tokio::test]
 async fn a_stop_ends_though_the_master_is_away_and_says_what_is_kept() {
-    let stopped = async |on_stop: &'static str, command: &'static str| {
+    let stopped = async |on_stop: &'static str, commands: &'static [&'static str], kept: &str| {
         let mut cluster =
             Cluster::start_with(|setup| setup.arguments(["--on-stop", on_stop])).await;
-        let task = cluster.run(command).await;
+        let mut tasks = Vec::new();
+        for command in commands {
+            tasks.push(cluster.run(command).await);
+        }
         cluster.master.stop_listening(Inside::Cut).await;
 
         let code = cluster.worker.stop().await;
 
         assert_eq!(code, Some(0), "--on-stop {on_stop}");
-        let kept = "1 result is not delivered; it is kept and sent at the next start";
         cluster.worker.wait_log_line(kept).await;
         cluster.master.listen_again().await.expect("the same port");
         cluster.worker.restart().await;
-        cluster.report(&task).await;
-        assert_eq!(cluster.engine.starts(&task).await, 1);
+        for task in tasks {
+            cluster.report(&task).await;
+            assert_eq!(cluster.engine.starts(&task).await, 1);
+        }
         cluster.master.doubt("the worker was stopped");
         cluster.finish().await;
     };
 
-    tokio::join!(stopped("stop", "sleep 600"), stopped("drain", "sleep 2"));
+    let one = "1 result is not delivered; it is kept and sent at the next start";
+    let two = "2 results are not delivered; they are kept and sent at the next start";
+    tokio::join!(
+        stopped("stop", &["sleep 600", "sleep 601"], two),
+        stopped("drain", &["sleep 2"], one)
+    );
 }
 
 /// The tasks run on, and the next process has them.

@@ -1,10 +1,20 @@
 //! What is over, or can never begin, holds nothing: the next task is taken, whatever the master does with the results.
 
 use std::process::Command;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
+use prost::Message as _;
 use tonic::transport::Channel;
 use worker_node::dev_master::{Fault, Method};
+use worker_node::domain::id::{PayloadDigest, ResultId, TaskId};
+use worker_node::domain::outcome::{Failure, Outcome};
+use worker_node::domain::record::{Change, Ending, Outputs, TaskRecord};
+use worker_node::domain::spec::{TaskSpec, Wants};
+use worker_node::journal::SqliteJournal;
+use worker_node::ports::clock::SystemClock;
+use worker_node::ports::engine::container_name;
+use worker_node::ports::journal::JournalStore as _;
 use worker_node::proto::master_worker_client::MasterWorkerClient;
 use worker_node::proto::{Heartbeat, Task, TaskAck};
 
@@ -75,6 +85,76 @@ async fn impossible_offers_whose_results_nobody_takes_keep_out_no_honest_one() {
         cluster.restart_worker().await;
     }
     assert_eq!(cluster.worker.stop().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_heartbeat_that_has_not_room_for_all_tasks_lists_those_with_short_ids_and_says_so() {
+    let mut cluster = Cluster::start().await;
+    let honest = cluster.run("sleep 600").await;
+    assert_eq!(cluster.worker.stop().await, Some(0));
+    // The list has a million bytes.
+    let long = (0..1_000).map(|number| format!("{number:0>1024}"));
+    write_ended(&cluster, long);
+
+    cluster.restart_worker().await;
+
+    let line = cluster.worker.wait_log_line("list not all tasks").await;
+    assert!(line.contains("WARN"), "{line}");
+    let is_full = |beat: &Heartbeat| beat.encoded_len() > 900_000;
+    let beat = cluster.master.wait_heartbeat(cluster.worker.id(), is_full);
+    let beat = beat.await.unwrap().heartbeat;
+    assert!(beat.running_tasks.iter().any(|task| task.task_id == honest));
+    assert!(beat.encoded_len() < 1 << 20, "{} bytes", beat.encoded_len());
+    cluster.master.cancel(&honest).await.expect("it is told");
+    assert_eq!(cluster.report(&honest).await.status, "cancelled");
+    assert_eq!(cluster.worker.stop().await, Some(0));
+}
+
+/// Writes tasks into the journal that have ended without ever beginning, and that the master does not know.
+fn write_ended(cluster: &Cluster, ids: impl Iterator<Item = String>) {
+    let ended = |id: String| {
+        let id = TaskId::new(id).expect("no longer than an id may be");
+        let why = Outcome::Failed(Failure::Impossible("it asks for too much".to_owned()));
+        let ending = Ending {
+            outcome: why,
+            exit: None,
+            outputs: Outputs::default(),
+            notes: Vec::new(),
+        };
+        let name = container_name(cluster.worker.id(), id.as_str(), 1);
+        let (digest, result) = (PayloadDigest([7; 32]), ResultId(id.to_string()));
+        let record = TaskRecord::accepted(spec(id.clone()), digest, result, name, UNIX_EPOCH);
+        vec![
+            Change::Accept(Box::new(record)),
+            Change::Ended {
+                task: id,
+                ending: Box::new(ending),
+            },
+        ]
+    };
+    let path = cluster.worker.state_dir().join("journal.db");
+    let opened = SqliteJournal::open(&path, Arc::new(SystemClock)).expect("it is closed");
+    let mut journal = opened.journal;
+    let requests: Vec<_> = ids.map(ended).collect();
+    let answers = journal.commit(&requests).expect("room");
+    assert!(answers.iter().all(Result::is_ok));
+}
+
+fn spec(id: TaskId) -> TaskSpec {
+    TaskSpec {
+        id,
+        image: "busybox".to_owned(),
+        command: "true".to_owned(),
+        wants: Wants {
+            cpu: 99_999.0,
+            ..Wants::default()
+        },
+        user_id: "ann".to_owned(),
+        task_name: "job".to_owned(),
+        task_type: String::new(),
+        sla_multiplier: 1.0,
+        submitted_at: 0,
+    }
 }
 
 /// Somebody whose tasks the master does not know, and so refuses the results of.

@@ -99,6 +99,32 @@ async fn a_task_over_its_memory_is_told_as_out_of_memory() {
     cluster.finish().await;
 }
 
+/// As of a build that goes on without one of its compilers.
+#[tokio::test]
+async fn a_task_that_succeeds_though_something_in_it_ran_out_of_memory_is_told_with_that_remark() {
+    let cluster = Cluster::start().await;
+    let greedy = Task {
+        req_memory: 16.0 / 1024.0,
+        ..cluster.task("tail /dev/zero; while [ ! -e /tmp/end ]; do sleep 0.1; done; echo went on")
+    };
+
+    let task = cluster.submit(greedy).await;
+    cluster.engine.wait_task(&task, "oom").await;
+    let container = cluster.engine.containers_of(&task).await.remove(0);
+    cluster.engine.touch_in(&container, "/tmp/end").await;
+    let report = cluster.report(&task).await;
+
+    assert_eq!(report.status, "success", "{}", report.logs);
+    assert!(log_of(&report).ends_with("went on\n"), "{}", report.logs);
+    let trailer = trailer(&report);
+    assert!(
+        trailer.starts_with("[worker-node] succeeded; exit code 0, duration ")
+            && trailer.ends_with("; something in it ran out of memory"),
+        "{trailer}"
+    );
+    cluster.finish().await;
+}
+
 /// As where the engine hears of it after the end, and leaves its flag unset.
 #[tokio::test]
 async fn a_lack_of_memory_of_which_an_event_alone_tells_is_told() {
