@@ -81,6 +81,10 @@ impl Default for Limits {
 /// bytes, and have a bound of their own.
 const LONG_LINES: usize = 8;
 
+/// So many cursors at once look for where they begin, and the others wait for their turn: each may go through a whole log, and
+/// hundreds of them would leave no core to whoever calls.
+const BEGINNINGS: usize = 1;
+
 /// The spools of one state folder.
 pub struct FileSpools {
     house: Arc<House>,
@@ -97,6 +101,8 @@ struct House {
     clock: Arc<dyn Clock>,
     /// Places for cursors that are given long lines whole.
     long_lines: Arc<Semaphore>,
+    /// Turns for cursors that look for where they begin.
+    beginnings: Arc<Semaphore>,
 }
 
 impl House {
@@ -108,6 +114,7 @@ impl House {
             disk,
             clock,
             long_lines: Arc::new(Semaphore::new(LONG_LINES)),
+            beginnings: Arc::new(Semaphore::new(BEGINNINGS)),
         }
     }
 

@@ -39,9 +39,15 @@ impl FileCursor {
     }
 
     async fn read(&mut self, read: fn(&mut Reader) -> io::Result<Item>) -> io::Result<Item> {
+        // Before the reader is taken: whoever hangs up while it waits loses nothing.
+        let turn = match self.reader.as_ref().and_then(|reader| reader.turns()) {
+            Some(turns) => Some(turns.acquire_owned().await.map_err(io::Error::other)?),
+            None => None,
+        };
         if let Some(mut reader) = self.reader.take() {
             self.reading = Some(spawn_blocking(move || {
                 let item = read(&mut reader);
+                drop(turn);
                 (reader, item)
             }));
         }

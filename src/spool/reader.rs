@@ -3,7 +3,7 @@
 
 use std::{io, mem, sync::Arc};
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     FileSpool, State,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     domain::log_line::{Line, LineSplitter, Source},
-    ports::spool::{LogEnd, LogItem, LogRange, RawItem, Span, Stretch},
+    ports::spool::{LogEnd, LogItem, LogRange, RawItem, Span, Start, Stretch},
 };
 
 /// How much of a log is read at once: one record of the longest that are written. A viewer that takes nothing holds about as much.
@@ -121,6 +121,12 @@ impl Reader {
         let mut lines = Vec::new();
         self.splitter.finish(self.micros, |line| lines.push(line));
         lines
+    }
+
+    /// For whom a turn is needed to read on: one that has yet to look for where it begins.
+    pub(super) fn turns(&self) -> Option<Arc<Semaphore>> {
+        let looks = self.range.is_some_and(|range| range.start != Start::First);
+        looks.then(|| Arc::clone(&self.spool.house.beginnings))
     }
 
     /// Reads until there is something, and if there is nothing, tells why.

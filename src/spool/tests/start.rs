@@ -1,5 +1,7 @@
 //! Where readers begin: at an offset, some lines before the end, at a time; and what they get of a log as bytes.
 
+use futures_util::FutureExt as _;
+
 use super::*;
 use crate::ports::spool::{LogRange, RawItem, Start, Streams, Stretch};
 
@@ -431,4 +433,27 @@ proptest! {
             Ok(())
         })?;
     }
+}
+
+#[tokio::test]
+async fn who_looks_for_a_beginning_waits_for_a_turn_and_who_has_one_reads_on() {
+    let (_folder, store) = store();
+    let spool = store.open(&task("a")).unwrap();
+    let frames = vec![piece(Source::Stdout, "one\ntwo\n")];
+    spool.append(frames).await.unwrap();
+    let mut begun = spool.cursor_from(last(1));
+    assert!(matches!(begun.next_bytes().await, Ok(RawItem::Bytes(_))));
+
+    let turns = Arc::clone(&store.house.beginnings);
+    let held = turns.acquire_owned().await.unwrap();
+    let mut looks = spool.cursor_from(last(1));
+    assert!(looks.next_bytes().now_or_never().is_none());
+    assert!(matches!(begun.next_bytes().await, Ok(RawItem::CaughtUp)));
+    assert_eq!(lines_of(&spool, LogRange::default()).await.len(), 2);
+
+    drop(held);
+    let RawItem::Bytes(stretch) = looks.next_bytes().await.unwrap() else {
+        panic!("the log has a last line");
+    };
+    assert_eq!(&stretch.bytes[..], b"two\n");
 }
