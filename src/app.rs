@@ -110,6 +110,7 @@ async fn serve(config: &Config, state: StateDir, runtime: &'static Runtime) -> E
     {
         return refuse_engine(config, &unfit).await;
     }
+    signals.read_again(Arc::clone(&built.keys));
     let ownership = Arc::clone(&built.ownership);
     let tree = Tree::start(built, runtime);
     let exit = tokio::select! {

@@ -6,6 +6,7 @@ mod amount;
 mod args;
 mod check;
 mod choice;
+mod door;
 mod surroundings;
 
 use std::{ffi::OsStr, path::PathBuf, time::Duration};
@@ -15,6 +16,7 @@ pub use self::{
     args::RunArgs,
     check::{Mistake, Mistakes},
     choice::{Limits, MasterMoves, NewEngine, OnStop, PullPolicy, WhenAway, WhenSubsystemFails},
+    door::{DoorConfig, MasterDial},
     surroundings::Surroundings,
 };
 use self::{
@@ -24,7 +26,6 @@ use self::{
 use crate::{
     domain::{
         address::HostPort,
-        callers::AllowFrom,
         id::WorkerId,
         image_rules::{ImageRules, Pattern},
         text::escape,
@@ -77,8 +78,8 @@ pub struct ClusterConfig {
     pub master: MasterAddress,
     /// Whether it may say so.
     pub master_moves: MasterMoves,
-    /// Who may connect to it.
-    pub allow_from: AllowFrom,
+    /// Who may come in.
+    pub door: DoorConfig,
     /// Least time between the answer to an offer and the report; `None`: measured from the heartbeats.
     pub settle_time: Option<Duration>,
     /// How long an upload may take.
@@ -285,7 +286,7 @@ fn cluster(args: &RunArgs, check: &mut Check) -> Option<ClusterConfig> {
             .map(Some)
             .map_err(|error| format!("{error}, or auto")),
     });
-    let allow_from = check.value("--allow-from", &args.allow_from, str::parse::<AllowFrom>);
+    let door = door::door(args, check);
     let (upload, report) = (upload(args, check), report(args, check));
     Some(ClusterConfig {
         worker: worker?,
@@ -297,7 +298,7 @@ fn cluster(args: &RunArgs, check: &mut Check) -> Option<ClusterConfig> {
         } else {
             MasterMoves::Followed
         },
-        allow_from: allow_from?,
+        door: door?,
         settle_time: settle_time?,
         upload: upload?,
         report: report?,
@@ -441,17 +442,7 @@ fn folder(
     check: &mut Check,
 ) -> Option<PathBuf> {
     match given {
-        Some(folder) if folder.is_empty() => {
-            check.mistake("--state-dir", "", "is empty; give a folder");
-            None
-        }
-        Some(folder) if folder.as_encoded_bytes().starts_with(b"~") => {
-            let shown = folder.to_string_lossy();
-            let complaint = "begins with ~, which only a shell reads, and only unquoted at the beginning of a word; give the folder's whole path";
-            check.mistake("--state-dir", &shown, complaint);
-            None
-        }
-        Some(folder) => Some(folder.into()),
+        Some(folder) => check.path("--state-dir", folder, "folder"),
         None => surroundings.state_folder().or_else(|| {
             check.missing(
                 "--state-dir",

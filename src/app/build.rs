@@ -26,11 +26,16 @@ use crate::{
         journal::OpenJournal,
         session::{LEARNT_ADDRESS, LEARNT_UNDER},
     },
-    config::{Config, Limits, ListenAddress, MasterMoves},
-    domain::{callers::AllowFrom, record::Snapshot, spec::MachineTotals},
+    config::{Config, DoorConfig, Limits, ListenAddress, MasterDial, MasterMoves},
+    domain::{record::Snapshot, spec::MachineTotals},
     engine::{DockerEngine, EngineOptions},
     exit::Exit,
-    grpc::{admin::Door, client::GrpcMaster, convert::TaskMessageCodec},
+    grpc::{
+        admin::Door,
+        client::GrpcMaster,
+        convert::TaskMessageCodec,
+        keys::{Dial, KeyError, KeyFiles, Keys, NamedFile},
+    },
     journal::SqliteJournal,
     outputs::{OutputFolders, Quotas},
     ports::{
@@ -84,6 +89,9 @@ pub(super) enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// The files of the closed doors.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
     /// The engine's address.
     #[error("the engine address (--engine) {0}")]
     Engine(String),
@@ -105,6 +113,10 @@ impl StartError {
                 _ => Exit::Usage,
             },
             Self::Engine(_) => Exit::Usage,
+            Self::Keys(error) => match error.is_denied() {
+                true => Exit::Permission,
+                false => Exit::Configuration,
+            },
             Self::Journal(_) | Self::Door { .. } | Self::Io(_) => Exit::Unexpected,
         }
     }
@@ -127,6 +139,8 @@ pub(super) struct Built {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) listener: Arc<TcpListener>,
     pub(super) door: Arc<Door>,
+    /// Of the closed doors.
+    pub(super) keys: Arc<Keys>,
     /// What the master is told.
     pub(super) advertised: String,
     pub(super) open_journal: OpenJournal,
@@ -170,6 +184,7 @@ impl Built {
         fatal: FatalSender,
     ) -> Result<Self, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let keys = Arc::new(keys(config, &clock)?);
         let (lost, journal_lost) = watch::channel(0);
         let (open_journal, snapshot, household, ownership) = owned(config, &state, &clock, lost)?;
         let engine = engine(config, &ownership)?;
@@ -177,7 +192,7 @@ impl Built {
         let listener = listen(&config.cluster.listen).await?;
         let bound = listener.local_addr()?;
         operator::listening(bound);
-        warn_of_open_door(bound, &config.cluster.allow_from);
+        warn_of_open_door(bound, &config.cluster.door);
         let sampler = MachineSampler::new(state.path())?;
         let totals = sampler.totals()?;
         let limits = spool::Limits {
@@ -217,7 +232,8 @@ impl Built {
             door: Arc::new(door(&state)?),
             open_journal,
             journal_lost,
-            master: Arc::new(GrpcMaster),
+            master: Arc::new(GrpcMaster::with_keys(Arc::clone(&keys))),
+            keys,
             spools,
             totals,
             load: sample(sampler),
@@ -278,10 +294,34 @@ fn reopened(
     Ok(opened.journal)
 }
 
-fn warn_of_open_door(bound: SocketAddr, allow: &AllowFrom) {
-    if !bound.ip().is_loopback() && allow.is_open() {
-        operator::open_port(bound, allow);
+fn warn_of_open_door(bound: SocketAddr, door: &DoorConfig) {
+    if !bound.ip().is_loopback() && door.is_open() {
+        operator::open_port(bound, &door.allow_from);
     }
+}
+
+/// What lies in the files of the closed doors, before anybody is let in.
+fn keys(config: &Config, clock: &Arc<dyn Clock>) -> Result<Keys, KeyError> {
+    let door = &config.cluster.door;
+    let named = |flag, path: &Path| NamedFile {
+        flag,
+        path: path.to_owned(),
+    };
+    let files = KeyFiles {
+        identity: door.identity.as_ref().map(|(certificate, key)| {
+            let certificate = named("--tls-cert", certificate);
+            (certificate, named("--tls-key", key))
+        }),
+        authorities: door
+            .authorities
+            .as_ref()
+            .map(|authorities| named("--tls-ca", authorities)),
+        dial: match door.dial {
+            MasterDial::Clear => Dial::Clear,
+            MasterDial::Tls => Dial::Tls,
+        },
+    };
+    Keys::open(files, Arc::clone(clock))
 }
 
 /// The first address of the configured ones that can be bound.

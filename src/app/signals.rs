@@ -1,9 +1,11 @@
-//! What the process is told by signals: to end, or (a terminal that closes, a reload by reflex) nothing that it could do.
+//! What the process is told by signals: to end, or (SIGHUP) to read again what lies in files.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use log::info;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::grpc::keys::Keys;
 
 /// Listens from its making on; a signal that came meanwhile is not lost.
 pub(super) struct Signals {
@@ -11,6 +13,8 @@ pub(super) struct Signals {
     interrupt: Signal,
     quit: Signal,
     hangup: Signal,
+    /// Read again at SIGHUP, once they are there.
+    keys: Option<Arc<Keys>>,
 }
 
 impl Signals {
@@ -20,7 +24,13 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
             hangup: signal(SignalKind::hangup())?,
+            keys: None,
         })
+    }
+
+    /// From now on SIGHUP has these read again.
+    pub(super) fn read_again(&mut self, keys: Arc<Keys>) {
+        self.keys = Some(keys);
     }
 
     /// The name of the next one that asks for the end.
@@ -30,10 +40,15 @@ impl Signals {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
                 _ = self.quit.recv() => return "SIGQUIT",
-                _ = self.hangup.recv() => {
-                    info!(signal = "SIGHUP"; "the worker goes on: there is nothing to read again, and SIGTERM ends it");
-                }
+                _ = self.hangup.recv() => self.hung_up(),
             }
+        }
+    }
+
+    fn hung_up(&self) {
+        info!(signal = "SIGHUP"; "the worker goes on, and reads certificates again where it has any; SIGTERM ends it");
+        if let Some(keys) = &self.keys {
+            keys.read_again();
         }
     }
 }

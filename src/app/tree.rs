@@ -448,11 +448,14 @@ impl Wiring<'_> {
         stop: &CancellationToken,
     ) -> ChildSpec {
         let listener = Arc::clone(&self.built.listener);
-        let doorkeeper = Arc::new(Doorkeeper::new(
-            self.built.config.cluster.allow_from.clone(),
+        let door = &self.built.config.cluster.door;
+        let doorkeeper = Doorkeeper::new(
+            door.allow_from.clone(),
             self.beside.master_view.addresses(),
             self.beside.view.networks(),
-        ));
+        );
+        let keys = Arc::clone(&self.built.keys);
+        let doorkeeper = Arc::new(doorkeeper.with_keys(keys, door.master_names.clone()));
         let serve: Serve = Arc::new(move |stop| {
             let limits = listener::Limits::of_this_process();
             let serving = listener::serve(

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use clap::Args;
 
 const CLUSTER: &str = "Cluster";
+const DOOR: &str = "Closed doors";
 const TASKS: &str = "Tasks";
 const STATE: &str = "State";
 const PROCESS: &str = "Process";
@@ -34,11 +35,6 @@ pub struct RunArgs {
     #[arg(long, value_name = SWITCH, env = "WORKER_NODE_PIN_MASTER", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, help_heading = CLUSTER)]
     pub pin_master: String,
 
-    /// Who may connect to --port: auto (all but the tasks' containers), any, master (what its name resolves to), addresses or networks,
-    /// with commas between them; the master always may.
-    #[arg(long, value_name = "auto|any|master|NETWORK[,..]", env = "WORKER_NODE_ALLOW_FROM", default_value = "auto", help_heading = CLUSTER)]
-    pub allow_from: String,
-
     /// Least time between accepting a task and reporting its result; auto: 250ms, or more while the master is slow.
     #[arg(long, value_name = "auto|TIME", env = "WORKER_NODE_SETTLE_TIME", default_value = "auto", help_heading = CLUSTER)]
     pub settle_time: String,
@@ -58,6 +54,34 @@ pub struct RunArgs {
     /// A result in doubt is sent once more after this time; one that is in doubt again waits for the master's next registration.
     #[arg(long, value_name = "TIME", env = "WORKER_NODE_REPORT_DOUBT", default_value = "5m", help_heading = CLUSTER)]
     pub report_doubt: String,
+
+    /// Who may connect to --port: auto (all but the tasks' containers), any, master (what its name resolves to), addresses or networks,
+    /// with commas between them; the master always may.
+    #[arg(long, value_name = "auto|any|master|NETWORK[,..]", env = "WORKER_NODE_ALLOW_FROM", default_value = "auto", help_heading = DOOR)]
+    pub allow_from: String,
+
+    /// This worker's certificate with its chain, in PEM: --port speaks TLS with it, and the master is shown it. Read again when it
+    /// changes, and on SIGHUP, as are the files of the other flags here.
+    #[arg(long, value_name = "FILE", env = "WORKER_NODE_TLS_CERT", help_heading = DOOR)]
+    pub tls_cert: Option<OsString>,
+
+    /// The certificate's key, in PEM; nobody else may read it (chmod 600).
+    #[arg(long, value_name = "FILE", env = "WORKER_NODE_TLS_KEY", help_heading = DOOR)]
+    pub tls_key: Option<OsString>,
+
+    /// Authorities, in PEM: with --tls-cert, whoever calls must show a certificate of one of them; with --master-tls, the master too.
+    #[arg(long, value_name = "FILE", env = "WORKER_NODE_TLS_CA", help_heading = DOOR)]
+    pub tls_ca: Option<OsString>,
+
+    /// Call the master by TLS, and only if its certificate is for the name in --master and by --tls-ca (without it: by an authority of
+    /// this machine).
+    #[arg(long, value_name = SWITCH, env = "WORKER_NODE_MASTER_TLS", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, help_heading = DOOR)]
+    pub master_tls: String,
+
+    /// A name in the certificate of those who may assign, cancel and move, others may read logs; may be given more than once
+    /// [default: every certificate of --tls-ca will do]
+    #[arg(long = "allow-master-name", value_name = "NAME", env = "WORKER_NODE_ALLOW_MASTER_NAME", value_delimiter = ',', help_heading = DOOR)]
+    pub allow_master_names: Vec<String>,
 
     /// The container engine: unix:///path or tcp://host:port [default: DOCKER_HOST, else unix:///var/run/docker.sock]
     #[arg(long, value_name = "ADDRESS", env = "WORKER_NODE_ENGINE", help_heading = TASKS)]

@@ -1,6 +1,6 @@
 //! Collects mistakes, so that people hear of all of them at once, each by the name under which they typed it.
 
-use std::fmt;
+use std::{ffi::OsStr, fmt, path::PathBuf};
 
 use crate::domain::text::escape;
 
@@ -68,6 +68,27 @@ impl Check {
                 _ => Err("is neither true nor false".into()),
             }
         })
+    }
+
+    /// Reads where something lies; `what` is a file or a folder.
+    pub(super) fn path(
+        &mut self,
+        name: &'static str,
+        given: &OsStr,
+        what: &str,
+    ) -> Option<PathBuf> {
+        if given.is_empty() {
+            self.mistake(name, "", &format!("is empty; give a {what}"));
+            return None;
+        }
+        if given.as_encoded_bytes().starts_with(b"~") {
+            let complaint = format!(
+                "begins with ~, which only a shell reads, and only unquoted at the beginning of a word; give the {what}'s whole path"
+            );
+            self.mistake(name, &given.to_string_lossy(), &complaint);
+            return None;
+        }
+        Some(given.into())
     }
 
     /// Remembers a mistake in a value.

@@ -3,6 +3,7 @@
 use clap::Parser;
 
 use super::*;
+use crate::domain::callers::MasterNames;
 
 /// Only what `run` is told.
 #[derive(Parser)]
@@ -64,7 +65,7 @@ fn the_defaults_are_those_of_the_existing_worker() {
 }
 
 /// Every flag, none at its default.
-const EVERYTHING: &str = "--id=w --ip=10.0.0.7:1 --master=[::1]:2 --port=[::1]:3 --pin-master --allow-from=master,10.0.0.0/8 --settle-time=2s --upload-inactivity=3s --upload-total=1m --report-timeout=4s --report-doubt=5s \
+const EVERYTHING: &str = "--id=w --ip=10.0.0.7:1 --master=[::1]:2 --port=[::1]:3 --pin-master --allow-from=master,10.0.0.0/8 --tls-cert=/c --tls-key=/k --tls-ca=/a --master-tls --allow-master-name=m.example,m2 --settle-time=2s --upload-inactivity=3s --upload-total=1m --report-timeout=4s --report-doubt=5s \
     --engine=tcp://e:1 --max-tasks=1 --limits=reserve --pull=never --allow-image=docker.io/* --allow-image=r.example/a --require-digest --network=none --stop-grace=0s --output-files=7 --output-bytes=5g --engine-log=6m --patience=7s --state-dir=/s \
     --retention=90m --orphan-grace=5s --spool-cap=2m --disk-low=3m --state-cap=4g --supervise --fail-fast=true --on-stop=drain --log-format=json \
     --restart-intensity=2 --restart-period=1m --restart-backoff=1s --restart-backoff-max=2s";
@@ -89,7 +90,13 @@ fn everything_can_be_set() {
             },
             master: MasterAddress("[::1]:2".into()),
             master_moves: MasterMoves::Refused,
-            allow_from: "master,10.0.0.0/8".parse().unwrap(),
+            door: DoorConfig {
+                allow_from: "master,10.0.0.0/8".parse().unwrap(),
+                identity: Some(("/c".into(), "/k".into())),
+                authorities: Some("/a".into()),
+                dial: MasterDial::Tls,
+                master_names: MasterNames::new(vec!["m.example".into(), "m2".into()]),
+            },
             settle_time: Some(Duration::from_secs(2)),
             upload: UploadPatience {
                 inactivity: Duration::from_secs(3),
@@ -196,6 +203,11 @@ fn a_mistake_names_its_flag_its_value_and_the_way_out() {
         ("--state-dir", "", "give a folder"),
         ("--state-dir", "~/x", "give the folder's whole path"),
         ("--state-dir", "~", "give the folder's whole path"),
+        ("--tls-cert", "", "give a file"),
+        ("--tls-key", "~/k", "give the file's whole path"),
+        ("--tls-ca", "", "give a file"),
+        ("--allow-master-name", " ", "such as master.example.org"),
+        ("--master-tls", "maybe", "neither true nor false"),
         ("--supervise", "maybe", "neither true nor false"),
         ("--restart-intensity", "-1", "is no number from 0 to 1000"),
         ("--restart-period", "0s", "out of range"),
@@ -208,6 +220,61 @@ fn a_mistake_names_its_flag_its_value_and_the_way_out() {
         assert!(sentence.starts_with(&begin), "{sentence}");
         assert!(sentence.contains(way_out), "{sentence}");
     }
+}
+
+#[test]
+fn flags_that_need_others_are_refused_with_what_to_type() {
+    for (words, name, way_out) in [
+        (&["--tls-cert=/c"][..], "--tls-cert", "--tls-key FILE"),
+        (&["--tls-key=/k"], "--tls-key", "--tls-cert FILE"),
+        (&["--tls-ca=/a"], "--tls-ca", "--tls-cert FILE"),
+        (
+            &["--allow-master-name=m", "--tls-cert=/c", "--tls-key=/k"],
+            "--allow-master-name",
+            "--tls-ca FILE",
+        ),
+        (
+            &["--allow-master-name=m", "--tls-ca=/a", "--master-tls"],
+            "--allow-master-name",
+            "--tls-cert FILE",
+        ),
+    ] {
+        let mistakes = config(words).unwrap_err();
+
+        assert!(mistakes.are_unsupported(), "{mistakes}");
+        assert_eq!(mistakes.0.len(), 1, "{mistakes}");
+        assert_eq!(mistakes.0[0].name, name);
+        let sentence = &mistakes.0[0].sentence;
+        assert!(sentence.contains(way_out), "{sentence}");
+    }
+    for words in [
+        &["--tls-ca=/a", "--master-tls"][..],
+        &["--master-tls"],
+        &["--tls-cert=/c", "--tls-key=/k"],
+        &[
+            "--tls-cert=/c",
+            "--tls-key=/k",
+            "--tls-ca=/a",
+            "--allow-master-name=m",
+        ],
+    ] {
+        assert!(config(words).is_ok(), "{words:?}");
+    }
+}
+
+#[test]
+fn a_door_is_open_until_callers_must_show_who_they_are() {
+    let is_open = |words: &[&str]| config(words).unwrap().cluster.door.is_open();
+    let tls = ["--tls-cert=/c", "--tls-key=/k"];
+
+    assert!(is_open(&[]));
+    assert!(is_open(&tls), "anybody can speak TLS");
+    assert!(
+        is_open(&["--tls-ca=/a", "--master-tls"]),
+        "who calls is not asked"
+    );
+    assert!(!is_open(&[tls[0], tls[1], "--tls-ca=/a"]));
+    assert!(!is_open(&["--allow-from=master"]));
 }
 
 #[test]

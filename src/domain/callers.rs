@@ -1,8 +1,16 @@
-//! Who may connect to the worker's port, by address alone: for a master that knows neither certificates nor tokens.
+//! Who may connect to the worker's port, by address alone (for a master that knows neither certificates nor tokens), and who may
+//! change something, by the names in its certificate.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+};
 
 use ipnet::IpNet;
+
+/// The longest name that a certificate is asked for, in bytes: what the domain name system knows.
+const NAME_LIMIT: usize = 253;
 
 /// `auto`, `any`, `master`, or addresses, in any number: a caller comes in whom one of them lets in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,9 +112,85 @@ impl fmt::Display for AllowFrom {
     }
 }
 
+/// What is known of somebody who calls.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// From where, over the network.
+    pub address: Option<SocketAddr>,
+    /// The names in the certificate that was shown and is good; empty without one.
+    pub certificate: Vec<String>,
+    /// The user of this machine, at the operator's socket.
+    pub user: Option<u32>,
+}
+
+/// The names of which a certificate must have one before its owner may change something; none given: every caller may.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MasterNames(Vec<String>);
+
+impl MasterNames {
+    /// These, each as [`MasterNames::read`] returned it.
+    #[must_use]
+    pub fn new(names: Vec<String>) -> Self {
+        Self(names)
+    }
+
+    /// Checks one name.
+    ///
+    /// # Errors
+    /// It is none, as the end of a sentence that starts with it.
+    pub fn read(name: &str) -> Result<String, String> {
+        let name = name.trim();
+        if name.is_empty() || name.len() > NAME_LIMIT || name.chars().any(char::is_control) {
+            return Err("is no name; give one that the master's certificate has, such as master.example.org".to_owned());
+        }
+        Ok(name.to_owned())
+    }
+
+    /// Whether a certificate with these names will do. Upper and lower case are one, as in the domain name system.
+    #[must_use]
+    pub fn admit(&self, certificate: &[String]) -> bool {
+        let has = |name: &String| certificate.iter().any(|had| had.eq_ignore_ascii_case(name));
+        self.0.is_empty() || self.0.iter().any(has)
+    }
+
+    /// Whether every caller may.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_name_of_a_certificate_will_do_and_no_part_of_one() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let master = MasterNames::new(names(&["master.example", "m2"]));
+
+        for (certificate, is_admitted) in [
+            (&["MASTER.example"][..], true),
+            (&["other", "m2"], true),
+            (&["worker.example"], false),
+            (
+                &["a.master.example", "master.example.org", "*.example"],
+                false,
+            ),
+            (&[], false),
+        ] {
+            let certificate: Vec<_> = names(certificate);
+            assert_eq!(master.admit(&certificate), is_admitted, "{certificate:?}");
+        }
+        assert!(MasterNames::default().admit(&[]), "nobody asks for a name");
+        assert_eq!(
+            MasterNames::read(" cloudai master ").unwrap(),
+            "cloudai master"
+        );
+        for nonsense in ["", " ", "a\nb", &"x".repeat(254)] {
+            assert!(MasterNames::read(nonsense).is_err());
+        }
+    }
 
     fn known() -> Addresses {
         Addresses {

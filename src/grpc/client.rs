@@ -9,7 +9,7 @@ mod connection;
 mod lookup;
 mod upload;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::time::Instant;
@@ -17,7 +17,7 @@ use tonic::{Response, Status};
 
 use self::connection::Connection;
 pub(super) use self::connection::Requests;
-use super::{MESSAGE_LIMIT, convert, status};
+use super::{MESSAGE_LIMIT, convert, keys::Keys, status};
 use crate::{
     ports::master::{
         Beat, Master, MasterAddress, MasterError, Registration, Report, Upload, Uploaded,
@@ -35,8 +35,18 @@ const REGISTER_WITHIN: Duration = Duration::from_secs(10);
 type Client = MasterWorkerClient<Requests>;
 
 /// Calls a master over gRPC.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct GrpcMaster;
+#[derive(Clone, Default)]
+pub struct GrpcMaster {
+    keys: Arc<Keys>,
+}
+
+impl GrpcMaster {
+    /// Calls it with these keys; by default with none.
+    #[must_use]
+    pub fn with_keys(keys: Arc<Keys>) -> Self {
+        Self { keys }
+    }
+}
 
 #[async_trait]
 impl Master for GrpcMaster {
@@ -46,19 +56,21 @@ impl Master for GrpcMaster {
         registration: Registration,
     ) -> Result<(), MasterError> {
         let info = convert::worker_info(registration);
-        let ack = call(master, REGISTER_WITHIN, |mut client| async move {
-            client.register_worker(info).await
-        })
-        .await?;
+        let ack = self
+            .call(master, REGISTER_WITHIN, |mut client| async move {
+                client.register_worker(info).await
+            })
+            .await?;
         accepted(ack.success, ack.message)
     }
 
     async fn heartbeat(&self, master: &MasterAddress, beat: Beat) -> Result<(), MasterError> {
         let beat = convert::heartbeat(beat);
-        let ack = call(master, HEARTBEAT_WITHIN, |mut client| async move {
-            client.send_heartbeat(beat).await
-        })
-        .await?;
+        let ack = self
+            .call(master, HEARTBEAT_WITHIN, |mut client| async move {
+                client.send_heartbeat(beat).await
+            })
+            .await?;
         accepted(ack.success, "success=false".to_owned())
     }
 
@@ -67,36 +79,40 @@ impl Master for GrpcMaster {
         master: &MasterAddress,
         upload: Upload,
     ) -> Result<Uploaded, MasterError> {
-        upload::send(master, upload).await
+        upload::send(master, &self.keys, upload).await
     }
 
     async fn report(&self, master: &MasterAddress, report: Report) -> Result<(), MasterError> {
         let timeout = report.timeout;
         let result = convert::task_result(report);
-        let ack = call(master, timeout, |mut client| async move {
-            client.report_task_completion(result).await
-        })
-        .await?;
+        let ack = self
+            .call(master, timeout, |mut client| async move {
+                client.report_task_completion(result).await
+            })
+            .await?;
         accepted(ack.success, ack.message)
     }
 }
 
-/// Connects and makes one call, both within `timeout`. No deadline goes along on the wire: the master's handler would break
-/// off at it, with half its writes done.
-async fn call<R, F>(
-    master: &MasterAddress,
-    timeout: Duration,
-    send: impl FnOnce(Client) -> F,
-) -> Result<R, MasterError>
-where
-    F: Future<Output = Result<Response<R>, Status>>,
-{
-    let deadline = Instant::now() + timeout;
-    let connection = Connection::open(master, timeout).await?;
-    match tokio::time::timeout_at(deadline, send(client(&connection))).await {
-        Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(status::master_error(&status, timeout)),
-        Err(_) => Err(MasterError::Deadline(timeout)),
+impl GrpcMaster {
+    /// Connects and makes one call, both within `timeout`. No deadline goes along on the wire: the master's handler would break
+    /// off at it, with half its writes done.
+    async fn call<R, F>(
+        &self,
+        master: &MasterAddress,
+        timeout: Duration,
+        send: impl FnOnce(Client) -> F,
+    ) -> Result<R, MasterError>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let deadline = Instant::now() + timeout;
+        let connection = Connection::open(master, &self.keys, timeout).await?;
+        match tokio::time::timeout_at(deadline, send(client(&connection))).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(status::master_error(&status, timeout)),
+            Err(_) => Err(MasterError::Deadline(timeout)),
+        }
     }
 }
 

@@ -1,6 +1,9 @@
 //! The socket that masters call: accepts, guards, serves, and ends when it is told to. `app` (or the child that owns the
 //! servers) calls [`serve`] with a bound listener.
 //!
+//! Who may come in is the [`Doorkeeper`]'s to say: by the address when a connection is accepted, by the certificate in its handshake,
+//! and by each call's own before a byte of its body is read.
+//!
 //! Guards against what tonic lets through: a client that says nothing or half a preface holds a connection for ever, one that
 //! pings likewise, half a message has no end, and an accept loop out of descriptors spins. Who costs the most goes first, and
 //! nobody is kept out by those who only wait. It does not bind, and does not decide what the worker answers.
@@ -9,9 +12,12 @@
 //! is cut off.
 
 mod accept;
+mod checked;
 mod doorkeeper;
 mod guarded;
 mod places;
+mod shaken;
+mod tally;
 mod unfinished;
 
 use std::{sync::Arc, time::Duration};
@@ -23,8 +29,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
-use self::accept::Acceptor;
 pub use self::doorkeeper::Doorkeeper;
+use self::{accept::Acceptor, checked::Checked};
 pub(super) use self::{
     guarded::{Guarded, Patience},
     places::{Connection, Entry, Peer, Places, Use},
@@ -51,7 +57,7 @@ const CONNECTIONS: usize = 1_024;
 pub struct Limits {
     /// Connections at once, a quarter of them of one peer; one more takes the place of the one that was longest without a call.
     pub connections: usize,
-    /// A connection that has not sent the HTTP/2 preface (24 bytes) after this time is closed.
+    /// A connection that has not sent the HTTP/2 preface (24 bytes) after this time is closed, its TLS handshake included.
     pub preface_within: Duration,
     /// A connection without a log stream and without a call for this time is closed, whatever else it sends.
     pub idle: Duration,
@@ -126,16 +132,20 @@ pub async fn serve(
     let service = WorkerService::new(worker, &limits, stop.clone());
     let watching = service.watch_viewers(limits.stalled);
     let looking_up = Arc::clone(&doorkeeper).watch();
-    let acceptor = Acceptor::new(listener, &limits, doorkeeper, cut.clone());
+    let reading_keys = Arc::clone(doorkeeper.keys()).watch();
+    let acceptor = Acceptor::new(listener, &limits, Arc::clone(&doorkeeper), cut.clone());
     let serving = Server::builder()
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_max_header_list_size(HEADERS_LIMIT)
-        .add_service(Measured::new(
-            MasterWorkerServer::new(service)
-                .max_decoding_message_size(CALL_LIMIT)
-                .max_encoding_message_size(MESSAGE_LIMIT),
+        .add_service(Checked::new(
+            Measured::new(
+                MasterWorkerServer::new(service)
+                    .max_decoding_message_size(CALL_LIMIT)
+                    .max_encoding_message_size(MESSAGE_LIMIT),
+            ),
+            doorkeeper,
         ))
         .serve_with_incoming_shutdown(acceptor.connections(), stop.clone().cancelled_owned());
     let cutting = async {
@@ -145,12 +155,13 @@ pub async fn serve(
         warn!("cutting off calls that did not end in time");
         cut.cancel();
     };
-    tokio::pin!(serving, cutting, watching, looking_up);
+    tokio::pin!(serving, cutting, watching, looking_up, reading_keys);
     let ended = tokio::select! {
         ended = &mut serving => ended,
         () = &mut cutting => serving.await,
         never = &mut watching => match never {},
         never = &mut looking_up => match never {},
+        never = &mut reading_keys => match never {},
     };
     match ended {
         Ok(()) if stop.is_cancelled() => Ok(()),

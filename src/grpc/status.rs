@@ -59,7 +59,27 @@ impl From<Denied> for Status {
     }
 }
 
-/// Why a request is dropped before all of it has come in. The one exception to 'never an error': nobody knows yet what it asks.
+/// Why a caller is refused before a byte of what he asks is read: an error for every method, since he is no master of ours. His
+/// words go into the answer nowhere, and neither does what would have been right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(super) enum Stranger {
+    /// No certificate, or one without a name of `--allow-master-name`.
+    #[error(
+        "the certificate has none of the names that may change something on this worker (--allow-master-name)"
+    )]
+    Name,
+}
+
+impl From<Stranger> for Status {
+    fn from(stranger: Stranger) -> Self {
+        let code = match stranger {
+            Stranger::Name => Code::PermissionDenied,
+        };
+        Self::new(code, stranger.to_string())
+    }
+}
+
+/// Why a request is dropped before all of it has come in. One of two exceptions to 'never an error': nobody knows yet what it asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(super) enum Cut {
     /// More bytes than any call has.
@@ -179,7 +199,7 @@ fn transport_error(status: &Status) -> Option<&(dyn Error + 'static)> {
 }
 
 /// An error with its causes: the outermost one often says 'http2 error' and no more.
-fn chain(error: &dyn Error) -> String {
+pub(super) fn chain(error: &dyn Error) -> String {
     let mut words = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

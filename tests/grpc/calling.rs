@@ -64,7 +64,9 @@ fn report(logs: String) -> Report {
 }
 
 async fn send_report(master: &MasterAddress) -> Result<(), MasterError> {
-    GrpcMaster.report(master, report("x".into())).await
+    GrpcMaster::default()
+        .report(master, report("x".into()))
+        .await
 }
 
 async fn reported(mut sights: Sights) -> proto::TaskResult {
@@ -78,7 +80,10 @@ async fn reported(mut sights: Sights) -> proto::TaskResult {
 async fn a_registration_says_who_where_and_what() {
     let (address, mut sights) = master(Script::Accept).await;
 
-    GrpcMaster.register(&address, registration()).await.unwrap();
+    GrpcMaster::default()
+        .register(&address, registration())
+        .await
+        .unwrap();
 
     let Some(Seen::Registered(info)) = sights.recv().await else {
         panic!("no registration");
@@ -100,7 +105,10 @@ async fn a_registration_says_who_where_and_what() {
 async fn a_heartbeat_says_percentages_whatever_was_sampled() {
     let (address, mut sights) = master(Script::Accept).await;
 
-    GrpcMaster.heartbeat(&address, beat()).await.unwrap();
+    GrpcMaster::default()
+        .heartbeat(&address, beat())
+        .await
+        .unwrap();
 
     let Some(Seen::Beat(beat)) = sights.recv().await else {
         panic!("no heartbeat");
@@ -141,7 +149,10 @@ async fn a_log_that_is_too_long_loses_its_middle_and_keeps_its_trailer() {
     let (address, sights) = master(Script::Accept).await;
     let logs = format!("first\n{}\u{e9}last", "\u{e9}".repeat(3 * 1024 * 1024));
 
-    GrpcMaster.report(&address, report(logs)).await.unwrap();
+    GrpcMaster::default()
+        .report(&address, report(logs))
+        .await
+        .unwrap();
 
     let result = reported(sights).await;
     assert!(prost::Message::encoded_len(&result) <= SEND_LIMIT);
@@ -160,11 +171,13 @@ async fn a_refusal_comes_with_grpcs_ok_and_is_seen_all_the_same() {
         Err(MasterError::Refused("no such task".into()))
     );
     assert_eq!(
-        GrpcMaster.register(&address, registration()).await,
+        GrpcMaster::default()
+            .register(&address, registration())
+            .await,
         Err(MasterError::Refused("no such task".into()))
     );
     assert!(matches!(
-        GrpcMaster.heartbeat(&address, beat()).await,
+        GrpcMaster::default().heartbeat(&address, beat()).await,
         Err(MasterError::Refused(_))
     ));
 }
@@ -178,7 +191,7 @@ async fn a_master_that_does_not_know_the_worker_says_so_by_text() {
         let (address, _sights) = master(Script::Fail(Code::Unknown, words)).await;
 
         assert_eq!(
-            GrpcMaster.heartbeat(&address, beat()).await,
+            GrpcMaster::default().heartbeat(&address, beat()).await,
             Err(MasterError::NotRegistered(words.into()))
         );
     }
@@ -304,11 +317,13 @@ async fn each_call_has_its_own_deadline() {
     let (address, _sights) = master(Script::Hang).await;
 
     assert_eq!(
-        GrpcMaster.heartbeat(&address, beat()).await,
+        GrpcMaster::default().heartbeat(&address, beat()).await,
         Err(MasterError::Deadline(Duration::from_secs(4)))
     );
     assert_eq!(
-        GrpcMaster.register(&address, registration()).await,
+        GrpcMaster::default()
+            .register(&address, registration())
+            .await,
         Err(MasterError::Deadline(Duration::from_secs(10)))
     );
     assert_eq!(
@@ -324,7 +339,10 @@ async fn a_heartbeat_does_not_wait_behind_a_report_that_hangs() {
     assert!(matches!(sights.recv().await, Some(Seen::Reported(_))));
     let (address, _sights) = master(Script::Accept).await;
 
-    GrpcMaster.heartbeat(&address, beat()).await.unwrap();
+    GrpcMaster::default()
+        .heartbeat(&address, beat())
+        .await
+        .unwrap();
 
     assert!(!reporting.is_finished());
     reporting.abort();
@@ -336,7 +354,10 @@ async fn a_call_is_one_connection_without_pings_that_is_closed_after_it() {
     let (proxy, mut said) = recording_proxy(address).await;
 
     send_report(&proxy).await.unwrap();
-    GrpcMaster.heartbeat(&proxy, beat()).await.unwrap();
+    GrpcMaster::default()
+        .heartbeat(&proxy, beat())
+        .await
+        .unwrap();
 
     for _ in 0..2 {
         // The proxy tells when the client has closed.

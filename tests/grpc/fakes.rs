@@ -325,6 +325,10 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) async fn start(limits: Limits) -> Self {
+        Self::start_behind(Doorkeeper::of_an_open_door(), limits).await
+    }
+
+    pub(crate) async fn start_behind(doorkeeper: Doorkeeper, limits: Limits) -> Self {
         let listener = Arc::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
         let worker = Arc::new(FakeWorker::default());
         let stop = CancellationToken::new();
@@ -334,7 +338,7 @@ impl Node {
                 Arc::clone(&listener),
                 worker.clone(),
                 limits,
-                Arc::new(Doorkeeper::of_an_open_door()),
+                Arc::new(doorkeeper),
                 stop.clone(),
             )),
             worker,

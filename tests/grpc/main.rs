@@ -5,12 +5,19 @@
     reason = "a helper of a test fails like the test itself"
 )]
 
+#[path = "../support/authority.rs"]
+mod authority;
+#[path = "../support/dialled.rs"]
+mod dialled;
+
 mod batches;
 mod calling;
 mod crowding;
+mod doors;
 mod fake_master;
 mod fakes;
 mod guarding;
+mod masters_door;
 mod serving;
 mod streaming;
 mod uploading;

@@ -101,7 +101,7 @@ fn large() -> Upload {
 }
 
 async fn send(master: &MasterAddress, upload: Upload) -> Result<Uploaded, MasterError> {
-    GrpcMaster.upload(master, upload).await
+    GrpcMaster::default().upload(master, upload).await
 }
 
 /// Puts the files together as the master does, checking the order on the way.

@@ -2,7 +2,8 @@
 //! once, whatever is still under way.
 //!
 //! A connection counts as made when the master's first bytes have come (every HTTP/2 server begins with its settings). So a
-//! listener whose program hangs, or a proxy in front of nobody, is still 'never connected', and no request was risked on it.
+//! listener whose program hangs, or a proxy in front of nobody, is still 'never connected', and no request was risked on it. Where
+//! TLS is spoken they come after its handshake; what either side does not like about the other's certificate is in the error.
 //! No pings are sent, and no proxy of the environment is asked.
 
 use std::{
@@ -23,6 +24,7 @@ use tokio::{
     net::TcpStream,
     sync::watch,
 };
+use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tonic::{
     body::Body,
@@ -30,10 +32,17 @@ use tonic::{
 };
 
 use super::{
-    super::{socket, status::NeverSent},
+    super::{
+        keys::Keys,
+        socket,
+        status::{NeverSent, chain},
+    },
     lookup,
 };
-use crate::ports::master::{MasterAddress, MasterError};
+use crate::{
+    domain::address::HostPort,
+    ports::master::{MasterAddress, MasterError},
+};
 
 /// Nobody answers later than this who answers at all.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -62,10 +71,11 @@ impl Connection {
     /// `Unreachable` always.
     pub(super) async fn open(
         master: &MasterAddress,
+        keys: &Keys,
         within: Duration,
     ) -> Result<Self, MasterError> {
         let within = within.min(CONNECT_WITHIN);
-        match tokio::time::timeout(within, Self::connect(master)).await {
+        match tokio::time::timeout(within, Self::connect(master, keys)).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => Err(MasterError::Unreachable(format!("{master}: {error}"))),
             Err(_) => Err(MasterError::Unreachable(format!(
@@ -74,9 +84,22 @@ impl Connection {
         }
     }
 
-    async fn connect(master: &MasterAddress) -> Result<Self, StdError> {
+    async fn connect(master: &MasterAddress, keys: &Keys) -> Result<Self, StdError> {
         let stream = TcpStream::connect(&*lookup::addresses(&master.0).await?).await?;
         socket::prepare(&stream)?;
+        match keys.connector() {
+            None => Self::begin(stream, origin("http", master)).await,
+            Some(connector) => {
+                let stream = connector.connect(server_name(master)?, stream).await?;
+                Self::begin(stream, origin("https", master)).await
+            }
+        }
+    }
+
+    async fn begin<S>(stream: S, origin: http::Uri) -> Result<Self, StdError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let cut = CancellationToken::new();
         let (traffic, mut seen) = watch::channel(Traffic::default());
         let socket = Socket {
@@ -87,19 +110,24 @@ impl Connection {
         let cut = cut.drop_guard();
         let (requests, driver) =
             http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await?;
-        // Ends with the socket, which the guard closes; nobody needs its result, since the request sees it too.
-        tokio::spawn(async move {
-            if let Err(error) = driver.await {
+        // Ends with the socket, which the guard closes; nobody needs its result later, since the request sees it too.
+        let driving = tokio::spawn(async move {
+            let ended = driver.await;
+            if let Err(error) = &ended {
                 debug!(error:%; "a connection to the master ended");
             }
+            ended
         });
-        seen.wait_for(|traffic| traffic.heard)
-            .await
-            .map_err(|_| "it closed the connection without a word")?;
+        if seen.wait_for(|traffic| traffic.heard).await.is_err() {
+            return Err(match driving.await {
+                Ok(Err(error)) => chain(&error).into(),
+                Ok(Ok(())) | Err(_) => "it closed the connection without a word".into(),
+            });
+        }
         Ok(Self {
             requests: Requests(requests),
             traffic: seen,
-            origin: origin(master),
+            origin,
             _cut: cut,
         })
     }
@@ -128,9 +156,15 @@ impl Connection {
     }
 }
 
-fn origin(master: &MasterAddress) -> http::Uri {
+/// For whom the master's certificate must be: the host as it is dialled, a name or an address.
+fn server_name(master: &MasterAddress) -> Result<ServerName<'static>, StdError> {
+    let HostPort { host, .. } = master.0.parse()?;
+    Ok(ServerName::try_from(host)?)
+}
+
+fn origin(scheme: &str, master: &MasterAddress) -> http::Uri {
     // An address with a zone (`[fe80::1%2]`) is no part of a URI; nobody reads it there.
-    format!("http://{master}")
+    format!("{scheme}://{master}")
         .parse()
         .unwrap_or_else(|_| http::Uri::from_static("http://master"))
 }
@@ -166,13 +200,13 @@ impl Service<http::Request<Body>> for Requests {
 }
 
 /// A socket that tells what passes, and closes when its connection is dropped.
-struct Socket {
-    stream: TcpStream,
+struct Socket<S> {
+    stream: S,
     traffic: watch::Sender<Traffic>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-impl Socket {
+impl<S> Socket<S> {
     fn or_cut<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -191,7 +225,7 @@ impl Socket {
     }
 }
 
-impl AsyncRead for Socket {
+impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -207,7 +241,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

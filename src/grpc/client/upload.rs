@@ -17,7 +17,7 @@ use tonic::{Response, Status};
 use self::framing::Framing;
 use super::{Connection, client};
 use crate::{
-    grpc::status,
+    grpc::{keys::Keys, status},
     ports::master::{MasterAddress, MasterError, Upload, Uploaded},
     proto::{FileChunk, FileUploadAck},
 };
@@ -26,12 +26,17 @@ use crate::{
 const CHUNKS_AHEAD: usize = 1;
 
 /// Sends all files.
-pub(super) async fn send(master: &MasterAddress, upload: Upload) -> Result<Uploaded, MasterError> {
+pub(super) async fn send(
+    master: &MasterAddress,
+    keys: &Keys,
+    upload: Upload,
+) -> Result<Uploaded, MasterError> {
     if upload.files.is_empty() {
         return Ok(Uploaded::default());
     }
     let deadlines = Deadlines::new(upload.inactivity, upload.total);
-    let mut connection = Connection::open(master, upload.inactivity.min(upload.total)).await?;
+    let within = upload.inactivity.min(upload.total);
+    let mut connection = Connection::open(master, keys, within).await?;
     let (chunks, mut received) = mpsc::channel(CHUNKS_AHEAD);
     let mut reader = Reader::start(upload, chunks);
     let Some(first) = first_chunk(&mut received, &mut reader, &deadlines).await? else {

@@ -16,6 +16,7 @@ use super::{
     Doorkeeper, Limits,
     guarded::{Guarded, Patience},
     places::{Entry, Place, Places},
+    shaken::Shaken,
 };
 use crate::grpc::socket;
 
@@ -66,14 +67,14 @@ impl Acceptor {
     }
 
     /// The connections, for ever.
-    pub(super) fn connections(self) -> impl Stream<Item = io::Result<Guarded<TcpStream>>> {
+    pub(super) fn connections(self) -> impl Stream<Item = io::Result<Guarded<Shaken>>> {
         stream::unfold(self, |mut acceptor| async move {
             let connection = acceptor.next().await;
             Some((Ok(connection), acceptor))
         })
     }
 
-    async fn next(&mut self) -> Guarded<TcpStream> {
+    async fn next(&mut self) -> Guarded<Shaken> {
         loop {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
@@ -91,14 +92,15 @@ impl Acceptor {
         }
     }
 
-    fn admit(&mut self, stream: TcpStream, peer: SocketAddr) -> Option<Guarded<TcpStream>> {
+    fn admit(&mut self, stream: TcpStream, peer: SocketAddr) -> Option<Guarded<Shaken>> {
         if !self.doorkeeper.admits(peer.ip()) {
             return None;
         }
         let place = self.place(peer)?;
         // A connection that cannot take an option is about to fail by itself.
         socket::prepare(&stream).ok()?;
-        Some(Guarded::new(stream, place, self.patience, &self.cut))
+        let shaken = Shaken::new(stream, peer, &self.doorkeeper, place.connection());
+        Some(Guarded::new(shaken, place, self.patience, &self.cut))
     }
 
     fn place(&mut self, peer: SocketAddr) -> Option<Place> {

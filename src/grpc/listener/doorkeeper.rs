@@ -1,26 +1,40 @@
-//! Who may connect at all, judged by the address before a byte is read. Whoever is turned away is counted, and said once a minute.
+//! Who may come in: by the address before a byte is read, by a certificate where one is wanted, and by the names in it where a call
+//! changes something. Whoever is turned away is counted, and said once a minute.
 
 use std::{
     convert::Infallible,
-    net::IpAddr,
+    io,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use ipnet::IpNet;
 use log::{debug, warn};
-use tokio::{net::lookup_host, sync::watch, time::Instant};
+use tokio::{net::lookup_host, sync::watch};
 
+use super::tally::Tally;
 use crate::{
-    domain::callers::{Addresses, AllowFrom},
+    domain::{
+        callers::{Addresses, AllowFrom, Caller, MasterNames},
+        text::escape,
+    },
+    grpc::{keys::Keys, status::Stranger},
     ports::master::MasterAddress,
 };
 
 /// How often it is looked up what the master's name stands for: about as long as a name server lets an answer be kept.
 const LOOK_UP: Duration = Duration::from_secs(60);
 
-/// How often it is said that somebody was turned away.
-const SAY: Duration = Duration::from_secs(60);
+/// How much of a peer's words is shown, in bytes.
+const SHOWN: usize = 256;
+
+/// The methods that change something.
+const CHANGING: [&str; 3] = [
+    "/cluster.MasterWorker/AssignTask",
+    "/cluster.MasterWorker/CancelTask",
+    "/cluster.MasterWorker/MasterRegister",
+];
 
 /// See the module.
 pub struct Doorkeeper {
@@ -29,13 +43,14 @@ pub struct Doorkeeper {
     tasks: watch::Receiver<Vec<IpNet>>,
     /// What the master's name stood for when it was last looked up.
     found: Mutex<Vec<IpAddr>>,
-    turned_away: Mutex<TurnedAway>,
-}
-
-#[derive(Default)]
-struct TurnedAway {
-    said: Option<Instant>,
-    since: u64,
+    keys: Arc<Keys>,
+    names: MasterNames,
+    /// By address.
+    turned_away: Tally,
+    /// In the handshake.
+    unshaken: Tally,
+    /// By call.
+    refused: Tally,
 }
 
 impl Doorkeeper {
@@ -51,7 +66,21 @@ impl Doorkeeper {
             master,
             tasks,
             found: Mutex::default(),
-            turned_away: Mutex::default(),
+            keys: Arc::default(),
+            names: MasterNames::default(),
+            turned_away: Tally::default(),
+            unshaken: Tally::default(),
+            refused: Tally::default(),
+        }
+    }
+
+    /// Wants of callers what `keys` say, and of those who change something that their certificate has one of `names`.
+    #[must_use]
+    pub fn with_keys(self, keys: Arc<Keys>, names: MasterNames) -> Self {
+        Self {
+            keys,
+            names,
+            ..self
         }
     }
 
@@ -81,20 +110,53 @@ impl Doorkeeper {
     }
 
     fn turn_away(&self, caller: IpAddr) {
-        let mut turned_away = lock(&self.turned_away);
-        turned_away.since += 1;
-        if turned_away.said.is_some_and(|said| said.elapsed() < SAY) {
+        let Some(count) = self.turned_away.count() else {
             return;
-        }
-        let count = std::mem::take(&mut turned_away.since);
-        turned_away.said = Some(Instant::now());
-        drop(turned_away);
+        };
         let (caller, allow) = (caller.to_canonical(), &self.allow);
         warn!(
             caller:%, count, allow:%;
             "a caller at {caller} was turned away: --allow-from {allow} does not let it in ({count} turned away since this was \
              last said); if it is the master, give --allow-from its address too"
         );
+    }
+
+    /// With what connections begin.
+    pub(super) fn keys(&self) -> &Arc<Keys> {
+        &self.keys
+    }
+
+    /// Somebody did not come through the handshake.
+    pub(super) fn unshaken(&self, caller: SocketAddr, why: &io::Error) {
+        let Some(count) = self.unshaken.count() else {
+            return;
+        };
+        let (caller, why) = (caller.ip().to_canonical(), escape(&why.to_string(), SHOWN));
+        warn!(
+            caller:%, count;
+            "a caller at {caller} did not come through the TLS handshake: {why} ({count} did not since this was last said)"
+        );
+    }
+
+    /// Whether somebody may make a call.
+    pub(super) fn judge(&self, method: &str, caller: &Caller) -> Result<(), Stranger> {
+        if CHANGING.contains(&method) && !self.names.admit(&caller.certificate) {
+            return Err(self.refuse(caller, Stranger::Name));
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, caller: &Caller, why: Stranger) -> Stranger {
+        if let Some(count) = self.refused.count() {
+            let address = caller.address.map(|address| address.ip().to_canonical());
+            let address = address.map_or_else(|| "?".to_owned(), |address| address.to_string());
+            let certificate = escape(&caller.certificate.join(", "), SHOWN);
+            warn!(
+                caller = address, certificate, count;
+                "a call from {address} was refused: {why} ({count} refused since this was last said)"
+            );
+        }
+        why
     }
 
     /// Looks up the master's addresses, again and again.

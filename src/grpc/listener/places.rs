@@ -5,11 +5,13 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::domain::callers::Caller;
 
 /// Whose connections share a share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,6 +41,8 @@ pub(in super::super) struct Connection(Arc<State>);
 #[derive(Debug)]
 struct State {
     peer: Peer,
+    /// Known before its first call: from the beginning, or once its handshake has ended.
+    caller: OnceLock<Caller>,
     life: Mutex<Life>,
     closing: CancellationToken,
 }
@@ -66,6 +70,7 @@ impl Connection {
     fn new(peer: Peer) -> Self {
         Self(Arc::new(State {
             peer,
+            caller: OnceLock::new(),
             life: Mutex::new(Life {
                 called: Instant::now(),
                 reading: 0,
@@ -79,6 +84,17 @@ impl Connection {
     /// Whose it is.
     pub(in super::super) fn peer(&self) -> Peer {
         self.0.peer
+    }
+
+    /// Who calls over it; nobody who is known, before that was said.
+    pub(in super::super) fn caller(&self) -> Caller {
+        self.0.caller.get().cloned().unwrap_or_default()
+    }
+
+    /// Says who calls over it, once.
+    pub(in super::super) fn is_of(&self, caller: Caller) {
+        // Who it is does not change while it lasts.
+        let _ = self.0.caller.set(caller);
     }
 
     /// A request begins to come in.

@@ -1,0 +1,218 @@
+//! The keys of both doors: our certificate, the authorities that a peer's must be from, how the master is dialled. They are read
+//! from files at the start, and anew when these change or when somebody asks for it (SIGHUP). What is being said over a
+//! connection goes on under the keys that it began with; the next one has the new ones.
+//!
+//! Decides nothing about callers: that is [`super::listener`]'s. No key leaves this room, and none is in an error.
+
+mod certificate;
+mod files;
+mod tls;
+mod watched;
+
+use std::{convert::Infallible, io, path::PathBuf, sync::Arc, time::Duration};
+
+use log::info;
+use thiserror::Error;
+use tokio::{sync::Notify, time::interval};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+pub(super) use self::certificate::Certificate;
+use self::{
+    certificate::Remaining,
+    tls::Sides,
+    watched::{Occasion, Watched},
+};
+use crate::{
+    domain::text::escape,
+    ports::clock::{Clock, SystemClock},
+};
+
+/// How often it is looked whether a file has changed.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// How much of a path stands in an error, in bytes.
+const SHOWN: usize = 1_024;
+
+/// A flag and the file that it names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedFile {
+    /// The flag, for errors.
+    pub flag: &'static str,
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// How the master is dialled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dial {
+    /// In clear.
+    #[default]
+    Clear,
+    /// By TLS, with its name checked.
+    Tls,
+}
+
+/// What lies where.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyFiles {
+    /// Our certificate with its chain, and its key. The listener speaks TLS with it, and the master is shown it.
+    pub identity: Option<(NamedFile, NamedFile)>,
+    /// The authorities. Who calls must show a certificate of one of them, and so must the master.
+    pub authorities: Option<NamedFile>,
+    /// How the master is dialled; without authorities of our own the machine's count.
+    pub dial: Dial,
+}
+
+/// Why keys cannot be used.
+#[derive(Debug, Error)]
+pub enum KeyError {
+    /// The system does not give the file.
+    #[error("{} '{}' cannot be read: {source}", file.flag, shown(file))]
+    Unreadable {
+        /// Which.
+        file: NamedFile,
+        /// Why.
+        source: io::Error,
+    },
+    /// What is in it, or how it lies there, will not do.
+    #[error("{} '{}' {complaint}", file.flag, shown(file))]
+    Unusable {
+        /// Which.
+        file: NamedFile,
+        /// The end of a sentence that starts with the file.
+        complaint: String,
+    },
+    /// There are no authorities to go by.
+    #[error(
+        "--master-tls finds no authorities on this machine ({0}); give --tls-ca the file of the master's"
+    )]
+    NoAuthorities(String),
+}
+
+fn shown(file: &NamedFile) -> String {
+    escape(&file.path.to_string_lossy(), SHOWN)
+}
+
+impl KeyError {
+    /// The system refuses.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
+/// See the module.
+pub struct Keys {
+    tls: Option<Watched<Sides>>,
+    clock: Arc<dyn Clock>,
+    /// Rings when somebody wants the files to be read again.
+    asked: Notify,
+}
+
+impl Default for Keys {
+    /// None: both doors in clear.
+    fn default() -> Self {
+        Self {
+            tls: None,
+            clock: Arc::new(SystemClock),
+            asked: Notify::new(),
+        }
+    }
+}
+
+impl Keys {
+    /// Reads the files, and says what they hold.
+    ///
+    /// # Errors
+    /// They cannot be used.
+    pub fn open(files: KeyFiles, clock: Arc<dyn Clock>) -> Result<Self, KeyError> {
+        let needs_none = files.identity.is_none() && files.dial == Dial::Clear;
+        let tls = match needs_none {
+            true => None,
+            false => Some(tls::watched(files)?),
+        };
+        let keys = Self {
+            tls,
+            clock,
+            asked: Notify::new(),
+        };
+        keys.say_what_is_used();
+        Ok(keys)
+    }
+
+    /// How a connection begins that somebody else opens; `None`: in clear.
+    pub(super) fn acceptor(&self) -> Option<TlsAcceptor> {
+        let sides = self.tls.as_ref()?.get();
+        sides.listening.clone().map(TlsAcceptor::from)
+    }
+
+    /// How a connection to the master begins; `None`: in clear.
+    pub(super) fn connector(&self) -> Option<TlsConnector> {
+        let sides = self.tls.as_ref()?.get();
+        sides.dialling.clone().map(TlsConnector::from)
+    }
+
+    /// Reads all files again, whether they look changed or not. Returns at once.
+    pub fn read_again(&self) {
+        self.asked.notify_one();
+    }
+
+    /// Looks at the files, again and again.
+    pub(super) async fn watch(self: Arc<Self>) -> Infallible {
+        let mut looks = interval(LOOK);
+        looks.tick().await;
+        let mut said = self.remaining();
+        loop {
+            let occasion = tokio::select! {
+                () = self.asked.notified() => Occasion::Asked,
+                _ = looks.tick() => Occasion::Look,
+            };
+            let this = Arc::clone(&self);
+            // A file system that hangs costs this look, and nobody's call.
+            let looked = tokio::task::spawn_blocking(move || this.look(occasion)).await;
+            if looked.unwrap_or_default() {
+                self.say_what_is_used();
+                said = self.remaining();
+            }
+            said = self.say_what_remains(said);
+        }
+    }
+
+    /// Whether there are other keys now.
+    fn look(&self, occasion: Occasion) -> bool {
+        let tls = self.tls.as_ref();
+        tls.is_some_and(|tls| tls.look(occasion).is_some())
+    }
+
+    fn say_what_is_used(&self) {
+        let Some(tls) = &self.tls else {
+            return;
+        };
+        let sides = tls.get();
+        for line in sides.lines() {
+            info!("{line}");
+        }
+        if let Some(certificate) = &sides.certificate {
+            certificate.remaining(self.clock.now()).say(certificate);
+        }
+    }
+
+    fn remaining(&self) -> Option<Remaining> {
+        let sides = self.tls.as_ref()?.get();
+        let certificate = sides.certificate.as_ref()?;
+        Some(certificate.remaining(self.clock.now()))
+    }
+
+    /// Once a day where it is little, and once when it is over.
+    fn say_what_remains(&self, said: Option<Remaining>) -> Option<Remaining> {
+        let remaining = self.remaining();
+        if let (Some(remaining), Some(tls)) = (remaining, &self.tls)
+            && said != Some(remaining)
+            && remaining.is_little()
+            && let Some(certificate) = &tls.get().certificate
+        {
+            remaining.say(certificate);
+        }
+        remaining
+    }
+}

@@ -1,0 +1,145 @@
+//! What people want to know of a certificate: the names in it, and how long it is good.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use log::{error, info, warn};
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+
+use crate::domain::text::escape;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// With fewer days left it is said every day.
+const LITTLE: u64 = 30;
+
+/// Names of one certificate that are looked at, and how much of one is kept, in bytes.
+const NAMES: usize = 100;
+const NAME_LIMIT: usize = 253;
+
+/// A certificate, as far as it matters here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in super::super) struct Certificate {
+    /// The host names that it is for, then the common name of its owner.
+    pub(in super::super) names: Vec<String>,
+    /// It is good until then.
+    until: SystemTime,
+}
+
+/// How long it is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Remaining {
+    /// So many whole days.
+    Days(u64),
+    /// No longer, for so many days.
+    OverFor(u64),
+}
+
+impl Certificate {
+    /// Reads one; `None`: it is none.
+    pub(in super::super) fn read(der: &[u8]) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        let until = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0);
+        let alternatives = certificate.subject_alternative_name().ok().flatten();
+        let hosts = alternatives
+            .iter()
+            .flat_map(|names| &names.value.general_names);
+        let hosts = hosts.filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(*name),
+            _ => None,
+        });
+        let subject = certificate.subject();
+        let common = subject.iter_common_name();
+        let common = common.filter_map(|name| name.as_str().ok());
+        let mut names: Vec<String> = Vec::new();
+        for name in hosts.chain(common).take(NAMES) {
+            if name.len() <= NAME_LIMIT && !names.iter().any(|known| known == name) {
+                names.push(name.to_owned());
+            }
+        }
+        Some(Self {
+            names,
+            until: UNIX_EPOCH + Duration::from_secs(until),
+        })
+    }
+
+    /// How long it is good, seen from `now`.
+    pub(super) fn remaining(&self, now: SystemTime) -> Remaining {
+        let days = |time: Duration| time.as_secs() / DAY.as_secs();
+        match self.until.duration_since(now) {
+            Ok(left) => Remaining::Days(days(left)),
+            Err(over) => Remaining::OverFor(days(over.duration())),
+        }
+    }
+
+    fn shown(&self) -> String {
+        match self.names.first() {
+            Some(name) => escape(name, NAME_LIMIT),
+            None => "nobody".to_owned(),
+        }
+    }
+}
+
+impl Remaining {
+    pub(super) fn is_little(self) -> bool {
+        match self {
+            Self::Days(days) => days < LITTLE,
+            Self::OverFor(_) => true,
+        }
+    }
+
+    /// Says it as loudly as it matters.
+    pub(super) fn say(self, certificate: &Certificate) {
+        let name = certificate.shown();
+        let until = humantime::format_rfc3339_seconds(certificate.until);
+        match self {
+            Self::Days(days) if self.is_little() => {
+                warn!(days, until:%; "the certificate of {name} (--tls-cert) is good for {days} more days, until {until}; put a new one into its file");
+            }
+            Self::Days(days) => {
+                info!(days, until:%; "the certificate of {name} (--tls-cert) is good for {days} more days, until {until}");
+            }
+            Self::OverFor(_) => {
+                error!(until:%; "the certificate of {name} (--tls-cert) ran out at {until}: nobody trusts it; put a new one into its file");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, KeyPair};
+
+    use super::*;
+
+    #[test]
+    fn the_names_and_the_last_day_of_a_certificate_are_known() {
+        let mut params =
+            CertificateParams::new(["b.example".into(), "c.example".into(), "10.0.0.1".into()])
+                .unwrap();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "The Master");
+        params.not_after = rcgen::date_time_ymd(2030, 6, 1);
+        let made = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let certificate = Certificate::read(made.der()).unwrap();
+        let until: SystemTime = rcgen::date_time_ymd(2030, 6, 1).into();
+
+        assert_eq!(certificate.names, ["b.example", "c.example", "The Master"]);
+        for (now, remaining, is_little) in [
+            (until - 31 * DAY, Remaining::Days(31), false),
+            (until - 30 * DAY, Remaining::Days(30), false),
+            (
+                until - 30 * DAY + Duration::from_secs(1),
+                Remaining::Days(29),
+                true,
+            ),
+            (until - Duration::from_secs(1), Remaining::Days(0), true),
+            (until + Duration::from_secs(1), Remaining::OverFor(0), true),
+            (until + 3 * DAY, Remaining::OverFor(3), true),
+        ] {
+            let found = certificate.remaining(now);
+            assert_eq!((found, found.is_little()), (remaining, is_little));
+        }
+        assert_eq!(Certificate::read(b"none"), None);
+    }
+}
