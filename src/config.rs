@@ -16,7 +16,7 @@ pub use self::{
     args::RunArgs,
     check::{Mistake, Mistakes},
     choice::{Limits, MasterMoves, NewEngine, OnStop, PullPolicy, WhenAway, WhenSubsystemFails},
-    door::{DoorConfig, MasterDial},
+    door::{DoorConfig, MasterDial, TokenConfig, TokenWay},
     surroundings::Surroundings,
 };
 use self::{
@@ -255,6 +255,12 @@ impl Config {
                 "the engine at tcp://{engine} is spoken to in clear, passwords of registries included, and whoever reaches it is root there; \
                  use a unix socket or a tunnel"
             ));
+        }
+        if cluster.door.token.as_ref().map(|token| token.way) == Some(TokenWay::InClear) {
+            warnings.push(
+                "the token of --token-file is sent in clear (--token-in-clear): whoever sees the network between master and worker has it"
+                    .to_owned(),
+            );
         }
         warnings
     }

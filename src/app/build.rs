@@ -320,6 +320,10 @@ fn keys(config: &Config, clock: &Arc<dyn Clock>) -> Result<Keys, KeyError> {
             MasterDial::Clear => Dial::Clear,
             MasterDial::Tls => Dial::Tls,
         },
+        token: door
+            .token
+            .as_ref()
+            .map(|token| (named("--token-file", &token.file), token.overlap)),
     };
     Keys::open(files, Arc::clone(clock))
 }

@@ -46,7 +46,7 @@ impl Signals {
     }
 
     fn hung_up(&self) {
-        info!(signal = "SIGHUP"; "the worker goes on, and reads certificates again where it has any; SIGTERM ends it");
+        info!(signal = "SIGHUP"; "the worker goes on, and reads certificates and the token again where it has any; SIGTERM ends it");
         if let Some(keys) = &self.keys {
             keys.read_again();
         }

@@ -83,6 +83,19 @@ pub struct RunArgs {
     #[arg(long = "allow-master-name", value_name = "NAME", env = "WORKER_NODE_ALLOW_MASTER_NAME", value_delimiter = ',', help_heading = DOOR)]
     pub allow_master_names: Vec<String>,
 
+    /// A file with a token that callers must show (authorization: Bearer TOKEN), and that this worker shows to its master; nobody else
+    /// may read it (chmod 600).
+    #[arg(long, value_name = "FILE", env = "WORKER_NODE_TOKEN_FILE", help_heading = DOOR)]
+    pub token_file: Option<OsString>,
+
+    /// How long the token of before is good when another one is put into its file.
+    #[arg(long, value_name = "TIME", env = "WORKER_NODE_TOKEN_OVERLAP", default_value = "10m", help_heading = DOOR)]
+    pub token_overlap: String,
+
+    /// Have the token sent without TLS: whoever sees the network has it then.
+    #[arg(long, value_name = SWITCH, env = "WORKER_NODE_TOKEN_IN_CLEAR", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, help_heading = DOOR)]
+    pub token_in_clear: String,
+
     /// The container engine: unix:///path or tcp://host:port [default: DOCKER_HOST, else unix:///var/run/docker.sock]
     #[arg(long, value_name = "ADDRESS", env = "WORKER_NODE_ENGINE", help_heading = TASKS)]
     pub engine: Option<String>,

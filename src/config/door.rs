@@ -1,8 +1,13 @@
 //! Who may come in by the port, and how the worker shows itself: the flags of the closed doors, and which of them go together.
 
-use std::{ffi::OsStr, path::PathBuf};
+use std::{ffi::OsStr, path::PathBuf, time::Duration};
 
-use super::{args::RunArgs, check::Check};
+use super::{
+    DAY,
+    amount::{Range, read_time},
+    args::RunArgs,
+    check::Check,
+};
 use crate::domain::callers::{AllowFrom, MasterNames};
 
 /// See the module. Nothing is read of the files.
@@ -18,6 +23,28 @@ pub struct DoorConfig {
     pub dial: MasterDial,
     /// Whose certificate may change something.
     pub master_names: MasterNames,
+    /// What callers must show.
+    pub token: Option<TokenConfig>,
+}
+
+/// The token that callers must show, and the master is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenConfig {
+    /// Where it lies; it is nowhere else.
+    pub file: PathBuf,
+    /// How long a token is good that was replaced.
+    pub overlap: Duration,
+    /// What it goes over.
+    pub way: TokenWay,
+}
+
+/// What a token goes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenWay {
+    /// TLS on both sides.
+    Hidden,
+    /// A connection in clear, on one side at least, as somebody wanted it.
+    InClear,
 }
 
 /// How the master is dialled.
@@ -33,7 +60,7 @@ impl DoorConfig {
     /// Whether strangers get to ask for something: nobody has to show who he is, and every address may connect.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.allow_from.is_open() && !self.asks_for_certificates()
+        self.allow_from.is_open() && !self.asks_for_certificates() && self.token.is_none()
     }
 
     fn asks_for_certificates(&self) -> bool {
@@ -52,7 +79,13 @@ pub(super) fn door(args: &RunArgs, check: &mut Check) -> Option<DoorConfig> {
     let names: Option<Vec<_>> = names
         .map(|name| check.value("--allow-master-name", name, MasterNames::read))
         .collect();
-    let door = DoorConfig {
+    let token = file("--token-file", args.token_file.as_deref(), check);
+    let overlap = check.value("--token-overlap", &args.token_overlap, |text| {
+        read_time(text, Range::new(Duration::ZERO, DAY))
+    });
+    let in_clear = check.switch("--token-in-clear", &args.token_in_clear);
+    let (overlap, in_clear) = (overlap?, in_clear?);
+    let mut door = DoorConfig {
         allow_from: allow_from?,
         identity: identity(certificate?, key?, check)?,
         authorities: authorities?,
@@ -61,8 +94,15 @@ pub(super) fn door(args: &RunArgs, check: &mut Check) -> Option<DoorConfig> {
             false => MasterDial::Clear,
         },
         master_names: MasterNames::new(names?),
+        token: None,
     };
-    fits(&door, check).then_some(door)
+    let way = match door.identity.is_some() && door.dial == MasterDial::Tls {
+        true => TokenWay::Hidden,
+        false => TokenWay::InClear,
+    };
+    door.token = token?.map(|file| TokenConfig { file, overlap, way });
+    let fits = fits(&door, check) && (in_clear || token_is_hidden(&door, check));
+    fits.then_some(door)
 }
 
 /// The two that go together, or neither.
@@ -108,6 +148,23 @@ fn fits(door: &DoorConfig, check: &mut Check) -> bool {
         );
     }
     fits
+}
+
+/// Whoever sees a token has it.
+fn token_is_hidden(door: &DoorConfig, check: &mut Check) -> bool {
+    let Some(TokenWay::InClear) = door.token.as_ref().map(|token| token.way) else {
+        return true;
+    };
+    let missing = match (&door.identity, door.dial) {
+        (None, MasterDial::Clear) => "give --tls-cert FILE --tls-key FILE and --master-tls too",
+        (None, MasterDial::Tls) => "callers would; give --tls-cert FILE --tls-key FILE too",
+        (Some(_), _) => "this worker would, to its master; give --master-tls too",
+    };
+    let sentence = format!(
+        "--token-file without TLS: the token would be sent in clear, and whoever sees it has it; {missing}, or --token-in-clear if that is meant"
+    );
+    check.unsupported("--token-file", sentence);
+    false
 }
 
 /// A file that may be given; `None`: it is none.

@@ -65,7 +65,7 @@ fn the_defaults_are_those_of_the_existing_worker() {
 }
 
 /// Every flag, none at its default.
-const EVERYTHING: &str = "--id=w --ip=10.0.0.7:1 --master=[::1]:2 --port=[::1]:3 --pin-master --allow-from=master,10.0.0.0/8 --tls-cert=/c --tls-key=/k --tls-ca=/a --master-tls --allow-master-name=m.example,m2 --settle-time=2s --upload-inactivity=3s --upload-total=1m --report-timeout=4s --report-doubt=5s \
+const EVERYTHING: &str = "--id=w --ip=10.0.0.7:1 --master=[::1]:2 --port=[::1]:3 --pin-master --allow-from=master,10.0.0.0/8 --tls-cert=/c --tls-key=/k --tls-ca=/a --master-tls --allow-master-name=m.example,m2 --token-file=/t --token-overlap=1m --token-in-clear --settle-time=2s --upload-inactivity=3s --upload-total=1m --report-timeout=4s --report-doubt=5s \
     --engine=tcp://e:1 --max-tasks=1 --limits=reserve --pull=never --allow-image=docker.io/* --allow-image=r.example/a --require-digest --network=none --stop-grace=0s --output-files=7 --output-bytes=5g --engine-log=6m --patience=7s --state-dir=/s \
     --retention=90m --orphan-grace=5s --spool-cap=2m --disk-low=3m --state-cap=4g --supervise --fail-fast=true --on-stop=drain --log-format=json \
     --restart-intensity=2 --restart-period=1m --restart-backoff=1s --restart-backoff-max=2s";
@@ -96,6 +96,11 @@ fn everything_can_be_set() {
                 authorities: Some("/a".into()),
                 dial: MasterDial::Tls,
                 master_names: MasterNames::new(vec!["m.example".into(), "m2".into()]),
+                token: Some(TokenConfig {
+                    file: "/t".into(),
+                    overlap: Duration::from_secs(60),
+                    way: TokenWay::Hidden,
+                }),
             },
             settle_time: Some(Duration::from_secs(2)),
             upload: UploadPatience {
@@ -208,6 +213,9 @@ fn a_mistake_names_its_flag_its_value_and_the_way_out() {
         ("--tls-ca", "", "give a file"),
         ("--allow-master-name", " ", "such as master.example.org"),
         ("--master-tls", "maybe", "neither true nor false"),
+        ("--token-file", "", "give a file"),
+        ("--token-overlap", "soon", "is no time"),
+        ("--token-in-clear", "maybe", "neither true nor false"),
         ("--supervise", "maybe", "neither true nor false"),
         ("--restart-intensity", "-1", "is no number from 0 to 1000"),
         ("--restart-period", "0s", "out of range"),
@@ -237,6 +245,21 @@ fn flags_that_need_others_are_refused_with_what_to_type() {
             &["--allow-master-name=m", "--tls-ca=/a", "--master-tls"],
             "--allow-master-name",
             "--tls-cert FILE",
+        ),
+        (
+            &["--token-file=/t"],
+            "--token-file",
+            "--tls-cert FILE --tls-key FILE and --master-tls too, or --token-in-clear",
+        ),
+        (
+            &["--token-file=/t", "--master-tls"],
+            "--token-file",
+            "callers would",
+        ),
+        (
+            &["--token-file=/t", "--tls-cert=/c", "--tls-key=/k"],
+            "--token-file",
+            "give --master-tls",
         ),
     ] {
         let mistakes = config(words).unwrap_err();
@@ -275,6 +298,7 @@ fn a_door_is_open_until_callers_must_show_who_they_are() {
     );
     assert!(!is_open(&[tls[0], tls[1], "--tls-ca=/a"]));
     assert!(!is_open(&["--allow-from=master"]));
+    assert!(!is_open(&["--token-file=/t", "--token-in-clear"]));
 }
 
 #[test]
@@ -337,6 +361,16 @@ fn a_worker_that_cannot_be_reached_is_warned_about() {
     assert_eq!(warnings(&["--master=10.0.0.1:1", "--ip=10.0.0.7"]), 0);
     assert_eq!(warnings(&["--master=127.0.0.1:1", "--ip=::1"]), 0);
     assert_eq!(warnings(&["--ip=10.0.0.7", "--port=127.0.0.1:1"]), 1);
+}
+
+#[test]
+fn a_token_in_clear_is_warned_about_and_a_hidden_one_is_not() {
+    let warnings = |words: &[&str]| config(words).unwrap().warnings().len();
+    let tls = ["--token-file=/t", "--tls-cert=/c", "--tls-key=/k"];
+
+    assert_eq!(warnings(&["--token-file=/t", "--token-in-clear"]), 1);
+    assert_eq!(warnings(&[tls[0], tls[1], tls[2], "--master-tls"]), 0);
+    assert_eq!(warnings(&["--token-in-clear"]), 0, "there is none");
 }
 
 #[test]

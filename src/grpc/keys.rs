@@ -1,4 +1,4 @@
-//! The keys of both doors: our certificate, the authorities that a peer's must be from, how the master is dialled. They are read
+//! The keys of both doors: our certificate, the authorities that a peer's must be from, how the master is dialled, the token. They are read
 //! from files at the start, and anew when these change or when somebody asks for it (SIGHUP). What is being said over a
 //! connection goes on under the keys that it began with; the next one has the new ones.
 //!
@@ -7,6 +7,7 @@
 mod certificate;
 mod files;
 mod tls;
+mod token;
 mod watched;
 
 use std::{convert::Infallible, io, path::PathBuf, sync::Arc, time::Duration};
@@ -15,11 +16,13 @@ use log::info;
 use thiserror::Error;
 use tokio::{sync::Notify, time::interval};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tonic::codegen::http::HeaderValue;
 
 pub(super) use self::certificate::Certificate;
 use self::{
     certificate::Remaining,
     tls::Sides,
+    token::Tokens,
     watched::{Occasion, Watched},
 };
 use crate::{
@@ -61,6 +64,8 @@ pub struct KeyFiles {
     pub authorities: Option<NamedFile>,
     /// How the master is dialled; without authorities of our own the machine's count.
     pub dial: Dial,
+    /// The token that callers must show and the master is shown, and how long one is good that was replaced.
+    pub token: Option<(NamedFile, Duration)>,
 }
 
 /// Why keys cannot be used.
@@ -104,6 +109,7 @@ impl KeyError {
 /// See the module.
 pub struct Keys {
     tls: Option<Watched<Sides>>,
+    token: Option<Tokens>,
     clock: Arc<dyn Clock>,
     /// Rings when somebody wants the files to be read again.
     asked: Notify,
@@ -114,6 +120,7 @@ impl Default for Keys {
     fn default() -> Self {
         Self {
             tls: None,
+            token: None,
             clock: Arc::new(SystemClock),
             asked: Notify::new(),
         }
@@ -126,6 +133,8 @@ impl Keys {
     /// # Errors
     /// They cannot be used.
     pub fn open(files: KeyFiles, clock: Arc<dyn Clock>) -> Result<Self, KeyError> {
+        let token = files.token.clone();
+        let token = token.map(|(file, overlap)| Tokens::open(file, overlap));
         let needs_none = files.identity.is_none() && files.dial == Dial::Clear;
         let tls = match needs_none {
             true => None,
@@ -133,6 +142,7 @@ impl Keys {
         };
         let keys = Self {
             tls,
+            token: token.transpose()?,
             clock,
             asked: Notify::new(),
         };
@@ -150,6 +160,17 @@ impl Keys {
     pub(super) fn connector(&self) -> Option<TlsConnector> {
         let sides = self.tls.as_ref()?.get();
         sides.dialling.clone().map(TlsConnector::from)
+    }
+
+    /// Whether a call with this `authorization` may come in.
+    pub(super) fn admit(&self, authorization: Option<&HeaderValue>) -> bool {
+        let tokens = self.token.as_ref();
+        tokens.is_none_or(|tokens| tokens.admit(authorization))
+    }
+
+    /// What the master is shown with every call.
+    pub(super) fn authorization(&self) -> Option<HeaderValue> {
+        Some(self.token.as_ref()?.shown())
     }
 
     /// Reads all files again, whether they look changed or not. Returns at once.
@@ -178,13 +199,21 @@ impl Keys {
         }
     }
 
-    /// Whether there are other keys now.
+    /// Whether there are other certificates now.
     fn look(&self, occasion: Occasion) -> bool {
+        if let Some(tokens) = &self.token {
+            tokens.look(occasion);
+        }
         let tls = self.tls.as_ref();
         tls.is_some_and(|tls| tls.look(occasion).is_some())
     }
 
     fn say_what_is_used(&self) {
+        if self.token.is_some() {
+            info!(
+                "callers must show the token of --token-file, and so does this worker to its master"
+            );
+        }
         let Some(tls) = &self.tls else {
             return;
         };

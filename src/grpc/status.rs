@@ -63,6 +63,11 @@ impl From<Denied> for Status {
 /// words go into the answer nowhere, and neither does what would have been right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(super) enum Stranger {
+    /// No token, or one that is none of ours.
+    #[error(
+        "this worker wants its token from callers, as the metadata 'authorization: Bearer TOKEN' (--token-file)"
+    )]
+    Token,
     /// No certificate, or one without a name of `--allow-master-name`.
     #[error(
         "the certificate has none of the names that may change something on this worker (--allow-master-name)"
@@ -73,6 +78,7 @@ pub(super) enum Stranger {
 impl From<Stranger> for Status {
     fn from(stranger: Stranger) -> Self {
         let code = match stranger {
+            Stranger::Token => Code::Unauthenticated,
             Stranger::Name => Code::PermissionDenied,
         };
         Self::new(code, stranger.to_string())

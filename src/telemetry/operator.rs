@@ -46,7 +46,7 @@ pub fn open_port(address: SocketAddr, allow: &AllowFrom) {
     warn!(
         address:%, allow_from:% = allow;
         "anyone who reaches {address} ({tasks}) can run containers here and read their output: --allow-from master keeps it to the \
-         master's addresses, --tls-cert, --tls-key and --tls-ca to those who show a certificate, -port 127.0.0.1:50052 to this machine; \
+         master's addresses, --tls-cert, --tls-key and --tls-ca to those who show a certificate, --token-file to those who know a token, -port 127.0.0.1:50052 to this machine; \
          --pin-master keeps others from moving this worker"
     );
 }

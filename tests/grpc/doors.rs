@@ -3,6 +3,7 @@
 
 use std::{io, path::Path, sync::Arc, time::Duration};
 
+use hyper::body::{Body as HttpBody, Bytes};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -10,7 +11,7 @@ use tokio::{
     time::{Instant, interval},
 };
 use tokio_rustls::rustls::ClientConfig;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status, body::Body, client::GrpcService, codegen::StdError};
 use worker_node::{
     domain::{callers::MasterNames, outcome::StatusWord},
     grpc::{
@@ -24,16 +25,14 @@ use worker_node::{
 use crate::{
     authority::{Authority, Signed, put},
     dialled::{channel, shaken},
-    fakes::{Node, fed_cursor, line, task},
+    fakes::{Client, Node, fed_cursor, line, task},
 };
 
-type Client = MasterWorkerClient<Channel>;
-
 /// For whom the worker's certificates are.
-const WORKER: &str = "worker.example";
+pub(crate) const WORKER: &str = "worker.example";
 
 /// What is in an answer that came, of each method.
-const METHODS: [&str; 4] = [
+pub(crate) const METHODS: [&str; 4] = [
     "AssignTask",
     "CancelTask",
     "MasterRegister",
@@ -87,7 +86,7 @@ impl House {
     }
 }
 
-fn files(folder: &Path) -> KeyFiles {
+pub(crate) fn files(folder: &Path) -> KeyFiles {
     let named = |flag, name| NamedFile {
         flag,
         path: folder.join(name),
@@ -99,15 +98,26 @@ fn files(folder: &Path) -> KeyFiles {
         )),
         authorities: Some(named("--tls-ca", "ca.pem")),
         dial: Dial::Clear,
+        token: None,
     }
 }
 
 fn client(node: &Node, keys: Arc<ClientConfig>) -> Client {
-    Client::new(channel(&node.address, WORKER, keys))
+    MasterWorkerClient::new(channel(&node.address, WORKER, keys))
 }
 
-/// What each method answers: whether it was performed, or with which code it was not.
-async fn answers(client: &mut Client, node: &Node) -> Vec<Result<(), Code>> {
+/// What each method answers, in the order of [`METHODS`]: whether it was performed, or with which code it was not.
+pub(crate) async fn answers<S>(
+    client: &mut MasterWorkerClient<S>,
+    node: &Node,
+) -> Vec<Result<(), Code>>
+where
+    S: GrpcService<
+            Body,
+            Error: Into<StdError>,
+            ResponseBody: HttpBody<Data = Bytes, Error: Into<StdError> + Send> + Send + 'static,
+        >,
+{
     let (feed, cursor) = fed_cursor();
     feed.end(StatusWord::Success, "the end");
     node.worker.put_log("a", cursor);
@@ -136,7 +146,7 @@ async fn answers(client: &mut Client, node: &Node) -> Vec<Result<(), Code>> {
 }
 
 /// How often the worker was really asked for something that changes it.
-fn changes(node: &Node) -> usize {
+pub(crate) fn changes(node: &Node) -> usize {
     node.worker.offers.lock().unwrap().len() + node.worker.moves.lock().unwrap().len()
 }
 

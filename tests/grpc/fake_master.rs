@@ -41,6 +41,8 @@ pub(crate) enum Seen {
     Chunk(FileChunk),
     /// The upload's end, and whether it was a clean one.
     UploadEnded(bool),
+    /// Some call said who makes it.
+    Authorized(String),
     /// Some call carried a deadline.
     DeadlineOnTheWire,
 }
@@ -73,6 +75,10 @@ impl FakeMaster {
     fn see<T>(&self, request: &Request<T>, seen: Seen) {
         if request.metadata().contains_key("grpc-timeout") {
             let _ = self.seen.send(Seen::DeadlineOnTheWire);
+        }
+        if let Some(shown) = request.metadata().get("authorization") {
+            let shown = shown.to_str().unwrap().to_owned();
+            let _ = self.seen.send(Seen::Authorized(shown));
         }
         let _ = self.seen.send(seen);
     }

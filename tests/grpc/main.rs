@@ -21,3 +21,4 @@ mod masters_door;
 mod serving;
 mod streaming;
 mod uploading;
+mod who_may;

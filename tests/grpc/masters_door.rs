@@ -1,6 +1,6 @@
 //! The master's door, closed: what the worker makes of its certificate, and what it shows of its own.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tempfile::TempDir;
 use tokio::{
@@ -21,7 +21,7 @@ use worker_node::{
 };
 
 use crate::{
-    authority::{Authority, Signed},
+    authority::{Authority, Signed, put},
     fake_master::{Script, Seen, Sights, master},
 };
 
@@ -62,6 +62,7 @@ fn worker(authority: &Authority, own: Option<&Signed>) -> (TempDir, GrpcMaster) 
         identity,
         authorities: Some(named("--tls-ca", "ca.pem")),
         dial: Dial::Tls,
+        token: None,
     };
     let keys = Keys::open(files, Arc::new(SystemClock)).unwrap();
     (folder, GrpcMaster::with_keys(Arc::new(keys)))
@@ -139,4 +140,36 @@ async fn a_master_that_speaks_no_tls_hears_nothing() {
 
     assert!(matches!(told, Err(MasterError::Unreachable(_))), "{told:?}");
     assert!(sights.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_master_is_shown_the_token_that_is_in_the_file_at_that_moment() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = put(folder.path(), "token", "first\n");
+    let token = NamedFile {
+        flag: "--token-file",
+        path: file,
+    };
+    let open = || {
+        let files = KeyFiles {
+            token: Some((token.clone(), Duration::from_secs(600))),
+            ..KeyFiles::default()
+        };
+        let keys = Keys::open(files, Arc::new(SystemClock)).unwrap();
+        GrpcMaster::with_keys(Arc::new(keys))
+    };
+    let (address, mut sights) = master(Script::Accept).await;
+
+    for shown in ["first", "second"] {
+        put(folder.path(), "token", shown);
+        beat(&open(), &address).await.unwrap();
+
+        let expected = format!("Bearer {shown}");
+        let seen = sights.recv().await;
+        assert!(
+            matches!(&seen, Some(Seen::Authorized(it)) if *it == expected),
+            "{seen:?}"
+        );
+        assert!(matches!(sights.recv().await, Some(Seen::Beat(_))));
+    }
 }

@@ -68,7 +68,7 @@ impl RemoteAdmin {
         // Ends with the connection; the request sees why.
         tokio::spawn(driver);
         let client =
-            AdminClient::with_origin(Requests(requests), Uri::from_static("http://worker"));
+            AdminClient::with_origin(Requests::over(requests), Uri::from_static("http://worker"));
         Ok(client.max_decoding_message_size(ANSWER_LIMIT))
     }
 

@@ -28,7 +28,13 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tonic::{
     body::Body,
-    codegen::{BoxFuture, Service, StdError, http},
+    codegen::{
+        BoxFuture, Service, StdError,
+        http::{
+            self,
+            header::{AUTHORIZATION, HeaderValue},
+        },
+    },
 };
 
 use super::{
@@ -88,15 +94,19 @@ impl Connection {
         let stream = TcpStream::connect(&*lookup::addresses(&master.0).await?).await?;
         socket::prepare(&stream)?;
         match keys.connector() {
-            None => Self::begin(stream, origin("http", master)).await,
+            None => Self::begin(stream, origin("http", master), keys.authorization()).await,
             Some(connector) => {
                 let stream = connector.connect(server_name(master)?, stream).await?;
-                Self::begin(stream, origin("https", master)).await
+                Self::begin(stream, origin("https", master), keys.authorization()).await
             }
         }
     }
 
-    async fn begin<S>(stream: S, origin: http::Uri) -> Result<Self, StdError>
+    async fn begin<S>(
+        stream: S,
+        origin: http::Uri,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Self, StdError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -125,7 +135,10 @@ impl Connection {
             });
         }
         Ok(Self {
-            requests: Requests(requests),
+            requests: Requests {
+                sending: requests,
+                authorization,
+            },
             traffic: seen,
             origin,
             _cut: cut,
@@ -171,7 +184,21 @@ fn origin(scheme: &str, master: &MasterAddress) -> http::Uri {
 
 /// The way in for requests, as tonic's client wants it.
 #[derive(Clone)]
-pub(in super::super) struct Requests(pub(in super::super) SendRequest<Body>);
+pub(in super::super) struct Requests {
+    sending: SendRequest<Body>,
+    /// Who we are, where we have to say so.
+    authorization: Option<HeaderValue>,
+}
+
+impl Requests {
+    /// Sends requests as they are.
+    pub(in super::super) fn over(sending: SendRequest<Body>) -> Self {
+        Self {
+            sending,
+            authorization: None,
+        }
+    }
+}
 
 impl Service<http::Request<Body>> for Requests {
     type Response = http::Response<Incoming>;
@@ -184,8 +211,12 @@ impl Service<http::Request<Body>> for Requests {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let sending = self.0.try_send_request(request);
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        if let Some(authorization) = &self.authorization {
+            let headers = request.headers_mut();
+            headers.insert(AUTHORIZATION, authorization.clone());
+        }
+        let sending = self.sending.try_send_request(request);
         Box::pin(async move {
             sending.await.map_err(|mut failed| {
                 // The request comes back only where not a byte of it was written.

@@ -9,7 +9,10 @@ use std::{
 use tonic::{
     Status,
     body::Body,
-    codegen::{BoxFuture, Service, http},
+    codegen::{
+        BoxFuture, Service,
+        http::{self, header::AUTHORIZATION},
+    },
     server::NamedService,
 };
 
@@ -53,7 +56,9 @@ where
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let caller = request.extensions().get::<Connection>();
         let caller = caller.map(Connection::caller).unwrap_or_default();
-        match self.doorkeeper.judge(request.uri().path(), &caller) {
+        let method = request.uri().path();
+        let authorization = request.headers().get(AUTHORIZATION);
+        match self.doorkeeper.judge(method, authorization, &caller) {
             Ok(()) => Box::pin(self.service.call(request)),
             Err(stranger) => Box::pin(ready(Ok(Status::from(stranger).into_http()))),
         }

@@ -1,5 +1,5 @@
-//! Who may come in: by the address before a byte is read, by a certificate where one is wanted, and by the names in it where a call
-//! changes something. Whoever is turned away is counted, and said once a minute.
+//! Who may come in: by the address before a byte is read, by a certificate and a token where they are wanted, and by the names in the
+//! certificate where a call changes something. Whoever is turned away is counted, and said once a minute.
 
 use std::{
     convert::Infallible,
@@ -12,6 +12,7 @@ use std::{
 use ipnet::IpNet;
 use log::{debug, warn};
 use tokio::{net::lookup_host, sync::watch};
+use tonic::codegen::http::HeaderValue;
 
 use super::tally::Tally;
 use crate::{
@@ -139,7 +140,15 @@ impl Doorkeeper {
     }
 
     /// Whether somebody may make a call.
-    pub(super) fn judge(&self, method: &str, caller: &Caller) -> Result<(), Stranger> {
+    pub(super) fn judge(
+        &self,
+        method: &str,
+        authorization: Option<&HeaderValue>,
+        caller: &Caller,
+    ) -> Result<(), Stranger> {
+        if !self.keys.admit(authorization) {
+            return Err(self.refuse(caller, Stranger::Token));
+        }
         if CHANGING.contains(&method) && !self.names.admit(&caller.certificate) {
             return Err(self.refuse(caller, Stranger::Name));
         }
