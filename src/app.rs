@@ -1,6 +1,7 @@
 //! The composition root: the only place that knows everything. Build (everything opened and bound, nothing running), then
 //! run (the supervisor and its children), then stop before a deadline.
 
+mod audit;
 mod build;
 mod descriptors;
 mod ending;

@@ -299,10 +299,10 @@ fn cluster(args: &RunArgs, check: &mut Check) -> Option<ClusterConfig> {
         reach: reach?,
         listen: listen?,
         master: master?,
-        master_moves: if master_moves? {
-            MasterMoves::Refused
-        } else {
-            MasterMoves::Followed
+        master_moves: match (master_moves?, door.as_ref()?.proves_nothing()) {
+            (true, _) => MasterMoves::Refused,
+            (false, true) => MasterMoves::OfNobody,
+            (false, false) => MasterMoves::Followed,
         },
         door: door?,
         settle_time: settle_time?,

@@ -3,6 +3,7 @@
 //! master and the operator need of the actors.
 
 pub mod admin;
+pub mod audit;
 pub mod clock;
 pub mod engine;
 pub mod engine_log;

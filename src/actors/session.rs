@@ -69,6 +69,8 @@ pub enum Pin {
     Free,
     /// Only to where it is (`--pin-master`).
     Pinned,
+    /// The same: whoever says so has shown nobody who he is.
+    Unproven,
 }
 
 /// Who the master is and whether it knows us; kept beside the actor.
@@ -236,9 +238,14 @@ impl Handler<MasterIsAt> for SessionActor {
         let before = self.peers.view.address();
         let address = address.unwrap_or_else(|| before.clone());
         let moved = address != before;
-        if moved && self.pin == Pin::Pinned {
-            warn!(address = address.0; "a master asked to move this worker, which is pinned");
-            return Box::pin(async { Err(MoveError::Pinned) }.into_actor(self));
+        let refused = match self.pin {
+            Pin::Pinned => Some(MoveError::Pinned),
+            Pin::Unproven => Some(MoveError::Unproven),
+            Pin::Free => None,
+        };
+        if let Some(refused) = refused.filter(|_| moved) {
+            warn!(address = address.0, reason:% = refused; "a master asked to move this worker, and may not");
+            return Box::pin(async { Err(refused) }.into_actor(self));
         }
         if moved {
             self.peers.view.address.send_replace(address);

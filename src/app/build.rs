@@ -15,6 +15,7 @@ use tokio::{net::TcpListener, sync::watch, time::timeout};
 
 use super::{
     Fatal, FatalSender,
+    audit::AuditBook,
     lifecycle::Lifecycle,
     ownership::{self, EngineClaim, OwnershipError, SharedClaim},
 };
@@ -39,6 +40,7 @@ use crate::{
     journal::SqliteJournal,
     outputs::{OutputFolders, Quotas},
     ports::{
+        audit::Audit,
         clock::{Clock, SteadyClock, SystemClock},
         engine::ContainerEngine,
         holdings::Holdings,
@@ -164,6 +166,8 @@ pub(super) struct Built {
     /// Of the state folder, without what `holdings` have.
     pub(super) own_space: DiskFigure,
     pub(super) lifecycle: Lifecycle,
+    /// Who changed what.
+    pub(super) audit: Arc<dyn Audit>,
     /// Held until the process ends.
     pub(super) _state: StateDir,
 }
@@ -195,15 +199,7 @@ impl Built {
         warn_of_open_door(bound, &config.cluster.door);
         let sampler = MachineSampler::new(state.path())?;
         let totals = sampler.totals()?;
-        let limits = spool::Limits {
-            cap: config.state.spool_cap,
-            least_free: config.state.disk_low,
-        };
-        let spools = Arc::new(FileSpools::open(
-            &state.folder("logs")?,
-            limits,
-            Arc::clone(&clock),
-        )?);
+        let spools = Arc::new(spools(config, &state, &clock)?);
         let outputs = Arc::new(OutputFolders::open(
             &state.path().join("outputs"),
             Quotas {
@@ -226,6 +222,7 @@ impl Built {
             outputs,
             ages: Arc::new(Ages::of(&household, clock.now())),
             lifecycle: Lifecycle::open(state.path(), Arc::clone(&clock))?,
+            audit: Arc::new(AuditBook::open(state.path(), Arc::clone(&clock))?),
             config: config.clone(),
             clock,
             listener: Arc::new(listener),
@@ -242,6 +239,19 @@ impl Built {
             _state: state,
         })
     }
+}
+
+fn spools(
+    config: &Config,
+    state: &StateDir,
+    clock: &Arc<dyn Clock>,
+) -> Result<FileSpools, StartError> {
+    let limits = spool::Limits {
+        cap: config.state.spool_cap,
+        least_free: config.state.disk_low,
+    };
+    let folder = state.folder("logs")?;
+    Ok(FileSpools::open(&folder, limits, Arc::clone(clock))?)
 }
 
 /// Opens the journal once to see that it can be used, and reads what the start depends on. The actor's first incarnation takes

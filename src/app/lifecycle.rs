@@ -13,7 +13,7 @@ use log::warn;
 use crate::{
     ports::clock::Clock,
     supervision::LifecycleEvent,
-    telemetry::history::{History, HistoryEvent},
+    telemetry::history::{Book, History, HistoryEvent},
 };
 
 /// The supervisor's listener.
@@ -25,7 +25,7 @@ pub(super) struct Lifecycle {
 
 impl Lifecycle {
     pub(super) fn open(folder: &Path, clock: Arc<dyn Clock>) -> io::Result<Self> {
-        let history = History::open(folder)?;
+        let history = History::open(folder, Book::Lifecycle)?;
         let (events, queue) = mpsc::channel::<HistoryEvent>();
         thread::Builder::new()
             .name("history".into())
@@ -61,6 +61,7 @@ impl Lifecycle {
             backoff_ms: event.backoff.map(millis),
             duration_ms: event.duration.map(millis),
             uptime_ms: event.uptime.map(millis),
+            ..HistoryEvent::default()
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     },
     spool,
     state_dir::{self, Identity},
-    telemetry::history,
+    telemetry::history::{self, Book},
 };
 
 /// A worker may start or end while its folder is looked at: then it is looked at again.
@@ -43,7 +43,7 @@ pub fn state_of(folder: &Path) -> io::Result<StateFacts> {
         engine: identity.engine,
     });
     let (lock, journal) = lock_and_journal(folder)?;
-    let (events, unreadable) = history::count(folder)?;
+    let (events, unreadable) = history::count(folder, Book::Lifecycle)?;
     Ok(StateFacts {
         folder: folder.to_owned(),
         access,

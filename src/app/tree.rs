@@ -387,6 +387,7 @@ impl Wiring<'_> {
         let pin = match cluster.master_moves {
             MasterMoves::Followed => Pin::Free,
             MasterMoves::Refused => Pin::Pinned,
+            MasterMoves::OfNobody => Pin::Unproven,
         };
         let configured = cluster.master.clone();
         spec(seat, move || {
@@ -455,7 +456,8 @@ impl Wiring<'_> {
             self.beside.view.networks(),
         );
         let keys = Arc::clone(&self.built.keys);
-        let doorkeeper = Arc::new(doorkeeper.with_keys(keys, door.master_names.clone()));
+        let doorkeeper = doorkeeper.with_keys(keys, door.master_names.clone());
+        let doorkeeper = Arc::new(doorkeeper.with_audit(Arc::clone(&self.built.audit)));
         let serve: Serve = Arc::new(move |stop| {
             let limits = listener::Limits::of_this_process();
             let serving = listener::serve(
@@ -474,6 +476,7 @@ impl Wiring<'_> {
     /// Last to start and first to stop: it answers for all the others. A child of its own, so that it falls alone.
     fn admin(&self, seat: Seat<ServersActor>, outbox: Slot<OutboxActor>) -> ChildSpec {
         let door = Arc::clone(&self.built.door);
+        let audit = Arc::clone(&self.built.audit);
         let worker = self.built.config.cluster.worker.clone();
         let handle = AdminHandle::new(
             worker,
@@ -482,7 +485,8 @@ impl Wiring<'_> {
             self.beside.board.subscribe(),
         );
         let serve: Serve = Arc::new(move |stop| {
-            let serving = admin::serve(Arc::clone(&door), Arc::new(handle.clone()), stop);
+            let (handle, audit) = (Arc::new(handle.clone()), Arc::clone(&audit));
+            let serving = admin::serve(Arc::clone(&door), handle, audit, stop);
             async move { serving.await.map_err(std::io::Error::other) }.boxed()
         });
         let never = CancellationToken::new();

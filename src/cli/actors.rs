@@ -20,7 +20,7 @@ use super::{
 use crate::{
     exit::Exit,
     ports::admin::{Admin, AdminError},
-    telemetry::history::{self, HistoryEvent},
+    telemetry::history::{self, Book, HistoryEvent},
 };
 
 /// From one page to the next.
@@ -178,7 +178,9 @@ impl ActorsCommand {
 
     fn last_events(&self, actor: &str) -> io::Result<Vec<HistoryEvent>> {
         let mut last = VecDeque::new();
-        for event in history::read(&self.folder)?.filter(|event| event.actor == actor) {
+        for event in
+            history::read(&self.folder, Book::Lifecycle)?.filter(|event| event.actor == actor)
+        {
             if last.len() == LAST_EVENTS {
                 last.pop_front();
             }

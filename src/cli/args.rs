@@ -115,6 +115,8 @@ Examples:
       the last ten minutes and all that comes, through crashes and restarts of the worker
   worker-node events --actor journal --json
       one actor's life, one JSON object per line
+  worker-node events --audit --since 1h
+      who changed what in the last hour: by address, certificate, or user of this machine
 ";
 
 const LOGS_EXAMPLES: &str = "\
@@ -208,6 +210,9 @@ pub(super) struct EventsArgs {
     /// Go on with what happens from now on, until interrupted.
     #[arg(short, long)]
     pub(super) follow: bool,
+    /// Show who changed something instead: what was assigned, cancelled, moved, restarted, retried, dropped, and by whom.
+    #[arg(long)]
+    pub(super) audit: bool,
     /// Only those of one actor, or of one task by its id.
     #[arg(long, value_name = "NAME")]
     pub(super) actor: Option<String>,

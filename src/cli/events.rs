@@ -19,7 +19,7 @@ use super::{
 use crate::{
     exit::Exit,
     ports::clock::{Clock, SystemClock},
-    telemetry::history::{self, Follower, HistoryEvent},
+    telemetry::history::{self, Book, Follower, HistoryEvent},
 };
 
 /// What was asked for, checked.
@@ -27,6 +27,7 @@ use crate::{
 pub struct EventsCommand {
     /// The worker's state folder.
     pub folder: PathBuf,
+    book: Book,
     actor: Option<String>,
     since: Option<Duration>,
     format: Format,
@@ -50,6 +51,10 @@ impl EventsCommand {
     pub(super) fn new(args: EventsArgs, folder: PathBuf) -> Self {
         Self {
             folder,
+            book: match args.audit {
+                true => Book::Audit,
+                false => Book::Lifecycle,
+            },
             actor: args.actor,
             since: args.since,
             format: match args.json {
@@ -97,7 +102,7 @@ enum Trouble {
 fn tell(command: &EventsCommand, wanted: &Wanted) -> Result<(), Trouble> {
     // A folder that is not there has no history; one that is there may have an empty one.
     std::fs::read_dir(&command.folder).map_err(Trouble::History)?;
-    let mut events = history::read(&command.folder)
+    let mut events = history::read(&command.folder, command.book)
         .map_err(Trouble::History)?
         .filter(|event| wanted.holds(event))
         .peekable();
@@ -110,7 +115,7 @@ fn tell(command: &EventsCommand, wanted: &Wanted) -> Result<(), Trouble> {
 }
 
 fn follow(command: &EventsCommand, wanted: &Wanted) -> Result<(), Trouble> {
-    let mut follower = Follower::open(&command.folder).map_err(Trouble::History)?;
+    let mut follower = Follower::open(&command.folder, command.book).map_err(Trouble::History)?;
     let mut paper = Paper::standard();
     loop {
         let mut events = follower.more().map_err(Trouble::History)?;

@@ -9,6 +9,8 @@ pub enum MasterMoves {
     Followed,
     /// The worker stays with the one that it was given.
     Refused,
+    /// The same, since the doors are closed by TLS and still nobody has to show who he is.
+    OfNobody,
 }
 
 /// What becomes of the amounts that a task asks for.

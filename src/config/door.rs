@@ -63,6 +63,11 @@ impl DoorConfig {
         self.allow_from.is_open() && !self.asks_for_certificates() && self.token.is_none()
     }
 
+    /// Whether a way to close the door is used, and none by which a caller shows who he is.
+    pub(super) fn proves_nothing(&self) -> bool {
+        self.identity.is_some() && self.is_open()
+    }
+
     fn asks_for_certificates(&self) -> bool {
         self.identity.is_some() && self.authorities.is_some()
     }

@@ -364,6 +364,29 @@ fn a_worker_that_cannot_be_reached_is_warned_about() {
 }
 
 #[test]
+fn where_tls_is_spoken_a_master_is_followed_only_if_callers_show_who_they_are() {
+    let moves = |words: &[&str]| config(words).unwrap().cluster.master_moves;
+    let tls = ["--tls-cert=/c", "--tls-key=/k"];
+
+    assert_eq!(
+        moves(&[]),
+        MasterMoves::Followed,
+        "as the existing worker does"
+    );
+    assert_eq!(moves(&tls), MasterMoves::OfNobody);
+    for way in [
+        &["--tls-ca=/a"][..],
+        &["--allow-from=master"],
+        &["--token-file=/t", "--master-tls"],
+    ] {
+        let words = [&tls[..], way].concat();
+        assert_eq!(moves(&words), MasterMoves::Followed, "{way:?}");
+        let pinned = [&words[..], &["--pin-master"]].concat();
+        assert_eq!(moves(&pinned), MasterMoves::Refused);
+    }
+}
+
+#[test]
 fn a_token_in_clear_is_warned_about_and_a_hidden_one_is_not() {
     let warnings = |words: &[&str]| config(words).unwrap().warnings().len();
     let tls = ["--token-file=/t", "--tls-cert=/c", "--tls-key=/k"];

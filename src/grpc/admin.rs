@@ -20,7 +20,11 @@ use tonic::transport::Server;
 use self::service::AdminService;
 pub use self::{client::RemoteAdmin, door::Door};
 use super::listener::{Entry, Guarded, Measured, Patience, Peer, Places, ServeError};
-use crate::{ports::admin::Admin, proto::worker_admin::admin_server::AdminServer};
+use crate::{
+    domain::callers::Caller,
+    ports::{admin::Admin, audit::Audit},
+    proto::worker_admin::admin_server::AdminServer,
+};
 
 /// Operators at once; one more takes the place of the one that was longest without a question.
 const CONNECTIONS: usize = 64;
@@ -44,13 +48,15 @@ const DRAIN: Duration = Duration::from_secs(2);
 pub async fn serve(
     door: Arc<Door>,
     admin: Arc<dyn Admin>,
+    audit: Arc<dyn Audit>,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
     // Dropped with this future, and fired then: a server that is thrown away leaves no connection behind.
     let cut = CancellationToken::new();
     let _cut_at_the_end = cut.clone().drop_guard();
+    let service = AdminService::new(admin, audit);
     let serving = Server::builder()
-        .add_service(Measured::new(AdminServer::new(AdminService::new(admin))))
+        .add_service(Measured::new(AdminServer::new(service)))
         .serve_with_incoming_shutdown(visitors(door, cut.clone()), stop.clone().cancelled_owned());
     let cutting = async {
         stop.cancelled().await;
@@ -89,6 +95,10 @@ fn visitors(
                 }
             };
             if let Entry::Free(place) | Entry::Displacing(place) = places.enter(Peer::Local) {
+                place.connection().is_of(Caller {
+                    user: stream.peer_cred().ok().map(|visitor| visitor.uid()),
+                    ..Caller::default()
+                });
                 break Guarded::new(stream, place, PATIENCE, &cut);
             }
         };

@@ -129,7 +129,7 @@ pub async fn serve(
     // Dropped with this future, and fired then: a server that is thrown away leaves no connection behind.
     let cut = CancellationToken::new();
     let _cut_at_the_end = cut.clone().drop_guard();
-    let service = WorkerService::new(worker, &limits, stop.clone());
+    let service = WorkerService::new(worker, doorkeeper.audit(), &limits, stop.clone());
     let watching = service.watch_viewers(limits.stalled);
     let looking_up = Arc::clone(&doorkeeper).watch();
     let reading_keys = Arc::clone(doorkeeper.keys()).watch();

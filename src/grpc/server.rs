@@ -25,10 +25,11 @@ use super::{
     status::Denied,
 };
 use crate::{
-    domain::id::TaskId,
+    domain::{callers::Caller, id::TaskId},
     ports::{
+        audit::{Audit, Deed},
         master::MasterAddress,
-        worker::{LogsError, Worker},
+        worker::{AssignAnswer, CancelAnswer, LogsError, Worker},
     },
     proto::{self, master_worker_server::MasterWorker},
 };
@@ -40,6 +41,7 @@ const LONG_LINES: usize = 8;
 /// Answers a master's calls.
 pub(super) struct WorkerService {
     worker: Arc<dyn Worker>,
+    audit: Arc<dyn Audit>,
     calls: Calls,
     viewers: Arc<Viewers>,
     /// Places for viewers that are given long lines whole.
@@ -50,9 +52,15 @@ pub(super) struct WorkerService {
 
 impl WorkerService {
     /// Serves `worker` until `stop` fires.
-    pub(super) fn new(worker: Arc<dyn Worker>, limits: &Limits, stop: CancellationToken) -> Self {
+    pub(super) fn new(
+        worker: Arc<dyn Worker>,
+        audit: Arc<dyn Audit>,
+        limits: &Limits,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             worker,
+            audit,
             calls: Calls::new(limits),
             viewers: Viewers::new(limits),
             long_lines: Arc::new(Semaphore::new(LONG_LINES)),
@@ -68,15 +76,22 @@ impl WorkerService {
         Arc::clone(&self.viewers).watch(patience)
     }
 
-    async fn assign(&self, task: proto::Task) -> proto::TaskAck {
+    async fn assign(&self, task: proto::Task, caller: Caller) -> proto::TaskAck {
         let offer = match convert::offer(task) {
             Ok(offer) => offer,
             Err(error) => return convert::task_ack(false, format!("the task id {error}")),
         };
-        let worker = Arc::clone(&self.worker);
+        let (worker, audit) = (Arc::clone(&self.worker), Arc::clone(&self.audit));
         let answer = self
             .calls
-            .assign(async move { worker.assign(offer).await })
+            .assign(async move {
+                let task = offer.spec.id.clone();
+                let answer = worker.assign(offer).await;
+                if answer == AssignAnswer::Accepted {
+                    audit.record(&caller, Deed::Assigned(task));
+                }
+                answer
+            })
             .await;
         match answer {
             Ok(answer) => convert::assign_ack(answer),
@@ -84,15 +99,22 @@ impl WorkerService {
         }
     }
 
-    async fn cancel(&self, id: String) -> proto::TaskAck {
+    async fn cancel(&self, id: String, caller: Caller) -> proto::TaskAck {
         let task = match TaskId::new(id) {
             Ok(task) => task,
             Err(error) => return convert::task_ack(false, format!("the task id {error}")),
         };
-        let (worker, asked) = (Arc::clone(&self.worker), task.clone());
+        let (worker, audit) = (Arc::clone(&self.worker), Arc::clone(&self.audit));
+        let asked = task.clone();
         let answer = self
             .calls
-            .cancel(async move { worker.cancel(asked).await })
+            .cancel(async move {
+                let answer = worker.cancel(asked.clone()).await;
+                if answer == CancelAnswer::Accepted {
+                    audit.record(&caller, Deed::Cancelled(asked));
+                }
+                answer
+            })
             .await;
         match answer {
             Ok(answer) => convert::cancel_ack(&task, answer),
@@ -100,7 +122,7 @@ impl WorkerService {
         }
     }
 
-    async fn follow_master(&self, address: &str) -> Result<(), String> {
+    async fn follow_master(&self, address: &str, caller: Caller) -> Result<(), String> {
         let master = match address {
             "" => None,
             address => Some(
@@ -108,10 +130,17 @@ impl WorkerService {
                     .map_err(|error| format!("the master's address {error}"))?,
             ),
         };
-        let worker = Arc::clone(&self.worker);
+        let (worker, audit) = (Arc::clone(&self.worker), Arc::clone(&self.audit));
         let answer = self
             .calls
-            .follow_master(async move { worker.master_is_at(master).await })
+            .follow_master(async move {
+                let address = master.as_ref().map(ToString::to_string);
+                let answer = worker.master_is_at(master).await;
+                if answer.is_ok() {
+                    audit.record(&caller, Deed::Moved(address.unwrap_or_default()));
+                }
+                answer
+            })
             .await;
         match answer {
             Ok(moved) => moved.map_err(|refused| refused.to_string()),
@@ -150,6 +179,12 @@ impl WorkerService {
     }
 }
 
+/// Who is asking.
+fn caller_of<T>(request: &Request<T>) -> Caller {
+    let connection = request.extensions().get::<Connection>();
+    connection.map(Connection::caller).unwrap_or_default()
+}
+
 #[tonic::async_trait]
 impl MasterWorker for WorkerService {
     type StreamTaskLogsStream = ChunkStream;
@@ -158,22 +193,26 @@ impl MasterWorker for WorkerService {
         &self,
         request: Request<proto::Task>,
     ) -> Result<Response<proto::TaskAck>, Status> {
-        Ok(Response::new(self.assign(request.into_inner()).await))
+        let caller = caller_of(&request);
+        let ack = self.assign(request.into_inner(), caller).await;
+        Ok(Response::new(ack))
     }
 
     async fn cancel_task(
         &self,
         request: Request<proto::TaskId>,
     ) -> Result<Response<proto::TaskAck>, Status> {
+        let caller = caller_of(&request);
         let id = request.into_inner().task_id;
-        Ok(Response::new(self.cancel(id).await))
+        Ok(Response::new(self.cancel(id, caller).await))
     }
 
     async fn master_register(
         &self,
         request: Request<proto::MasterInfo>,
     ) -> Result<Response<proto::RegisterAck>, Status> {
-        let answer = self.follow_master(&request.get_ref().master_address).await;
+        let address = &request.get_ref().master_address;
+        let answer = self.follow_master(address, caller_of(&request)).await;
         Ok(Response::new(match answer {
             Ok(()) => proto::RegisterAck {
                 success: true,

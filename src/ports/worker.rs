@@ -52,6 +52,11 @@ pub enum MoveError {
     /// `--pin-master` is on and the address is another one.
     #[error("this worker is pinned to its master (--pin-master)")]
     Pinned,
+    /// TLS is on, and nobody who calls has to show who he is.
+    #[error(
+        "this worker follows nobody who has not shown who he is (--tls-ca, --token-file or --allow-from)"
+    )]
+    Unproven,
     /// Not now; the master calls again.
     #[error("the worker is restarting a part of itself, try again")]
     Unavailable,

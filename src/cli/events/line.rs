@@ -32,7 +32,10 @@ pub(super) fn json(event: &HistoryEvent) -> String {
 
 /// `2026-11-23T18:29:22.929Z registry      restarting  generation=1 restarts=1/5 in 30s ...`
 pub(in crate::cli) fn text(event: &HistoryEvent) -> String {
-    let mut fields = vec![format!("generation={}", event.generation)];
+    let mut fields: Vec<String> = who(event);
+    if event.generation > 0 {
+        fields.push(format!("generation={}", event.generation));
+    }
     fields.extend(restarts(event));
     let times = [
         ("backoff", event.backoff_ms),
@@ -52,6 +55,18 @@ pub(in crate::cli) fn text(event: &HistoryEvent) -> String {
         words::foreign(&event.event, NAME_LIMIT),
         fields.join(" ")
     )
+}
+
+/// By whom, and how many such entries are missing.
+fn who(event: &HistoryEvent) -> Vec<String> {
+    let peer = event.peer.as_deref();
+    let peer = peer.map(|peer| format!("peer={}", words::foreign(peer, NAME_LIMIT)));
+    let names = words::foreign(&event.certificate.join(","), CAUSE_LIMIT);
+    let certificate = (!names.is_empty()).then(|| format!("certificate=\"{names}\""));
+    let user = event.user.map(|user| format!("user={user}"));
+    let missing = event.missing.map(|count| format!("missing={count}"));
+    let all = [peer, certificate, user, missing];
+    all.into_iter().flatten().collect()
 }
 
 /// In milliseconds, as the log has it; what is no time is shown as it is.
@@ -85,6 +100,7 @@ mod tests {
             backoff_ms: Some(250),
             duration_ms: Some(3),
             uptime_ms: Some(61_000),
+            ..HistoryEvent::default()
         }
     }
 
@@ -94,6 +110,38 @@ mod tests {
             text(&restarting()),
             "2026-11-23T18:29:22.929Z registry      restarting  generation=1 restarts=1/5 in 30s backoff=250ms took=3ms \
              uptime=1m1s cause=\"panicked at a.rs:1:2: oh\\nfaked\""
+        );
+    }
+
+    #[test]
+    fn who_changed_something_is_told_and_cannot_forge_a_line() {
+        let event = HistoryEvent {
+            ts: "2026-11-23T18:29:22.9Z".into(),
+            actor: "task(a)".into(),
+            event: "cancel".into(),
+            peer: Some("10.0.0.1:5".into()),
+            certificate: vec!["m.example".into(), "a\nb".into()],
+            ..HistoryEvent::default()
+        };
+        let operator = HistoryEvent {
+            user: Some(0),
+            missing: Some(3),
+            peer: None,
+            certificate: Vec::new(),
+            ..event.clone()
+        };
+
+        assert_eq!(
+            text(&event),
+            "2026-11-23T18:29:22.900Z task(a)       cancel      peer=10.0.0.1:5 certificate=\"m.example,a\\nb\""
+        );
+        assert_eq!(
+            text(&operator),
+            "2026-11-23T18:29:22.900Z task(a)       cancel      user=0 missing=3"
+        );
+        assert_eq!(
+            json(&operator),
+            r#"{"version":1,"ts":"2026-11-23T18:29:22.9Z","actor":"task(a)","event":"cancel","user":0,"missing":3}"#
         );
     }
 

@@ -6,7 +6,11 @@ use tonic::{Request, Response, Status};
 
 use super::convert;
 use crate::{
-    ports::admin::Admin,
+    grpc::listener::Connection,
+    ports::{
+        admin::Admin,
+        audit::{Audit, Deed},
+    },
     proto::worker_admin::{
         self as wire, DropResultReply, DropResultRequest, ListActorsReply, ListActorsRequest,
         ListTasksReply, ListTasksRequest, RestartActorReply, RestartActorRequest, RetryOutboxReply,
@@ -17,11 +21,19 @@ use crate::{
 /// Answers operators.
 pub(super) struct AdminService {
     admin: Arc<dyn Admin>,
+    audit: Arc<dyn Audit>,
 }
 
 impl AdminService {
-    pub(super) fn new(admin: Arc<dyn Admin>) -> Self {
-        Self { admin }
+    pub(super) fn new(admin: Arc<dyn Admin>, audit: Arc<dyn Audit>) -> Self {
+        Self { admin, audit }
+    }
+
+    /// Writes down what was done for whoever asked.
+    fn record<T>(&self, request: &Request<T>, deed: Deed) {
+        let connection = request.extensions().get::<Connection>();
+        let caller = connection.map(Connection::caller).unwrap_or_default();
+        self.audit.record(&caller, deed);
     }
 }
 
@@ -57,15 +69,18 @@ impl admin_server::Admin for AdminService {
         &self,
         request: Request<RestartActorRequest>,
     ) -> Result<Response<RestartActorReply>, Status> {
-        self.admin.restart(&request.get_ref().name).await?;
+        let name = &request.get_ref().name;
+        self.admin.restart(name).await?;
+        self.record(&request, Deed::Restarted(name.clone()));
         Ok(Response::new(RestartActorReply {}))
     }
 
     async fn retry_outbox(
         &self,
-        _: Request<RetryOutboxRequest>,
+        request: Request<RetryOutboxRequest>,
     ) -> Result<Response<RetryOutboxReply>, Status> {
         let results = self.admin.retry_outbox().await?;
+        self.record(&request, Deed::Retried);
         Ok(Response::new(RetryOutboxReply { results }))
     }
 
@@ -73,7 +88,9 @@ impl admin_server::Admin for AdminService {
         &self,
         request: Request<DropResultRequest>,
     ) -> Result<Response<DropResultReply>, Status> {
-        self.admin.drop_result(&request.get_ref().task).await?;
+        let task = &request.get_ref().task;
+        self.admin.drop_result(task).await?;
+        self.record(&request, Deed::Dropped(task.clone()));
         Ok(Response::new(DropResultReply {}))
     }
 }

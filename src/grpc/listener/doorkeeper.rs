@@ -21,7 +21,10 @@ use crate::{
         text::escape,
     },
     grpc::{keys::Keys, status::Stranger},
-    ports::master::MasterAddress,
+    ports::{
+        audit::{Audit, NoAudit},
+        master::MasterAddress,
+    },
 };
 
 /// How often it is looked up what the master's name stands for: about as long as a name server lets an answer be kept.
@@ -46,6 +49,7 @@ pub struct Doorkeeper {
     found: Mutex<Vec<IpAddr>>,
     keys: Arc<Keys>,
     names: MasterNames,
+    audit: Arc<dyn Audit>,
     /// By address.
     turned_away: Tally,
     /// In the handshake.
@@ -69,6 +73,7 @@ impl Doorkeeper {
             found: Mutex::default(),
             keys: Arc::default(),
             names: MasterNames::default(),
+            audit: Arc::new(NoAudit),
             turned_away: Tally::default(),
             unshaken: Tally::default(),
             refused: Tally::default(),
@@ -83,6 +88,17 @@ impl Doorkeeper {
             names,
             ..self
         }
+    }
+
+    /// Has it written down who changed what.
+    #[must_use]
+    pub fn with_audit(self, audit: Arc<dyn Audit>) -> Self {
+        Self { audit, ..self }
+    }
+
+    /// Where it is written down.
+    pub(super) fn audit(&self) -> Arc<dyn Audit> {
+        Arc::clone(&self.audit)
     }
 
     /// Lets everybody in.

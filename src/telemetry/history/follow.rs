@@ -14,7 +14,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{HistoryEvent, NEWER, OLDER};
+use super::{Book, HistoryEvent};
 
 /// Room for what the kernel tells at once; more is told at the next look.
 const BUFFER: usize = 4_096;
@@ -22,6 +22,7 @@ const BUFFER: usize = 4_096;
 /// See the module.
 #[derive(Debug)]
 pub struct Follower {
+    book: Book,
     newer: PathBuf,
     /// The kernel rings when something in the folder is written.
     bell: OwnedFd,
@@ -35,7 +36,7 @@ impl Follower {
     ///
     /// # Errors
     /// The folder is not there, or cannot be watched or read.
-    pub fn open(folder: &Path) -> io::Result<Self> {
+    pub fn open(folder: &Path, book: Book) -> io::Result<Self> {
         let bell = inotify::init(CreateFlags::CLOEXEC)?;
         let occasions = WatchFlags::MODIFY
             | WatchFlags::CREATE
@@ -45,12 +46,14 @@ impl Follower {
             | WatchFlags::ONLYDIR;
         // Before anything is read: what is written from here on rings.
         inotify::add_watch(&bell, folder, occasions)?;
-        let newer = folder.join(NEWER);
+        let newer = folder.join(book.newer());
         let tail = Tail::open(&newer)?;
         // Put aside in between, the newer one would be read twice.
         let same = tail.as_ref().map(|tail| tail.inode);
-        let older = Tail::open(&folder.join(OLDER))?.filter(|older| Some(older.inode) != same);
+        let older =
+            Tail::open(&folder.join(book.older()))?.filter(|older| Some(older.inode) != same);
         Ok(Self {
+            book,
             newer,
             bell,
             older,
@@ -115,7 +118,7 @@ impl Follower {
             // The journal lies in the same folder, and is written all the time. A ring without a name: too many to tell.
             ours |= ring
                 .file_name()
-                .is_none_or(|name| name.to_bytes() == NEWER.as_bytes());
+                .is_none_or(|name| name.to_bytes() == self.book.newer().as_bytes());
         }
         Ok(())
     }
@@ -183,10 +186,10 @@ mod tests {
     #[test]
     fn what_is_there_comes_first_and_then_what_is_written() {
         let folder = tempfile::tempdir().unwrap();
-        let history = History::open(folder.path()).unwrap();
+        let history = History::open(folder.path(), Book::Lifecycle).unwrap();
         history.append(&event(1)).unwrap();
         history.append(&event(2)).unwrap();
-        let mut follower = Follower::open(folder.path()).unwrap();
+        let mut follower = Follower::open(folder.path(), Book::Lifecycle).unwrap();
         assert_eq!(more(&mut follower), [1, 2]);
 
         let waiting = thread::spawn(move || more(&mut follower));
@@ -199,10 +202,10 @@ mod tests {
     #[test]
     fn a_history_that_begins_later_is_followed_from_its_beginning() {
         let folder = tempfile::tempdir().unwrap();
-        let mut follower = Follower::open(folder.path()).unwrap();
+        let mut follower = Follower::open(folder.path(), Book::Lifecycle).unwrap();
 
         let waiting = thread::spawn(move || more(&mut follower));
-        History::open(folder.path())
+        History::open(folder.path(), Book::Lifecycle)
             .unwrap()
             .append(&event(1))
             .unwrap();
@@ -214,11 +217,11 @@ mod tests {
     fn nothing_is_missed_or_told_twice_when_a_full_file_is_put_aside() {
         let folder = tempfile::tempdir().unwrap();
         // A file holds a few events only.
-        let history = History::with_limit(folder.path(), 300).unwrap();
+        let history = History::with_limit(folder.path(), Book::Lifecycle, 300).unwrap();
         for generation in 0..5 {
             history.append(&event(generation)).unwrap();
         }
-        let mut follower = Follower::open(folder.path()).unwrap();
+        let mut follower = Follower::open(folder.path(), Book::Lifecycle).unwrap();
 
         let mut told = more(&mut follower);
         for generation in 5..50 {
@@ -235,9 +238,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let line = serde_json::to_vec(&event(7)).unwrap();
         let (beginning, end) = line.split_at(20);
-        let mut file = File::create(folder.path().join(NEWER)).unwrap();
+        let mut file = File::create(folder.path().join("lifecycle.jsonl")).unwrap();
         file.write_all(beginning).unwrap();
-        let mut follower = Follower::open(folder.path()).unwrap();
+        let mut follower = Follower::open(folder.path(), Book::Lifecycle).unwrap();
         assert_eq!(follower.written().unwrap(), []);
 
         file.write_all(end).unwrap();
@@ -250,7 +253,7 @@ mod tests {
     #[test]
     fn a_folder_that_goes_away_ends_it() {
         let folder = tempfile::tempdir().unwrap();
-        let mut follower = Follower::open(folder.path()).unwrap();
+        let mut follower = Follower::open(folder.path(), Book::Lifecycle).unwrap();
 
         drop(folder);
 
