@@ -1,6 +1,10 @@
 //! An authority of certificates, made in memory: what it signs lies in files as a worker reads them, or in what the other side
 //! of a connection speaks TLS with.
 #![allow(dead_code, reason = "every test binary uses a part of it")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a helper of a test fails like the test itself"
+)]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

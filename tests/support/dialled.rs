@@ -1,5 +1,9 @@
 //! Channels to a worker by TLS: the test says with which keys.
 #![allow(dead_code, reason = "every test binary uses a part of it")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a helper of a test fails like the test itself"
+)]
 
 use std::future::Future;
 use std::io;
