@@ -248,3 +248,39 @@ impl Keys {
         remaining
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_changes_is_read_again_without_a_word() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        fs::write(&path, "first").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let file = NamedFile {
+            flag: "--token-file",
+            path: path.clone(),
+        };
+        let files = KeyFiles {
+            token: Some((file, Duration::ZERO)),
+            ..KeyFiles::default()
+        };
+        let keys = Arc::new(Keys::open(files, Arc::new(SystemClock)).unwrap());
+        let admits = |token| keys.admit(Some(&HeaderValue::from_static(token)));
+        let watching = tokio::spawn(Arc::clone(&keys).watch());
+        assert!(admits("Bearer first") && !admits("Bearer second"));
+
+        fs::write(&path, "second").unwrap();
+        while !admits("Bearer second") {
+            tokio::time::advance(LOOK).await;
+        }
+
+        assert!(!admits("Bearer first"), "there is no overlap");
+        assert_eq!(keys.authorization().unwrap(), "Bearer second");
+        watching.abort();
+    }
+}

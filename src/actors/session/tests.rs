@@ -64,6 +64,10 @@ struct Stage {
 
 impl Stage {
     fn start(address: &str) -> Self {
+        Self::start_with(address, Pin::Free)
+    }
+
+    fn start_with(address: &str, pin: Pin) -> Self {
         tokio::time::pause();
         let configured = MasterAddress(address.into());
         let (master, view) = (
@@ -82,7 +86,7 @@ impl Stage {
             address: "w:1".into(),
             totals: MachineTotals::default(),
         };
-        let session = SessionActor::new(peers, registration, (configured, Pin::Free));
+        let session = SessionActor::new(peers, registration, (configured, pin));
         Self {
             master,
             view,
@@ -175,4 +179,28 @@ async fn a_move_overtakes_a_registration_that_hangs() {
     assert!(wished.elapsed() <= 2 * PACE + TAKES);
     let addresses: Vec<_> = stage.begun().into_iter().map(|(_, at)| at).collect();
     assert_eq!(addresses, ["hangs:1", "m:1"]);
+}
+
+async fn stays(pin: Pin, refused: MoveError) {
+    let stage = Stage::start_with("m:1", pin);
+    stage.registered().await;
+
+    let moved = MasterIsAt(Some(MasterAddress("other:1".into())));
+    assert_eq!(stage.session.send(moved).await.unwrap(), Err(refused));
+    stage.wish(Some("m:1")).await;
+    pass(2 * PACE).await;
+
+    let addresses: Vec<_> = stage.begun().into_iter().map(|(_, at)| at).collect();
+    assert_eq!(addresses, ["m:1", "m:1"]);
+    assert_eq!(stage.view.address().0, "m:1");
+}
+
+#[actix::test]
+async fn a_pinned_worker_stays_and_registers_where_it_is() {
+    stays(Pin::Pinned, MoveError::Pinned).await;
+}
+
+#[actix::test]
+async fn a_worker_follows_nobody_who_has_not_shown_who_he_is() {
+    stays(Pin::Unproven, MoveError::Unproven).await;
 }
