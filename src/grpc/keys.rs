@@ -239,8 +239,7 @@ impl Keys {
     fn say_what_remains(&self, said: Option<Remaining>) -> Option<Remaining> {
         let remaining = self.remaining();
         if let (Some(remaining), Some(tls)) = (remaining, &self.tls)
-            && said != Some(remaining)
-            && remaining.is_little()
+            && remaining.is_news_after(said)
             && let Some(certificate) = &tls.get().certificate
         {
             remaining.say(certificate);

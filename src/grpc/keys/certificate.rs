@@ -80,7 +80,12 @@ impl Certificate {
 }
 
 impl Remaining {
-    pub(super) fn is_little(self) -> bool {
+    /// Whether it is to be said again, after that was known: once a day where it is little.
+    pub(super) fn is_news_after(self, said: Option<Self>) -> bool {
+        self.is_little() && said != Some(self)
+    }
+
+    fn is_little(self) -> bool {
         match self {
             Self::Days(days) => days < LITTLE,
             Self::OverFor(_) => true,
@@ -141,5 +146,28 @@ mod tests {
             assert_eq!((found, found.is_little()), (remaining, is_little));
         }
         assert_eq!(Certificate::read(b"none"), None);
+    }
+
+    #[test]
+    fn it_is_said_once_a_day_from_thirty_days_before_the_end_and_after_it() {
+        let until = UNIX_EPOCH + 100 * DAY;
+        let certificate = Certificate {
+            names: Vec::new(),
+            until,
+        };
+        let looks = |from: SystemTime, days: u32| {
+            let mut said = Some(certificate.remaining(from));
+            let mut count = 0;
+            for hour in 0..24 * days {
+                let remaining = certificate.remaining(from + hour * (DAY / 24));
+                count += u32::from(remaining.is_news_after(said));
+                said = Some(remaining);
+            }
+            count
+        };
+
+        assert_eq!(looks(until - 60 * DAY, 30), 0);
+        assert_eq!(looks(until - 40 * DAY, 20), 10);
+        assert_eq!(looks(until - 10 * DAY, 20), 20);
     }
 }
