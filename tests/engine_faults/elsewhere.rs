@@ -9,9 +9,11 @@ const BACK: &str = "Docker engine back";
 
 #[tokio::test]
 async fn a_worker_that_is_killed_far_from_its_engine_loses_no_line_and_says_nothing_of_gaps() {
-    let door = FarDoor::to_the_usual_one().await;
+    // Of its own: it remembers 256 events, and shows by those that it has lived while nobody looked.
+    let engine = PrivateEngine::start(OnStop::RunOn).await;
+    let door = FarDoor::to(engine.socket()).await;
     let address = door.address();
-    let mut cluster = Cluster::start_with(|setup| setup.arguments(["--engine", address])).await;
+    let mut cluster = Cluster::start_on_by(&engine, address, master_options(), |setup| setup).await;
     let mut printing = [
         Printing::start(&cluster, Pace::Megabyte).await,
         Printing::start(&cluster, Pace::Bursts).await,

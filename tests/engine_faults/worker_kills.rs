@@ -32,8 +32,7 @@ async fn a_worker_that_is_killed_again_and_again_loses_no_line_and_says_nothing_
     cluster.finish().await;
 }
 
-/// A worker that stands still holds its containers back while it reads their streams, and lags behind the engine's files while it
-/// reads those.
+/// It may hold a container back of which it reads the stream, and lags behind the engine's files of another one.
 #[tokio::test]
 async fn a_worker_that_stands_still_under_floods_and_goes_on_lacks_nothing() {
     const FLOODS: u64 = 4;
@@ -54,7 +53,6 @@ async fn a_worker_that_stands_still_under_floods_and_goes_on_lacks_nothing() {
         from_files.burst(&cluster).await;
         from_files.has_printed(&cluster).await;
     }
-    assert!(!attached.has_printed_yet(&cluster).await, "it is held back");
     cluster.worker.process().signal(Signal::CONT);
     attached.has_printed(&cluster).await;
 

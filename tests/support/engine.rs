@@ -99,9 +99,12 @@ impl Engine {
         containers(&self.docker, TASK_LABEL, task).await
     }
 
-    /// Makes a file in a container.
+    /// Makes a file in a container, though a worker may just be sending TERM to all that runs in it.
     pub(crate) async fn touch_in(&self, container: &str, path: &str) {
-        self.run_in(container, &["touch", path]).await;
+        let command = ["sh", "-c", "trap '' TERM; touch $0 && echo made", path];
+        let made = async { while !self.run_in(container, &command).await.contains("made") {} };
+        let within = tokio::time::timeout(PATIENCE, made).await;
+        within.unwrap_or_else(|_| panic!("{path} cannot be made in {container}"));
     }
 
     /// Runs a command in a container to its end, and tells what it said.

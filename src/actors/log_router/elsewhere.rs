@@ -66,6 +66,8 @@ pub(super) struct Elsewhere {
     marks: Marks,
     /// The marks are those of this log.
     is_placed: bool,
+    /// The place in the record was found by what the log has last, and has not been read on from yet.
+    is_joined: bool,
     had: Had,
     /// What the log has of a line of stdout and of stderr that comes again.
     open: [Vec<u8>; 2],
@@ -95,6 +97,7 @@ impl Elsewhere {
             work,
             marks: Marks::since(SystemTime::UNIX_EPOCH),
             is_placed: false,
+            is_joined: false,
             had: Had::NOTHING,
             open: Default::default(),
             first: None,
@@ -155,6 +158,7 @@ impl Elsewhere {
         if has_ended {
             return self.prove().await.map(Some);
         }
+        self.is_joined = false;
         info!(task:% = self.work.task; "following the engine's record of the output");
         let since = self.go_back();
         let (engine, container) = (&self.work.engine, &self.work.container);
@@ -224,9 +228,10 @@ impl Elsewhere {
         self.may_have_missed || self.deaths.iter().any(is_near)
     }
 
-    /// Whether the engine cannot show that it has lived since what was read last: where its memory is short, or it is away.
+    /// Whether the engine cannot show that it has lived since what was read last: where its memory is short, or it is away. Behind a
+    /// joint it shows nothing: where lines say the same, the place may lie behind what its death has cost.
     async fn may_have_died_here(&mut self) -> bool {
-        let Some(last) = self.pace.last() else {
+        let Some(last) = self.pace.last().filter(|_| !self.is_joined) else {
             return true;
         };
         let has_lived = self.work.engine.has_lived_since(last).await;
@@ -247,6 +252,7 @@ impl Elsewhere {
         } else if appended != (0, 0) {
             match find(&self.work).await? {
                 Joint::At(mark, open) => {
+                    self.is_joined = true;
                     self.marks = Marks::at(mark);
                     self.open = open;
                     self.append(Vec::new()).await;

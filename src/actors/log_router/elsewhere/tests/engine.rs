@@ -10,10 +10,10 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{
-    StreamExt,
+    StreamExt, future,
     stream::{iter, once, pending},
 };
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
     domain::{
@@ -109,8 +109,11 @@ impl Scripted {
             None => Box::pin(iter(frames)),
             Some(Cut::Ends(count)) => Box::pin(first(count)),
             Some(Cut::Waits(seconds)) => {
-                let wait = once(sleep(Duration::from_secs(seconds)));
-                Box::pin(wait.flat_map(move |()| iter(frames.clone())))
+                let wait = once(timeout(
+                    Duration::from_secs(seconds),
+                    future::pending::<()>(),
+                ));
+                Box::pin(wait.flat_map(move |_| iter(frames.clone())))
             }
             Some(Cut::Hangs(count)) => Box::pin(first(count).chain(pending())),
             Some(Cut::Breaks(count)) => {
