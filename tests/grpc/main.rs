@@ -16,6 +16,7 @@ mod crowding;
 mod doors;
 mod fake_master;
 mod fakes;
+mod golden;
 mod guarding;
 mod masters_door;
 mod serving;
