@@ -2,7 +2,7 @@
 
 use std::{ffi::OsStr, fmt, path::PathBuf};
 
-use crate::domain::text::escape;
+use crate::domain::text::{escape, without_login};
 
 /// How much of a wrong value is shown, in bytes.
 const SHOWN: usize = 100;
@@ -94,7 +94,8 @@ impl Check {
     /// Remembers a mistake in a value.
     pub(super) fn mistake(&mut self, name: &'static str, text: &str, complaint: &str) {
         let variable = variable(name);
-        let sentence = format!("{name} '{}'{variable} {complaint}", escape(text, SHOWN));
+        let shown = escape(&without_login(text).unwrap_or_else(|| text.into()), SHOWN);
+        let sentence = format!("{name} '{shown}'{variable} {complaint}");
         self.push(name, sentence, false);
     }
 

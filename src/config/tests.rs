@@ -326,6 +326,27 @@ fn a_wrong_value_cannot_forge_a_line() {
 }
 
 #[test]
+fn a_password_in_an_address_is_refused_and_not_repeated() {
+    for (flag, value, shown) in [
+        ("--engine", "tcp://u:hidden@e:1", "tcp://***@e:1"),
+        ("--engine", "ssh://u:hidden@e", "ssh://***@e"),
+        ("--engine", "u:hidden@e", "***@e"),
+        ("--master", "u:hidden@m:1", "***@m:1"),
+        ("--ip", "u:hidden@i", "***@i"),
+        ("--port", "u:hidden@p", "***@p"),
+        ("--allow-from", "u:hidden@a", "***@a"),
+    ] {
+        let sentence = complaint(&[&format!("{flag}={value}")]);
+
+        assert!(
+            sentence.starts_with(&format!("{flag} '{shown}'")),
+            "{sentence}"
+        );
+        assert!(!sentence.contains("hidden"), "{sentence}");
+    }
+}
+
+#[test]
 fn docker_host_counts_where_no_engine_is_named() {
     let docker = || Surroundings {
         docker_host: Some("tcp://d:1".into()),

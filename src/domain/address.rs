@@ -31,6 +31,9 @@ pub enum AddressError {
     /// Nothing there.
     #[error("is empty")]
     Empty,
+    /// A name or a password before the host. Neither is repeated.
+    #[error("holds a user's name or password before its '@'; leave them away")]
+    Login,
     /// `http://` and the like.
     #[error("has a scheme before the host; leave '{0}://' away")]
     Scheme(String),
@@ -100,6 +103,9 @@ pub fn is_loopback(host: &str) -> bool {
 fn split(text: &str) -> Result<(&str, Option<&str>), AddressError> {
     if text.is_empty() {
         return Err(AddressError::Empty);
+    }
+    if text.contains('@') {
+        return Err(AddressError::Login);
     }
     if let Some((scheme, _)) = text.split_once("://") {
         return Err(AddressError::Scheme(show(scheme)));
@@ -207,6 +213,20 @@ mod tests {
         for host in ["", "a b", "a/b", "300.1.1.1", "a..b", "[::1", "[zz]", "é"] {
             assert!(error(&format!("{host}:1")).contains("neither"), "{host}");
         }
+    }
+
+    #[test]
+    fn a_password_in_an_address_is_not_repeated() {
+        for text in [
+            "u:hidden@a:1",
+            "u:hidden@a",
+            "hidden@a:1",
+            "http://u:hidden@a",
+            "u:hidden@[::1]:1",
+        ] {
+            assert_eq!(text.parse::<HostPort>(), Err(AddressError::Login), "{text}");
+        }
+        assert!(!AddressError::Login.to_string().contains("hidden"));
     }
 
     #[test]

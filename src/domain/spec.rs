@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::{
     id::{NameError, PayloadDigest, TaskId, check_safe_name},
     limits,
-    text::truncate,
+    text::{truncate, without_login},
 };
 
 /// The kernel's limit for one argument (`MAX_ARG_STRLEN`), in bytes, its closing NUL included.
@@ -92,6 +92,12 @@ pub enum Impossible {
     /// The command is over the kernel's limit for one argument.
     #[error("the command has {0} bytes; the kernel's limit for one argument is {limit}", limit = COMMAND_LIMIT - 1)]
     CommandTooLong(usize),
+    /// The image's name holds a user's name or password, which nobody wants to keep.
+    #[error(
+        "docker_image holds a user's name or password before its '@'; leave them away: for a registry the worker has its own, \
+         in Docker's configuration"
+    )]
+    ImageLogin,
     /// A text is longer than anybody can mean.
     #[error("{what} has {bytes} bytes; at most {limit} are taken")]
     TooLong {
@@ -131,8 +137,13 @@ pub enum Impossible {
 }
 
 impl TaskSpec {
-    /// Cuts every text to its limit; the first that was over it. A task that was cut must not run.
+    /// Cuts every text to its limit, and a login out of the image's name; the first that was wrong. A task that was cut must not
+    /// run.
     pub fn cut_to_limits(&mut self) -> Option<Impossible> {
+        let login = without_login(&self.image).map(|image| {
+            self.image = image;
+            Impossible::ImageLogin
+        });
         let command = (self.command.len() >= COMMAND_LIMIT).then(|| {
             let bytes = self.command.len();
             cut(&mut self.command, limits::CUT_COMMAND);
@@ -146,7 +157,7 @@ impl TaskSpec {
         ]
         .into_iter()
         .filter(|(_, text, limit)| text.len() > *limit)
-        .fold(command, |first, (what, text, limit)| {
+        .fold(login.or(command), |first, (what, text, limit)| {
             let bytes = text.len();
             cut(text, limit);
             first.or(Some(Impossible::TooLong { what, bytes, limit }))
@@ -305,6 +316,16 @@ mod tests {
         let before = longest.clone();
         assert_eq!(longest.cut_to_limits(), None);
         assert_eq!(longest, before);
+    }
+
+    #[test]
+    fn a_login_in_an_images_name_is_impossible_and_not_kept() {
+        let mut secret = spec("a");
+        secret.image = "ann:hidden@r:5000/a:1".into();
+
+        assert_eq!(secret.cut_to_limits(), Some(Impossible::ImageLogin));
+
+        assert_eq!(secret.image, "***@r:5000/a:1");
     }
 
     #[test]

@@ -31,6 +31,17 @@ pub fn escape(text: &str, limit: usize) -> String {
     shown
 }
 
+/// The text with `***` for the user's name and password that stand before the host of an address or of an image's name: from
+/// behind the scheme to the last '@'. The '@' before an image's digest is none of these. `None`: there are none.
+#[must_use]
+pub fn without_login(text: &str) -> Option<String> {
+    let is_digest = |behind: &str| behind.starts_with("sha256:") || behind.starts_with("sha512:");
+    let mut signs = text.rmatch_indices('@').map(|(at, _)| at);
+    let end = signs.find(|at| !is_digest(&text[at + 1..]))?;
+    let begin = text[..end].find("://").map_or(0, |scheme| scheme + 3);
+    Some(format!("{}***{}", &text[..begin], &text[end..]))
+}
+
 /// A log cut to fit: its beginning, and a rolling end, with the count of what was left out between.
 #[derive(Debug)]
 pub struct HeadAndTail {
@@ -109,6 +120,20 @@ mod tests {
     fn untrusted_text_cannot_forge_a_line_or_move_the_cursor() {
         assert_eq!(escape("a\r\nb\x1b[2Jc", 100), "a\\r\\nb\\u{1b}[2Jc");
         assert_eq!(escape("abcdef", 3), "abc...");
+    }
+
+    #[test]
+    fn a_login_is_hidden_and_a_digest_is_none() {
+        for (text, shown) in [
+            ("u:p@h:1", "***@h:1"),
+            ("tcp://u:p@x@h:1", "tcp://***@h:1"),
+            ("u:p@r/a@sha256:abc", "***@r/a@sha256:abc"),
+            ("u:p://x@h", "u:p://***@h"),
+        ] {
+            assert_eq!(without_login(text).as_deref(), Some(shown), "{text}");
+        }
+        assert_eq!(without_login("r:5000/a@sha256:abc"), None);
+        assert_eq!(without_login("tcp://h:1"), None);
     }
 
     #[test]
