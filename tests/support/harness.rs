@@ -29,7 +29,7 @@ pub(crate) use gate::Gate;
 pub(crate) use image::{TestImage, remove_image};
 pub(crate) use private_engine::{Flaws, OnStop, PrivateEngine};
 pub(crate) use process::Process;
-pub(crate) use registry::Registry;
+pub(crate) use registry::{LOGIN, Registry};
 pub(crate) use small_disk::SmallDisk;
 pub(crate) use worker::{WorkerProcess, WorkerSetup};
 
