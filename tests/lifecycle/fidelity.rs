@@ -8,7 +8,7 @@ use worker_node::domain::text::repair_utf8;
 use worker_node::proto::{LogChunk, LogSource, TaskLogRequest, task_log_request::Start};
 
 use crate::harness::Cluster;
-use crate::logs::ask;
+use crate::logs::{ask, joined};
 
 /// What the engine's drivers split lines at.
 const EDGE: usize = 16 * 1024;
@@ -214,15 +214,7 @@ async fn batched(cluster: &Cluster, request: TaskLogRequest, what: &str) -> Batc
 }
 
 async fn lines(cluster: &Cluster, request: TaskLogRequest) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut begun = String::new();
-    for chunk in chunks(cluster, request).await {
-        begun.push_str(&chunk.content);
-        if !chunk.continued {
-            lines.push(std::mem::take(&mut begun));
-        }
-    }
-    lines
+    joined(&chunks(cluster, request).await)
 }
 
 /// Compares bytes without printing a megabyte of them.

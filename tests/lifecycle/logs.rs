@@ -48,6 +48,19 @@ pub(crate) async fn ask(cluster: &Cluster, request: TaskLogRequest) -> Streaming
         .into_inner()
 }
 
+/// The lines of chunks: one that was shown before its newline had come goes on in the next chunk.
+pub(crate) fn joined(chunks: &[LogChunk]) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut begun = String::new();
+    for chunk in chunks {
+        begun.push_str(&chunk.content);
+        if !chunk.continued {
+            lines.push(std::mem::take(&mut begun));
+        }
+    }
+    lines
+}
+
 /// Writes both streams at full speed, each line with its stream and number.
 fn flood() -> String {
     let (lines, length) = FLOOD;

@@ -9,7 +9,7 @@ use tonic::Streaming;
 use worker_node::proto::{LogChunk, TaskLogRequest};
 
 use crate::harness::{Cluster, eventually};
-use crate::logs::ask;
+use crate::logs::{ask, joined};
 
 /// As many as a task has at once; the recording master is one more.
 const VIEWERS: usize = 63;
@@ -39,7 +39,7 @@ async fn whole(stream: Streaming<LogChunk>) {
     let chunks: Vec<_> = stream.try_collect().await.expect("the whole log");
     let (end, lines) = chunks.split_last().expect("an end");
     assert!(end.is_complete && end.status == "completed", "{end:?}");
-    let lines: Vec<_> = lines.iter().map(|chunk| chunk.content.as_str()).collect();
+    let lines = joined(lines);
     let is_next = |number: usize| lines[1 + number].starts_with(&format!("{} ", 100_001 + number));
     let other = (0..lines.len() - 1).find(|number| !is_next(*number));
     let around = other.map(|place| &lines[place.saturating_sub(2)..lines.len().min(place + 6)]);
