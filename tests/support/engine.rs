@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bollard::Docker;
+use bollard::errors::Error;
 use bollard::exec::StartExecResults;
 use bollard::models::{ContainerCreateBody, EventMessage, ExecConfig};
 use bollard::query_parameters::{
@@ -99,32 +100,46 @@ impl Engine {
         containers(&self.docker, TASK_LABEL, task).await
     }
 
-    /// Makes a file in a container, though a worker may just be sending TERM to all that runs in it.
+    /// Makes a file in a container, though a worker may just be sending TERM to all that runs in it, and though the container may end
+    /// over that file before it is said to be made.
     pub(crate) async fn touch_in(&self, container: &str, path: &str) {
         let command = ["sh", "-c", "trap '' TERM; touch $0 && echo made", path];
-        let made = async { while !self.run_in(container, &command).await.contains("made") {} };
+        let made = async {
+            let mut said = self.run_in(container, &command).await;
+            while !said.contains("made") {
+                match self.try_run_in(container, &command).await {
+                    Ok(again) => said = again,
+                    Err(error) if is_over(&error) => return,
+                    Err(error) => panic!("{path} in {container}: {error}"),
+                }
+            }
+        };
         let within = tokio::time::timeout(PATIENCE, made).await;
         within.unwrap_or_else(|_| panic!("{path} cannot be made in {container}"));
     }
 
     /// Runs a command in a container to its end, and tells what it said.
     pub(crate) async fn run_in(&self, container: &str, command: &[&str]) -> String {
+        self.try_run_in(container, command).await.expect("it runs")
+    }
+
+    async fn try_run_in(&self, container: &str, command: &[&str]) -> Result<String, Error> {
         let command = command.iter().map(|word| (*word).to_owned());
         let config = ExecConfig {
             cmd: Some(command.collect()),
             attach_stdout: Some(true),
             ..ExecConfig::default()
         };
-        let exec = self.docker.create_exec(container, config).await;
-        let exec = exec.expect("it runs").id;
-        let started = self.docker.start_exec(&exec, None).await;
+        let exec = self.docker.create_exec(container, config).await?.id;
         let mut said = String::new();
-        if let StartExecResults::Attached { mut output, .. } = started.expect("it runs") {
+        if let StartExecResults::Attached { mut output, .. } =
+            self.docker.start_exec(&exec, None).await?
+        {
             while let Some(Ok(more)) = output.next().await {
                 said += &more.to_string();
             }
         }
-        said
+        Ok(said)
     }
 
     /// Waits until nothing of this worker is left, and fails with what is.
@@ -326,4 +341,15 @@ pub(crate) async fn remove_container(docker: &Docker, name: &str) {
         ..RemoveContainerOptions::default()
     };
     let _already_gone = docker.remove_container(name, Some(options)).await;
+}
+
+/// The container has ended, or is gone.
+fn is_over(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::DockerResponseServerError {
+            status_code: 404 | 409,
+            ..
+        }
+    )
 }
