@@ -132,6 +132,10 @@ async fn what_became_of_a_task_is_one_command_with_and_without_a_worker() {
     }
     let unknown = asked(&cluster, &["tasks", "nobody"]).await;
     assert_eq!(unknown.status.code(), Some(2), "{unknown:?}");
+    // That it runs is told before it is durable.
+    while !json(&cluster, &["tasks", &task, "--json"]).await["tasks"][0]["times"]["running"]
+        .is_string()
+    {}
 
     cluster.kill_worker().await;
     let shown = text(&asked(&cluster, &["tasks", &task]).await);

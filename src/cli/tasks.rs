@@ -210,12 +210,17 @@ fn state(record: &TaskRecord, view: Option<&TaskView>, is_live: bool) -> String 
         (Some("accepted"), _) | (None, Phase::Accepted) => "accepted",
         (Some("pulling"), _) => "pulling its image",
         (Some("creating"), _) => "creating its container",
-        (Some("starting"), _) | (None, Phase::Starting) => "starting",
+        (Some("starting"), _) => "starting",
         (Some("running"), _) => "running",
         (Some("stopping"), _) => "stopping",
         (Some("collecting"), _) => "collecting its output",
         (Some("uploading"), _) => "uploading its output",
         (Some("cleaning"), _) | (None, Phase::Delivered) => "cleaning up",
+        (None, Phase::Starting) => match is_live {
+            true => "starting",
+            // That it runs is noted half a second after its start.
+            false => "left starting or running (no worker runs)",
+        },
         (None, Phase::Running) => match is_live {
             true => "running",
             false => "left running (no worker runs)",

@@ -53,6 +53,17 @@ pub(super) fn running(task: &str) -> TaskStory {
     }
 }
 
+/// One whose container's start was written down 1 s after its acceptance, and no more.
+pub(super) fn starting(task: &str) -> TaskStory {
+    TaskStory::Kept {
+        record: Box::new(TaskRecord {
+            phase: Phase::Starting,
+            ..record(task)
+        }),
+        times: vec![(Phase::Accepted, at(0)), (Phase::Starting, at(1_000))],
+    }
+}
+
 /// One that has ended, and whose result the master does not take.
 pub(super) fn parked(task: &str) -> TaskStory {
     let TaskStory::Kept {

@@ -110,12 +110,20 @@ c\\n\\u{1b}[2J  alpine  done                                         2s     -   
 
     #[test]
     fn a_container_without_a_worker_is_said_to_run_on() {
-        let mut moment = specimen::moment(vec![(specimen::running("a"), None)]);
-        moment.is_live = false;
+        for (story, words) in [
+            (specimen::running("a"), "left running (no worker runs)"),
+            (
+                specimen::starting("a"),
+                "left starting or running (no worker runs)",
+            ),
+        ] {
+            let mut moment = specimen::moment(vec![(story, None)]);
+            moment.is_live = false;
 
-        let page = page(&moment, false);
+            let page = page(&moment, false);
 
-        assert!(page.contains("left running (no worker runs)"), "{page}");
+            assert!(page.contains(words), "{page}");
+        }
     }
 
     #[test]
