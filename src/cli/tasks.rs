@@ -168,7 +168,7 @@ fn last_lines(runtime: &Runtime, task: &TaskId, log: Log<'_>) -> Vec<String> {
 
 fn moment(lock: LockFacts, found: Vec<TaskStory>, live: Option<Vec<TaskView>>) -> Moment {
     let live = live.unwrap_or_default();
-    let view = |story: &TaskStory| live.iter().find(|view| view.task == id(story).as_str());
+    let view = |story: &TaskStory| live.iter().find(|view| view.task == id(story));
     Moment {
         now: SystemClock.now(),
         log: Vec::new(),
@@ -183,10 +183,11 @@ fn moment(lock: LockFacts, found: Vec<TaskStory>, live: Option<Vec<TaskView>>) -
     }
 }
 
-fn id(story: &TaskStory) -> &TaskId {
+fn id(story: &TaskStory) -> &str {
     match story {
-        TaskStory::Kept { record, .. } => &record.spec.id,
-        TaskStory::Retired { stone, .. } => &stone.task,
+        TaskStory::Kept { record, .. } => record.spec.id.as_str(),
+        TaskStory::Retired { stone, .. } => stone.task.as_str(),
+        TaskStory::Unreadable(lost) => &lost.task,
     }
 }
 

@@ -87,22 +87,23 @@ impl<T> Rows<'_, T> {
             match (self.read)(row) {
                 Ok(found) => readable.push(found),
                 Err(error) if is_unreadable(&error) && (self.is_finished)(row) => {
-                    lost.push(self.lost(row, &error)?);
+                    lost.push(lost_row(row, self.id, &error)?);
                 }
                 Err(error) => return Err(error),
             }
         }
         Ok(readable)
     }
+}
 
-    fn lost(&self, row: &Row<'_>, why: &rusqlite::Error) -> rusqlite::Result<LostRow> {
-        let id = row.get_ref(self.id)?;
-        let id = id.as_bytes_or_null().ok().flatten().unwrap_or_default();
-        Ok(LostRow {
-            task: String::from_utf8_lossy(id).into_owned(),
-            why: why.to_string(),
-        })
-    }
+/// `id` is the column with the task's id.
+fn lost_row(row: &Row<'_>, id: &str, why: &rusqlite::Error) -> rusqlite::Result<LostRow> {
+    let id = row.get_ref(id)?;
+    let id = id.as_bytes_or_null().ok().flatten().unwrap_or_default();
+    Ok(LostRow {
+        task: String::from_utf8_lossy(id).into_owned(),
+        why: why.to_string(),
+    })
 }
 
 /// Without tasks and tombstones.
@@ -178,7 +179,7 @@ pub(super) fn task(connection: &Connection, task: &TaskId) -> rusqlite::Result<T
         .query_row([task.as_str()], read_task)
 }
 
-/// What is known of the tasks that are asked about, the oldest first.
+/// What is known of the tasks that are asked about, the oldest first; a row that cannot be understood hides no other.
 pub(super) fn stories(
     connection: &Connection,
     wanted: &Wanted,
@@ -186,7 +187,9 @@ pub(super) fn stories(
     let tasks = |condition: &str, values: &[&str]| {
         connection
             .prepare(&format!("{SELECT_TASKS} {condition} ORDER BY seq"))?
-            .query_map(params_from_iter(values), read_story)?
+            .query_map(params_from_iter(values), |row| {
+                read_story(row).or_else(|error| unreadable_story(row, "id", error))
+            })?
             .collect::<rusqlite::Result<Vec<_>>>()
     };
     let task = match wanted {
@@ -203,10 +206,7 @@ pub(super) fn stories(
     connection
         .prepare(query)?
         .query_map([task], |row| {
-            Ok(TaskStory::Retired {
-                stone: read_tombstone(row)?,
-                at: time(row.get("retired_at")?),
-            })
+            read_retired(row).or_else(|error| unreadable_story(row, "task", error))
         })?
         .collect()
 }
@@ -230,6 +230,25 @@ fn read_story(row: &Row<'_>) -> rusqlite::Result<TaskStory> {
         record: Box::new(read_task(row)?),
         times,
     })
+}
+
+fn read_retired(row: &Row<'_>) -> rusqlite::Result<TaskStory> {
+    Ok(TaskStory::Retired {
+        stone: read_tombstone(row)?,
+        at: time(row.get("retired_at")?),
+    })
+}
+
+/// Every other error is the journal's own, and stays one.
+fn unreadable_story(
+    row: &Row<'_>,
+    id: &str,
+    error: rusqlite::Error,
+) -> rusqlite::Result<TaskStory> {
+    match is_unreadable(&error) {
+        true => Ok(TaskStory::Unreadable(lost_row(row, id, &error)?)),
+        false => Err(error),
+    }
 }
 
 /// Whether the task is there and not done.

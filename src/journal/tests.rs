@@ -16,9 +16,12 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::domain::{
-    outcome::{Failure, Outcome},
-    record::{Ending, Outputs, Phase, TaskRecord, Verdict},
+use crate::{
+    domain::{
+        outcome::{Failure, Outcome},
+        record::{Ending, Outputs, Phase, TaskRecord, Verdict},
+    },
+    ports::state::{TaskStory, Wanted},
 };
 use model::Model;
 use values::{record, task_id};
@@ -536,6 +539,20 @@ fn a_finished_row_that_is_damaged_costs_that_task_alone() {
     let finished: Vec<_> = finished.into_iter().map(|(id, _)| id).collect();
     assert_eq!(finished, [task_id("done"), task_id("other")]);
     assert_eq!(one(&mut journal, vec![accepted("new")]), Ok(()));
+
+    let stories = |wanted| look::stories(&path, look::Beside::Worker, &wanted).unwrap();
+    let unreadable = |story: &TaskStory| match story {
+        TaskStory::Unreadable(lost) => Some(lost.task.clone()),
+        _ => None,
+    };
+    let all = stories(Wanted::All);
+    let lost: Vec<_> = all.iter().filter_map(unreadable).collect();
+    assert_eq!(
+        (all.len(), lost),
+        (4, vec!["done".to_owned(), String::new()])
+    );
+    let retired = stories(Wanted::One(task_id("retired")));
+    assert_eq!(retired.iter().filter_map(unreadable).count(), 1);
 }
 
 proptest! {

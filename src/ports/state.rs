@@ -87,6 +87,8 @@ pub enum TaskStory {
         /// When it was retired.
         at: SystemTime,
     },
+    /// Its row cannot be understood.
+    Unreadable(LostRow),
 }
 
 /// Whether a worker has the folder.
@@ -131,7 +133,7 @@ pub enum JournalFacts {
     Unreadable(String),
 }
 
-/// A row of a finished task that nobody can understand: a start goes on without it.
+/// A row that nobody can understand. A start goes on without one of a finished task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LostRow {
     /// The task's id, as far as it can be read.

@@ -37,11 +37,17 @@ fn task(story: &TaskStory, view: Option<&TaskView>) -> Value {
             task
         }
         TaskStory::Retired { stone, at } => json!({
-            "id": id(story).as_str(),
+            "id": id(story),
             "phase": "retired",
             "outcome": stone.verdict.outcome.to_string(),
             "result_id": stone.result_id.0,
             "times": { "retired": time(*at) },
+        }),
+        TaskStory::Unreadable(lost) => json!({
+            "id": id(story),
+            "phase": "unreadable",
+            "why": lost.why,
+            "times": {},
         }),
     }
 }
@@ -107,12 +113,13 @@ mod tests {
                 Some(specimen::view("b", "reporting")),
             ),
             (specimen::retired("d"), None),
+            (specimen::unreadable("e"), None),
         ]);
 
         let told: Value = serde_json::from_str(&line(&moment)).unwrap();
 
         assert_eq!(told["version"], 1);
-        let [parked, retired] = told["tasks"].as_array().unwrap().as_slice() else {
+        let [parked, retired, unreadable] = told["tasks"].as_array().unwrap().as_slice() else {
             panic!("{told}");
         };
         assert_eq!(parked["stage"], "reporting");
@@ -121,5 +128,6 @@ mod tests {
         assert_eq!(parked["times"]["running"], "1970-01-01T00:16:41.500Z");
         assert_eq!(parked["holds"]["memory_gib"], 2.0);
         assert_eq!(retired["phase"], "retired");
+        assert_eq!(unreadable["why"], "a phase that there is not");
     }
 }

@@ -40,6 +40,11 @@ pub(super) fn page(moment: &Moment) -> String {
                 ("result id", words::foreign(&stone.result_id.0, NAME_LIMIT)),
                 ("retired", moment_of(*at)),
             ],
+            TaskStory::Unreadable(lost) => vec![
+                ("task", words::foreign(&lost.task, NAME_LIMIT)),
+                ("state", "unreadable: its journal row is damaged".to_owned()),
+                ("why", words::foreign(&lost.why, TEXT_LIMIT)),
+            ],
         };
         for (name, value) in facts {
             page.push_str(&format!("{name:<12}{value}\n"));
@@ -219,5 +224,19 @@ log, its last lines (`worker-node logs` has all of them)
 
         assert!(page.contains("retired: its log"), "{page}");
         assert!(page.contains("outcome     cancelled"), "{page}");
+    }
+
+    #[test]
+    fn of_a_damaged_row_it_is_said_why_it_cannot_be_understood() {
+        let page = page(&specimen::moment(vec![(specimen::unreadable("e"), None)]));
+
+        assert_eq!(
+            page,
+            "\
+task        e
+state       unreadable: its journal row is damaged
+why         a phase that there is not
+"
+        );
     }
 }

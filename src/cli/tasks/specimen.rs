@@ -10,7 +10,10 @@ use crate::{
         record::{Ending, OutputFile, Outputs, Phase, TaskRecord, Tombstone, Verdict},
         spec::{TaskSpec, Wants},
     },
-    ports::{admin::TaskView, state::TaskStory},
+    ports::{
+        admin::TaskView,
+        state::{LostRow, TaskStory},
+    },
 };
 
 /// When all of them were accepted.
@@ -62,6 +65,14 @@ pub(super) fn starting(task: &str) -> TaskStory {
         }),
         times: vec![(Phase::Accepted, at(0)), (Phase::Starting, at(1_000))],
     }
+}
+
+/// One whose row is damaged.
+pub(super) fn unreadable(task: &str) -> TaskStory {
+    TaskStory::Unreadable(LostRow {
+        task: task.to_owned(),
+        why: "a phase that there is not".to_owned(),
+    })
 }
 
 /// One that has ended, and whose result the master does not take.

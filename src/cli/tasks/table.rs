@@ -33,7 +33,7 @@ pub(super) fn page(moment: &Moment, all: bool) -> String {
 }
 
 fn row(story: &TaskStory, view: Option<&TaskView>, moment: &Moment) -> [String; COLUMNS] {
-    let name = words::foreign(id(story).as_str(), SHOWN);
+    let name = words::foreign(id(story), SHOWN);
     let since = |at| words::time(moment.now.duration_since(at).unwrap_or_default());
     match story {
         TaskStory::Kept { record, times } => [
@@ -65,6 +65,12 @@ fn row(story: &TaskStory, view: Option<&TaskView>, moment: &Moment) -> [String; 
             words::foreign(&stone.verdict.outcome.to_string(), SHOWN),
             "delivered".to_owned(),
         ],
+        TaskStory::Unreadable(_) => {
+            let mut row = [NOTHING; COLUMNS].map(str::to_owned);
+            row[0] = name;
+            row[2] = "unreadable: its journal row is damaged".to_owned();
+            row
+        }
     }
 }
 
@@ -95,6 +101,7 @@ mod tests {
                 Some(specimen::view("b", "reporting")),
             ),
             (specimen::done("c\n\x1b[2J"), None),
+            (specimen::unreadable("d"), None),
         ]);
 
         assert_eq!(
@@ -104,6 +111,7 @@ TASK          IMAGE   STATE                                        SINCE  HOLDS 
 a             alpine  running                                      41s    1.5 cores, 2 GiB  -     -                    -
 b             alpine  parked: the master does not take its result  32s    1.5 cores, 2 GiB  3     failed: exit code 3  parked after 8 tries
 c\\n\\u{1b}[2J  alpine  done                                         2s     -                 0     succeeded            delivered
+d             -       unreadable: its journal row is damaged       -      -                 -     -                    -
 "
         );
     }
