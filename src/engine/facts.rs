@@ -7,6 +7,7 @@ use bollard::{
     models::{
         ContainerInspectResponse, ContainerState as State, ContainerStateStatusEnum as Status,
         ContainerStatsResponse, ContainerSummary, ContainerSummaryStateEnum as Listing, SystemInfo,
+        SystemVersion,
     },
     query_parameters::{ListContainersOptions, StatsOptions},
 };
@@ -35,7 +36,7 @@ impl DockerEngine {
             .map_err(failure::of_call)?;
         let local = self.line.is_socket() && is_this_machine(&info).await;
         Ok(EngineInfo {
-            id: info.id.unwrap_or_default(),
+            id: lasting_id(&info, &version),
             version: info.server_version.unwrap_or_default(),
             root: info.docker_root_dir.clone().unwrap_or_default(),
             api_version: version.api_version.unwrap_or_default(),
@@ -99,6 +100,15 @@ impl DockerEngine {
 
 /// A socket may lead into another machine, or this process may sit in a container of its own with other files: then the
 /// engine's name for its machine is not our host name.
+/// Podman (seen with 4.3.1) makes a new id up for each answer: its machine's name stands for it.
+fn lasting_id(info: &SystemInfo, version: &SystemVersion) -> String {
+    let mut components = version.components.iter().flatten();
+    match components.any(|part| part.name == "Podman Engine") {
+        true => format!("podman of {}", info.name.as_deref().unwrap_or_default()),
+        false => info.id.clone().unwrap_or_default(),
+    }
+}
+
 async fn is_this_machine(info: &SystemInfo) -> bool {
     let same = async |told: &Option<String>, file: &str| {
         let ours = tokio::fs::read_to_string(file).await;
@@ -195,6 +205,8 @@ fn peak_memory(stats: ContainerStatsResponse) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use bollard::models::SystemVersionComponents;
+
     use super::*;
     use crate::engine::labels::tests::{IdCodec, plan};
 
@@ -242,6 +254,25 @@ mod tests {
         };
         assert_eq!(state(&without_code), None, "no code is no exit");
         assert!(facts(ContainerInspectResponse::default(), None).is_err());
+    }
+
+    #[test]
+    fn an_engine_that_makes_its_id_up_anew_is_known_by_its_machine() {
+        let info = SystemInfo {
+            id: Some("949d6a64".into()),
+            name: Some("vm".into()),
+            ..SystemInfo::default()
+        };
+        let of = |component: &str| SystemVersion {
+            components: Some(vec![SystemVersionComponents {
+                name: component.into(),
+                ..SystemVersionComponents::default()
+            }]),
+            ..SystemVersion::default()
+        };
+        assert_eq!(lasting_id(&info, &of("Podman Engine")), "podman of vm");
+        assert_eq!(lasting_id(&info, &of("Engine")), "949d6a64");
+        assert_eq!(lasting_id(&info, &SystemVersion::default()), "949d6a64");
     }
 
     #[test]

@@ -165,6 +165,38 @@ impl DockerEngine {
             true => told,
             false => without_init(told, INIT_FAILS),
         };
+        let tried = self.judged(trial, &plan, bound, told.clone()).await?;
+        let Some(why) = tried.lack.as_ref().filter(|_| plan.init) else {
+            return Ok(tried);
+        };
+        // Is it process 1, or any container?
+        let told = match told.has_init {
+            true => without_init(
+                told,
+                &format!("no container can be made with the engine's own process 1 ({why})"),
+            ),
+            false => told,
+        };
+        let bare = ContainerPlan {
+            init: false,
+            ..plan
+        };
+        let bound = self.try_container(&bare, trial.file).await;
+        let without = self.judged(trial, &bare, bound, told).await?;
+        Ok(match without.lack {
+            None => without,
+            Some(_) => tried,
+        })
+    }
+
+    /// What a container of this plan has shown, or the same one without the folder.
+    async fn judged(
+        &self,
+        trial: &Trial,
+        plan: &ContainerPlan,
+        bound: Result<Shown, EngineError>,
+        told: TrialResult,
+    ) -> Result<TrialResult, EngineError> {
         let without = ContainerPlan {
             output_folder: None,
             ..plan.clone()

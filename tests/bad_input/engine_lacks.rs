@@ -12,8 +12,8 @@ use bollard::models::NetworkCreateRequest;
 use crate::{
     assert_goes_on,
     harness::{
-        Cluster, Flaws, OnStop, PrivateEngine, Process, SmallDisk, WorkerSetup, master_options,
-        unique,
+        Cluster, EngineProxy, Flaws, OnStop, PrivateEngine, Process, SmallDisk, WorkerSetup,
+        master_options, unique,
     },
     starts::{CONFIGURATION, PERMISSION, assert_ends, assert_process_ends, nobodys_master},
 };
@@ -42,6 +42,24 @@ async fn an_engine_whose_docker_init_lacks_its_loader_in_containers_runs_tasks_w
     assert_goes_on_without(&init, "the engine's docker-init does not run in containers").await;
 }
 
+/// As Podman is without catatonit: nothing in what it tells of itself says so.
+#[tokio::test]
+async fn an_engine_that_makes_no_container_with_its_init_runs_tasks_without_it() {
+    let proxy = EngineProxy::start();
+    proxy.fail(
+        "\"Init\":true",
+        "container-init binary not found on the host",
+    );
+    let address = proxy.address();
+    let cluster = Cluster::start_with(|setup| setup.arguments(["--engine", &address])).await;
+
+    assert_runs_without(
+        cluster,
+        "container-init binary not found on the host): the tasks' own shells are process 1",
+    )
+    .await;
+}
+
 /// On an engine with this program for process 1, which is told so.
 async fn assert_goes_on_without(init: &Path, said: &str) {
     let flaws = Flaws {
@@ -50,7 +68,10 @@ async fn assert_goes_on_without(init: &Path, said: &str) {
     };
     let engine = PrivateEngine::start_with(OnStop::Stop, flaws).await;
     let cluster = Cluster::start_on(&engine, master_options(), |setup| setup).await;
+    assert_runs_without(cluster, said).await;
+}
 
+async fn assert_runs_without(cluster: Cluster, said: &str) {
     let line = cluster.worker.wait_log_line(said).await;
     let files = cluster.submit(cluster.task("echo x > /output/x")).await;
     let endless = cluster.run("sleep 600 & sleep 600").await;

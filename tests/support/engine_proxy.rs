@@ -130,7 +130,7 @@ impl EngineProxy {
         self.rules.send_modify(|rules| rules.answers = Some(part));
     }
 
-    /// Requests whose first line holds `part` are answered with status 500 and these words from now on, and do nothing.
+    /// Requests whose first line or body holds `part` are answered with status 500 and these words from now on, and do nothing.
     pub(crate) fn fail(&self, part: &'static str, words: &'static str) {
         let failing = Some(Failing { part, words });
         self.rules.send_modify(|rules| rules.failing = failing);
@@ -302,7 +302,7 @@ impl Valve {
             if count == 0 {
                 return to.shutdown().await;
             }
-            if let Some(words) = self.failure() {
+            if let Some(words) = self.failure(&buffer[..count]) {
                 self.failed.send_modify(|failed| *failed += 1);
                 self.refused.send_replace(Some(words));
                 return Ok(());
@@ -311,9 +311,11 @@ impl Valve {
         }
     }
 
-    fn failure(&self) -> Option<&'static str> {
+    fn failure(&self, bytes: &[u8]) -> Option<&'static str> {
         let failing = self.rules.borrow().failing?;
-        self.asked().contains(failing.part).then_some(failing.words)
+        let part = failing.part;
+        let meant = self.asked().contains(part) || String::from_utf8_lossy(bytes).contains(part);
+        meant.then_some(failing.words)
     }
 
     async fn answers(
