@@ -15,11 +15,11 @@ async fn an_engine_that_is_killed_fails_no_task_and_loses_no_line() {
         Printing::start(&cluster, Pace::Bursts).await,
         Printing::start(&cluster, Pace::Megabyte).await,
     ];
-    for _ in 2..rounds(10, 20) {
+    for _ in 2..rounds(6, 20) {
         printing.push(Printing::start(&cluster, Pace::Slow).await);
     }
 
-    for round in 1..=rounds(5, 20) {
+    for round in 1..=rounds(3, 20) {
         printing[0].burst(&cluster).await;
         printing[0].wait_more(5_000).await;
         engine.kill().await;

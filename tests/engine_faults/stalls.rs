@@ -206,7 +206,7 @@ async fn a_create_whose_answer_is_lost_leaves_no_orphan() {
     let proxy = EngineProxy::start();
     let cluster = behind(&proxy).await;
     let bystanders = Bystanders::start(&cluster.engine).await;
-    let count = rounds(20, 100);
+    let count = rounds(8, 100);
     proxy.lose_answers("/containers/create", count);
     let mut tasks = Vec::new();
     for number in 0..count {

@@ -1,5 +1,5 @@
-//! A panic at points of every actor: a half of them in the gate, another one each time, and all in a full run. Whoever panics is restarted alone; no task is lost, none runs twice, each has one
-//! outcome, heartbeats go on, and viewers see every line once.
+//! A panic at points of every actor: some of them in the gate, others each time, and all in a full run. Whoever panics is
+//! restarted alone; no task is lost, none runs twice, each has one outcome, heartbeats go on, and viewers see every line once.
 
 use std::future::Future;
 use std::pin::pin;
@@ -8,26 +8,16 @@ use tokio::task::JoinSet;
 use worker_node::dev_master::{Method, Record};
 use worker_node::failpoint;
 
-use crate::harness::{Cluster, WorkerSetup};
+use crate::harness::{Cluster, WorkerSetup, chosen};
 use crate::lifecycle::{edges, failures};
 use crate::stimuli::{Way, prepare, quick_to_park, retry_parked, way_to};
 use crate::workload::{Workload, cluster};
 
-/// The points of one child that are tried: every second one, beginning with either; in a full run all of them, three times each.
+/// The points of one child that are tried: a quarter of them; in a full run all, three times each.
 fn points(child: &str) -> Vec<&'static str> {
     let of_child = |name: &&str| name.split('.').next() == Some(child);
-    let all: Vec<_> = failpoint::NAMES.iter().copied().filter(of_child).collect();
-    if std::env::var_os("WORKER_NODE_FULL").is_some() {
-        return all.repeat(3);
-    }
-    let first = if all.len() > 1 {
-        fastrand::usize(..2)
-    } else {
-        0
-    };
-    let some: Vec<_> = all.into_iter().skip(first).step_by(2).collect();
-    eprintln!("of {child} these points are tried: {some:?}");
-    some
+    let all = failpoint::NAMES.iter().copied().filter(of_child).collect();
+    chosen(child, all, 4, 3)
 }
 
 /// Some or all points of one child, as many at a time as there are places for clusters; every one that fails is named.

@@ -1,21 +1,14 @@
-//! The process dies at every point of a task's life and of its delivery, before and after each durable step, and is started
-//! again: one outcome per task, none run twice, every line of log once.
+//! The process dies at points of a task's life and of its delivery, before and after durable steps, and is started again: one
+//! outcome per task, none run twice, every line of log once. A third of the points in the gate, others each time, and all in a
+//! full run.
 
 use tokio::task::JoinSet;
 use worker_node::dev_master::Method;
 use worker_node::failpoint;
 
-use crate::harness::{Cluster, PATIENCE, WorkerSetup, master_options};
+use crate::harness::{Cluster, PATIENCE, WorkerSetup, chosen, master_options};
 use crate::life::{Life, judged};
 use crate::stimuli::{Way, prepare, quick_to_park, retry_parked, way_to};
-
-/// How often each point is tried: once, or five times in a full run.
-fn rounds() -> usize {
-    match std::env::var_os("WORKER_NODE_FULL") {
-        Some(_) => 5,
-        None => 1,
-    }
-}
 
 /// Points of the registry that lie on the way of every task; the others need offers and cancels of their own.
 const OF_THE_REGISTRY: &[&str] = &[
@@ -79,14 +72,12 @@ fn is_tried(name: &str) -> bool {
     on_the_way && reached && !PASSED_BY.iter().any(|(passed_by, _)| *passed_by == name)
 }
 
-async fn a_death_at_every_point_of(child: &str) {
+async fn a_death_at_points_of(child: &str) {
+    let of_child = |name: &&str| name.split('.').next() == Some(child) && is_tried(name);
+    let all = failpoint::NAMES.iter().copied().filter(of_child).collect();
     let mut runs = JoinSet::new();
-    for name in failpoint::NAMES {
-        if name.split('.').next() == Some(child) && is_tried(name) {
-            for _ in 0..rounds() {
-                runs.spawn(named(name));
-            }
-        }
+    for name in chosen(child, all, 3, 5) {
+        runs.spawn(named(name));
     }
     assert!(!runs.is_empty(), "{child} has points");
     let mut failed: Vec<&str> = runs.join_all().await.into_iter().flatten().collect();
@@ -108,22 +99,22 @@ async fn named(name: &'static str) -> Option<&'static str> {
 
 #[tokio::test]
 async fn a_death_at_any_point_of_a_task_breaks_no_promise() {
-    a_death_at_every_point_of("task").await;
+    a_death_at_points_of("task").await;
 }
 
 #[tokio::test]
 async fn a_death_at_any_point_of_a_delivery_breaks_no_promise() {
-    a_death_at_every_point_of("outbox").await;
+    a_death_at_points_of("outbox").await;
 }
 
 #[tokio::test]
 async fn a_death_before_or_after_any_durable_step_breaks_no_promise() {
-    a_death_at_every_point_of("journal").await;
+    a_death_at_points_of("journal").await;
 }
 
 #[tokio::test]
 async fn a_death_on_a_tasks_way_through_the_registry_breaks_no_promise() {
-    a_death_at_every_point_of("registry").await;
+    a_death_at_points_of("registry").await;
 }
 
 /// One point alone: `WORKER_NODE_POINT=task.created cargo test --test recovery one_crash`.

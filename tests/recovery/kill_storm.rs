@@ -23,9 +23,9 @@ fn storm() -> Storm {
             long: 20,
         },
         None => Storm {
-            kills: 30,
-            short: 60,
-            long: 5,
+            kills: 12,
+            short: 30,
+            long: 3,
         },
     }
 }

@@ -7,6 +7,7 @@
     reason = "every test binary uses a part of it"
 )]
 
+mod chosen;
 mod cluster;
 mod engine;
 mod engine_proxy;
@@ -19,6 +20,7 @@ mod registry;
 mod small_disk;
 mod worker;
 
+pub(crate) use chosen::chosen;
 pub(crate) use cluster::{Cluster, master_options};
 pub(crate) use engine::{
     BUSYBOX, Engine, TASK_LABEL, WORKER_LABEL, remove_all_of, remove_container,
