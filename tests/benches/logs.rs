@@ -1,20 +1,39 @@
-//! How fast a log is read: that of a finished task, by readers of lines and of batches, beside what the parts of it cost alone, as
-//! one Markdown table. Everything that is compared is measured in the same run and interleaved, because machines are noisy.
+//! How fast a log is read: that of a finished task, by readers of lines and of batches, beside what the parts of it cost alone; and
+//! that of containers, beside the container alone and the engine's own client. Two Markdown tables. Everything that is compared
+//! is measured in the same run and interleaved, because machines are noisy.
 //!
 //! ```text
-//! cargo bench --bench logs              # some two minutes
-//! cargo bench --bench logs -- --quick   # seconds: it shows that all of it works, and no figures
-//! cargo bench --bench logs -- lines     # one row alone, again and again, for a profiler
+//! tests/with-docker cargo bench --bench logs              # some ten minutes
+//! tests/with-docker cargo bench --bench logs -- --quick   # a minute: it shows that all of it works, and no figures
+//! cargo bench --bench logs -- lines                       # one row alone, again and again, for a profiler
+//! tests/with-docker cargo bench --bench logs -- containers   # or flood
 //! ```
 //!
-//! The log is made here, 100 bytes a line, and served by the worker's own server and spool over loopback; servers and readers
-//! are on runtimes of their own in this process, and share its cores. No container is run.
+//! For the first table the log is made here, 100 bytes a line, and served by the worker's own server and spool over loopback; servers
+//! and readers are on runtimes of their own in this process, and share its cores. For the second the worker is built apart, as it
+//! ships, and the containers print the same lines.
 
+#[path = "../support/harness.rs"]
+mod harness;
+
+#[path = "tasks/bare.rs"]
+mod bare;
+#[path = "tasks/binary.rs"]
+mod binary;
+#[path = "logs/containers.rs"]
+mod containers;
+#[path = "logs/costs.rs"]
+mod costs;
 #[path = "tasks/figures.rs"]
 #[expect(dead_code, reason = "the other benchmarks use more of it")]
 mod figures;
+#[path = "logs/flood.rs"]
+mod flood;
 #[path = "logs/server.rs"]
 mod server;
+#[path = "tasks/stage.rs"]
+#[expect(dead_code, reason = "the benchmark of tasks uses more of it")]
+mod stage;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -109,15 +128,30 @@ fn main() -> ExitCode {
     } else {
         Extent::FULL
     };
-    let wanted = |reading: &Reading| {
-        let mut words = arguments
-            .iter()
-            .filter(|one| !one.starts_with("--"))
-            .peekable();
-        words.peek().is_none() || words.any(|word| word == reading.word())
-    };
+    let words: Vec<_> = arguments
+        .iter()
+        .filter(|one| !one.starts_with("--"))
+        .collect();
+    let wanted =
+        |reading: &Reading| words.is_empty() || words.iter().any(|word| *word == reading.word());
     let readings: Vec<_> = READINGS.into_iter().filter(wanted).collect();
-    let table = measure(extent, &readings);
+    let mut table = match readings[..] {
+        [] => String::new(),
+        _ => measure(extent, &readings),
+    };
+    let wanted = |part: &str| words.is_empty() || words.iter().any(|word| *word == part);
+    if wanted("containers") || wanted("flood") {
+        let binary = binary::build();
+        let runtime = Runtime::new().expect("a runtime");
+        if wanted("containers") {
+            table += "\n";
+            table += &runtime.block_on(containers::measure(&binary, extent));
+        }
+        if wanted("flood") {
+            table += "\n";
+            table += &runtime.block_on(flood::measure(&binary, extent));
+        }
+    }
     match writeln!(std::io::stdout(), "\n{table}") {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,

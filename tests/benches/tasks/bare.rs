@@ -1,6 +1,7 @@
 //! The engine without a worker: create, attach, start, wait, remove, one call after the other, some loops side by side. Its
 //! containers are made as the worker makes them, from what the engine says of one that it made, so that a comparison tells
 //! what the worker costs and not what a container costs.
+#![allow(dead_code, reason = "each benchmark uses a part of it")]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -91,7 +92,18 @@ impl BareLoop {
         took
     }
 
-    async fn create(&self, body: &ContainerCreateBody) -> String {
+    /// What it asks the engine for, to be changed.
+    pub(crate) fn body(&self) -> ContainerCreateBody {
+        self.like_a_task.clone()
+    }
+
+    /// Removes a container, running or not.
+    pub(crate) async fn remove(&self, id: &str) {
+        remove(&self.docker, id).await.expect("remove");
+    }
+
+    /// Creates a container; its id.
+    pub(crate) async fn create(&self, body: &ContainerCreateBody) -> String {
         let options = CreateContainerOptions {
             name: Some(unique("bench")),
             ..CreateContainerOptions::default()
