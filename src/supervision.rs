@@ -31,6 +31,7 @@ mod options;
 mod panics;
 mod ping;
 mod places;
+mod run_queue;
 mod slot;
 mod spec;
 mod timers;

@@ -25,6 +25,8 @@ pub(super) struct Life {
     pub(super) up_since: Option<Instant>,
     /// When the ping that it has not answered yet was sent.
     pub(super) pinged: Option<Instant>,
+    /// How long the thread of its place had waited for a core until then.
+    pub(super) waited: Duration,
 }
 
 /// What follows an end that was asked for.

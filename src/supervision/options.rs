@@ -15,8 +15,8 @@ pub type ArbiterFactory = Arc<dyn Fn() -> io::Result<Arbiter> + Send + Sync>;
 pub struct PingOptions {
     /// Time between two looks at all static children and pool arbiters.
     pub interval: Duration,
-    /// A ping that is older than this at a look makes the child hung. A mailbox that is never empty looks like a hang, so this is also the
-    /// longest burst of messages that a child may need.
+    /// A ping that is older than this at a look makes the child hung; time in which its thread waited for a core is not counted. A
+    /// mailbox that is never empty looks like a hang, so this is also the longest burst of messages that a child may need.
     pub deadline: Duration,
     /// The same for the first ping, which waits for the factory and `started`.
     pub start_deadline: Duration,

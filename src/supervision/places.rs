@@ -10,12 +10,16 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use actix::{Arbiter, ArbiterHandle};
 use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
-use super::{incarnation::ChildKey, options::ArbiterFactory, ping::Signal, spec::Placement};
+use super::{
+    incarnation::ChildKey, options::ArbiterFactory, ping::Signal, run_queue::RunQueue,
+    spec::Placement,
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct PlaceId(u64);
@@ -59,8 +63,19 @@ struct Place {
     handle: ArbiterHandle,
     marker: Arc<Marker>,
     residents: usize,
-    /// When the ping that it has not answered yet was sent.
-    pinged: Option<Instant>,
+    /// How long its thread has waited for a core.
+    queue: RunQueue,
+    /// When the ping that it has not answered yet was sent, and how long its thread had waited for a core until then.
+    pinged: Option<(Instant, Duration)>,
+}
+
+impl Place {
+    /// How long it has owed an answer, less the time in which its thread was not let run.
+    fn silent_for(&self, now: Instant) -> Option<Duration> {
+        let (at, waited) = self.pinged?;
+        let waits = self.queue.waited().saturating_sub(waited);
+        Some(now.duration_since(at).saturating_sub(waits))
+    }
 }
 
 /// What a launch needs of a place.
@@ -92,8 +107,10 @@ impl Places {
             handle: Arbiter::current(),
             marker: Arc::default(),
             residents: 0,
+            queue: RunQueue::default(),
             pinged: None,
         };
+        home.queue.is_of_this_thread();
         Self {
             factory,
             signals,
@@ -175,7 +192,8 @@ impl Places {
             let (id, signals) = (*id, self.signals.clone());
             let answer = move || drop(signals.send(Signal::PlaceAnswered(id)));
             // An arbiter that is gone reports its end itself.
-            place.pinged = place.handle.spawn_fn(answer).then_some(now);
+            let sent = (now, place.queue.waited());
+            place.pinged = place.handle.spawn_fn(answer).then_some(sent);
         }
     }
 
@@ -192,11 +210,21 @@ impl Places {
             .is_some_and(|place| place.pinged.is_some())
     }
 
-    /// Pool arbiters that did not answer a ping sent at or before `since`, each with the child whose poll holds it.
-    pub(super) fn overdue(&self, since: Instant) -> Vec<(PlaceId, Option<ChildKey>)> {
+    /// How long the thread of a place has waited for a core since it began.
+    pub(super) fn waited(&self, id: PlaceId) -> Duration {
+        let place = self.places.get(&id);
+        place.map_or(Duration::ZERO, |place| place.queue.waited())
+    }
+
+    /// Pool arbiters that have owed an answer for so long, each with the child whose poll holds it.
+    pub(super) fn overdue(
+        &self,
+        now: Instant,
+        limit: Duration,
+    ) -> Vec<(PlaceId, Option<ChildKey>)> {
         let overdue = |id: &&PlaceId| {
-            let pinged = self.places.get(id).and_then(|place| place.pinged);
-            pinged.is_some_and(|at| at <= since)
+            let silent_for = self.places.get(id).and_then(|place| place.silent_for(now));
+            silent_for.is_some_and(|time| time >= limit)
         };
         let with_culprit = |id: &PlaceId| {
             let place = self.places.get(id);
@@ -208,7 +236,7 @@ impl Places {
     /// Counts all unanswered pings from `now` on.
     pub(super) fn forgive(&mut self, now: Instant) {
         for place in self.places.values_mut() {
-            place.pinged = place.pinged.map(|_| now);
+            place.pinged = place.pinged.map(|_| (now, place.queue.waited()));
         }
     }
 
@@ -269,14 +297,18 @@ impl Places {
         let id = PlaceId(self.last);
         let handle = arbiter.handle();
         let sentinel = Sentinel(id, self.signals.clone());
+        let queue = RunQueue::default();
+        let of_this_thread = queue.clone();
         handle.spawn(async move {
             let _sentinel = sentinel;
+            of_this_thread.is_of_this_thread();
             std::future::pending::<()>().await;
         });
         let place = Place {
             handle,
             marker: Arc::default(),
             residents: 0,
+            queue,
             pinged: None,
         };
         self.places.insert(id, place);

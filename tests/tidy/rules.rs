@@ -144,6 +144,9 @@ const FOREIGN: &[(&str, &[&str])] = &[
 /// Actors decide and ask; files are their adapters' business. The same holds for those above and below them.
 const WITHOUT_FILES: &[&str] = &["domain", "ports", "supervision", "actors", "handle"];
 
+/// What the kernel counts of one's own threads comes by a file, and is nobody's.
+const OWN_COUNTS: [&str; 2] = ["supervision", "run_queue"];
+
 /// What the domain may name beside the standard library: what decides nothing and does nothing.
 const DOMAIN_CRATES: &[&str] = &["std", "core", "thiserror", "memchr", "ipnet", "wildmatch"];
 
@@ -300,7 +303,8 @@ impl<'a> File<'a> {
         let (room, first) = (module[0].as_str(), path[0].as_str());
         let files =
             matches!(first, "std" | "tokio") && path.get(1).is_some_and(|part| part == "fs");
-        if files && WITHOUT_FILES.contains(&room) {
+        let counts = module.iter().take(2).eq(OWN_COUNTS);
+        if files && !counts && WITHOUT_FILES.contains(&room) {
             return Some(format!(
                 "`{room}` names `{first}::fs`: files are its adapters' business"
             ));

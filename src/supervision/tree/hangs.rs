@@ -11,7 +11,7 @@ use super::Tree;
 use crate::{
     domain::restart::{ChildKind, Ending, RestartType},
     supervision::{
-        child::{Child, Next, State},
+        child::{Next, State},
         event::{Edge, LifecycleEvent},
         exit::Exit,
         handle::Ended,
@@ -53,8 +53,12 @@ impl Tree {
 
     fn forgive(&mut self, now: Instant) {
         self.places.forgive(now);
-        for life in self.children.iter_mut().filter_map(Child::pinged_life) {
-            life.pinged = life.pinged.map(|_| now);
+        for child in self.children.iter_mut() {
+            let waited = child.place.map(|place| self.places.waited(place));
+            if let Some(life) = child.pinged_life() {
+                life.pinged = life.pinged.map(|_| now);
+                life.waited = waited.unwrap_or_default();
+            }
         }
     }
 
@@ -64,11 +68,13 @@ impl Tree {
                 continue;
             };
             let generation = child.generation;
+            let place = child.place;
             let Some(life) = child.pinged_life() else {
                 continue;
             };
             if life.pinged.is_none() {
                 life.pinged = Some(now);
+                life.waited = place.map_or(Duration::ZERO, |place| self.places.waited(place));
                 child.launch.ping(Ping::new(key, generation, &self.signals));
             }
         }
@@ -82,7 +88,8 @@ impl Tree {
         }
     }
 
-    /// How long a child has owed an answer, when that is too long and its own fault.
+    /// How long a child has owed an answer, when that is too long and its own fault: time in which its thread was not let run is
+    /// nobody's.
     fn overdue(&self, key: ChildKey, now: Instant) -> Option<Duration> {
         let child = self.children.get(key)?;
         let (life, limit) = match &child.state {
@@ -90,7 +97,9 @@ impl Tree {
             State::Running(life) => (life, self.options.ping.deadline),
             _ => return None,
         };
-        let silent_for = now.duration_since(life.pinged?);
+        let waits = child.place.map(|place| self.places.waited(place));
+        let waits = waits.unwrap_or_default().saturating_sub(life.waited);
+        let silent_for = now.duration_since(life.pinged?).saturating_sub(waits);
         let place_is_silent = child
             .place
             .is_some_and(|place| self.places.owes_answer(place));
@@ -153,10 +162,7 @@ impl Tree {
     }
 
     fn judge_places(&mut self, now: Instant) {
-        let Some(since) = now.checked_sub(self.options.ping.deadline) else {
-            return;
-        };
-        for (place, culprit) in self.places.overdue(since) {
+        for (place, culprit) in self.places.overdue(now, self.options.ping.deadline) {
             self.clear_place(place, culprit);
         }
     }

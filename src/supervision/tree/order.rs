@@ -3,7 +3,7 @@
 //! `advance` is called after every change and does what the states allow; it remembers nothing itself. The order is that of the static
 //! children; dynamic ones only use the steps.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -101,6 +101,7 @@ impl Tree {
             since: now,
             up_since: None,
             pinged: (child.kind == ChildKind::Static).then_some(now),
+            waited: Duration::ZERO,
         });
         let event = LifecycleEvent::new(Edge::Starting, &child.name, child.generation);
         self.emit(&event);
@@ -115,6 +116,9 @@ impl Tree {
         match self.places.settle(child.placement, child.place.take()) {
             Ok(site) => {
                 child.place = Some(site.id);
+                if let Some(life) = child.pinged_life() {
+                    life.waited = self.places.waited(site.id);
+                }
                 let signals = self.signals.clone();
                 child.launch.launch(&site, incarnation, signals);
                 if child.kind == ChildKind::Static {
