@@ -156,13 +156,20 @@ async fn ready_is_never_said_while_the_disk_is_full() {
     cluster.worker.wait_log_line(why).await;
 
     let mut client = client(&cluster).await;
-    let answer = client.assign_task(cluster.task("true")).await.unwrap();
-    let answer = answer.into_inner();
-
-    assert!(
-        !answer.success && answer.message.contains("is full"),
-        "{answer:?}"
-    );
+    // On a machine that is busy an offer may be refused before it is judged.
+    loop {
+        let answer = client.assign_task(cluster.task("true")).await.unwrap();
+        let answer = answer.into_inner();
+        assert!(!answer.success, "{answer:?}");
+        if answer.message.contains("is full") {
+            break;
+        }
+        let passing = ["is busy", "is starting", "in time"];
+        assert!(
+            passing.iter().any(|words| answer.message.contains(words)),
+            "{answer:?}"
+        );
+    }
     assert_eq!(cluster.worker.stop().await, Some(0));
     let process = cluster.worker.process();
     assert_eq!(said(process, READY), 0, "{}", process.tail());

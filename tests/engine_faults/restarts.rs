@@ -72,6 +72,8 @@ async fn an_engine_that_dies_within_entries_of_its_log_costs_those_alone() {
         }
         cluster.worker.process().wait_lines(AWAY, round).await;
         engine.start_again().await;
+        // One that it never saw come back does not go away again.
+        cluster.worker.process().wait_lines(BACK, round).await;
         // The third one prints nothing yet.
         let tasks = 2 * round;
         cluster

@@ -1,7 +1,9 @@
 //! What follows a failure: a restart with `--supervise`, the end of the process in good order without it or when restarting does
 //! not help, and never the end of a task.
 
-use crate::harness::{Cluster, master_options};
+use std::process::Command;
+
+use crate::harness::{Cluster, Process, master_options};
 use crate::lifecycle::edges;
 
 /// `EX_TEMPFAIL`: a service manager tries again.
@@ -55,7 +57,7 @@ async fn without_supervise_the_first_failure_ends_the_process_and_no_task() {
 
 #[tokio::test]
 async fn a_spent_budget_ends_the_process_and_no_task() {
-    let points = "janitor.started=1*off->panic";
+    let points = "outbox.started=1*off->panic;outbox.RetryParked=1*panic";
     let flags = [
         "--supervise",
         "--restart-intensity",
@@ -67,10 +69,14 @@ async fn a_spent_budget_ends_the_process_and_no_task() {
         "--restart-backoff-max",
         "50ms",
     ];
-    let points = format!("{points};janitor.disk=1*off->1*panic");
-    let mut cluster = cluster(&points, &flags).await;
+    let mut cluster = cluster(points, &flags).await;
     let task = cluster.run("sleep 5; echo done").await;
 
+    let mut retry = Command::new(env!("CARGO_BIN_EXE_worker-node"));
+    retry
+        .args(["outbox", "retry", "--state-dir"])
+        .arg(cluster.worker.state_dir());
+    let _retry = Process::start("outbox retry", &mut retry);
     assert_eq!(exit_code(&cluster).await, Some(GAVE_UP));
     cluster.master.doubt("the worker ended");
     let story = edges(cluster.worker.process());
@@ -90,7 +96,7 @@ async fn a_spent_budget_ends_the_process_and_no_task() {
     assert!(
         story
             .iter()
-            .any(|edge| edge.word == "gave_up" && edge.actor == "janitor")
+            .any(|edge| edge.word == "gave_up" && edge.actor == "outbox")
     );
 
     cluster
