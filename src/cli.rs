@@ -5,6 +5,7 @@
 pub mod actors;
 mod args;
 mod columns;
+pub mod cordon;
 pub mod demo;
 pub mod events;
 #[cfg(feature = "failpoints")]
@@ -25,6 +26,7 @@ pub use self::args::DemoTask;
 use self::{
     actors::ActorsCommand,
     args::{Command, CommandLine, DemoArgs, DemoCommand, FolderArgs},
+    cordon::{Order, OrderCommand},
     events::EventsCommand,
     logs::LogsCommand,
     outbox::OutboxCommand,
@@ -57,6 +59,8 @@ pub enum Invocation {
     Events(EventsCommand),
     /// A task's log.
     Logs(LogsCommand),
+    /// An order to a worker that runs.
+    Order(OrderCommand),
     /// An order to the outbox of a worker that runs.
     Outbox(OutboxCommand),
     /// A look at what lies in a state folder.
@@ -114,6 +118,17 @@ fn parse(
             let folder = folder(&args.folder, &surroundings)?;
             Ok(Invocation::Actors(ActorsCommand::new(args, folder)))
         }
+        Some(Command::Cordon(args)) => order(Order::Cordon, &args, &surroundings),
+        Some(Command::Uncordon(args)) => order(Order::Uncordon, &args, &surroundings),
+        Some(Command::Drain(args)) => {
+            let (deadline, wait) = (args.deadline, args.wait);
+            order(Order::Drain { deadline, wait }, &args.folder, &surroundings)
+        }
+        Some(Command::Cancel(args)) => order(
+            Order::Cancel { task: args.task },
+            &args.folder,
+            &surroundings,
+        ),
         Some(Command::Events(args)) => {
             let folder = folder(&args.folder, &surroundings)?;
             Ok(Invocation::Events(EventsCommand::new(args, folder)))
@@ -175,6 +190,15 @@ fn demonstrate(args: DemoArgs, surroundings: &Surroundings) -> Result<Invocation
     }))
 }
 
+fn order(
+    order: Order,
+    args: &FolderArgs,
+    surroundings: &Surroundings,
+) -> Result<Invocation, Answer> {
+    let folder = folder(args, surroundings)?;
+    Ok(Invocation::Order(OrderCommand { folder, order }))
+}
+
 fn folder(args: &FolderArgs, surroundings: &Surroundings) -> Result<PathBuf, Answer> {
     config::state_folder(args.state_dir.as_deref(), surroundings).map_err(Answer::Values)
 }
@@ -184,7 +208,10 @@ fn exit_of(error: &AdminError) -> Exit {
     match error {
         AdminError::NoWorker(_) => Exit::NotRunning,
         AdminError::Denied(_) => Exit::Permission,
-        AdminError::UnknownActor(_) | AdminError::NotParked(_) | AdminError::Task(_) => Exit::Usage,
+        AdminError::UnknownActor(_)
+        | AdminError::NotParked(_)
+        | AdminError::UnknownTask(_)
+        | AdminError::Task(_) => Exit::Usage,
         AdminError::Stopping | AdminError::Unavailable => Exit::TryLater,
         AdminError::Lost(_) => Exit::Unexpected,
     }
@@ -367,6 +394,37 @@ mod tests {
         ));
         assert!(matches!(
             parsed("worker-node outbox"),
+            Err(Answer::Words(_))
+        ));
+    }
+
+    #[test]
+    fn a_worker_is_taken_out_of_service_and_back() {
+        for (line, expected) in [
+            ("worker-node cordon", Order::Cordon),
+            ("worker-node uncordon", Order::Uncordon),
+            (
+                "worker-node drain --wait --deadline 10m",
+                Order::Drain {
+                    deadline: Some(std::time::Duration::from_secs(600)),
+                    wait: true,
+                },
+            ),
+            (
+                "worker-node cancel task-1",
+                Order::Cancel {
+                    task: "task-1".into(),
+                },
+            ),
+        ] {
+            let Ok(Invocation::Order(command)) = parsed(&format!("{line} --state-dir /s")) else {
+                panic!("{line}");
+            };
+            assert_eq!(command.order, expected);
+            assert_eq!(command.folder, PathBuf::from("/s"), "{line}");
+        }
+        assert!(matches!(
+            parsed("worker-node cancel"),
             Err(Answer::Words(_))
         ));
     }

@@ -6,6 +6,7 @@ pub mod address;
 pub mod admission;
 pub mod backoff;
 pub mod callers;
+pub mod cordon;
 pub mod id;
 pub mod image_rules;
 pub mod limits;

@@ -186,7 +186,13 @@ impl Worker for WorkerHandle {
     async fn cancel(&self, task: TaskId) -> CancelAnswer {
         let asked = self
             .registry
-            .ask_idempotent(CancelTask(task.clone()), Instant::now() + CANCEL)
+            .ask_idempotent(
+                CancelTask {
+                    task: task.clone(),
+                    by: None,
+                },
+                Instant::now() + CANCEL,
+            )
             .await;
         match asked {
             Ok(answer) => answer,

@@ -30,6 +30,10 @@ fn perform(invocation: Invocation) -> Exit {
             let admin = app::admin_of(&command.folder);
             cli::outbox::perform(&command, &admin)
         }
+        Invocation::Order(command) => {
+            let admin = app::admin_of(&command.folder);
+            cli::cordon::perform(&command, &admin)
+        }
         Invocation::Events(command) => cli::events::perform(&command),
         Invocation::Logs(command) => cli::logs::perform(&command, &app::log_of(&command.folder)),
         Invocation::Tasks(command) => {

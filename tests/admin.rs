@@ -414,3 +414,117 @@ async fn a_stopped_worker_leaves_no_socket() {
 
     assert!(!cluster.worker.state_dir().join("worker.sock").exists());
 }
+
+/// Why an offer is not taken.
+async fn refusal(cluster: &Cluster) -> String {
+    let task = cluster.task("true");
+    let answer = cluster.master.offer(cluster.worker.id(), task).await;
+    answer.refusal().expect("it is refused").to_owned()
+}
+
+#[tokio::test]
+async fn a_cordoned_worker_refuses_tasks_and_keeps_to_it_when_it_is_killed() {
+    let mut cluster = Cluster::start().await;
+    let running = cluster.run("sleep 600").await;
+
+    let said = text(&asked(&cluster, &["cordon"]).await);
+    assert!(said.contains("1 task is left: "), "{said}");
+    let cordoned = |refused: &str| {
+        assert!(
+            refused.starts_with("this worker is cordoned by ") && refused.contains("uncordon"),
+            "{refused}"
+        );
+    };
+    cordoned(&refusal(&cluster).await);
+
+    cluster.kill_worker().await;
+    cluster.restart_worker().await;
+    cluster.worker.wait_log_line("Cordoned by ").await;
+    // The journal is read first; offers are refused for that too.
+    loop {
+        let refused = refusal(&cluster).await;
+        if !refused.contains("is starting") {
+            cordoned(&refused);
+            break;
+        }
+    }
+
+    text(&asked(&cluster, &["uncordon"]).await);
+    let task = cluster.submit(cluster.task("true")).await;
+    assert_eq!(cluster.report(&task).await.status, "success");
+    let book = text(&asked(&cluster, &["events", "--audit"]).await);
+    for deed in ["cordon", "uncordon"] {
+        assert!(
+            book.lines()
+                .any(|line| line.split_whitespace().any(|word| word == deed)),
+            "{deed} in {book}"
+        );
+    }
+    cluster.master.cancel(&running).await.expect("it is known");
+    cluster.report(&running).await;
+    cluster.finish().await;
+}
+
+#[tokio::test]
+async fn a_drain_ends_when_the_last_result_is_delivered() {
+    let cluster = Cluster::start().await;
+    let task = cluster
+        .run("while [ ! -e /tmp/end ]; do sleep 0.02; done")
+        .await;
+    let draining = Process::start(
+        "drain",
+        &mut command(cluster.worker.state_dir(), &["drain", "--wait"]),
+    );
+    draining.wait_line("draining: 1 task is left: ").await;
+
+    let container = cluster.engine.containers_of(&task).await.remove(0);
+    cluster.engine.touch_in(&container, "/tmp/end").await;
+
+    assert_eq!(draining.wait_exit().await.code(), Some(0));
+    let told = cluster.master.task(&task).expect("it is known").reports;
+    assert_eq!(told.len(), 1, "its result was delivered before the end");
+    text(&asked(&cluster, &["uncordon"]).await);
+    cluster.finish().await;
+}
+
+#[tokio::test]
+async fn what_still_runs_at_the_end_of_a_drain_is_stopped() {
+    let cluster = Cluster::start_with(|setup| setup.arguments(["--stop-grace", "1s"])).await;
+    let task = cluster.run("sleep 600").await;
+
+    text(&asked(&cluster, &["drain", "--deadline", "1s"]).await);
+
+    let report = cluster.report(&task).await;
+    assert_eq!(report.status, "failed");
+    assert!(
+        report.logs.contains("stopped with its worker"),
+        "{}",
+        report.logs
+    );
+    text(&asked(&cluster, &["uncordon"]).await);
+    cluster.finish().await;
+}
+
+#[tokio::test]
+async fn a_task_that_is_cancelled_here_says_by_whom() {
+    let cluster = Cluster::start().await;
+    let task = cluster.run("sleep 600").await;
+
+    text(&asked(&cluster, &["cancel", &task]).await);
+
+    let report = cluster.report(&task).await;
+    assert_eq!(report.status, "cancelled");
+    assert!(
+        report.logs.contains("cancelled at the worker by "),
+        "{}",
+        report.logs
+    );
+    let unknown = asked(&cluster, &["cancel", "nobody"]).await;
+    assert_eq!(unknown.status.code(), Some(2), "{unknown:?}");
+    let words = String::from_utf8_lossy(&unknown.stderr);
+    assert!(
+        words.contains("no task nobody is under way here"),
+        "{words}"
+    );
+    cluster.finish().await;
+}

@@ -4,6 +4,7 @@
 
 mod admit;
 mod cancel;
+mod cordon;
 mod entry;
 mod launch;
 mod loading;
@@ -25,6 +26,7 @@ use self::entry::{Entry, Standing};
 pub use self::{
     admit::{AssignTask, FailOffer},
     cancel::CancelTask,
+    cordon::SetCordon,
     entry::TaskNews,
     launch::TaskDirectory,
 };
@@ -34,6 +36,7 @@ use super::{
 use crate::{
     domain::{
         admission::Ledger,
+        cordon::Cordon,
         id::{TaskId, WorkerId},
         limits,
         recent::Recent,
@@ -56,7 +59,7 @@ const TELL: Duration = Duration::from_secs(30);
 pub struct GetSealing(pub TaskId);
 
 /// Whether an outcome may be sealed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sealing {
     /// The settle time after the last acknowledgement of its offer is not over.
     NotBefore(Instant),
@@ -64,6 +67,8 @@ pub enum Sealing {
     Now {
         /// A cancel was acknowledged: the outcome is 'cancelled'.
         cancelled: bool,
+        /// Who cancelled it at the worker, if somebody did and this process knows it.
+        by: Option<String>,
     },
 }
 
@@ -118,6 +123,8 @@ pub struct RegistryPeers {
     pub pressure: watch::Receiver<Option<String>>,
     /// Why new tasks are refused for good, if they are.
     pub draining: Draining,
+    /// The operator's order to refuse new tasks, if there is one.
+    pub cordon: CordonBoard,
     /// Whether the master knows us.
     pub registered: watch::Receiver<bool>,
 }
@@ -154,6 +161,9 @@ enum Readiness {
 
 /// Why no more offers are taken, once that is so: beside the registry, so that its next incarnation keeps to it.
 pub type Draining = Arc<OnceLock<String>>;
+
+/// The order in force: beside the registry, for those who show it. The registry alone changes it.
+pub type CordonBoard = Arc<watch::Sender<Option<Cordon>>>;
 
 impl RegistryActor {
     /// Registers the tasks of one worker. `desk` brings news of them, `board` shows them to the heartbeat.
@@ -248,9 +258,13 @@ impl Handler<GetSealing> for RegistryActor {
                 entry.sealed = true;
                 Sealing::Now {
                     cancelled: entry.cancelled,
+                    by: entry.cancelled_by.clone(),
                 }
             }
-            None => Sealing::Now { cancelled: false },
+            None => Sealing::Now {
+                cancelled: false,
+                by: None,
+            },
         })
     }
 }
@@ -276,9 +290,7 @@ impl Handler<StopAll> for RegistryActor {
         // One that has just been restarted does not know its tasks yet.
         let loaded = self.loaded().into_actor(self);
         Box::pin(loaded.map(|(), actor, ctx| {
-            for task in actor.tasks.keys() {
-                actor.stop(task, StopReason::WorkerStopped, ctx);
-            }
+            actor.stop_all(StopReason::WorkerStopped, ctx);
         }))
     }
 }

@@ -95,6 +95,15 @@ fn words(deed: Deed) -> (&'static str, String, Option<String>) {
         Deed::Restarted(actor) => ("restart", actor, None),
         Deed::Retried => ("retry", "outbox".to_owned(), None),
         Deed::Dropped(task) => ("drop", format!("task({task})"), None),
+        Deed::Cordoned(stop_after) => (
+            "cordon",
+            "registry".to_owned(),
+            stop_after.map(|time| {
+                let time = humantime::format_duration(time);
+                format!("what runs is stopped after {time}")
+            }),
+        ),
+        Deed::Uncordoned => ("uncordon", "registry".to_owned(), None),
     }
 }
 

@@ -27,8 +27,8 @@ use crate::{
         news::{NewsDesk, news},
         outbox::{self, Correspondents, OutboxActor},
         registry::{
-            AdmissionRules, Board, Drain, Draining, RegistryActor, RegistryPeers, StopAll,
-            TaskDirectory, TaskNews,
+            AdmissionRules, Board, CordonBoard, Drain, Draining, RegistryActor, RegistryPeers,
+            StopAll, TaskDirectory, TaskNews,
         },
         servers::{Serve, ServersActor},
         session::{MasterView, Pin, SessionActor, SessionPeers},
@@ -40,7 +40,10 @@ use crate::{
         admin,
         listener::{self, Doorkeeper},
     },
-    handle::{WorkerHandle, admin::AdminHandle},
+    handle::{
+        WorkerHandle,
+        admin::{AdminHandle, Asked},
+    },
     ports::{
         clock::SteadyClock,
         master::{Registration, RunningTask},
@@ -115,6 +118,7 @@ struct Beside {
     directory: Arc<TaskDirectory>,
     pressure: Arc<watch::Sender<Option<String>>>,
     draining: Draining,
+    cordon: CordonBoard,
     supervisor: watch::Sender<Option<SupervisorHandle>>,
     news: UnboundedSender<TaskNews>,
     desk: NewsDesk<TaskNews>,
@@ -134,6 +138,7 @@ impl Beside {
             directory: Arc::default(),
             pressure: Arc::new(watch::Sender::new(None)),
             draining: Draining::default(),
+            cordon: Arc::new(watch::Sender::new(None)),
             supervisor: watch::Sender::new(None),
             news,
             desk,
@@ -294,7 +299,13 @@ impl Wiring<'_> {
             }),
             self.janitor(places.janitor.1, records, places.outbox.0.clone()),
             self.servers(places.servers.1, handle, stop_serving),
-            self.admin(places.admin.1, places.outbox.0.clone()),
+            self.admin(
+                places.admin.1,
+                Asked {
+                    outbox: places.outbox.0.clone(),
+                    registry: places.registry.0.clone(),
+                },
+            ),
         ]
     }
 
@@ -474,15 +485,16 @@ impl Wiring<'_> {
     }
 
     /// Last to start and first to stop: it answers for all the others. A child of its own, so that it falls alone.
-    fn admin(&self, seat: Seat<ServersActor>, outbox: Slot<OutboxActor>) -> ChildSpec {
+    fn admin(&self, seat: Seat<ServersActor>, asked: Asked) -> ChildSpec {
         let door = Arc::clone(&self.built.door);
         let audit = Arc::clone(&self.built.audit);
         let worker = self.built.config.cluster.worker.clone();
         let handle = AdminHandle::new(
             worker,
             self.beside.supervisor.subscribe(),
-            outbox,
+            asked,
             self.beside.board.subscribe(),
+            Arc::clone(&self.built.clock),
         );
         let serve: Serve = Arc::new(move |stop| {
             let (handle, audit) = (Arc::new(handle.clone()), Arc::clone(&audit));
@@ -543,6 +555,7 @@ impl Wiring<'_> {
             clock: Arc::clone(&self.built.clock),
             pressure: self.beside.pressure.subscribe(),
             draining: Arc::clone(&self.beside.draining),
+            cordon: Arc::clone(&self.beside.cordon),
             registered: self.beside.master_view.registered(),
         }
     }

@@ -81,6 +81,16 @@ pub(super) enum Command {
     /// Show the actors of the worker that runs here: where they stand, what they do, how they were restarted.
     #[command(after_help = ACTORS_EXAMPLES)]
     Actors(ActorsArgs),
+    /// Take the worker that runs here out of service: it refuses new tasks, also after a restart, until `uncordon`. What runs goes
+    /// on.
+    Cordon(FolderArgs),
+    /// Take it back into service.
+    Uncordon(FolderArgs),
+    /// Take it out of service, and its tasks to their end.
+    #[command(after_help = DRAIN_EXAMPLES)]
+    Drain(DrainArgs),
+    /// Bring one task to its end, without the master; it hears that the task was cancelled, and by whom.
+    Cancel(CancelArgs),
     /// Show what has happened to the actors; no worker needs to run for it.
     #[command(after_help = EVENTS_EXAMPLES)]
     Events(EventsArgs),
@@ -98,6 +108,16 @@ pub(super) enum Command {
     #[command(after_help = TASKS_EXAMPLES)]
     Tasks(TasksArgs),
 }
+
+const DRAIN_EXAMPLES: &str = "\
+Examples:
+  worker-node drain --wait
+      refuse new tasks, and return when the last one that runs has ended and its result is delivered
+  worker-node drain --deadline 30m --wait
+      the same, and stop what still runs in half an hour
+  worker-node uncordon
+      take new tasks again
+";
 
 const ACTORS_EXAMPLES: &str = "\
 Examples:
@@ -169,6 +189,30 @@ pub(super) struct FolderArgs {
         global = true
     )]
     pub(super) state_dir: Option<OsString>,
+}
+
+/// What `drain` is told.
+#[derive(Debug, Args)]
+pub(super) struct DrainArgs {
+    /// Stop what still runs after this time, such as 30m; without it tasks run to their end.
+    #[arg(long, value_name = "TIME", value_parser = read_time)]
+    pub(super) deadline: Option<Duration>,
+    /// Return when the last task has ended and its result is delivered, not at once.
+    #[arg(long)]
+    pub(super) wait: bool,
+    /// Which worker.
+    #[command(flatten)]
+    pub(super) folder: FolderArgs,
+}
+
+/// What `cancel` is told.
+#[derive(Debug, Args)]
+pub(super) struct CancelArgs {
+    /// The task, by its id.
+    pub(super) task: String,
+    /// Which worker.
+    #[command(flatten)]
+    pub(super) folder: FolderArgs,
 }
 
 /// What `actors` is told.

@@ -123,6 +123,18 @@ pub struct Caller {
     pub user: Option<u32>,
 }
 
+impl Caller {
+    /// Who it is at the operator's socket, in words.
+    #[must_use]
+    pub fn operator(&self) -> String {
+        match self.user {
+            Some(0) => "root".to_owned(),
+            Some(user) => format!("user {user}"),
+            None => "its operator".to_owned(),
+        }
+    }
+}
+
 /// The names of which a certificate must have one before its owner may change something; none given: every caller may.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MasterNames(Vec<String>);

@@ -113,7 +113,9 @@ impl From<Cut> for Status {
 impl From<AdminError> for Status {
     fn from(error: AdminError) -> Self {
         let code = match &error {
-            AdminError::UnknownActor(_) | AdminError::NotParked(_) => Code::NotFound,
+            AdminError::UnknownActor(_) | AdminError::NotParked(_) | AdminError::UnknownTask(_) => {
+                Code::NotFound
+            }
             AdminError::Task(_) => Code::FailedPrecondition,
             AdminError::Stopping => Code::Aborted,
             AdminError::Unavailable => Code::Unavailable,

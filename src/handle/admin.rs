@@ -12,8 +12,13 @@ use tokio::{
 };
 
 use crate::{
-    actors::outbox::{DropParked, OutboxActor, RetryParked},
+    actors::{
+        outbox::{DropParked, OutboxActor, RetryParked},
+        registry::{CancelTask, RegistryActor, SetCordon},
+    },
     domain::{
+        callers::Caller,
+        cordon::Cordon,
         id::{TaskId, WorkerId},
         text,
     },
@@ -21,7 +26,9 @@ use crate::{
         admin::{
             ActorKind, ActorSpec, ActorState, ActorTree, ActorView, Admin, AdminError, TaskView,
         },
+        clock::Clock,
         master::RunningTask,
+        worker::CancelAnswer,
     },
     supervision::{ChildError, ChildState, ChildView, Placement, Slot, SupervisorHandle},
 };
@@ -37,25 +44,47 @@ const REASON_LIMIT: usize = 512;
 pub struct AdminHandle {
     worker: WorkerId,
     supervisor: watch::Receiver<Option<SupervisorHandle>>,
-    outbox: Slot<OutboxActor>,
+    asked: Asked,
     tasks: watch::Receiver<Arc<Vec<RunningTask>>>,
+    clock: Arc<dyn Clock>,
+}
+
+/// Whom an operator's orders go to.
+#[derive(Clone)]
+pub struct Asked {
+    /// For what waits for the master.
+    pub outbox: Slot<OutboxActor>,
+    /// For tasks, and for whether they are taken.
+    pub registry: Slot<RegistryActor>,
 }
 
 impl AdminHandle {
-    /// A door to the supervisor of `worker`, which may not have begun yet, to its outbox, and to the board of its tasks.
+    /// A door to the supervisor of `worker`, which may not have begun yet, to the actors that take orders, and to the board of its
+    /// tasks.
     #[must_use]
     pub fn new(
         worker: WorkerId,
         supervisor: watch::Receiver<Option<SupervisorHandle>>,
-        outbox: Slot<OutboxActor>,
+        asked: Asked,
         tasks: watch::Receiver<Arc<Vec<RunningTask>>>,
+        clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
             worker,
             supervisor,
-            outbox,
+            asked,
             tasks,
+            clock,
         }
+    }
+
+    async fn set_cordon(&self, cordon: Option<Cordon>) -> Result<(), AdminError> {
+        let deadline = Instant::now() + ANSWER;
+        let set = SetCordon { cordon, deadline };
+        let asked = self.asked.registry.ask_idempotent(set, deadline).await;
+        asked
+            .map_err(|_| AdminError::Unavailable)?
+            .map_err(|error| AdminError::Lost(error.to_string()))
     }
 
     fn supervisor(&self) -> Result<SupervisorHandle, AdminError> {
@@ -128,6 +157,7 @@ impl Admin for AdminHandle {
     async fn retry_outbox(&self) -> Result<u64, AdminError> {
         info!("trying the results again that were put aside: the operator asks for it");
         let asked = self
+            .asked
             .outbox
             .ask_idempotent(RetryParked, Instant::now() + ANSWER);
         let results = asked.await.map_err(|_| AdminError::Unavailable)?;
@@ -140,10 +170,54 @@ impl Admin for AdminHandle {
             task: TaskId::new(task).map_err(|_| not_parked())?,
             why: "its operator lets go of it".into(),
         };
-        let asked = self.outbox.ask_idempotent(drop, Instant::now() + ANSWER);
+        let outbox = &self.asked.outbox;
+        let asked = outbox.ask_idempotent(drop, Instant::now() + ANSWER);
         match asked.await {
             Ok(true) => Ok(()),
             Ok(false) => Err(not_parked()),
+            Err(_) => Err(AdminError::Unavailable),
+        }
+    }
+
+    async fn cordon(
+        &self,
+        caller: &Caller,
+        stop_after: Option<Duration>,
+    ) -> Result<(), AdminError> {
+        let since = self.clock.now();
+        let stop_at = stop_after.and_then(|time| since.checked_add(time));
+        self.set_cordon(Some(Cordon {
+            by: caller.operator(),
+            since,
+            stop_at,
+        }))
+        .await
+    }
+
+    async fn uncordon(&self) -> Result<(), AdminError> {
+        self.set_cordon(None).await
+    }
+
+    async fn cancel(&self, caller: &Caller, task: &str) -> Result<(), AdminError> {
+        let unknown = || AdminError::UnknownTask(task.to_owned());
+        let cancel = CancelTask {
+            task: TaskId::new(task).map_err(|_| unknown())?,
+            by: Some(caller.operator()),
+        };
+        // A cancel of what is not here would be kept for a task that may come.
+        let is_here = self
+            .tasks
+            .borrow()
+            .iter()
+            .any(|held| held.task == cancel.task);
+        if !is_here {
+            return Err(unknown());
+        }
+        let registry = &self.asked.registry;
+        let asked = registry.ask_idempotent(cancel, Instant::now() + ANSWER);
+        match asked.await {
+            Ok(CancelAnswer::Accepted) => Ok(()),
+            Ok(CancelAnswer::NotFound | CancelAnswer::AlreadyFinished(_)) => Err(unknown()),
             Err(_) => Err(AdminError::Unavailable),
         }
     }
@@ -220,7 +294,10 @@ fn short_type(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::supervision::{Budget, RestartType, slot};
+    use crate::{
+        ports::clock::SystemClock,
+        supervision::{Budget, RestartType, slot},
+    };
 
     fn child(name: &str, dynamic: bool) -> ChildView {
         ChildView {
@@ -292,9 +369,13 @@ mod tests {
         let (_announce, supervisor) = watch::channel(None);
         let worker = WorkerId::new("w").unwrap();
 
-        let (outbox, _seat) = slot("outbox");
+        let asked = Asked {
+            outbox: slot("outbox").0,
+            registry: slot("registry").0,
+        };
         let (_board, tasks) = watch::channel(Arc::default());
-        let told = AdminHandle::new(worker, supervisor, outbox, tasks)
+        let clock = Arc::new(SystemClock);
+        let told = AdminHandle::new(worker, supervisor, asked, tasks, clock)
             .actors()
             .await;
 

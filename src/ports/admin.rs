@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use thiserror::Error;
 
 use crate::domain::{
+    callers::Caller,
     id::WorkerId,
     restart::{Budget, RestartType},
 };
@@ -51,6 +52,27 @@ pub trait Admin: Send + Sync {
     /// # Errors
     /// As above, or no result of that task is put aside.
     async fn drop_result(&self, task: &str) -> Result<(), AdminError>;
+
+    /// Takes the worker out of service until [`Admin::uncordon`]: new tasks are refused, also by the next process on its state
+    /// folder. Those that are here run to their end, or are stopped after `stop_after`. Does not wait for them. Whoever
+    /// carries the order over a socket knows `caller` better than whoever gives it.
+    ///
+    /// # Errors
+    /// The order could not be made durable, or nobody answers.
+    async fn cordon(&self, caller: &Caller, stop_after: Option<Duration>)
+    -> Result<(), AdminError>;
+
+    /// Takes the worker back into service.
+    ///
+    /// # Errors
+    /// As above.
+    async fn uncordon(&self) -> Result<(), AdminError>;
+
+    /// Brings one task to its end; the master hears that it was cancelled, and by whom. Does not wait for it.
+    ///
+    /// # Errors
+    /// No such task is under way, or nobody answers.
+    async fn cancel(&self, caller: &Caller, task: &str) -> Result<(), AdminError>;
 }
 
 /// Why an operator has no answer.
@@ -62,6 +84,9 @@ pub enum AdminError {
     /// No result of this task is put aside.
     #[error("no result of {0} is parked; `worker-node state dump` shows those that are")]
     NotParked(String),
+    /// No such task is under way.
+    #[error("no task {0} is under way here; `worker-node tasks` shows those that are")]
+    UnknownTask(String),
     /// A task's actor is not restarted by hand.
     #[error("{0} is a task: its actor is restarted by the supervisor alone")]
     Task(String),

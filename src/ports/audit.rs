@@ -17,6 +17,10 @@ pub enum Deed {
     Retried,
     /// The result of this task is given up.
     Dropped(String),
+    /// New tasks are refused; those that are here may run on for so long, or to their end.
+    Cordoned(Option<std::time::Duration>),
+    /// New tasks are taken again.
+    Uncordoned,
 }
 
 /// Keeps the book. Nobody waits for it.

@@ -10,6 +10,7 @@ use super::voice::{Outage, Trouble};
 use crate::{
     domain::{
         callers::AllowFrom,
+        cordon::Cordon,
         id::{Attempt, ContainerId, TaskId, WorkerId},
         outcome::Outcome,
         spec::TaskSpec,
@@ -94,6 +95,17 @@ pub fn master_back(away: &mut Trouble, master: &MasterAddress) {
     if let Some(after) = away.over(Instant::now()) {
         let after = humantime::format_duration(after);
         info!(master = master.0; "✓ Master back after {after}: {}", master.0);
+    }
+}
+
+/// An operator takes the worker out of service, or back into it.
+pub fn cordoned(cordon: Option<&Cordon>) {
+    match cordon {
+        Some(Cordon { by, stop_at, .. }) => {
+            let stop_at = stop_at.map(|at| humantime::format_rfc3339_seconds(at).to_string());
+            warn!(by, stop_at:?; "Cordoned by {by}: no new tasks are taken until `worker-node uncordon`");
+        }
+        None => info!("✓ Uncordoned: new tasks are taken again"),
     }
 }
 

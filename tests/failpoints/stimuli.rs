@@ -76,6 +76,9 @@ pub(crate) fn way_to(name: &str) -> Way {
         "outbox.DropParked" | "outbox.dropped" => {
             Way::NotReached("an operator has to let go of a parked result")
         }
+        "registry.SetCordon" | "registry.cordoned" | "registry.stop_at" => {
+            Way::NotReached("an operator has to take the worker out of service")
+        }
         "registry.judge_after" => {
             Way::NotReached("it takes two offers of one task within the same commit")
         }

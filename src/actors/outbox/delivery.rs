@@ -229,7 +229,7 @@ impl Delivery {
         self.record.uploaded = true;
     }
 
-    fn note(&mut self, note: Option<String>) {
+    pub(super) fn note(&mut self, note: Option<String>) {
         if let (Some(ending), Some(note)) = (&mut self.record.ending, note) {
             ending.notes.push(note);
         }

@@ -208,6 +208,9 @@ impl RegistryActor {
         if let Some(why) = self.peers.draining.get() {
             return Some(refused(why.as_str()));
         }
+        if let Some(cordon) = &*self.peers.cordon.borrow() {
+            return Some(refused(cordon.to_string()));
+        }
         if let Some(pressure) = &*self.peers.pressure.borrow() {
             return Some(refused(pressure.clone()));
         }

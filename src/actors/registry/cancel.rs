@@ -28,21 +28,30 @@ use crate::{
 /// The master holds a lock over its whole cluster until we answer: no longer than this for the journal.
 const PATIENCE: Duration = Duration::from_millis(900);
 
-/// A master asks for a task's end. Idempotent.
+/// A master asks for a task's end, or an operator. Idempotent.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "CancelAnswer")]
-pub struct CancelTask(pub TaskId);
+pub struct CancelTask {
+    /// Which.
+    pub task: TaskId,
+    /// The operator, for the words of its result.
+    pub by: Option<String>,
+}
 
 type Answer = ResponseActFuture<RegistryActor, CancelAnswer>;
 
 impl Handler<CancelTask> for RegistryActor {
     type Result = Answer;
 
-    fn handle(&mut self, CancelTask(task): CancelTask, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, cancel: CancelTask, _: &mut Self::Context) -> Self::Result {
+        let CancelTask { task, by } = cancel;
         failpoint!("registry.CancelTask", task);
         if let Some(entry) = self.tasks.get_mut(&task) {
             // From here on an outcome that is being sealed is 'cancelled', whatever the disk does.
             let is_first = !std::mem::replace(&mut entry.cancelled, true);
+            if is_first {
+                entry.cancelled_by = by;
+            }
             // What is sealed is over, as far as the master is concerned: as a rule this one comes too late.
             if is_first && !entry.sealed {
                 operator::task_cancelling(&task);

@@ -56,6 +56,8 @@ pub(super) struct Entry {
     pub(super) is_impossible: bool,
     /// A cancel was asked for.
     pub(super) cancelled: bool,
+    /// Who asked for it, where that was done at this worker.
+    pub(super) cancelled_by: Option<String>,
     /// Its outcome can no longer change: its result may have left.
     pub(super) sealed: bool,
     /// When its offer was last acknowledged. A task from before this process: now, which delays its report by one settle time.
@@ -88,6 +90,7 @@ impl Entry {
             stage: stage(record.phase),
             is_impossible: record.ending.as_ref().is_some_and(Ending::is_impossible),
             cancelled: record.cancel_requested,
+            cancelled_by: None,
             sealed: record.phase >= Phase::Sealed,
             acknowledged: Instant::now(),
             slot: None,

@@ -43,6 +43,7 @@ impl RegistryActor {
     }
 
     fn take_in_all(&mut self, snapshot: Snapshot, ctx: &mut Context<Self>) {
+        self.take_in_cordon(&snapshot.settings, ctx);
         for task in snapshot.early_cancels {
             self.early_cancels.insert(task, ());
         }
@@ -130,6 +131,7 @@ impl RegistryActor {
         let mut registered = self.peers.registered.clone();
         let mut pressure = self.peers.pressure.clone();
         let mut engine = self.peers.engine.status();
+        let mut cordon = self.peers.cordon.subscribe();
         let ready = async move {
             failpoint!("registry.say_ready");
             // Until the disk was looked at for the first time, nobody knows.
@@ -138,6 +140,7 @@ impl RegistryActor {
                 let open = async {
                     registered.wait_for(|registered| *registered).await.ok()?;
                     pressure.wait_for(Option::is_none).await.ok()?;
+                    cordon.wait_for(Option::is_none).await.ok()?;
                     let here = |status: &EngineStatus| matches!(status, EngineStatus::Here(_));
                     engine.wait_for(here).await.ok().map(drop)
                 };
@@ -146,7 +149,8 @@ impl RegistryActor {
                     return;
                 }
                 let is_here = matches!(*engine.borrow(), EngineStatus::Here(_));
-                if *registered.borrow() && pressure.borrow().is_none() && is_here {
+                let is_free = pressure.borrow().is_none() && cordon.borrow().is_none();
+                if *registered.borrow() && is_free && is_here {
                     return operator::ready();
                 }
             }

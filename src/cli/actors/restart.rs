@@ -87,7 +87,10 @@ mod tests {
     use async_trait::async_trait;
 
     use super::{super::specimen, *};
-    use crate::ports::admin::{ActorTree, TaskView};
+    use crate::{
+        domain::callers::Caller,
+        ports::admin::{ActorTree, TaskView},
+    };
 
     /// Answers as it is told, one answer per look; the last one again and again.
     struct Scripted {
@@ -133,6 +136,18 @@ mod tests {
         }
 
         async fn drop_result(&self, _: &str) -> Result<(), AdminError> {
+            Err(AdminError::Unavailable)
+        }
+
+        async fn cordon(&self, _: &Caller, _: Option<Duration>) -> Result<(), AdminError> {
+            Err(AdminError::Unavailable)
+        }
+
+        async fn uncordon(&self) -> Result<(), AdminError> {
+            Err(AdminError::Unavailable)
+        }
+
+        async fn cancel(&self, _: &Caller, _: &str) -> Result<(), AdminError> {
             Err(AdminError::Unavailable)
         }
     }

@@ -15,11 +15,13 @@ use tonic::{Response, Status, codegen::http::Uri};
 
 use super::{convert, door};
 use crate::{
+    domain::callers::Caller,
     grpc::{client::Requests, status},
     ports::admin::{ActorTree, ActorView, Admin, AdminError, TaskView},
     proto::worker_admin::{
-        DropResultRequest, GetActorRequest, ListActorsRequest, ListTasksRequest,
-        RestartActorRequest, RetryOutboxRequest, admin_client::AdminClient,
+        CancelTaskRequest, CordonRequest, DropResultRequest, GetActorRequest, ListActorsRequest,
+        ListTasksRequest, RestartActorRequest, RetryOutboxRequest, UncordonRequest,
+        admin_client::AdminClient,
     },
 };
 
@@ -141,6 +143,33 @@ impl Admin for RemoteAdmin {
         let asked = self.call(|mut client| async move { client.drop_result(request).await });
         asked.await.map_err(|error| match error {
             AdminError::UnknownActor(_) => AdminError::NotParked(task),
+            other => other,
+        })?;
+        Ok(())
+    }
+
+    async fn cordon(&self, _: &Caller, stop_after: Option<Duration>) -> Result<(), AdminError> {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let request = CordonRequest {
+            stop_after_ms: stop_after.map(millis),
+        };
+        self.call(|mut client| async move { client.cordon(request).await })
+            .await?;
+        Ok(())
+    }
+
+    async fn uncordon(&self) -> Result<(), AdminError> {
+        self.call(|mut client| async move { client.uncordon(UncordonRequest {}).await })
+            .await?;
+        Ok(())
+    }
+
+    async fn cancel(&self, _: &Caller, task: &str) -> Result<(), AdminError> {
+        let task = task.to_owned();
+        let request = CancelTaskRequest { task: task.clone() };
+        let asked = self.call(|mut client| async move { client.cancel_task(request).await });
+        asked.await.map_err(|error| match error {
+            AdminError::UnknownActor(_) => AdminError::UnknownTask(task),
             other => other,
         })?;
         Ok(())

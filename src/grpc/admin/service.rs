@@ -1,20 +1,22 @@
 //! The methods of the operator's door, over `ports::admin::Admin`: each converts, asks, converts back.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tonic::{Request, Response, Status};
 
 use super::convert;
 use crate::{
+    domain::{callers::Caller, id::TaskId},
     grpc::listener::Connection,
     ports::{
         admin::Admin,
         audit::{Audit, Deed},
     },
     proto::worker_admin::{
-        self as wire, DropResultReply, DropResultRequest, ListActorsReply, ListActorsRequest,
-        ListTasksReply, ListTasksRequest, RestartActorReply, RestartActorRequest, RetryOutboxReply,
-        RetryOutboxRequest, admin_server,
+        self as wire, CancelTaskReply, CancelTaskRequest, CordonReply, CordonRequest,
+        DropResultReply, DropResultRequest, ListActorsReply, ListActorsRequest, ListTasksReply,
+        ListTasksRequest, RestartActorReply, RestartActorRequest, RetryOutboxReply,
+        RetryOutboxRequest, UncordonReply, UncordonRequest, admin_server,
     },
 };
 
@@ -31,10 +33,13 @@ impl AdminService {
 
     /// Writes down what was done for whoever asked.
     fn record<T>(&self, request: &Request<T>, deed: Deed) {
-        let connection = request.extensions().get::<Connection>();
-        let caller = connection.map(Connection::caller).unwrap_or_default();
-        self.audit.record(&caller, deed);
+        self.audit.record(&caller(request), deed);
     }
+}
+
+fn caller<T>(request: &Request<T>) -> Caller {
+    let connection = request.extensions().get::<Connection>();
+    connection.map(Connection::caller).unwrap_or_default()
 }
 
 #[tonic::async_trait]
@@ -92,5 +97,37 @@ impl admin_server::Admin for AdminService {
         self.admin.drop_result(task).await?;
         self.record(&request, Deed::Dropped(task.clone()));
         Ok(Response::new(DropResultReply {}))
+    }
+
+    async fn cordon(
+        &self,
+        request: Request<CordonRequest>,
+    ) -> Result<Response<CordonReply>, Status> {
+        let stop_after = request.get_ref().stop_after_ms.map(Duration::from_millis);
+        self.admin.cordon(&caller(&request), stop_after).await?;
+        self.record(&request, Deed::Cordoned(stop_after));
+        Ok(Response::new(CordonReply {}))
+    }
+
+    async fn uncordon(
+        &self,
+        request: Request<UncordonRequest>,
+    ) -> Result<Response<UncordonReply>, Status> {
+        self.admin.uncordon().await?;
+        self.record(&request, Deed::Uncordoned);
+        Ok(Response::new(UncordonReply {}))
+    }
+
+    async fn cancel_task(
+        &self,
+        request: Request<CancelTaskRequest>,
+    ) -> Result<Response<CancelTaskReply>, Status> {
+        let task = &request.get_ref().task;
+        self.admin.cancel(&caller(&request), task).await?;
+        // It is a task's, so its id is one.
+        if let Ok(task) = TaskId::new(task.as_str()) {
+            self.record(&request, Deed::Cancelled(task));
+        }
+        Ok(Response::new(CancelTaskReply {}))
     }
 }

@@ -19,13 +19,14 @@ impl Delivery {
     /// Waits out the settle time, then fixes what is told. The journal is the judge between a verdict and a late cancel: it
     /// refuses a verdict that ignores one.
     pub(super) async fn seal(&mut self) {
-        let cancelled = self.settled().await;
+        let (cancelled, by) = self.settled().await;
+        self.note(by.map(|by| format!("cancelled at the worker by {by}")));
         failpoint!("outbox.seal");
         self.fix(cancelled).await;
     }
 
-    /// Whether it was cancelled, as far as the registry knows when the settle time is over.
-    async fn settled(&self) -> bool {
+    /// Whether it was cancelled, as far as the registry knows when the settle time is over; and who did that at this worker.
+    async fn settled(&self) -> (bool, Option<String>) {
         loop {
             let task = self.record.spec.id.clone();
             match self
@@ -35,9 +36,9 @@ impl Delivery {
                 .await
             {
                 Ok(Sealing::NotBefore(instant)) => sleep_until(instant).await,
-                Ok(Sealing::Now { cancelled }) => return cancelled,
+                Ok(Sealing::Now { cancelled, by }) => return (cancelled, by),
                 // The journal has the last word on cancels.
-                Err(AskError::Poisoned) => return self.record.cancel_requested,
+                Err(AskError::Poisoned) => return (self.record.cancel_requested, None),
                 Err(AskError::Unavailable | AskError::Deadline) => {
                     sleep(self.with.patience.backoff.delay(0, fastrand::f64())).await
                 }

@@ -1,0 +1,170 @@
+//! `worker-node cordon`, `uncordon`, `drain` and `cancel`: orders to a running worker about the tasks that it takes and has.
+
+use std::{path::PathBuf, time::Duration};
+
+use tokio::runtime::Builder;
+
+use super::{
+    page::{self, Paper},
+    words,
+};
+use crate::{
+    domain::callers::Caller,
+    exit::Exit,
+    ports::admin::{Admin, AdminError, TaskView},
+};
+
+/// From one look at the tasks that are left to the next.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Tasks that are named; more are counted.
+const NAMED: usize = 5;
+
+/// What was asked for, checked.
+#[derive(Debug, PartialEq)]
+pub struct OrderCommand {
+    /// The worker's state folder.
+    pub folder: PathBuf,
+    pub(super) order: Order,
+}
+
+/// What a worker is told.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// To take no new tasks.
+    Cordon,
+    /// To take them again.
+    Uncordon,
+    /// To take none, and to bring those that it has to their end.
+    Drain {
+        /// What still runs then is stopped.
+        deadline: Option<Duration>,
+        /// Whether the command lasts until nothing is left.
+        wait: bool,
+    },
+    /// To end one.
+    Cancel {
+        /// Which.
+        task: String,
+    },
+}
+
+/// Gives the order to the worker behind `admin`, and prints what it says.
+pub fn perform(command: &OrderCommand, admin: &dyn Admin) -> Exit {
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: this process cannot begin: {error}");
+            return Exit::Unexpected;
+        }
+    };
+    match runtime.block_on(give(&command.order, admin)) {
+        Ok(said) => match Paper::standard().put(&said) {
+            Ok(()) => Exit::Clean,
+            Err(error) => page::unwritten(&error),
+        },
+        Err(error) => {
+            eprintln!("error: {}", words::foreign(&error.to_string(), 1_024));
+            super::exit_of(&error)
+        }
+    }
+}
+
+async fn give(order: &Order, admin: &dyn Admin) -> Result<String, AdminError> {
+    // The worker sees who it is.
+    let me = Caller::default();
+    match order {
+        Order::Cordon => {
+            admin.cordon(&me, None).await?;
+            let tasks = admin.tasks().await?;
+            Ok(format!(
+                "cordoned: new tasks are refused; {}\n",
+                left(&tasks)
+            ))
+        }
+        Order::Uncordon => {
+            admin.uncordon().await?;
+            Ok("uncordoned: new tasks are taken again\n".to_owned())
+        }
+        Order::Drain { deadline, wait } => {
+            admin.cordon(&me, *deadline).await?;
+            match wait {
+                true => until_none_is_left(admin).await,
+                false => {
+                    let tasks = admin.tasks().await?;
+                    Ok(format!(
+                        "draining: new tasks are refused; {}\n",
+                        left(&tasks)
+                    ))
+                }
+            }
+        }
+        Order::Cancel { task } => {
+            admin.cancel(&me, task).await?;
+            Ok(format!(
+                "{} is being cancelled\n",
+                words::foreign(task, 256)
+            ))
+        }
+    }
+}
+
+/// A task is left until its result is delivered. What is left is told whenever that changes.
+async fn until_none_is_left(admin: &dyn Admin) -> Result<String, AdminError> {
+    let mut told = String::new();
+    loop {
+        let tasks = admin.tasks().await?;
+        if tasks.is_empty() {
+            return Ok("drained: no task is left, and every result is delivered\n".to_owned());
+        }
+        let tell = left(&tasks);
+        if tell != told {
+            eprintln!("draining: {tell}");
+            told = tell;
+        }
+        tokio::time::sleep(PERIOD).await;
+    }
+}
+
+/// `2 tasks are left: a (running), b (reporting)`.
+fn left(tasks: &[TaskView]) -> String {
+    let names: Vec<_> = tasks
+        .iter()
+        .take(NAMED)
+        .map(|task| format!("{} ({})", words::foreign(&task.task, 64), task.stage))
+        .collect();
+    let names = names.join(", ");
+    match (tasks.len(), tasks.len().saturating_sub(NAMED)) {
+        (0, _) => "no task is left".to_owned(),
+        (1, _) => format!("1 task is left: {names}"),
+        (count, 0) => format!("{count} tasks are left: {names}"),
+        (count, more) => format!("{count} tasks are left: {names}, and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tasks(count: usize) -> Vec<TaskView> {
+        let task = |number| TaskView {
+            task: format!("t{number}"),
+            stage: "running".into(),
+            cpu: 1.0,
+            memory: 1.0,
+            gpu: 0.0,
+        };
+        (1..=count).map(task).collect()
+    }
+
+    #[test]
+    fn tasks_that_are_left_are_counted_and_named() {
+        assert_eq!(left(&tasks(0)), "no task is left");
+        assert_eq!(left(&tasks(1)), "1 task is left: t1 (running)");
+        assert_eq!(
+            left(&tasks(2)),
+            "2 tasks are left: t1 (running), t2 (running)"
+        );
+        assert!(left(&tasks(7)).ends_with("t5 (running), and 2 more"));
+    }
+}
