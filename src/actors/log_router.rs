@@ -6,6 +6,7 @@ mod counting;
 mod elsewhere;
 mod from_file;
 mod had;
+mod intake;
 mod markers;
 mod pace;
 mod reader;
@@ -23,8 +24,8 @@ use log::warn;
 use tokio::sync::Semaphore;
 
 use self::from_file::Ended;
-pub use self::reader::ReadEnd;
 use self::reader::{Begun, Progress, Reader, Work};
+pub use self::{intake::Intake, reader::ReadEnd};
 use super::engine_watch::EngineView;
 use crate::{
     domain::id::{ContainerId, TaskId},
@@ -91,6 +92,7 @@ const TURNS: usize = 4;
 pub struct Readers {
     at_work: Mutex<HashMap<TaskId, Reader>>,
     turns: Arc<Semaphore>,
+    intake: Intake,
 }
 
 impl Default for Readers {
@@ -98,11 +100,21 @@ impl Default for Readers {
         Self {
             at_work: Mutex::default(),
             turns: Arc::new(Semaphore::new(TURNS)),
+            intake: Intake::default(),
         }
     }
 }
 
 impl Readers {
+    /// None yet; they will take what containers print through `intake`.
+    #[must_use]
+    pub fn through(intake: Intake) -> Self {
+        Self {
+            intake,
+            ..Self::default()
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<TaskId, Reader>> {
         self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -223,6 +235,7 @@ impl LogRouterActor {
         let (engine, view) = (Arc::clone(&self.engine), Arc::clone(&self.view));
         let clock = Arc::clone(&self.clock);
         let turns = Arc::clone(&self.readers.turns);
+        let intake = self.readers.intake.clone();
         let spool = open(Arc::clone(&self.spools), task.clone());
         async move {
             Ok(Work {
@@ -233,6 +246,7 @@ impl LogRouterActor {
                 container,
                 spool: spool.await.map_err(EngineError::Failed)?,
                 turns,
+                intake,
                 give_up: Arc::default(),
                 progress: Progress::default(),
                 ended: Ended::default(),

@@ -23,7 +23,7 @@ use crate::{
         images::{self, ImagesActor},
         janitor::{JanitorActor, Retention, Tools},
         journal::{JournalActor, Records, WritersTurn},
-        log_router::{LogRouterActor, Readers},
+        log_router::{Intake, LogRouterActor, Readers},
         news::{NewsDesk, news},
         outbox::{self, Correspondents, OutboxActor},
         registry::{
@@ -130,7 +130,7 @@ impl Beside {
         Self {
             view: Arc::default(),
             master_view: Arc::new(MasterView::new(built.master_address.clone())),
-            readers: Arc::default(),
+            readers: Arc::new(Readers::through(Intake::start())),
             board: Arc::new(watch::Sender::new(Arc::default())),
             settle: Arc::new(Mutex::new(SettleTime::new(
                 built.config.cluster.settle_time,

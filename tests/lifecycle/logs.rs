@@ -10,8 +10,8 @@ use worker_node::proto::{LogChunk, Task, TaskLogRequest};
 use crate::endings::{log_of, trailer};
 use crate::harness::Cluster;
 
-/// Lines that a flood has on each of its two streams, and their length with the newline: 30 MB.
-const FLOOD: (usize, usize) = (50_000, 600);
+/// Lines that a flood has on each of its two streams, and their length with the newline: 24 MB.
+const FLOOD: (usize, usize) = (20_000, 600);
 
 /// Whether a viewer stays.
 #[derive(Clone, Copy)]

@@ -21,6 +21,7 @@ use super::{
     counting::Counting,
     elsewhere::Elsewhere,
     from_file::{Ended, FromFile},
+    intake::Intake,
 };
 use crate::{
     actors::engine_watch::{EngineView, ride_out},
@@ -88,6 +89,8 @@ pub(super) struct Work {
     pub(super) spool: Arc<dyn Spool>,
     /// Records are read in turns: each takes memory, and the engine's time.
     pub(super) turns: Arc<Semaphore>,
+    /// Where attached streams are taken.
+    pub(super) intake: Intake,
     /// Rings when the present stream is to be given up.
     pub(super) give_up: Arc<Notify>,
     pub(super) progress: Progress,
@@ -176,7 +179,10 @@ pub(super) struct Begun {
 
 impl Begun {
     pub(super) async fn open(work: &Work) -> Result<Self, EngineError> {
-        let (frames, log) = tokio::try_join!(work.engine.attach(&work.container), work.open_log())?;
+        let (engine, container) = (Arc::clone(&work.engine), work.container.clone());
+        let attach = async move { engine.attach(&container).await };
+        let attached = work.intake.open(attach);
+        let (frames, log) = tokio::try_join!(attached, work.open_log())?;
         let counting = match log {
             Some(log) => {
                 let begun = Counting::begin(work.task.clone(), Arc::clone(&work.spool), log).await;
@@ -376,10 +382,14 @@ async fn read(work: &Work, begun: Option<Begun>) -> ReadEnd {
 type Taken = (Result<Frame, EngineError>, Option<OwnedSemaphorePermit>);
 
 /// Takes a stream off the engine as it comes, up to [`AHEAD`] bytes ahead of the spool.
-fn take_ahead(mut frames: Frames, when_full: WhenFull) -> UnboundedReceiver<Taken> {
+fn take_ahead(
+    intake: &Intake,
+    mut frames: Frames,
+    when_full: WhenFull,
+) -> UnboundedReceiver<Taken> {
     let (sender, taken) = unbounded_channel();
     let room = Arc::new(Semaphore::new(AHEAD));
-    tokio::spawn(async move {
+    intake.spawn(async move {
         loop {
             let frame = tokio::select! {
                 frame = frames.next() => frame,
@@ -421,7 +431,8 @@ async fn pump(work: &Work, frames: Frames, mut counting: Option<&mut Counting>) 
         Some(_) => WhenFull::LetGo,
         None => WhenFull::Wait,
     };
-    let taken = UnboundedReceiverStream::new(take_ahead(frames, when_full));
+    let taken = take_ahead(&work.intake, frames, when_full);
+    let taken = UnboundedReceiverStream::new(taken);
     let mut batches = taken.ready_chunks(BATCH);
     let mut patience = Patience::new(work);
     let mut said = false;
@@ -506,7 +517,7 @@ mod tests {
     #[tokio::test]
     async fn a_stream_that_brings_more_than_is_taken_is_let_go_with_all_that_came() {
         let (frames, held) = endless();
-        let mut taken = take_ahead(frames, WhenFull::LetGo);
+        let mut taken = take_ahead(&Intake::default(), frames, WhenFull::LetGo);
         let mut bytes = 0;
         while let Some((frame, _place)) = taken.recv().await {
             bytes += frame.unwrap().bytes.len();
@@ -527,7 +538,7 @@ mod tests {
             time: None,
         };
         let frames = stream::repeat_with(move || Ok(byte())).take(2 * AHEAD);
-        let mut taken = take_ahead(Box::pin(frames), WhenFull::LetGo);
+        let mut taken = take_ahead(&Intake::default(), Box::pin(frames), WhenFull::LetGo);
 
         let mut waiting = 0;
         while !taken.is_closed() && waiting < AHEAD {
@@ -542,7 +553,7 @@ mod tests {
     #[tokio::test]
     async fn a_stream_that_can_be_read_nowhere_else_waits_and_ends_with_its_reader() {
         let (frames, held) = endless();
-        let mut taken = take_ahead(frames, WhenFull::Wait);
+        let mut taken = take_ahead(&Intake::default(), frames, WhenFull::Wait);
         let full = AHEAD / (32 * 1024 + size_of::<Taken>());
         while taken.len() < full {
             tokio::task::yield_now().await;

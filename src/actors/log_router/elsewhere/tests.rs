@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::{sync::Semaphore, time::timeout};
 
 use self::engine::{Cut, Scripted, World};
-use super::*;
+use super::{super::Intake, *};
 use crate::{
     actors::{
         engine_watch::EngineView,
@@ -138,6 +138,7 @@ impl Stage {
             container: ContainerId("c".into()),
             spool: Arc::clone(&self.spool),
             turns: Arc::new(Semaphore::new(1)),
+            intake: Intake::default(),
             give_up: Arc::default(),
             progress: Progress::default(),
             ended: Ended::default(),
