@@ -15,6 +15,7 @@ pub mod logs;
 pub mod outbox;
 mod page;
 pub mod state;
+pub mod status;
 pub mod tasks;
 mod words;
 
@@ -31,6 +32,7 @@ use self::{
     logs::LogsCommand,
     outbox::OutboxCommand,
     state::StateCommand,
+    status::StatusCommand,
     tasks::TasksCommand,
 };
 use crate::{
@@ -65,6 +67,8 @@ pub enum Invocation {
     Outbox(OutboxCommand),
     /// A look at what lies in a state folder.
     State(StateCommand),
+    /// The question whether a worker is well.
+    Status(StatusCommand),
     /// A look at a worker's tasks.
     Tasks(TasksCommand),
 }
@@ -144,6 +148,11 @@ fn parse(
         Some(Command::State(args)) => {
             let folder = folder(&args.folder, &surroundings)?;
             Ok(Invocation::State(StateCommand::new(&args.order, folder)))
+        }
+        Some(Command::Status(args)) => {
+            let folder = folder(&args.folder, &surroundings)?;
+            let json = args.json;
+            Ok(Invocation::Status(StatusCommand { folder, json }))
         }
         Some(Command::Tasks(args)) => {
             let folder = folder(&args.folder, &surroundings)?;

@@ -42,6 +42,11 @@ fn perform(invocation: Invocation) -> Exit {
             let log = app::log_of(&command.folder);
             cli::tasks::perform(&command, &admin, &tasks, &log)
         }
+        Invocation::Status(command) => {
+            let admin = app::admin_of(&command.folder);
+            let tasks = app::tasks_of(&command.folder);
+            cli::status::perform(&command, &admin, &tasks)
+        }
         Invocation::State(command) => cli::state::perform(&command, app::state_of(&command.folder)),
     }
 }

@@ -13,4 +13,5 @@ pub mod master;
 pub mod outputs;
 pub mod spool;
 pub mod state;
+pub mod status;
 pub mod worker;

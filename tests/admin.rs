@@ -16,7 +16,7 @@ use rustix::process::geteuid;
 use serde_json::Value;
 use worker_node::dev_master::{Fault, Method};
 
-use harness::{Cluster, Process};
+use harness::{Cluster, EngineProxy, Process};
 
 /// The children of the supervisor in start order.
 const SUBSYSTEMS: [&str; 11] = [
@@ -526,5 +526,51 @@ async fn a_task_that_is_cancelled_here_says_by_whom() {
         words.contains("no task nobody is under way here"),
         "{words}"
     );
+    cluster.finish().await;
+}
+
+#[tokio::test]
+async fn a_worker_says_whether_it_is_well_and_what_is_wrong() {
+    let proxy = EngineProxy::start();
+    let engine = proxy.address();
+    let mut cluster = Cluster::start_with(|setup| setup.arguments(["--engine", &engine])).await;
+    let task = cluster.run("sleep 600").await;
+    // The first heartbeat may be on its way.
+    let well = loop {
+        let asked = asked(&cluster, &["status"]).await;
+        if asked.status.success() {
+            break text(&asked);
+        }
+    };
+    for words in [
+        " is healthy (",
+        "registered for",
+        "1 running",
+        "11 of 11 run",
+    ] {
+        assert!(well.contains(words), "{words} in {well}");
+    }
+    assert_eq!(json(&cluster, &["status", "--json"]).await["healthy"], true);
+
+    proxy.go();
+    cluster.worker.wait_log_line("Docker engine away").await;
+    let ill = asked(&cluster, &["status"]).await;
+    assert_eq!(ill.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&ill.stdout);
+    assert!(
+        told.contains("NOT WELL") && told.contains("!! the engine at "),
+        "{told}"
+    );
+    proxy.come();
+    cluster.worker.wait_log_line("Docker engine back").await;
+
+    cluster.kill_worker().await;
+    let dead = asked(&cluster, &["status"]).await;
+    assert_eq!(dead.status.code(), Some(3));
+    let told = String::from_utf8_lossy(&dead.stderr);
+    assert!(told.contains("1 tasks that have not ended"), "{told}");
+    cluster.restart_worker().await;
+    cluster.master.cancel(&task).await.expect("it is known");
+    cluster.report(&task).await;
     cluster.finish().await;
 }

@@ -153,6 +153,7 @@ impl HeartbeatActor {
                     .lock()
                     .unwrap_or_else(std::sync::PoisonError::into_inner);
                 settle.answered_after(took);
+                self.sources.master_view.has_beaten(took);
                 drop(settle);
                 self.forgotten.over();
                 operator::heartbeat_sent(

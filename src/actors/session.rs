@@ -4,7 +4,7 @@
 
 use std::{
     fmt::Display,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -80,6 +80,18 @@ pub struct MasterView {
     registered: watch::Sender<bool>,
     /// Whoever calls the master finds out that it is away; it is said once.
     away: Mutex<Trouble>,
+    contact: Mutex<Contact>,
+}
+
+/// What has come of the calls to the master, and when.
+#[derive(Debug, Clone, Default)]
+pub struct Contact {
+    /// It has known us since then.
+    pub registered_since: Option<Instant>,
+    /// The last heartbeat that it took, and how long its answer took.
+    pub beat: Option<(Instant, Duration)>,
+    /// Since when calls come to nothing, and why the last one did.
+    pub failure: Option<(Instant, String)>,
 }
 
 impl MasterView {
@@ -90,11 +102,37 @@ impl MasterView {
             address: watch::Sender::new(address),
             registered: watch::Sender::new(false),
             away: Mutex::default(),
+            contact: Mutex::default(),
         }
+    }
+
+    /// What has come of the calls to it.
+    #[must_use]
+    pub fn contact(&self) -> Contact {
+        self.contacted().clone()
+    }
+
+    fn contacted(&self) -> MutexGuard<'_, Contact> {
+        self.contact.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It could not be reached, or refuses us.
+    fn has_failed(&self, reason: &dyn Display) {
+        let mut contact = self.contacted();
+        let since = contact.failure.take().map(|(since, _)| since);
+        contact.failure = Some((since.unwrap_or_else(Instant::now), reason.to_string()));
+    }
+
+    /// It took a heartbeat after so long.
+    pub(super) fn has_beaten(&self, took: Duration) {
+        let mut contact = self.contacted();
+        contact.beat = Some((Instant::now(), took));
+        contact.failure = None;
     }
 
     /// It could not be reached there.
     pub(super) fn is_away(&self, address: &MasterAddress, reason: &dyn Display) {
+        self.has_failed(reason);
         let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
         operator::master_away(&mut away, address, reason);
     }
@@ -119,6 +157,15 @@ impl MasterView {
 
     /// What a registration or a heartbeat came to.
     pub(super) fn note(&self, registered: bool) {
+        let mut contact = self.contacted();
+        contact.registered_since = match registered {
+            true => contact.registered_since.or_else(|| Some(Instant::now())),
+            false => None,
+        };
+        if registered {
+            contact.failure = None;
+        }
+        drop(contact);
         self.registered.send_replace(registered);
     }
 
@@ -364,6 +411,7 @@ impl Attempts {
             }
             Err(MasterError::NotRegistered(reason) | MasterError::Refused(reason)) => {
                 view.is_there(address);
+                view.has_failed(&format!("it refuses this worker: {reason}"));
                 operator::registration_refused(refused, &self.registration, &reason);
             }
             Err(

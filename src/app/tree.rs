@@ -42,11 +42,12 @@ use crate::{
     },
     handle::{
         WorkerHandle,
-        admin::{AdminHandle, Asked},
+        admin::{AdminHandle, Asked, Boards},
     },
     ports::{
         clock::SteadyClock,
         master::{Registration, RunningTask},
+        status::Room,
     },
     supervision::{
         Backoff, Budget, ChildSpec, RestartPolicy, Restarts, Seat, Slot, StartError, StopReport,
@@ -493,7 +494,7 @@ impl Wiring<'_> {
             worker,
             self.beside.supervisor.subscribe(),
             asked,
-            self.beside.board.subscribe(),
+            self.boards(),
             Arc::clone(&self.built.clock),
         );
         let serve: Serve = Arc::new(move |stop| {
@@ -503,6 +504,24 @@ impl Wiring<'_> {
         });
         let never = CancellationToken::new();
         spec(seat, move || ServersActor::new(Arc::clone(&serve), &never))
+    }
+
+    fn boards(&self) -> Boards {
+        let totals = &self.built.totals;
+        Boards {
+            tasks: self.beside.board.subscribe(),
+            master: Arc::clone(&self.beside.master_view),
+            engine: Arc::clone(&self.beside.view),
+            engine_address: self.built.config.tasks.engine.to_string(),
+            pressure: self.beside.pressure.subscribe(),
+            cordon: self.beside.cordon.subscribe(),
+            room: Room {
+                cpu: totals.cpu,
+                memory: totals.memory,
+                gpu: totals.gpu,
+                tasks: self.built.config.tasks.max_tasks as u64,
+            },
+        }
     }
 
     fn task_env(&self, places: &Places, records: &Records) -> Arc<TaskEnv> {

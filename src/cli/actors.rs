@@ -191,4 +191,4 @@ impl ActorsCommand {
 }
 
 #[cfg(test)]
-mod specimen;
+pub(in crate::cli) mod specimen;

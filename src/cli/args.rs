@@ -103,6 +103,9 @@ pub(super) enum Command {
     /// Look at what lies in a state folder, without changing anything; no worker needs to run for it, and one may.
     #[command(after_help = STATE_EXAMPLES)]
     State(StateArgs),
+    /// Say whether the worker that runs here is well, and if not, what is wrong and what to do.
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(StatusArgs),
     /// Show the tasks of a worker: where each stands, what it holds, how it ended, whether the master knows. No worker needs to
     /// run for it.
     #[command(after_help = TASKS_EXAMPLES)]
@@ -166,6 +169,16 @@ Examples:
       whether journal, logs, history and lock are sound, and what to do where one is not
   worker-node state dump --json
       every task with its phase, outcome and delivery, and all else that is remembered
+";
+
+const STATUS_EXAMPLES: &str = "\
+Exit codes: 0 it is well, 1 it is not, 3 no worker runs there.
+
+Examples:
+  worker-node status
+      master, engine, tasks, room, results that wait, disk and actors on one screen; what is wrong stands first
+  worker-node status --json
+      the same for programs
 ";
 
 const TASKS_EXAMPLES: &str = "\
@@ -328,6 +341,17 @@ pub(super) enum OutboxOrder {
         /// The task's id, as `worker-node state dump` shows it.
         task: String,
     },
+}
+
+/// What `status` is told.
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Which worker.
+    #[command(flatten)]
+    pub(super) folder: FolderArgs,
 }
 
 /// What `tasks` is told.

@@ -13,8 +13,10 @@ use tokio::{
 
 use crate::{
     actors::{
+        engine_watch::{EngineStatus, EngineView},
         outbox::{DropParked, OutboxActor, RetryParked},
         registry::{CancelTask, RegistryActor, SetCordon},
+        session::MasterView,
     },
     domain::{
         callers::Caller,
@@ -28,6 +30,7 @@ use crate::{
         },
         clock::Clock,
         master::RunningTask,
+        status::{EngineContact, MasterContact, Room, WorkerStatus},
         worker::CancelAnswer,
     },
     supervision::{ChildError, ChildState, ChildView, Placement, Slot, SupervisorHandle},
@@ -45,8 +48,28 @@ pub struct AdminHandle {
     worker: WorkerId,
     supervisor: watch::Receiver<Option<SupervisorHandle>>,
     asked: Asked,
-    tasks: watch::Receiver<Arc<Vec<RunningTask>>>,
+    boards: Boards,
     clock: Arc<dyn Clock>,
+    begun: Instant,
+}
+
+/// What an operator is told without anybody being asked.
+#[derive(Clone)]
+pub struct Boards {
+    /// The tasks.
+    pub tasks: watch::Receiver<Arc<Vec<RunningTask>>>,
+    /// The master.
+    pub master: Arc<MasterView>,
+    /// The engine.
+    pub engine: Arc<EngineView>,
+    /// Where it is.
+    pub engine_address: String,
+    /// Why new tasks are refused although there is room, if they are.
+    pub pressure: watch::Receiver<Option<String>>,
+    /// The operator's order to refuse them, if there is one.
+    pub cordon: watch::Receiver<Option<Cordon>>,
+    /// What there is for tasks.
+    pub room: Room,
 }
 
 /// Whom an operator's orders go to.
@@ -59,22 +82,22 @@ pub struct Asked {
 }
 
 impl AdminHandle {
-    /// A door to the supervisor of `worker`, which may not have begun yet, to the actors that take orders, and to the board of its
-    /// tasks.
+    /// A door to the supervisor of `worker`, which may not have begun yet, to the actors that take orders, and to the boards.
     #[must_use]
     pub fn new(
         worker: WorkerId,
         supervisor: watch::Receiver<Option<SupervisorHandle>>,
         asked: Asked,
-        tasks: watch::Receiver<Arc<Vec<RunningTask>>>,
+        boards: Boards,
         clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
             worker,
             supervisor,
             asked,
-            tasks,
+            boards,
             clock,
+            begun: Instant::now(),
         }
     }
 
@@ -126,7 +149,7 @@ impl Admin for AdminHandle {
     }
 
     async fn tasks(&self) -> Result<Vec<TaskView>, AdminError> {
-        let tasks = Arc::clone(&self.tasks.borrow());
+        let tasks = Arc::clone(&self.boards.tasks.borrow());
         Ok(tasks
             .iter()
             .map(|task| TaskView {
@@ -137,6 +160,19 @@ impl Admin for AdminHandle {
                 gpu: task.gpu,
             })
             .collect())
+    }
+
+    async fn status(&self) -> Result<WorkerStatus, AdminError> {
+        Ok(WorkerStatus {
+            worker: self.worker.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            process: std::process::id(),
+            uptime: self.begun.elapsed(),
+            master: self.boards.master_contact(),
+            engine: self.boards.engine_contact(),
+            refusing: self.boards.refusing(),
+            room: self.boards.room,
+        })
     }
 
     async fn restart(&self, name: &str) -> Result<(), AdminError> {
@@ -205,11 +241,8 @@ impl Admin for AdminHandle {
             by: Some(caller.operator()),
         };
         // A cancel of what is not here would be kept for a task that may come.
-        let is_here = self
-            .tasks
-            .borrow()
-            .iter()
-            .any(|held| held.task == cancel.task);
+        let tasks = Arc::clone(&self.boards.tasks.borrow());
+        let is_here = tasks.iter().any(|held| held.task == cancel.task);
         if !is_here {
             return Err(unknown());
         }
@@ -220,6 +253,44 @@ impl Admin for AdminHandle {
             Ok(CancelAnswer::NotFound | CancelAnswer::AlreadyFinished(_)) => Err(unknown()),
             Err(_) => Err(AdminError::Unavailable),
         }
+    }
+}
+
+impl Boards {
+    fn master_contact(&self) -> MasterContact {
+        let contact = self.master.contact();
+        let (failing_for, failure) = contact
+            .failure
+            .map(|(since, why)| (since.elapsed(), why))
+            .unzip();
+        let (beat_ago, beat_took) = contact.beat.map(|(at, took)| (at.elapsed(), took)).unzip();
+        MasterContact {
+            address: self.master.address().0,
+            registered_for: contact.registered_since.map(|since| since.elapsed()),
+            beat_ago,
+            beat_took,
+            failing_for,
+            failure: failure.map(|why| text::truncate(&why, REASON_LIMIT).to_owned()),
+        }
+    }
+
+    fn engine_contact(&self) -> EngineContact {
+        let (version, away_for, failure) = match &*self.engine.status().borrow() {
+            EngineStatus::Unknown => (None, None, None),
+            EngineStatus::Away { since, why } => (None, Some(since.elapsed()), Some(why.clone())),
+            EngineStatus::Here(info) => (Some(info.version.clone()), None, self.engine.lack()),
+        };
+        EngineContact {
+            address: self.engine_address.clone(),
+            version,
+            away_for,
+            failure,
+        }
+    }
+
+    fn refusing(&self) -> Option<String> {
+        let cordon = self.cordon.borrow().as_ref().map(ToString::to_string);
+        cordon.or_else(|| self.pressure.borrow().clone())
     }
 }
 
@@ -295,7 +366,7 @@ fn short_type(name: &str) -> String {
 mod tests {
     use super::*;
     use crate::{
-        ports::clock::SystemClock,
+        ports::{clock::SystemClock, master::MasterAddress},
         supervision::{Budget, RestartType, slot},
     };
 
@@ -373,9 +444,17 @@ mod tests {
             outbox: slot("outbox").0,
             registry: slot("registry").0,
         };
-        let (_board, tasks) = watch::channel(Arc::default());
+        let boards = Boards {
+            tasks: watch::channel(Arc::default()).1,
+            master: Arc::new(MasterView::new(MasterAddress("m:1".into()))),
+            engine: Arc::default(),
+            engine_address: "unix:///e".into(),
+            pressure: watch::channel(None).1,
+            cordon: watch::channel(None).1,
+            room: Room::default(),
+        };
         let clock = Arc::new(SystemClock);
-        let told = AdminHandle::new(worker, supervisor, asked, tasks, clock)
+        let told = AdminHandle::new(worker, supervisor, asked, boards, clock)
             .actors()
             .await;
 

@@ -7,6 +7,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 use async_trait::async_trait;
 use thiserror::Error;
 
+use super::status::WorkerStatus;
 use crate::domain::{
     callers::Caller,
     id::WorkerId,
@@ -33,6 +34,12 @@ pub trait Admin: Send + Sync {
     /// # Errors
     /// Nobody answers.
     async fn tasks(&self) -> Result<Vec<TaskView>, AdminError>;
+
+    /// How the worker stands.
+    ///
+    /// # Errors
+    /// Nobody answers.
+    async fn status(&self) -> Result<WorkerStatus, AdminError>;
 
     /// Stops a subsystem and starts it again, without charge to its restart budget; does not wait for either.
     ///

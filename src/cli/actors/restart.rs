@@ -89,7 +89,10 @@ mod tests {
     use super::{super::specimen, *};
     use crate::{
         domain::callers::Caller,
-        ports::admin::{ActorTree, TaskView},
+        ports::{
+            admin::{ActorTree, TaskView},
+            status::WorkerStatus,
+        },
     };
 
     /// Answers as it is told, one answer per look; the last one again and again.
@@ -124,6 +127,10 @@ mod tests {
         }
 
         async fn tasks(&self) -> Result<Vec<TaskView>, AdminError> {
+            Err(AdminError::Unavailable)
+        }
+
+        async fn status(&self) -> Result<WorkerStatus, AdminError> {
             Err(AdminError::Unavailable)
         }
 

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// A subsystem that runs undisturbed.
-pub(super) fn subsystem(name: &str) -> ActorView {
+pub(in crate::cli) fn subsystem(name: &str) -> ActorView {
     ActorView {
         name: name.into(),
         kind: ActorKind::Subsystem,

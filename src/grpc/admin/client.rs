@@ -17,11 +17,14 @@ use super::{convert, door};
 use crate::{
     domain::callers::Caller,
     grpc::{client::Requests, status},
-    ports::admin::{ActorTree, ActorView, Admin, AdminError, TaskView},
+    ports::{
+        admin::{ActorTree, ActorView, Admin, AdminError, TaskView},
+        status::WorkerStatus,
+    },
     proto::worker_admin::{
-        CancelTaskRequest, CordonRequest, DropResultRequest, GetActorRequest, ListActorsRequest,
-        ListTasksRequest, RestartActorRequest, RetryOutboxRequest, UncordonRequest,
-        admin_client::AdminClient,
+        CancelTaskRequest, CordonRequest, DropResultRequest, GetActorRequest, GetStatusRequest,
+        ListActorsRequest, ListTasksRequest, RestartActorRequest, RetryOutboxRequest,
+        UncordonRequest, admin_client::AdminClient,
     },
 };
 
@@ -121,6 +124,12 @@ impl Admin for RemoteAdmin {
         let asked =
             self.call(|mut client| async move { client.list_tasks(ListTasksRequest {}).await });
         Ok(asked.await?.tasks.into_iter().map(convert::task).collect())
+    }
+
+    async fn status(&self) -> Result<WorkerStatus, AdminError> {
+        let asked =
+            self.call(|mut client| async move { client.get_status(GetStatusRequest {}).await });
+        convert::status(asked.await?)
     }
 
     async fn restart(&self, name: &str) -> Result<(), AdminError> {

@@ -70,6 +70,14 @@ impl admin_server::Admin for AdminService {
         }))
     }
 
+    async fn get_status(
+        &self,
+        _: Request<wire::GetStatusRequest>,
+    ) -> Result<Response<wire::Status>, Status> {
+        let status = self.admin.status().await?;
+        Ok(Response::new(convert::status_to_wire(status)))
+    }
+
     async fn restart_actor(
         &self,
         request: Request<RestartActorRequest>,

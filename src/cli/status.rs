@@ -1,0 +1,144 @@
+//! `worker-node status`: whether a worker is well, on one screen. What it says of itself is asked through its socket; tasks and
+//! results are read from the journal, with or without a worker. What is shown is made by pure functions (`page`, `json`).
+
+mod json;
+mod page;
+#[cfg(test)]
+mod specimen;
+
+use std::path::PathBuf;
+
+use tokio::runtime::Builder;
+
+use super::{
+    page::{Paper, unwritten},
+    tasks::Stories,
+    words,
+};
+use crate::{
+    domain::record::Phase,
+    exit::Exit,
+    ports::{
+        admin::{ActorState, ActorView, Admin, AdminError, TaskView},
+        state::{TaskStory, Wanted},
+        status::WorkerStatus,
+    },
+};
+
+/// What was asked for, checked.
+#[derive(Debug, PartialEq, Eq)]
+pub struct StatusCommand {
+    /// The worker's state folder.
+    pub folder: PathBuf,
+    pub(super) json: bool,
+}
+
+/// How a worker stands, put together.
+struct Moment {
+    status: WorkerStatus,
+    tasks: Vec<TaskView>,
+    actors: Vec<ActorView>,
+    results: Results,
+    /// Bytes that are free on the disk of the state folder, where that could be found out.
+    disk_free: Option<u64>,
+}
+
+/// What is not at the master yet, by the journal.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Results {
+    waiting: usize,
+    parked: usize,
+    /// Tasks that have not ended.
+    unended: usize,
+}
+
+impl Results {
+    fn of(stories: &[TaskStory]) -> Self {
+        let mut results = Self::default();
+        for story in stories {
+            let TaskStory::Kept { record, .. } = story else {
+                continue;
+            };
+            match (&record.parked, record.phase) {
+                (Some(_), _) => results.parked += 1,
+                (None, Phase::Ended | Phase::Sealed) => results.waiting += 1,
+                (None, Phase::Accepted | Phase::Starting | Phase::Running) => results.unended += 1,
+                (None, Phase::Delivered | Phase::Done) => {}
+            }
+        }
+        results
+    }
+}
+
+/// Prints what was asked for.
+pub fn perform(command: &StatusCommand, admin: &dyn Admin, stories: Stories<'_>) -> Exit {
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: this process cannot begin: {error}");
+            return Exit::Unexpected;
+        }
+    };
+    let stories = stories(&Wanted::Unfinished).map_or_else(|_| Vec::new(), |(_, found)| found);
+    let results = Results::of(&stories);
+    let moment = match runtime.block_on(asked(admin, results, command)) {
+        Ok(moment) => moment,
+        Err(error) => return unanswered(&error, results),
+    };
+    let troubles = page::troubles(&moment);
+    let text = match command.json {
+        true => json::line(&moment, &troubles),
+        false => page::page(&moment, &troubles, &command.folder),
+    };
+    if let Err(error) = Paper::standard().put(&text) {
+        return unwritten(&error);
+    }
+    match troubles.is_empty() {
+        true => Exit::Clean,
+        false => Exit::Unexpected,
+    }
+}
+
+async fn asked(
+    admin: &dyn Admin,
+    results: Results,
+    command: &StatusCommand,
+) -> Result<Moment, AdminError> {
+    let status = admin.status().await?;
+    let tasks = admin.tasks().await?;
+    let actors = admin.actors().await?.actors;
+    let disk = rustix::fs::statvfs(&command.folder).ok();
+    Ok(Moment {
+        status,
+        tasks,
+        actors,
+        results,
+        disk_free: disk.map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
+    })
+}
+
+/// What is left in the journal is told where nobody answers.
+fn unanswered(error: &AdminError, results: Results) -> Exit {
+    eprintln!("error: {}", words::foreign(&error.to_string(), 1_024));
+    let Results {
+        waiting,
+        parked,
+        unended,
+    } = results;
+    if results != Results::default() {
+        eprintln!(
+            "its journal has {unended} tasks that have not ended, {waiting} results that wait for the master and {parked} that are \
+             parked; `worker-node tasks` shows them, and `worker-node events` what happened last"
+        );
+    }
+    super::exit_of(error)
+}
+
+fn is_down(actor: &ActorView) -> bool {
+    match actor.state {
+        ActorState::Running | ActorState::Stopped => false,
+        ActorState::Starting | ActorState::Backoff | ActorState::Stopping | ActorState::Fatal => {
+            true
+        }
+    }
+}
