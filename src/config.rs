@@ -6,6 +6,7 @@ mod amount;
 mod args;
 mod check;
 mod choice;
+mod container;
 mod door;
 mod surroundings;
 
@@ -16,6 +17,7 @@ pub use self::{
     args::RunArgs,
     check::{Mistake, Mistakes},
     choice::{Limits, MasterMoves, NewEngine, OnStop, PullPolicy, WhenAway, WhenSubsystemFails},
+    container::ContainerConfig,
     door::{DoorConfig, MasterDial, TokenConfig, TokenWay},
     surroundings::Surroundings,
 };
@@ -123,6 +125,8 @@ pub struct TaskConfig {
     pub images: ImageRules,
     /// The engine's name of the network that they get; `None`: the engine's own choice.
     pub network: Option<String>,
+    /// What else their containers get.
+    pub container: ContainerConfig,
     /// From asking a task to end to making it end.
     pub stop_grace: Duration,
     /// How many of its output files are taken.
@@ -362,6 +366,7 @@ fn tasks(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Opti
         Some(network) => check.value("--network", network, read_network).map(Some),
         None => Some(None),
     };
+    let container = container::container(args, check);
     let stop_grace = check.value("--stop-grace", &args.stop_grace, |text| {
         read_time(text, Range::new(Duration::ZERO, HOUR))
     });
@@ -392,6 +397,7 @@ fn tasks(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Opti
         pull: pull?,
         images: ImageRules::new(patterns?, require_digest?),
         network: network?,
+        container: container?,
         stop_grace: stop_grace?,
         output_files: output_files?,
         output_bytes: output_bytes?,

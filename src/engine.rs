@@ -46,7 +46,10 @@ pub use self::{
 };
 
 use crate::{
-    domain::id::{ContainerId, WorkerId},
+    domain::{
+        id::{ContainerId, WorkerId},
+        privileges::{Privileges, Ulimit},
+    },
     ports::{
         engine::{
             ContainerEngine, ContainerFacts, ContainerPlan, EngineError, EngineInfo, Events, Force,
@@ -79,11 +82,11 @@ pub struct EngineOptions {
     pub pids_limit: i64,
     /// The network mode, such as `none`, `host` or a network's name; `None` for the engine's default.
     pub network: Option<String>,
-    /// Capabilities that are left after all were dropped, without `CAP_`.
-    pub capabilities: Vec<String>,
-    /// Open files per process, soft and hard; `None` for the engine's own figure. An engine that is not all-powerful on its
-    /// machine can start nothing with more than it has itself.
-    pub open_files: Option<i64>,
+    /// What its processes may do.
+    pub privileges: Privileges,
+    /// Limits of each of its processes; the engine's own figures hold for those that are not named. An engine that is not
+    /// all-powerful on its machine can start nothing with more than it has itself.
+    pub ulimits: Vec<Ulimit>,
     /// How much of a container's output the engine keeps; bytes, at least 4 MiB.
     pub log_size: u64,
     /// The folder of Docker's `config.json` with the registries' credentials; `None` for `DOCKER_CONFIG`, else `~/.docker`.
@@ -100,10 +103,8 @@ impl Default for EngineOptions {
             // Room for a wide build or a pool of threads, not for a fork bomb.
             pids_limit: 4_096,
             network: None,
-            capabilities: DEFAULT_CAPABILITIES.map(str::to_owned).into(),
-            // The engine's own figure is anything from 1,024 to endless; programs that close every possible descriptor
-            // crawl on the latter. Enough for servers and data loaders, and below what engines in a sandbox have.
-            open_files: Some(16_384),
+            privileges: Privileges::default(),
+            ulimits: vec![Ulimit::no_core()],
             log_size: 256 << 20,
             docker_config: None,
             maker: None,
@@ -111,22 +112,6 @@ impl Default for EngineOptions {
         }
     }
 }
-
-/// What package managers, `su`-like entrypoints and small servers need; Docker's own list without raw sockets, device nodes
-/// and file capabilities.
-const DEFAULT_CAPABILITIES: [&str; 11] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "NET_BIND_SERVICE",
-    "SYS_CHROOT",
-    "AUDIT_WRITE",
-];
 
 /// A Docker engine at an address.
 pub struct DockerEngine {

@@ -419,7 +419,11 @@ fn engine(
         .to_string()
         .parse()
         .map_err(|error| StartError::Engine(format!("{error}")))?;
+    let container = &config.tasks.container;
     let options = EngineOptions {
+        pids_limit: container.pids.into(),
+        privileges: container.privileges.clone(),
+        ulimits: container.ulimits.clone(),
         network: config.tasks.network.clone(),
         maker: Some(ownership.maker()),
         own: ownership.own(),

@@ -128,6 +128,28 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME", env = "WORKER_NODE_NETWORK", help_heading = TASKS)]
     pub network: Option<String>,
 
+    /// How many processes and threads a task may have at once.
+    #[arg(long, value_name = "N", env = "WORKER_NODE_TASK_PIDS", allow_negative_numbers = true, default_value = "4096", help_heading = TASKS)]
+    pub task_pids: String,
+
+    /// What tasks may do: default (the engine's capabilities without NET_RAW and MKNOD) or restricted (a short list of them, and
+    /// no-new-privileges: no sudo).
+    #[arg(long, value_name = "default|restricted", env = "WORKER_NODE_PRIVILEGES", default_value = "default", help_heading = TASKS)]
+    pub privileges: String,
+
+    /// A capability that tasks get beside those, such as SYS_PTRACE, or ALL; may be given more than once.
+    #[arg(long, value_name = "NAME", env = "WORKER_NODE_CAP_ADD", value_delimiter = ',', help_heading = TASKS)]
+    pub cap_add: Vec<String>,
+
+    /// A capability that is taken from tasks, or ALL; may be given more than once.
+    #[arg(long, value_name = "NAME", env = "WORKER_NODE_CAP_DROP", value_delimiter = ',', help_heading = TASKS)]
+    pub cap_drop: Vec<String>,
+
+    /// A limit of each process of a task, such as nofile=4096:65536, -1 for none; may be given more than once [default: core=0, else
+    /// the engine's own]
+    #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]", env = "WORKER_NODE_ULIMIT", value_delimiter = ',', help_heading = TASKS)]
+    pub ulimits: Vec<String>,
+
     /// How long a task may take to end by itself after SIGTERM.
     #[arg(long, value_name = "TIME", env = "WORKER_NODE_STOP_GRACE", default_value = "10s", help_heading = TASKS)]
     pub stop_grace: String,

@@ -1,6 +1,6 @@
 //! Settings that are one of a few words.
 
-use crate::telemetry::LogFormat;
+use crate::{domain::privileges::Base, telemetry::LogFormat};
 
 /// Whether a master may say that it has moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +104,14 @@ impl OnStop {
             ],
         )
     }
+}
+
+/// Where privileges begin is the domain's own type.
+pub(super) fn read_privileges(text: &str) -> Result<Base, String> {
+    one_of(
+        text,
+        &[("default", Base::Default), ("restricted", Base::Restricted)],
+    )
 }
 
 /// The look of the log is telemetry's own type.

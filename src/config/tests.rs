@@ -3,7 +3,10 @@
 use clap::Parser;
 
 use super::*;
-use crate::domain::callers::MasterNames;
+use crate::domain::{
+    callers::MasterNames,
+    privileges::{Base, Capability, Privileges, Ulimit},
+};
 
 /// Only what `run` is told.
 #[derive(Parser)]
@@ -49,6 +52,9 @@ fn the_defaults_are_those_of_the_existing_worker() {
     assert_eq!(config.tasks.output_files, 10_000);
     assert_eq!(config.tasks.output_bytes, 10 << 30);
     assert_eq!(config.tasks.engine_log, 256 << 20);
+    assert_eq!(config.tasks.container.pids, 4_096);
+    assert_eq!(config.tasks.container.privileges, Privileges::default());
+    assert_eq!(config.tasks.container.ulimits, [Ulimit::no_core()]);
     assert_eq!(config.tasks.stop_grace, Duration::from_secs(10));
     assert_eq!(config.tasks.patience, Duration::from_secs(600));
     assert_eq!(config.state.retention, DAY);
@@ -66,7 +72,7 @@ fn the_defaults_are_those_of_the_existing_worker() {
 
 /// Every flag, none at its default.
 const EVERYTHING: &str = "--id=w --ip=10.0.0.7:1 --master=[::1]:2 --port=[::1]:3 --pin-master --allow-from=master,10.0.0.0/8 --tls-cert=/c --tls-key=/k --tls-ca=/a --master-tls --allow-master-name=m.example,m2 --token-file=/t --token-overlap=1m --token-in-clear --settle-time=2s --upload-inactivity=3s --upload-total=1m --report-timeout=4s --report-doubt=5s \
-    --engine=tcp://e:1 --max-tasks=1 --limits=reserve --pull=never --allow-image=docker.io/* --allow-image=r.example/a --require-digest --network=none --stop-grace=0s --output-files=7 --output-bytes=5g --engine-log=6m --patience=7s --state-dir=/s \
+    --engine=tcp://e:1 --max-tasks=1 --limits=reserve --pull=never --allow-image=docker.io/* --allow-image=r.example/a --require-digest --network=none --task-pids=99 --privileges=restricted --cap-add=sys_ptrace,NET_RAW --cap-drop=CHOWN --ulimit=nofile=5:6 --ulimit=core=-1 --stop-grace=0s --output-files=7 --output-bytes=5g --engine-log=6m --patience=7s --state-dir=/s \
     --retention=90m --orphan-grace=5s --spool-cap=2m --disk-low=3m --state-cap=4g --supervise --fail-fast=true --on-stop=drain --log-format=json \
     --restart-intensity=2 --restart-period=1m --restart-backoff=1s --restart-backoff-max=2s";
 
@@ -131,6 +137,17 @@ fn everything_can_be_set() {
                 true,
             ),
             network: Some("none".into()),
+            container: ContainerConfig {
+                pids: 99,
+                privileges: Privileges::new(
+                    Base::Restricted,
+                    &["SYS_PTRACE", "NET_RAW"].map(|name| Capability::read(name).unwrap()),
+                    &[Capability::read("CHOWN").unwrap()],
+                ),
+                ulimits: ["nofile=5:6", "core=-1"]
+                    .map(|text| Ulimit::read(text).unwrap())
+                    .into(),
+            },
             stop_grace: Duration::ZERO,
             output_files: 7,
             output_bytes: 5 << 30,
@@ -195,6 +212,10 @@ fn a_mistake_names_its_flag_its_value_and_the_way_out() {
         ),
         ("--max-tasks", "0", "1 to 10000"),
         ("--output-files", "0", "1 to 100000"),
+        ("--task-pids", "1", "16 to 4194304"),
+        ("--privileges", "none", "default, restricted"),
+        ("--cap-add", "NET-RAW", "such as NET_RAW"),
+        ("--ulimit", "nofile", "nofile=4096:65536"),
         ("--output-bytes", "10GB", "such as 512MiB"),
         ("--engine-log", "1MiB", "give 4MiB to"),
         ("--limits", "soft", "enforce, reserve"),
@@ -318,6 +339,15 @@ fn all_mistakes_are_told_together() {
         ["--id", "--port", "--pull", "--retention", "--supervise"]
     );
     assert_eq!(mistakes.to_string().lines().count(), 5);
+}
+
+#[test]
+fn what_is_said_twice_of_a_container_is_a_mistake() {
+    let both = complaint(&["--cap-add", "net_raw", "--cap-drop", "CAP_NET_RAW"]);
+    let twice = complaint(&["--ulimit", "core=1", "--ulimit", "core=2"]);
+
+    assert!(both.contains("is given by --cap-add"), "{both}");
+    assert!(twice.contains("a second one for core"), "{twice}");
 }
 
 #[test]

@@ -29,6 +29,9 @@ use crate::{
     ports::engine::{ContainerPlan, ContainerState, EngineError, Force},
 };
 
+/// `/dev/shm` is never smaller, in bytes: the engine's own size.
+const SHARED_MEMORY_LEAST: u64 = 64 << 20;
+
 impl DockerEngine {
     /// One call, and a second one for the output folder where it lies inside. Creates nothing without that folder: what
     /// is half made is removed, or completed by the next create under that name.
@@ -205,6 +208,7 @@ fn host_config(plan: &ContainerPlan, options: &EngineOptions) -> Result<HostConf
     let wants = &plan.spec.wants;
     let memory = wants.memory_bytes().filter(|_| plan.enforce_limits);
     let memory = memory.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
+    let privileges = &options.privileges;
     Ok(HostConfig {
         // Reaps zombies, and ends with the command: see `stop`.
         init: Some(plan.init),
@@ -219,9 +223,10 @@ fn host_config(plan: &ContainerPlan, options: &EngineOptions) -> Result<HostConf
         memory_swap: memory,
         pids_limit: Some(options.pids_limit),
         ulimits: Some(ulimits(options)),
-        security_opt: Some(vec!["no-new-privileges".into()]),
-        cap_drop: Some(vec!["ALL".into()]),
-        cap_add: Some(options.capabilities.clone()),
+        shm_size: wants.memory_bytes().map(shared_memory),
+        security_opt: (privileges.no_new).then(|| vec!["no-new-privileges".into()]),
+        cap_drop: Some(privileges.dropped.clone()),
+        cap_add: Some(privileges.added.clone()),
         log_config: Some(log_config(plan, options)),
         network_mode: options.network.clone(),
         device_requests: gpus(&plan.spec),
@@ -230,18 +235,20 @@ fn host_config(plan: &ContainerPlan, options: &EngineOptions) -> Result<HostConf
     })
 }
 
-/// Set, not inherited: the engine's own figures differ from machine to machine. Core dumps are off: they would fill its disk.
 fn ulimits(options: &EngineOptions) -> Vec<ResourcesUlimits> {
-    let files = options.open_files.map(|limit| ("nofile", limit));
-    files
-        .into_iter()
-        .chain([("core", 0)])
-        .map(|(name, limit)| ResourcesUlimits {
-            name: Some(name.into()),
-            soft: Some(limit),
-            hard: Some(limit),
+    let limits = options.ulimits.iter();
+    limits
+        .map(|limit| ResourcesUlimits {
+            name: Some(limit.name.clone()),
+            soft: Some(limit.soft),
+            hard: Some(limit.hard),
         })
         .collect()
+}
+
+/// Programs that share data between their processes (data loaders) do it here. What lies there counts as the task's memory.
+fn shared_memory(memory: u64) -> i64 {
+    i64::try_from((memory / 2).max(SHARED_MEMORY_LEAST)).unwrap_or(i64::MAX)
 }
 
 /// Where its files cannot be read, or there is no such driver (Podman), the one that all engines know: through Docker 20.10 the
@@ -341,6 +348,19 @@ mod tests {
             (None, None, None)
         );
         assert_eq!(reserved.pids_limit, Some(4_096), "never without this one");
+    }
+
+    #[test]
+    fn shared_memory_is_half_of_the_memory_and_never_less_than_the_engines_own() {
+        let mut plan = plan();
+        for (memory, shared) in [(0.0, None), (0.0625, Some(64 << 20)), (3.0, Some(3 << 29))] {
+            plan.spec.wants.memory = memory;
+            assert_eq!(
+                made(&plan).host_config.unwrap().shm_size,
+                shared,
+                "{memory}"
+            );
+        }
     }
 
     #[test]

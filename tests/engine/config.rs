@@ -7,6 +7,7 @@ use bollard::{
 };
 use futures_util::TryStreamExt;
 use worker_node::{
+    domain::privileges::{Base, Capability, Privileges, Ulimit},
     engine::EngineOptions,
     ports::engine::{ContainerEngine, EngineError, Image},
 };
@@ -122,37 +123,75 @@ async fn a_command_works_for_an_image_with_an_entrypoint_and_a_health_check() {
     assert_eq!(check.test, words(&["NONE"]));
 }
 
-#[tokio::test]
-async fn a_container_has_only_the_privileges_of_the_list() {
-    let bench = Bench::new();
-
+/// What a process of a container may do: whether a program may have more than who starts it, and its capabilities by number.
+async fn privileges(bench: &Bench) -> (bool, Vec<u64>) {
     let status = bench.says("cat /proc/self/status").await;
-
     let field = |name: &str| {
         let line = status.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_whitespace().nth(1).unwrap().to_owned()
     };
-    assert_eq!(field("NoNewPrivs:"), "1");
-    // chown 0, dac_override 1, fowner 3, fsetid 4, kill 5, setgid 6, setuid 7, setpcap 8, net_bind_service 10,
-    // sys_chroot 18, audit_write 29.
-    let list = [0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 29_u64];
-    let expected = list.iter().fold(0_u64, |mask, bit| mask | 1 << bit);
+    assert_eq!(field("CapBnd:"), field("CapEff:"), "it runs as root");
+    let mask = u64::from_str_radix(&field("CapEff:"), 16).unwrap();
+    let has = |bit: &u64| mask & 1 << bit != 0;
+    (field("NoNewPrivs:") == "0", (0..64).filter(has).collect())
+}
+
+// By number: chown 0, dac_override 1, fowner 3, fsetid 4, kill 5, setgid 6, setuid 7, setpcap 8, net_bind_service 10, net_raw 13,
+// sys_chroot 18, sys_ptrace 19, mknod 27, audit_write 29, setfcap 31.
+
+#[tokio::test]
+async fn a_container_has_what_the_engine_gives_but_for_raw_sockets_and_devices() {
+    let bench = Bench::new();
+
+    let (gains, capabilities) = privileges(&bench).await;
+    let ping = bench.says("cat /proc/sys/net/ipv4/ping_group_range").await;
+
+    assert!(gains, "sudo works");
+    assert_eq!(capabilities, [0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 29, 31]);
+    let groups: Vec<u64> = ping
+        .split_whitespace()
+        .map(|group| group.parse().unwrap())
+        .collect();
     assert_eq!(
-        u64::from_str_radix(&field("CapBnd:"), 16).unwrap(),
-        expected
+        groups,
+        [0, (1 << 31) - 1],
+        "everybody may open ping's own socket"
     );
-    assert_eq!(
-        u64::from_str_radix(&field("CapEff:"), 16).unwrap(),
-        expected
-    );
+}
+
+#[tokio::test]
+async fn a_restricted_container_has_only_the_capabilities_of_the_list_and_those_of_the_operator() {
+    let [chown, ptrace] = ["CHOWN", "SYS_PTRACE"].map(|name| Capability::read(name).unwrap());
+    let bench = Bench::with_options(EngineOptions {
+        privileges: Privileges::new(Base::Restricted, &[ptrace], &[chown]),
+        ..options()
+    });
+
+    let (gains, capabilities) = privileges(&bench).await;
+
+    assert!(!gains);
+    assert_eq!(capabilities, [1, 3, 4, 5, 6, 7, 8, 10, 18, 19, 29]);
+}
+
+#[tokio::test]
+async fn a_capability_that_is_taken_by_default_can_be_given() {
+    let raw = Capability::read("CAP_NET_RAW").unwrap();
+    let bench = Bench::with_options(EngineOptions {
+        privileges: Privileges::new(Base::Default, &[raw], &[]),
+        ..options()
+    });
+
+    let (_, capabilities) = privileges(&bench).await;
+
+    assert_eq!(capabilities, [0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 29, 31]);
 }
 
 #[tokio::test]
 async fn limits_and_settings_arrive_in_the_container() {
     let bench = Bench::with_options(EngineOptions {
         pids_limit: 77,
-        open_files: Some(1_234),
-        capabilities: vec![],
+        privileges: Privileges::new(Base::Restricted, &[], &[Capability::read("ALL").unwrap()]),
+        ulimits: vec![Ulimit::read("nofile=1234:2345").unwrap(), Ulimit::no_core()],
         ..options()
     });
     let mut plan = bench.plan("true").await;
@@ -176,9 +215,12 @@ async fn limits_and_settings_arrive_in_the_container() {
     assert_eq!(options["compress"], "false");
 
     let seen = bench
-        .says("ulimit -n; ulimit -c; echo $PYTHONUNBUFFERED; tr '\\0' ' ' < /proc/1/cmdline; grep CapEff /proc/self/status")
+        .says("ulimit -n; ulimit -Hn; ulimit -c; echo $PYTHONUNBUFFERED; tr '\\0' ' ' < /proc/1/cmdline; grep CapEff /proc/self/status")
         .await;
-    assert!(seen.starts_with("1234\n0\n1\n/sbin/docker-init"), "{seen}");
+    assert!(
+        seen.starts_with("1234\n2345\n0\n1\n/sbin/docker-init"),
+        "{seen}"
+    );
     assert!(seen.trim().ends_with("0000000000000000"), "{seen}");
 }
 

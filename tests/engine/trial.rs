@@ -2,6 +2,7 @@
 
 use bollard::query_parameters::ListContainersOptions;
 use worker_node::{
+    domain::privileges::Privileges,
     engine::EngineOptions,
     ports::engine::{ContainerEngine, Trial, TrialResult},
 };
@@ -70,7 +71,10 @@ async fn a_network_that_is_not_there_is_told_before_any_task_needs_it() {
 #[tokio::test]
 async fn an_engine_that_can_make_no_container_is_told_with_its_words() {
     let bench = Bench::with_options(EngineOptions {
-        capabilities: vec!["NO_SUCH_CAPABILITY".into()],
+        privileges: Privileges {
+            added: vec!["NO_SUCH_CAPABILITY".into()],
+            ..Privileges::default()
+        },
         ..options()
     });
 

@@ -1,6 +1,6 @@
 //! What a task's container is given, what heartbeats tell of it, and that its share of the machine is given back.
 
-use bollard::models::{ContainerInspectResponse, HostConfig};
+use bollard::models::{ContainerInspectResponse, HostConfig, ResourcesUlimits};
 use worker_node::proto::{RunningTask, Task};
 
 use crate::endings::log_of;
@@ -15,7 +15,7 @@ async fn inspect(cluster: &Cluster, task: &str) -> ContainerInspectResponse {
     found.await.expect("it runs")
 }
 
-async fn host_config(cluster: &Cluster, task: &str) -> HostConfig {
+pub(crate) async fn host_config(cluster: &Cluster, task: &str) -> HostConfig {
     inspect(cluster, task)
         .await
         .host_config
@@ -37,13 +37,15 @@ async fn told(cluster: &Cluster, task: &str, status: &str) -> RunningTask {
 }
 
 #[tokio::test]
-async fn limits_are_set_and_privileges_are_taken() {
+async fn a_task_gets_its_limits_and_no_privilege_that_no_task_needs() {
     let cluster = Cluster::start().await;
     let task = Task {
         req_cpu: 0.5,
         req_memory: 0.25,
-        ..cluster
-            .task("grep -E 'NoNewPrivs|CapEff' /proc/self/status; cat /proc/1/comm; exec sleep 600")
+        ..cluster.task(
+            "grep -E 'NoNewPrivs|CapEff' /proc/self/status; df -k /dev/shm | sed -n 's/^shm  *//p'; \
+             cat /proc/1/comm; exec sleep 600",
+        )
     };
     let task = cluster.submit(task).await;
     cluster
@@ -58,28 +60,69 @@ async fn limits_are_set_and_privileges_are_taken() {
     assert_eq!(host.nano_cpus, Some(500_000_000));
     assert_eq!(host.memory, Some(256 << 20));
     assert_eq!(host.memory_swap, Some(256 << 20), "no swap beside it");
-    assert!(
-        host.pids_limit.is_some_and(|limit| limit > 0),
-        "{:?}",
-        host.pids_limit
-    );
+    assert_eq!(host.pids_limit, Some(4_096));
     assert_eq!(host.init, Some(true));
     assert_eq!(host.privileged, Some(false));
-    assert_eq!(host.cap_drop.unwrap(), ["ALL"]);
-    assert!(
-        !host
-            .cap_add
-            .unwrap()
-            .iter()
-            .any(|cap| cap.contains("SYS_ADMIN"))
-    );
-    assert_eq!(host.security_opt.unwrap(), ["no-new-privileges"]);
+    assert_eq!(capabilities(host.cap_drop), ["NET_RAW", "MKNOD"]);
+    assert_eq!(capabilities(host.cap_add), [""; 0]);
+    assert_eq!(host.security_opt.unwrap_or_default(), Vec::<String>::new());
+    assert_eq!(limits(host.ulimits), [("core".into(), 0, 0)]);
     cluster.master.cancel(&task).await.unwrap();
     let report = cluster.report(&task).await;
     let log = log_of(&report);
-    assert!(log.contains("NoNewPrivs:\t1\n"), "{log}");
+    assert!(log.contains("NoNewPrivs:\t0\n"), "{log}");
     assert!(!log.contains("CapEff:\t0000003fffffffff"), "{log}");
+    assert!(
+        log.contains("\n131072 "),
+        "half of its memory is shared: {log}"
+    );
     cluster.finish().await;
+}
+
+#[tokio::test]
+async fn what_an_operator_says_of_containers_holds_in_them() {
+    let said = [
+        "--privileges=restricted",
+        "--cap-add=SYS_PTRACE",
+        "--task-pids=77",
+        "--ulimit=nofile=1234:2345",
+        "--ulimit=core=-1",
+    ];
+    let cluster = Cluster::start_with(|setup| setup.arguments(said)).await;
+    let task = cluster
+        .run("ulimit -n; ulimit -c; echo shown; exec sleep 600")
+        .await;
+    let log = cluster.master.watch_log(&task);
+    log.wait_line("shown").await.unwrap();
+
+    let host = host_config(&cluster, &task).await;
+
+    assert_eq!(host.pids_limit, Some(77));
+    assert_eq!(capabilities(host.cap_drop), ["ALL"]);
+    assert!(capabilities(host.cap_add).contains(&"SYS_PTRACE".to_owned()));
+    assert_eq!(host.security_opt.unwrap(), ["no-new-privileges"]);
+    let expected = [("nofile".into(), 1_234, 2_345), ("core".into(), -1, -1)];
+    assert_eq!(limits(host.ulimits), expected);
+    cluster.master.cancel(&task).await.unwrap();
+    let report = cluster.report(&task).await;
+    assert_eq!(log_of(&report), "1234\nunlimited\nshown\n");
+    cluster.finish().await;
+}
+
+/// Without the prefix that newer engines give them.
+fn capabilities(names: Option<Vec<String>>) -> Vec<String> {
+    let names = names.unwrap_or_default().into_iter();
+    names
+        .map(|name| name.trim_start_matches("CAP_").to_owned())
+        .collect()
+}
+
+/// Their names, what holds and to what it may be raised.
+fn limits(limits: Option<Vec<ResourcesUlimits>>) -> Vec<(String, i64, i64)> {
+    let limits = limits.unwrap_or_default().into_iter();
+    let figures = limits.map(|limit| Some((limit.name?, limit.soft?, limit.hard?)));
+    let figures: Option<_> = figures.collect();
+    figures.expect("each has its figures")
 }
 
 #[tokio::test]
