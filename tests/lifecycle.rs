@@ -14,6 +14,8 @@ mod crowd;
 mod endings;
 #[path = "lifecycle/fidelity.rs"]
 mod fidelity;
+#[path = "lifecycle/hostile.rs"]
+mod hostile;
 #[path = "lifecycle/in_container.rs"]
 mod in_container;
 #[path = "lifecycle/logs.rs"]

@@ -8,6 +8,8 @@ mod harness;
 mod clock;
 #[path = "state/damage.rs"]
 mod damage;
+#[path = "state/filled.rs"]
+mod filled;
 #[path = "state/full.rs"]
 mod full;
 #[path = "state/looked_at.rs"]

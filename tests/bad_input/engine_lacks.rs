@@ -130,6 +130,35 @@ async fn while_the_engines_disk_is_full_offers_are_refused_with_that_reason() {
     cluster.finish().await;
 }
 
+/// It fills what its container has beside `/output`.
+#[tokio::test]
+async fn a_task_that_fills_the_engines_disk_holds_up_no_other() {
+    const UNTIL_THE_END: &str = "while [ ! -e /output/end ]; do sleep 0.1; done";
+    let disk = SmallDisk::mount(64);
+    let engine = engine_on(&disk).await;
+    let cluster = Cluster::start_on(&engine, master_options(), |setup| {
+        setup.arguments(["--disk-low", "16MiB"])
+    })
+    .await;
+    let beside = cluster.run(&format!("{UNTIL_THE_END}; exit 7")).await;
+    let fills = format!("dd if=/dev/zero of=/all bs=64k 2> /dev/null; {UNTIL_THE_END}; exit 8");
+    let greedy = cluster.run(&fills).await;
+
+    let log = cluster.worker.process();
+    log.wait_line("new tasks are refused: the engine's disk is full")
+        .await;
+    for (task, code) in [(beside, "exit code 7"), (greedy, "exit code 8")] {
+        let container = cluster.engine.containers_of(&task).await.remove(0);
+        cluster.engine.touch_in(&container, "/output/end").await;
+        let report = cluster.report(&task).await;
+        assert!(report.logs.contains(code), "{}", report.logs);
+    }
+
+    log.wait_line("new tasks are taken again").await;
+    assert_goes_on(&cluster).await;
+    cluster.finish().await;
+}
+
 #[tokio::test]
 async fn while_a_network_is_not_there_offers_are_refused_with_what_to_type() {
     let network = unique("test-network");

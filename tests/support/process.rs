@@ -124,6 +124,32 @@ impl Process {
         let _ended = written.wait_for(|lines| *lines >= count).await;
     }
 
+    /// The most memory that it has had, in MiB.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.pid.as_raw_nonzero());
+        let status = std::fs::read_to_string(status).expect("it runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        peak.expect("a figure in KiB") / 1_024
+    }
+
+    /// How many descriptors it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid.as_raw_nonzero()));
+        open.expect("it runs").count()
+    }
+
+    /// The processor time that it has used, in seconds.
+    pub(crate) fn processor_time(&self) -> f64 {
+        let stat = format!("/proc/{}/stat", self.pid.as_raw_nonzero());
+        let stat = std::fs::read_to_string(stat).expect("it runs");
+        // Behind the name, which may hold anything: of its own, and of the kernel for it.
+        let (_, fields) = stat.rsplit_once(") ").expect("a name");
+        let ticks = fields.split(' ').skip(11).take(2);
+        let ticks: f64 = ticks.filter_map(|field| field.parse::<f64>().ok()).sum();
+        ticks / 100.0
+    }
+
     /// Sends a signal; nothing happens when it has ended.
     pub(crate) fn signal(&self, signal: Signal) {
         if self.exit.borrow().is_none() {
