@@ -35,7 +35,10 @@ use crate::{
         id::TaskId,
         record::{OutputFile, Outputs},
     },
-    ports::{holdings::Holdings, outputs::OutputStore},
+    ports::{
+        holdings::{Holdings, Known},
+        outputs::OutputStore,
+    },
 };
 
 /// How much of a task's output is taken.
@@ -168,8 +171,9 @@ impl Holdings for OutputFolders {
         self.root().map_or(0, |root| measuring::bytes_in(&root))
     }
 
-    fn strangers(&self, known: &HashSet<TaskId>) -> io::Result<Vec<String>> {
-        let theirs: HashSet<String> = known.iter().map(name_of).collect();
+    fn strangers(&self, known: &Known) -> io::Result<Vec<String>> {
+        // One that is there of a task that is done could not be removed at its end.
+        let theirs: HashSet<String> = known.unfinished.iter().map(name_of).collect();
         let is_stranger = |name: &String| {
             let is_ours = name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
             is_ours && !theirs.contains(name)

@@ -47,7 +47,7 @@ use crate::{
     domain::id::TaskId,
     ports::{
         clock::Clock,
-        holdings::Holdings,
+        holdings::{Holdings, Known},
         spool::{LogCursor, LogEnd, LogRange, Piece, Position, Spool, SpoolStore},
     },
 };
@@ -261,8 +261,9 @@ impl Holdings for FileSpools {
             .sum()
     }
 
-    fn strangers(&self, known: &HashSet<TaskId>) -> io::Result<Vec<String>> {
-        let mut theirs: HashSet<String> = known.iter().map(stem_of).collect();
+    fn strangers(&self, known: &Known) -> io::Result<Vec<String>> {
+        let all = known.unfinished.iter().chain(&known.finished);
+        let mut theirs: HashSet<String> = all.map(stem_of).collect();
         // Whoever holds a spool knows why.
         theirs.extend(lock(&self.open).in_use().map(stem_of));
         let mut strangers = Vec::new();

@@ -33,7 +33,7 @@ use crate::{
     ports::{
         clock::Clock,
         engine::{ContainerEngine, Force, Listed, Ours, Proof},
-        holdings::Holdings,
+        holdings::{Holdings, Known},
         journal::Household,
         outputs::OutputStore,
         spool::SpoolStore,
@@ -200,13 +200,16 @@ impl JanitorActor {
 
     /// The tasks that logs and output folders may belong to; `None` while the engine's containers are not known: a lost journal
     /// is rebuilt from those.
-    fn known(&self, household: Household) -> Option<HashSet<TaskId>> {
+    fn known(&self, household: Household) -> Option<Known> {
         let listing = self.tools.view.listing().borrow().clone();
         let listed = listing.containers.iter();
         let of_containers = listed.filter_map(|listed| TaskId::new(listed.ours.task.clone()).ok());
         let finished = household.finished.into_iter().map(|(task, _)| task);
-        let of_records = finished.chain(household.unfinished);
-        (listing.number > 0).then(|| of_records.chain(of_containers).collect())
+        let unfinished = household.unfinished.into_iter().chain(of_containers);
+        (listing.number > 0).then(|| Known {
+            unfinished: unfinished.collect(),
+            finished: finished.collect(),
+        })
     }
 
     fn look_at_disk(&mut self, ctx: &mut Context<Self>) {

@@ -177,6 +177,23 @@ fn fill_with_traps(place: &Place) -> usize {
 }
 
 #[test]
+fn a_folder_that_outlives_the_end_of_its_task_is_nobodys() {
+    let place = place();
+    let known = |unfinished: &[TaskId], finished: &[TaskId]| Known {
+        unfinished: unfinished.iter().cloned().collect(),
+        finished: finished.iter().cloned().collect(),
+    };
+    let nobodys = |known| place.store.strangers(&known).unwrap();
+
+    assert_eq!(nobodys(known(&[task()], &[])), [""; 0]);
+    let [name] = &nobodys(known(&[], &[task()]))[..] else {
+        panic!("one folder");
+    };
+    place.store.remove_stranger(name).unwrap();
+    assert!(!place.folder.exists());
+}
+
+#[test]
 fn nothing_but_regular_files_is_taken_and_each_trap_is_told() {
     let place = place();
     let traps = fill_with_traps(&place);

@@ -5,16 +5,25 @@ use std::{collections::HashSet, io};
 
 use crate::domain::id::TaskId;
 
+/// The tasks that there are.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Those under way, and those that have a container: all that is theirs is kept.
+    pub unfinished: HashSet<TaskId>,
+    /// Those that are done: their logs are kept, and nothing else.
+    pub finished: HashSet<TaskId>,
+}
+
 /// A store with something for each task. Calls may block: use a blocking thread.
 pub trait Holdings: Send + Sync {
     /// Bytes on disk of all of it.
     fn total_bytes(&self) -> u64;
 
-    /// The names of what belongs to none of these tasks, and is not in use.
+    /// The names of what none of these tasks is to have, and is not in use.
     ///
     /// # Errors
     /// The disk's.
-    fn strangers(&self, known: &HashSet<TaskId>) -> io::Result<Vec<String>>;
+    fn strangers(&self, known: &Known) -> io::Result<Vec<String>>;
 
     /// Removes one of those. A missing one is fine.
     ///

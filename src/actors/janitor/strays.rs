@@ -1,5 +1,5 @@
 //! Logs and output folders that belong to no task any more: the journal was lost, and with it who they belonged to, or a removal
-//! failed. They go after a grace, counted within this process.
+//! failed, such as at a task's end while there was no descriptor left. They go after a grace, counted within this process.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -11,7 +11,7 @@ use log::warn;
 use tokio::{task::spawn_blocking, time::Instant};
 
 use super::Tools;
-use crate::{domain::id::TaskId, ports::holdings::Holdings};
+use crate::ports::holdings::{Holdings, Known};
 
 /// Which there are, by the number of their store and their name, and since when each was seen.
 #[derive(Debug, Clone, Default)]
@@ -33,8 +33,8 @@ impl Strays {
 }
 
 impl Tools {
-    /// Removes what none of the known tasks has had for longer than the grace.
-    pub(super) async fn remove_strays(&self, known: HashSet<TaskId>, mut strays: Strays) -> Strays {
+    /// Removes what none of the known tasks is to have, and was there for longer than the grace.
+    pub(super) async fn remove_strays(&self, known: Known, mut strays: Strays) -> Strays {
         let (holdings, grace) = (self.holdings.clone(), self.retention.orphan_grace);
         let looked = spawn_blocking(move || {
             strays.seen(present(&holdings, &known));
@@ -47,7 +47,7 @@ impl Tools {
     }
 }
 
-fn present(holdings: &[Arc<dyn Holdings>], known: &HashSet<TaskId>) -> HashSet<(usize, String)> {
+fn present(holdings: &[Arc<dyn Holdings>], known: &Known) -> HashSet<(usize, String)> {
     let mut present = HashSet::new();
     for (number, held) in holdings.iter().enumerate() {
         match held.strangers(known) {
