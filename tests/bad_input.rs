@@ -6,10 +6,14 @@ mod harness;
 
 #[path = "bad_input/callers.rs"]
 mod callers;
+#[path = "bad_input/crowds.rs"]
+mod crowds;
 #[path = "bad_input/engine_away.rs"]
 mod engine_away;
 #[path = "bad_input/engine_lacks.rs"]
 mod engine_lacks;
+#[path = "bad_input/messages.rs"]
+mod messages;
 #[path = "bad_input/other_engine.rs"]
 mod other_engine;
 #[path = "bad_input/starts.rs"]
@@ -20,6 +24,14 @@ mod tasks;
 mod words;
 
 use harness::Cluster;
+
+/// Many in a full run (`WORKER_NODE_FULL`), few in the gate.
+pub(crate) fn times(few: usize, many: usize) -> usize {
+    match std::env::var_os("WORKER_NODE_FULL") {
+        Some(_) => many,
+        None => few,
+    }
+}
 
 /// Runs a task that must succeed, whatever came before it.
 pub(crate) async fn assert_goes_on(cluster: &Cluster) {

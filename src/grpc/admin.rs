@@ -94,7 +94,7 @@ fn visitors(
                     continue;
                 }
             };
-            if let Entry::Free(place) | Entry::Displacing(place) = places.enter(Peer::Local) {
+            if let Entry::Free(place) | Entry::Displacing(place, _) = places.enter(Peer::Local) {
                 place.connection().is_of(Caller {
                     user: stream.peer_cred().ok().map(|visitor| visitor.uid()),
                     ..Caller::default()

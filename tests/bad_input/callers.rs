@@ -16,7 +16,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// What the largest message may have.
 const MESSAGE_LIMIT: usize = 1 << 20;
 
-async fn address(cluster: &Cluster) -> String {
+pub(crate) async fn address(cluster: &Cluster) -> String {
     let registered = cluster.master.wait_registered(cluster.worker.id()).await;
     registered.expect("registered").info.worker_ip
 }

@@ -12,6 +12,7 @@ mod cluster;
 mod engine;
 mod engine_proxy;
 mod far_door;
+pub(crate) mod frames;
 mod gate;
 mod image;
 mod private_engine;

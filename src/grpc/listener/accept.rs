@@ -1,5 +1,6 @@
 //! The accept loop: takes connections off the listener, finds them a place, and waits when the process is out of descriptors.
-//! Never waits for a connection's own doings; those are [`super::guarded`]'s.
+//! Never waits for a connection's own doings; those are [`super::guarded`]'s. Only for the end of one whose place it has given away it
+//! waits, and not for long.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -8,7 +9,7 @@ use log::{info, warn};
 use rustix::io::Errno;
 use tokio::{
     net::{TcpListener, TcpStream},
-    time::Instant,
+    time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -79,7 +80,7 @@ impl Acceptor {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
                     self.exhausted.end();
-                    if let Some(connection) = self.admit(stream, peer) {
+                    if let Some(connection) = self.admit(stream, peer).await {
                         return connection;
                     }
                 }
@@ -92,18 +93,18 @@ impl Acceptor {
         }
     }
 
-    fn admit(&mut self, stream: TcpStream, peer: SocketAddr) -> Option<Guarded<Shaken>> {
+    async fn admit(&mut self, stream: TcpStream, peer: SocketAddr) -> Option<Guarded<Shaken>> {
         if !self.doorkeeper.admits(peer.ip()) {
             return None;
         }
-        let place = self.place(peer)?;
+        let place = self.place(peer).await?;
         // A connection that cannot take an option is about to fail by itself.
         socket::prepare(&stream).ok()?;
         let shaken = Shaken::new(stream, peer, &self.doorkeeper, place.connection());
         Some(Guarded::new(shaken, place, self.patience, &self.cut))
     }
 
-    fn place(&mut self, peer: SocketAddr) -> Option<Place> {
+    async fn place(&mut self, peer: SocketAddr) -> Option<Place> {
         let entry = self.places.enter(peer.into());
         if !matches!(entry, Entry::Free(_)) {
             self.crowded.begin(&peer.ip().to_string());
@@ -111,7 +112,12 @@ impl Acceptor {
             self.crowded.end();
         }
         match entry {
-            Entry::Free(place) | Entry::Displacing(place) => Some(place),
+            Entry::Free(place) => Some(place),
+            Entry::Displacing(place, displaced) => {
+                // Or a crowd that comes at once would have all its descriptors before the first of it has given one back.
+                let _ended = timeout(BACKOFF, displaced.gone()).await;
+                Some(place)
+            }
             Entry::Full => None,
         }
     }

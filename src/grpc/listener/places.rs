@@ -45,6 +45,8 @@ struct State {
     caller: OnceLock<Caller>,
     life: Mutex<Life>,
     closing: CancellationToken,
+    /// Fires when its descriptor is free.
+    gone: CancellationToken,
 }
 
 /// What a connection is used for. Bytes alone are no use: pings cost nothing.
@@ -78,6 +80,7 @@ impl Connection {
                 viewers: 0,
             }),
             closing: CancellationToken::new(),
+            gone: CancellationToken::new(),
         }))
     }
 
@@ -126,6 +129,11 @@ impl Connection {
     #[cfg(test)]
     pub(in super::super) fn is_closing(&self) -> bool {
         self.0.closing.is_cancelled()
+    }
+
+    /// Returns when it has ended.
+    pub(super) async fn gone(&self) {
+        self.0.gone.cancelled().await;
     }
 
     /// Since when it has been of no use; `None` while it is.
@@ -191,8 +199,8 @@ pub(in super::super) struct Place {
 pub(in super::super) enum Entry {
     /// Nothing.
     Free(Place),
-    /// Another connection's place.
-    Displacing(Place),
+    /// The place of another connection, which has been told to end.
+    Displacing(Place, Connection),
     /// It was not let in: every connection that could go is being answered at this moment.
     Full,
 }
@@ -227,7 +235,7 @@ impl Places {
             None => Entry::Free(place),
             Some(displaced) => {
                 displaced.close();
-                Entry::Displacing(place)
+                Entry::Displacing(place, displaced)
             }
         }
     }
@@ -266,6 +274,8 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.places.taken().connections.remove(&self.number);
+        // Whoever has the place has dropped the socket before it.
+        self.connection.0.gone.cancel();
     }
 }
 
@@ -282,7 +292,7 @@ mod tests {
     #[track_caller]
     fn enter(places: &Arc<Places>, from: u8) -> Place {
         match places.enter(peer(from)) {
-            Entry::Free(place) | Entry::Displacing(place) => place,
+            Entry::Free(place) | Entry::Displacing(place, _) => place,
             Entry::Full => panic!("not let in"),
         }
     }
