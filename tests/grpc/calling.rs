@@ -126,6 +126,23 @@ async fn a_heartbeat_says_percentages_whatever_was_sampled() {
     assert_eq!(beat.running_tasks[0].cpu_allocated, 0.5);
 }
 
+/// Fields that are missing stand for nothing: no word is needed for a yes, and a yes that is not said is none.
+#[tokio::test]
+async fn an_answer_that_lacks_its_words_is_a_yes_and_one_that_lacks_all_is_none() {
+    for (script, is_yes) in [(Script::Accept, true), (Script::Refuse(""), false)] {
+        let (address, _sights) = master(script).await;
+        let client = GrpcMaster::default();
+
+        let registered = client.register(&address, registration()).await;
+        let beaten = client.heartbeat(&address, beat()).await;
+        let reported = send_report(&address).await;
+
+        assert_eq!(registered.is_ok(), is_yes, "{registered:?}");
+        assert_eq!(beaten.is_ok(), is_yes, "{beaten:?}");
+        assert_eq!(reported.is_ok(), is_yes, "{reported:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_report_carries_its_result_id_and_no_deadline() {
     let (address, sights) = master(Script::Accept).await;

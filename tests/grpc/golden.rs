@@ -9,9 +9,13 @@ mod wire;
 
 use std::{fmt::Debug, iter};
 
-use prost::Message;
+use prost::{
+    Message,
+    encoding::{DecodeContext, decode_key, skip_field},
+};
 use tokio_stream::{Iter, StreamExt as _, iter as stream};
-use tonic::{Request, Response, Status, Streaming, async_trait};
+use tonic::{Code, Request, Response, Status, Streaming, async_trait};
+use worker_node::grpc::listener::Limits;
 use worker_node::proto::{
     self,
     master_worker_client::MasterWorkerClient,
@@ -19,6 +23,7 @@ use worker_node::proto::{
     task_log_request::Start,
 };
 
+use crate::fakes::Node;
 use bytes::*;
 use values::*;
 use wire::{Seen, Tap};
@@ -57,6 +62,44 @@ fn passes_over_unknown<M: Message + Default + PartialEq + Debug>(hex: &str) {
     for with_more in [format!("{hex}{UNKNOWN}"), format!("{UNKNOWN}{hex}")] {
         assert_eq!(M::decode(&*bytes_of(&with_more)).unwrap(), known);
     }
+}
+
+/// The fields of a message as they stand in it.
+fn fields_of(message: &[u8]) -> Vec<&[u8]> {
+    let (mut fields, mut rest) = (Vec::new(), message);
+    while !rest.is_empty() {
+        let before = rest;
+        let (tag, kind) = decode_key(&mut rest).unwrap();
+        skip_field(kind, tag, &mut rest, DecodeContext::default()).unwrap();
+        fields.push(&before[..before.len() - rest.len()]);
+    }
+    fields
+}
+
+/// A message as often as it has fields, each time without another one.
+fn without_a_field(hex: &str) -> Vec<Vec<u8>> {
+    let message = bytes_of(hex);
+    let fields = fields_of(&message);
+    let without = |missing: usize| {
+        let kept = fields
+            .iter()
+            .enumerate()
+            .filter(|(number, _)| *number != missing);
+        kept.flat_map(|(_, field)| field.iter().copied()).collect()
+    };
+    (0..fields.len()).map(without).collect()
+}
+
+#[track_caller]
+fn each_field_may_be_missing<M: Message + Default + PartialEq + Debug>(hex: &str) {
+    let whole = M::decode(&*bytes_of(hex)).unwrap();
+
+    for rest in without_a_field(hex) {
+        let read = M::decode(&*rest).unwrap();
+        assert_ne!(read, whole);
+        assert_eq!(read.encode_to_vec(), rest, "nothing stands in its place");
+    }
+    assert_eq!(M::decode(&[][..]).unwrap(), M::default());
 }
 
 /// Reads and writes the additions behind what was there before, of which a peer of before reads the same with and without.
@@ -184,6 +227,59 @@ fn unknown_fields_of_every_kind_are_passed_over_in_each_message() {
     passes_over_unknown::<proto::TaskId>(TASK_ID);
     passes_over_unknown::<proto::TaskLogRequest>(TASK_LOG_REQUEST);
     passes_over_unknown::<proto::LogChunk>(LOG_CHUNK);
+}
+
+#[test]
+fn each_field_of_each_message_may_be_missing() {
+    each_field_may_be_missing::<proto::WorkerInfo>(WORKER_INFO);
+    each_field_may_be_missing::<proto::RegisterAck>(REGISTER_ACK);
+    each_field_may_be_missing::<proto::Heartbeat>(HEARTBEAT);
+    each_field_may_be_missing::<proto::HeartbeatAck>(HEARTBEAT_ACK);
+    each_field_may_be_missing::<proto::TaskResult>(TASK_RESULT);
+    each_field_may_be_missing::<proto::Ack>(ACK);
+    each_field_may_be_missing::<proto::FileChunk>(FILE_CHUNK);
+    each_field_may_be_missing::<proto::FileUploadAck>(FILE_UPLOAD_ACK);
+    each_field_may_be_missing::<proto::MasterInfo>(MASTER_INFO);
+    each_field_may_be_missing::<proto::Task>(TASK);
+    each_field_may_be_missing::<proto::TaskAck>(TASK_ACK);
+    each_field_may_be_missing::<proto::TaskId>(TASK_ID);
+    each_field_may_be_missing::<proto::TaskLogRequest>(TASK_LOG_REQUEST);
+    each_field_may_be_missing::<proto::LogChunk>(LOG_CHUNK);
+}
+
+/// By the worker itself, with one that says yes to everything behind it.
+#[tokio::test]
+async fn a_call_that_lacks_a_field_is_answered_in_the_contracts_words() {
+    let node = Node::start(Limits::default()).await;
+    let mut client = node.client();
+
+    for bytes in without_a_field(TASK) {
+        let task = proto::Task::decode(&*bytes).unwrap();
+        let has_id = !task.task_id.is_empty();
+        let ack = client.assign_task(task).await.unwrap().into_inner();
+        assert_eq!(ack.success, has_id, "{}", ack.message);
+        assert!(!ack.message.is_empty());
+    }
+    let ack = client.cancel_task(proto::TaskId::default()).await.unwrap();
+    assert!(!ack.into_inner().success, "no id, no task");
+    for bytes in without_a_field(MASTER_INFO) {
+        let master = proto::MasterInfo::decode(&*bytes).unwrap();
+        // Whoever names no address is where he was.
+        let ack = client.master_register(master).await.unwrap().into_inner();
+        assert!(ack.success, "{}", ack.message);
+    }
+    for bytes in without_a_field(TASK_LOG_REQUEST) {
+        let request = proto::TaskLogRequest::decode(&*bytes).unwrap();
+        let code = client
+            .stream_task_logs(request)
+            .await
+            .err()
+            .map(|status| status.code());
+        assert!(
+            matches!(code, Some(Code::NotFound | Code::InvalidArgument)),
+            "{code:?}"
+        );
+    }
 }
 
 #[test]
