@@ -1,8 +1,8 @@
 //! A task that fills the disk of the state folder by what it leaves in `/output`: the worker says so and takes no more, who runs beside it
 //! ends as always, and when the files have been delivered there is room again.
 
-use crate::file_name;
-use crate::harness::{Cluster, SmallDisk};
+use crate::harness::{Cluster, SmallDisk, eventually};
+use crate::{file_name, outputs_of};
 
 /// Runs until its container has the file `/tmp/end`.
 const UNTIL_THE_END: &str = "while [ ! -e /tmp/end ]; do sleep 0.1; done";
@@ -80,4 +80,25 @@ async fn a_task_that_fills_the_disk_with_files_holds_up_no_other() {
         "inodes are free",
     )
     .await;
+}
+
+/// As where no descriptor was left for it, or the disk failed.
+#[tokio::test]
+async fn a_folder_that_could_not_be_removed_at_its_tasks_end_is_removed_later() {
+    let grace = ["--orphan-grace", "1s"];
+    let cluster = Cluster::start_with(|setup| setup.arguments(grace)).await;
+    let task = cluster.run("echo done").await;
+    assert_eq!(cluster.report(&task).await.status, "success");
+    cluster.engine.wait_nothing_left(cluster.worker.id()).await;
+    cluster.wait_no_outputs().await;
+
+    let left = outputs_of(&cluster, &task);
+    std::fs::create_dir(&left).expect("nothing is there");
+    std::fs::write(left.join("file"), "left").expect("it is new");
+
+    eventually("it is gone", || !left.exists()).await;
+    let seen = cluster.master.watch_log(&task).wait_end().await;
+    let lines = seen.expect("the log is kept").lines();
+    assert_eq!(lines, ["done"]);
+    cluster.finish().await;
 }
