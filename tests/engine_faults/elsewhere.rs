@@ -20,7 +20,7 @@ async fn a_worker_that_is_killed_far_from_its_engine_loses_no_line_and_says_noth
         Printing::start(&cluster, Pace::Slow).await,
     ];
 
-    for _ in 0..rounds(2, 20) {
+    for _ in 0..rounds(1, 20) {
         printing[1].burst(&cluster).await;
         printing[1].wait_more(5_000).await;
         cluster.kill_worker().await;
@@ -50,7 +50,7 @@ async fn an_engine_that_is_killed_far_away_loses_no_line_without_a_word() {
         Printing::start(&cluster, Pace::Slow).await,
     ];
 
-    for round in 1..=rounds(2, 20) {
+    for round in 1..=rounds(1, 20) {
         printing[0].burst(&cluster).await;
         printing[0].wait_more(5_000).await;
         engine.kill().await;

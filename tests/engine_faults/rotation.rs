@@ -54,7 +54,7 @@ async fn files_that_go_while_they_are_read_cost_nothing_in_silence() {
     let mut cluster = Cluster::start_on(&engine, master_options(), small_files).await;
     let mut printing = Printing::start(&cluster, Pace::Floods).await;
 
-    for _ in 0..rounds(2, 10) {
+    for _ in 0..rounds(1, 10) {
         cluster.kill_worker().await;
         started(&mut cluster, &mut printing).await;
         printing.wait_more(1_000).await;

@@ -14,7 +14,7 @@ async fn a_worker_that_is_killed_again_and_again_loses_no_line_and_says_nothing_
         Printing::start(&cluster, Pace::Bursts).await,
     ];
 
-    for _ in 0..rounds(3, 20) {
+    for _ in 0..rounds(2, 20) {
         printing[1].burst(&cluster).await;
         printing[1].wait_more(5_000).await;
         cluster.kill_worker().await;
