@@ -76,6 +76,8 @@ pub struct ClusterConfig {
     pub reach: Reach,
     /// Where it listens.
     pub listen: ListenAddress,
+    /// Where it answers over HTTP, if anywhere.
+    pub http: Option<ListenAddress>,
     /// Where its master is, until one says that it has moved.
     pub master: MasterAddress,
     /// Whether it may say so.
@@ -297,11 +299,15 @@ fn cluster(args: &RunArgs, check: &mut Check) -> Option<ClusterConfig> {
             .map_err(|error| format!("{error}, or auto")),
     });
     let door = door::door(args, check);
+    let http = args.http.as_deref();
+    let http = http.map(|http| check.value("--http", http, ListenAddress::read));
+    let http = door::http(http, door.as_ref(), check);
     let (upload, report) = (upload(args, check), report(args, check));
     Some(ClusterConfig {
         worker: worker?,
         reach: reach?,
         listen: listen?,
+        http: http?,
         master: master?,
         master_moves: match (master_moves?, door.as_ref()?.proves_nothing()) {
             (true, _) => MasterMoves::Refused,

@@ -52,9 +52,9 @@ use crate::{
     },
     ports::{
         engine::{
-            ContainerEngine, ContainerFacts, ContainerPlan, EngineError, EngineInfo, Events, Force,
-            Frames, Image, ImageRef, Listed, RememberedEnd, Signal, SpecCodec, TarStream, Trial,
-            TrialResult,
+            CallWatch, ContainerEngine, ContainerFacts, ContainerPlan, EngineError, EngineInfo,
+            Events, Force, Frames, Image, ImageRef, Listed, RememberedEnd, Signal, SpecCodec,
+            TarStream, Trial, TrialResult,
         },
         engine_log::EngineLog,
     },
@@ -140,6 +140,15 @@ impl DockerEngine {
             credentials: Credentials::in_folder(options.docker_config.clone()),
             options,
             met: own::Met::default(),
+        }
+    }
+
+    /// The same, and `watch` is told how each call that has a deadline went.
+    #[must_use]
+    pub fn watched(self, watch: CallWatch) -> Self {
+        Self {
+            line: self.line.watched(Some(watch)),
+            ..self
         }
     }
 }

@@ -125,6 +125,8 @@ pub struct RegistryPeers {
     pub draining: Draining,
     /// The operator's order to refuse new tasks, if there is one.
     pub cordon: CordonBoard,
+    /// Shows whether the engine's containers were compared with the journal since the start: new tasks are taken from then on.
+    pub reconciled: Arc<watch::Sender<bool>>,
     /// Whether the master knows us.
     pub registered: watch::Receiver<bool>,
 }
@@ -213,6 +215,8 @@ impl RegistryActor {
         if !supervision::is_current() {
             return;
         }
+        let is_ready = self.readiness() == Readiness::Ready;
+        self.peers.reconciled.send_replace(is_ready);
         let running = self
             .tasks
             .values()

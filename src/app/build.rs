@@ -38,6 +38,7 @@ use crate::{
         keys::{Dial, KeyError, KeyFiles, Keys, NamedFile},
     },
     journal::SqliteJournal,
+    metrics::{CountedJournal, CountedMaster, CountedSpools, Metrics},
     outputs::{OutputFolders, Quotas},
     ports::{
         audit::Audit,
@@ -76,8 +77,10 @@ pub(super) enum StartError {
     #[error("{0}; {MAKE_ROOM}")]
     Full(JournalError),
     /// Nobody can listen there.
-    #[error("cannot listen on {address} (-port): {source}")]
+    #[error("cannot listen on {address} ({flag}): {source}")]
     Listen {
+        /// What set it.
+        flag: &'static str,
         /// As configured.
         address: String,
         /// Why.
@@ -140,6 +143,10 @@ pub(super) struct Built {
     pub(super) config: Config,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) listener: Arc<TcpListener>,
+    /// Of the HTTP door, where there is one.
+    pub(super) http: Option<Arc<TcpListener>>,
+    /// What is counted.
+    pub(super) metrics: Arc<Metrics>,
     pub(super) door: Arc<Door>,
     /// Of the closed doors.
     pub(super) keys: Arc<Keys>,
@@ -188,12 +195,14 @@ impl Built {
         fatal: FatalSender,
     ) -> Result<Self, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let metrics = Arc::<Metrics>::default();
         let keys = Arc::new(keys(config, &clock)?);
         let (lost, journal_lost) = watch::channel(0);
         let (open_journal, snapshot, household, ownership) = owned(config, &state, &clock, lost)?;
-        let engine = engine(config, &ownership)?;
+        let open_journal = counted(open_journal, &metrics);
+        let engine = engine(config, &ownership, &metrics)?;
         first_look(engine.as_ref(), &ownership).await?;
-        let listener = listen(&config.cluster.listen).await?;
+        let listener = listen(&config.cluster.listen, "-port").await?;
         let bound = listener.local_addr()?;
         operator::listening(bound);
         warn_of_open_door(bound, &config.cluster.door);
@@ -226,12 +235,14 @@ impl Built {
             config: config.clone(),
             clock,
             listener: Arc::new(listener),
+            http: http(config.cluster.http.as_ref()).await?,
             door: Arc::new(door(&state)?),
             open_journal,
             journal_lost,
-            master: Arc::new(GrpcMaster::with_keys(Arc::clone(&keys))),
+            master: master(&keys, &metrics),
             keys,
-            spools,
+            spools: Arc::new(CountedSpools::new(spools, Arc::clone(&metrics))),
+            metrics,
             totals,
             load: sample(sampler),
             room: Arc::new(move |other| Room::of(other.unwrap_or(&folder))),
@@ -304,6 +315,30 @@ fn reopened(
     Ok(opened.journal)
 }
 
+/// The same journal, and what is written to it is counted.
+fn counted(open: OpenJournal, metrics: &Arc<Metrics>) -> OpenJournal {
+    let (metrics, steps) = (Arc::clone(metrics), Arc::default());
+    Arc::new(move || {
+        let (metrics, steps) = (Arc::clone(&metrics), Arc::clone(&steps));
+        Ok(Box::new(CountedJournal::new(open()?, metrics, steps)))
+    })
+}
+
+/// The listener of the HTTP door, where there is to be one.
+async fn http(address: Option<&ListenAddress>) -> Result<Option<Arc<TcpListener>>, StartError> {
+    let Some(address) = address else {
+        return Ok(None);
+    };
+    let listener = listen(address, "--http").await?;
+    operator::answering_http(listener.local_addr()?);
+    Ok(Some(Arc::new(listener)))
+}
+
+fn master(keys: &Arc<Keys>, metrics: &Arc<Metrics>) -> Arc<dyn Master> {
+    let master = GrpcMaster::with_keys(Arc::clone(keys));
+    Arc::new(CountedMaster::new(master, Arc::clone(metrics)))
+}
+
 fn warn_of_open_door(bound: SocketAddr, door: &DoorConfig) {
     if !bound.ip().is_loopback() && door.is_open() {
         operator::open_port(bound, &door.allow_from);
@@ -339,18 +374,19 @@ fn keys(config: &Config, clock: &Arc<dyn Clock>) -> Result<Keys, KeyError> {
 }
 
 /// The first address of the configured ones that can be bound.
-async fn listen(address: &ListenAddress) -> Result<TcpListener, StartError> {
+async fn listen(address: &ListenAddress, flag: &'static str) -> Result<TcpListener, StartError> {
     let mut last = io::Error::other("no address");
     for candidate in address.candidates() {
         match TcpListener::bind(candidate).await {
             Ok(listener) => return Ok(listener),
-            Err(error) => last = explain(candidate, error),
+            Err(error) => last = explain(candidate, flag, error),
         }
         if last.kind() == io::ErrorKind::AddrInUse {
             break;
         }
     }
     Err(StartError::Listen {
+        flag,
         address: address.to_string(),
         source: last,
     })
@@ -370,10 +406,10 @@ pub(super) async fn engine_refusal(config: &Config) -> Option<String> {
     crate::engine::refusal(&address).await
 }
 
-fn explain(address: SocketAddr, error: io::Error) -> io::Error {
+fn explain(address: SocketAddr, flag: &str, error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::AddrInUse {
         let text = format!(
-            "port {} is in use by another process; stop that one, or give another -port",
+            "port {} is in use by another process; stop that one, or give another {flag}",
             address.port()
         );
         return io::Error::new(io::ErrorKind::AddrInUse, text);
@@ -412,6 +448,7 @@ fn master_address(config: &Config, snapshot: &Snapshot) -> MasterAddress {
 fn engine(
     config: &Config,
     ownership: &EngineClaim,
+    metrics: &Arc<Metrics>,
 ) -> Result<Arc<dyn ContainerEngine>, StartError> {
     let address = config
         .tasks
@@ -430,11 +467,8 @@ fn engine(
         log_size: config.tasks.engine_log,
         ..EngineOptions::default()
     };
-    Ok(Arc::new(DockerEngine::connect(
-        &address,
-        Arc::new(TaskMessageCodec),
-        options,
-    )))
+    let engine = DockerEngine::connect(&address, Arc::new(TaskMessageCodec), options);
+    Ok(Arc::new(engine.watched(metrics.engine_watch())))
 }
 
 /// The journal, once it is known to be this worker's, and who says which engine is.

@@ -34,8 +34,8 @@ use crate::{
         session::{MasterView, Pin, SessionActor, SessionPeers},
         task::{LostWithEngine, TaskEnv, TaskRules},
     },
-    config::{Limits, MasterMoves, PullPolicy, WhenSubsystemFails},
-    domain::{id::TaskId, patience::Patience, settle::SettleTime},
+    config::{Limits, ListenAddress, MasterMoves, PullPolicy, WhenSubsystemFails},
+    domain::{callers::MasterNames, id::TaskId, patience::Patience, settle::SettleTime},
     grpc::{
         admin,
         listener::{self, Doorkeeper},
@@ -44,14 +44,16 @@ use crate::{
         WorkerHandle,
         admin::{AdminHandle, Asked, Boards},
     },
+    http,
+    metrics::CountedWorker,
     ports::{
         clock::SteadyClock,
         master::{Registration, RunningTask},
         status::Room,
     },
     supervision::{
-        Backoff, Budget, ChildSpec, RestartPolicy, Restarts, Seat, Slot, StartError, StopReport,
-        SupervisorActor, SupervisorHandle, SupervisorOptions, slot,
+        Backoff, Budget, ChildSpec, LifecycleEvent, RestartPolicy, Restarts, Seat, Slot,
+        StartError, StopReport, SupervisorActor, SupervisorHandle, SupervisorOptions, slot,
     },
 };
 
@@ -89,6 +91,7 @@ struct Places {
     janitor: (Slot<JanitorActor>, Seat<JanitorActor>),
     servers: (Slot<ServersActor>, Seat<ServersActor>),
     admin: (Slot<ServersActor>, Seat<ServersActor>),
+    http: (Slot<ServersActor>, Seat<ServersActor>),
 }
 
 impl Places {
@@ -105,6 +108,7 @@ impl Places {
             janitor: slot("janitor"),
             servers: slot("servers"),
             admin: slot("admin"),
+            http: slot("http"),
         }
     }
 }
@@ -120,6 +124,7 @@ struct Beside {
     pressure: Arc<watch::Sender<Option<String>>>,
     draining: Draining,
     cordon: CordonBoard,
+    reconciled: Arc<watch::Sender<bool>>,
     supervisor: watch::Sender<Option<SupervisorHandle>>,
     news: UnboundedSender<TaskNews>,
     desk: NewsDesk<TaskNews>,
@@ -140,6 +145,7 @@ impl Beside {
             pressure: Arc::new(watch::Sender::new(None)),
             draining: Draining::default(),
             cordon: Arc::new(watch::Sender::new(None)),
+            reconciled: Arc::new(watch::Sender::new(false)),
             supervisor: watch::Sender::new(None),
             news,
             desk,
@@ -162,7 +168,7 @@ impl Tree {
         }
         .specs(places, &stop_serving);
         let mut builder =
-            SupervisorActor::builder(options(&built, runtime)).events(built.lifecycle.listener());
+            SupervisorActor::builder(options(&built, runtime)).events(listener(&built));
         for spec in specs {
             builder = builder.child(spec);
         }
@@ -244,6 +250,15 @@ impl Tree {
     }
 }
 
+/// Whoever hears what happens to actors: the history, and what is counted.
+fn listener(built: &Built) -> Arc<dyn Fn(&LifecycleEvent) + Send + Sync> {
+    let (history, metrics) = (built.lifecycle.listener(), built.metrics.listener());
+    Arc::new(move |event| {
+        history(event);
+        metrics(event);
+    })
+}
+
 fn options(built: &Built, runtime: &'static Runtime) -> SupervisorOptions {
     let limits = built.config.process.restarts;
     SupervisorOptions {
@@ -287,7 +302,12 @@ impl Wiring<'_> {
         let env = self.task_env(&places, &records);
         let peers = self.registry_peers(&places, &records, &env);
         let correspondents = self.correspondents(&places, &records);
-        vec![
+        let admin = self.admin_handle(Asked {
+            outbox: places.outbox.0.clone(),
+            registry: places.registry.0.clone(),
+        });
+        let http = self.http(places.http.1, &admin);
+        let always = [
             self.journal(places.journal.1),
             self.engine_watch(places.engine_watch.1),
             self.images(places.images.1),
@@ -300,14 +320,9 @@ impl Wiring<'_> {
             }),
             self.janitor(places.janitor.1, records, places.outbox.0.clone()),
             self.servers(places.servers.1, handle, stop_serving),
-            self.admin(
-                places.admin.1,
-                Asked {
-                    outbox: places.outbox.0.clone(),
-                    registry: places.registry.0.clone(),
-                },
-            ),
-        ]
+            self.admin(places.admin.1, admin),
+        ];
+        always.into_iter().chain(http).collect()
     }
 
     fn journal(&self, seat: Seat<JournalActor>) -> ChildSpec {
@@ -470,11 +485,12 @@ impl Wiring<'_> {
         let keys = Arc::clone(&self.built.keys);
         let doorkeeper = doorkeeper.with_keys(keys, door.master_names.clone());
         let doorkeeper = Arc::new(doorkeeper.with_audit(Arc::clone(&self.built.audit)));
+        let metrics = Arc::clone(&self.built.metrics);
         let serve: Serve = Arc::new(move |stop| {
             let limits = listener::Limits::of_this_process();
             let serving = listener::serve(
                 Arc::clone(&listener),
-                Arc::new(handle.clone()),
+                Arc::new(CountedWorker::new(handle.clone(), Arc::clone(&metrics))),
                 limits,
                 Arc::clone(&doorkeeper),
                 stop,
@@ -486,17 +502,9 @@ impl Wiring<'_> {
     }
 
     /// Last to start and first to stop: it answers for all the others. A child of its own, so that it falls alone.
-    fn admin(&self, seat: Seat<ServersActor>, asked: Asked) -> ChildSpec {
+    fn admin(&self, seat: Seat<ServersActor>, handle: AdminHandle) -> ChildSpec {
         let door = Arc::clone(&self.built.door);
         let audit = Arc::clone(&self.built.audit);
-        let worker = self.built.config.cluster.worker.clone();
-        let handle = AdminHandle::new(
-            worker,
-            self.beside.supervisor.subscribe(),
-            asked,
-            self.boards(),
-            Arc::clone(&self.built.clock),
-        );
         let serve: Serve = Arc::new(move |stop| {
             let (handle, audit) = (Arc::new(handle.clone()), Arc::clone(&audit));
             let serving = admin::serve(Arc::clone(&door), handle, audit, stop);
@@ -504,6 +512,56 @@ impl Wiring<'_> {
         });
         let never = CancellationToken::new();
         spec(seat, move || ServersActor::new(Arc::clone(&serve), &never))
+    }
+
+    fn admin_handle(&self, asked: Asked) -> AdminHandle {
+        AdminHandle::new(
+            self.built.config.cluster.worker.clone(),
+            self.beside.supervisor.subscribe(),
+            asked,
+            self.boards(),
+            Arc::clone(&self.built.clock),
+        )
+    }
+
+    /// The same, and read-only, over HTTP, where somebody wants it.
+    fn http(&self, seat: Seat<ServersActor>, admin: &AdminHandle) -> Option<ChildSpec> {
+        let listener = Arc::clone(self.built.http.as_ref()?);
+        let room = Arc::clone(&self.built.room);
+        let cluster = &self.built.config.cluster;
+        let door = http::Door {
+            admin: Arc::new(admin.clone()),
+            metrics: Arc::clone(&self.built.metrics),
+            disk_free: Arc::new(move || room(None).ok().map(|room| room.bytes)),
+            hosts: http::Hosts::named([cluster.reach.host().to_owned()]),
+            doorkeeper: Arc::new(self.http_doorkeeper()),
+        };
+        let serve: Serve = Arc::new(move |stop| {
+            let serving = http::serve(Arc::clone(&listener), door.clone(), stop);
+            async move { serving.await.map_err(std::io::Error::other) }.boxed()
+        });
+        let never = CancellationToken::new();
+        Some(spec(seat, move || {
+            ServersActor::new(Arc::clone(&serve), &never)
+        }))
+    }
+
+    /// On this machine everybody may look; from elsewhere those may who show who they are.
+    fn http_doorkeeper(&self) -> Doorkeeper {
+        let cluster = &self.built.config.cluster;
+        let keeper = Doorkeeper::new(
+            cluster.door.allow_from.clone(),
+            self.beside.master_view.addresses(),
+            self.beside.view.networks(),
+        );
+        let is_local = cluster
+            .http
+            .as_ref()
+            .is_some_and(ListenAddress::is_loopback);
+        match is_local {
+            true => keeper,
+            false => keeper.with_keys(Arc::clone(&self.built.keys), MasterNames::default()),
+        }
     }
 
     fn boards(&self) -> Boards {
@@ -515,6 +573,7 @@ impl Wiring<'_> {
             engine_address: self.built.config.tasks.engine.to_string(),
             pressure: self.beside.pressure.subscribe(),
             cordon: self.beside.cordon.subscribe(),
+            reconciled: self.beside.reconciled.subscribe(),
             room: Room {
                 cpu: totals.cpu,
                 memory: totals.memory,
@@ -575,6 +634,7 @@ impl Wiring<'_> {
             pressure: self.beside.pressure.subscribe(),
             draining: Arc::clone(&self.beside.draining),
             cordon: Arc::clone(&self.beside.cordon),
+            reconciled: Arc::clone(&self.beside.reconciled),
             registered: self.beside.master_view.registered(),
         }
     }

@@ -38,6 +38,12 @@ impl Reach {
         Ok(Self { host, port })
     }
 
+    /// The host alone, without brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
     /// What the master is told: always `host:port`.
     #[must_use]
     pub fn advertised(&self, bound_port: u16) -> String {
@@ -103,7 +109,9 @@ impl ListenAddress {
         }
     }
 
-    pub(super) fn is_loopback(&self) -> bool {
+    /// Whether it is this machine's alone.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
         self.address.is_some_and(|address| address.is_loopback())
     }
 }

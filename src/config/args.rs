@@ -31,6 +31,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "[ADDRESS]:PORT", env = "WORKER_NODE_PORT", default_value = ":50052", help_heading = CLUSTER)]
     pub port: String,
 
+    /// Where to answer a monitoring system and probes over HTTP (/metrics, /healthz, /readyz), such as 127.0.0.1:9100; beyond this
+    /// machine only with --token-file, or --tls-cert and --tls-ca [default: nowhere]
+    #[arg(long, value_name = "[ADDRESS]:PORT", env = "WORKER_NODE_HTTP", help_heading = PROCESS)]
+    pub http: Option<String>,
+
     /// Stay with --master, whatever address a master announces.
     #[arg(long, value_name = SWITCH, env = "WORKER_NODE_PIN_MASTER", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, help_heading = CLUSTER)]
     pub pin_master: String,

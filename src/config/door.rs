@@ -3,7 +3,7 @@
 use std::{ffi::OsStr, path::PathBuf, time::Duration};
 
 use super::{
-    DAY,
+    DAY, ListenAddress,
     amount::{Range, read_time},
     args::RunArgs,
     check::Check,
@@ -68,6 +68,12 @@ impl DoorConfig {
         self.identity.is_some() && self.is_open()
     }
 
+    /// Whether whoever asks for anything has to show who he is.
+    #[must_use]
+    pub fn asks_for_proof(&self) -> bool {
+        self.asks_for_certificates() || self.token.is_some()
+    }
+
     fn asks_for_certificates(&self) -> bool {
         self.identity.is_some() && self.authorities.is_some()
     }
@@ -108,6 +114,28 @@ pub(super) fn door(args: &RunArgs, check: &mut Check) -> Option<DoorConfig> {
     door.token = token?.map(|file| TokenConfig { file, overlap, way });
     let fits = fits(&door, check) && (in_clear || token_is_hidden(&door, check));
     fits.then_some(door)
+}
+
+/// Where the worker answers over HTTP: on this machine, or to those who show who they are. The outer option: whether all is
+/// well.
+pub(super) fn http(
+    address: Option<Option<ListenAddress>>,
+    door: Option<&DoorConfig>,
+    check: &mut Check,
+) -> Option<Option<ListenAddress>> {
+    let Some(address) = address else {
+        return Some(None);
+    };
+    let (address, door) = (address?, door?);
+    if address.is_loopback() || door.asks_for_proof() {
+        return Some(Some(address));
+    }
+    let sentence = format!(
+        "--http {address} can be reached from other machines: give --token-file, or --tls-cert with --tls-ca, so that callers show \
+         who they are, or listen on this machine alone (--http 127.0.0.1:9100)"
+    );
+    check.unsupported("--http", sentence);
+    None
 }
 
 /// The two that go together, or neither.

@@ -71,10 +71,38 @@ fn the_defaults_are_those_of_the_existing_worker() {
 }
 
 /// Every flag, none at its default.
-const EVERYTHING: &str = "--id=w --ip=10.0.0.7:1 --master=[::1]:2 --port=[::1]:3 --pin-master --allow-from=master,10.0.0.0/8 --tls-cert=/c --tls-key=/k --tls-ca=/a --master-tls --allow-master-name=m.example,m2 --token-file=/t --token-overlap=1m --token-in-clear --settle-time=2s --upload-inactivity=3s --upload-total=1m --report-timeout=4s --report-doubt=5s \
+const EVERYTHING: &str = "--id=w --ip=10.0.0.7:1 --master=[::1]:2 --port=[::1]:3 --http=:9 --pin-master --allow-from=master,10.0.0.0/8 --tls-cert=/c --tls-key=/k --tls-ca=/a --master-tls --allow-master-name=m.example,m2 --token-file=/t --token-overlap=1m --token-in-clear --settle-time=2s --upload-inactivity=3s --upload-total=1m --report-timeout=4s --report-doubt=5s \
     --engine=tcp://e:1 --max-tasks=1 --limits=reserve --pull=never --allow-image=docker.io/* --allow-image=r.example/a --require-digest --network=none --task-pids=99 --privileges=restricted --cap-add=sys_ptrace,NET_RAW --cap-drop=CHOWN --ulimit=nofile=5:6 --ulimit=core=-1 --stop-grace=0s --output-files=7 --output-bytes=5g --engine-log=6m --patience=7s --state-dir=/s \
     --retention=90m --orphan-grace=5s --spool-cap=2m --disk-low=3m --state-cap=4g --supervise --fail-fast=true --on-stop=drain --log-format=json \
     --restart-intensity=2 --restart-period=1m --restart-backoff=1s --restart-backoff-max=2s";
+
+#[test]
+fn http_is_answered_beyond_this_machine_to_those_alone_who_show_who_they_are() {
+    for fine in [
+        vec!["--http=127.0.0.1:9100"],
+        vec!["--http=[::1]:9100"],
+        vec!["--http=:9100", "--token-file=/t", "--token-in-clear"],
+        vec![
+            "--http=:9100",
+            "--tls-cert=/c",
+            "--tls-key=/k",
+            "--tls-ca=/a",
+        ],
+    ] {
+        assert!(config(&fine).is_ok(), "{fine:?}");
+    }
+    for open in [
+        vec!["--http=9100"],
+        vec!["--http=10.0.0.7:9100", "--allow-from=10.0.0.0/8"],
+        vec!["--http=:9100", "--tls-cert=/c", "--tls-key=/k"],
+    ] {
+        let told = config(&open).unwrap_err().to_string();
+        assert!(
+            told.contains("give --token-file, or --tls-cert with --tls-ca"),
+            "{told}"
+        );
+    }
+}
 
 #[test]
 fn everything_can_be_set() {
@@ -94,6 +122,10 @@ fn everything_can_be_set() {
                 address: Some("::1".parse().unwrap()),
                 port: 3
             },
+            http: Some(ListenAddress {
+                address: None,
+                port: 9
+            }),
             master: MasterAddress("[::1]:2".into()),
             master_moves: MasterMoves::Refused,
             door: DoorConfig {
@@ -196,6 +228,7 @@ fn a_mistake_names_its_flag_its_value_and_the_way_out() {
     for (flag, value, way_out) in [
         ("--port", "99999", "write 50052, :50052 or 127.0.0.1:50052"),
         ("--port", ":abc", "write 50052, :50052 or 127.0.0.1:50052"),
+        ("--http", "x", "write 50052, :50052 or 127.0.0.1:50052"),
         ("--id", "", "give a name such as worker-1"),
         ("--id", "a/b", "letters, digits"),
         (

@@ -8,10 +8,11 @@ use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
+    time::Instant,
 };
 
 use super::{address::EngineAddress, failure};
-use crate::ports::engine::EngineError;
+use crate::ports::engine::{CallWatch, EngineError};
 
 /// The client's own limit for response headers, in seconds: out of the way of every deadline of ours.
 const CLIENT_TIMEOUT: u64 = 7 * 24 * 3_600;
@@ -24,6 +25,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 pub(super) struct Line {
     pub(super) address: EngineAddress,
     docker: OnceLock<Docker>,
+    watch: Option<CallWatch>,
 }
 
 impl Line {
@@ -32,7 +34,13 @@ impl Line {
         Self {
             address,
             docker: OnceLock::new(),
+            watch: None,
         }
+    }
+
+    /// The same, and `watch` is told how each call under a deadline went.
+    pub(super) fn watched(self, watch: Option<CallWatch>) -> Self {
+        Self { watch, ..self }
     }
 
     /// The client for a call.
@@ -63,7 +71,7 @@ impl Line {
 
     /// The same way, for somebody who outlives the call.
     pub(super) fn clone_address(&self) -> Self {
-        Self::to(self.address.clone())
+        Self::to(self.address.clone()).watched(self.watch.clone())
     }
 
     /// A connection without the client.
@@ -92,9 +100,14 @@ impl Line {
         name: &'static str,
         call: impl Future<Output = Result<T, EngineError>> + Send,
     ) -> Result<T, EngineError> {
-        tokio::time::timeout(deadline, call)
+        let begun = Instant::now();
+        let answer = tokio::time::timeout(deadline, call)
             .await
-            .unwrap_or(Err(EngineError::Deadline(name)))
+            .unwrap_or(Err(EngineError::Deadline(name)));
+        if let Some(watch) = &self.watch {
+            watch(name, begun.elapsed(), answer.as_ref().err());
+        }
+        answer
     }
 }
 

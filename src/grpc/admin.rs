@@ -19,7 +19,7 @@ use tonic::transport::Server;
 
 use self::service::AdminService;
 pub use self::{client::RemoteAdmin, door::Door};
-use super::listener::{Entry, Guarded, Measured, Patience, Peer, Places, ServeError};
+use super::listener::{Entry, Guarded, Measured, Patience, Peer, Places, ServeError, end_in_time};
 use crate::{
     domain::callers::Caller,
     ports::{admin::Admin, audit::Audit},
@@ -58,21 +58,7 @@ pub async fn serve(
     let serving = Server::builder()
         .add_service(Measured::new(AdminServer::new(service)))
         .serve_with_incoming_shutdown(visitors(door, cut.clone()), stop.clone().cancelled_owned());
-    let cutting = async {
-        stop.cancelled().await;
-        tokio::time::sleep(DRAIN).await;
-        cut.cancel();
-    };
-    tokio::pin!(serving, cutting);
-    let ended = tokio::select! {
-        ended = &mut serving => ended,
-        () = &mut cutting => serving.await,
-    };
-    match ended {
-        Ok(()) if stop.is_cancelled() => Ok(()),
-        Ok(()) => Err(ServeError(None)),
-        Err(error) => Err(ServeError(Some(error))),
-    }
+    end_in_time(serving, DRAIN, &stop, &cut).await
 }
 
 /// The connections of those who may come in, for ever.

@@ -22,18 +22,19 @@ mod unfinished;
 
 use std::{sync::Arc, time::Duration};
 
-use log::{info, warn};
+use log::warn;
 use rustix::process::{Resource, getrlimit};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
+use tonic::{service::Routes, transport::Server};
 
 pub use self::doorkeeper::Doorkeeper;
+pub(crate) use self::places::Connection;
 use self::{accept::Acceptor, checked::Checked};
 pub(super) use self::{
     guarded::{Guarded, Patience},
-    places::{Connection, Entry, Peer, Places, Use},
+    places::{Entry, Peer, Places, Use},
     unfinished::Measured,
 };
 use super::{CALL_LIMIT, MESSAGE_LIMIT, server::WorkerService};
@@ -112,7 +113,7 @@ impl Limits {
 /// The server ended although nobody had stopped it.
 #[derive(Debug, Error)]
 #[error("the server ended by itself")]
-pub struct ServeError(#[source] pub(super) Option<tonic::transport::Error>);
+pub struct ServeError(#[source] Option<tonic::transport::Error>);
 
 /// Serves the calls of those whom `doorkeeper` lets in on `listener` until `stop` fires. The listener is shared, so that a restarted server takes over
 /// the same port without a gap.
@@ -148,20 +149,61 @@ pub async fn serve(
             doorkeeper,
         ))
         .serve_with_incoming_shutdown(acceptor.connections(), stop.clone().cancelled_owned());
-    let cutting = async {
-        stop.cancelled().await;
-        info!("no longer accepting calls");
-        tokio::time::sleep(limits.drain).await;
-        warn!("cutting off calls that did not end in time");
-        cut.cancel();
-    };
-    tokio::pin!(serving, cutting, watching, looking_up, reading_keys);
-    let ended = tokio::select! {
+    let serving = end_in_time(serving, limits.drain, &stop, &cut);
+    tokio::pin!(serving, watching, looking_up, reading_keys);
+    tokio::select! {
         ended = &mut serving => ended,
-        () = &mut cutting => serving.await,
         never = &mut watching => match never {},
         never = &mut looking_up => match never {},
         never = &mut reading_keys => match never {},
+    }
+}
+
+/// The same for pages over HTTP, 1.1 and 2: `router` answers those whom `doorkeeper` lets connect. It is to ask it about each
+/// request, since only it knows how to say no.
+///
+/// # Errors
+/// The server ended by itself; it can be started again.
+pub async fn serve_pages(
+    listener: Arc<TcpListener>,
+    router: axum::Router,
+    limits: Limits,
+    doorkeeper: Arc<Doorkeeper>,
+    stop: CancellationToken,
+) -> Result<(), ServeError> {
+    let cut = CancellationToken::new();
+    let _cut_at_the_end = cut.clone().drop_guard();
+    let acceptor = Acceptor::new(listener, &limits, Arc::clone(&doorkeeper), cut.clone());
+    let serving = Server::builder()
+        .accept_http1(true)
+        .http2_max_header_list_size(HEADERS_LIMIT)
+        .add_routes(Routes::from(router))
+        .serve_with_incoming_shutdown(acceptor.connections(), stop.clone().cancelled_owned());
+    let watching = doorkeeper.watch();
+    let serving = end_in_time(serving, limits.drain, &stop, &cut);
+    tokio::select! {
+        ended = serving => ended,
+        never = watching => match never {},
+    }
+}
+
+/// Serves until `stop` fires, and then for `drain` at most: what has not ended by then is cut off.
+pub(super) async fn end_in_time(
+    serving: impl Future<Output = Result<(), tonic::transport::Error>>,
+    drain: Duration,
+    stop: &CancellationToken,
+    cut: &CancellationToken,
+) -> Result<(), ServeError> {
+    let cutting = async {
+        stop.cancelled().await;
+        tokio::time::sleep(drain).await;
+        warn!("cutting off calls that have not ended in time");
+        cut.cancel();
+    };
+    tokio::pin!(serving, cutting);
+    let ended = tokio::select! {
+        ended = &mut serving => ended,
+        () = &mut cutting => serving.await,
     };
     match ended {
         Ok(()) if stop.is_cancelled() => Ok(()),

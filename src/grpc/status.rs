@@ -62,7 +62,7 @@ impl From<Denied> for Status {
 /// Why a caller is refused before a byte of what he asks is read: an error for every method, since he is no master of ours. His
 /// words go into the answer nowhere, and neither does what would have been right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(super) enum Stranger {
+pub(crate) enum Stranger {
     /// No token, or one that is none of ours.
     #[error(
         "this worker wants its token from callers, as the metadata 'authorization: Bearer TOKEN' (--token-file)"

@@ -42,6 +42,10 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// What is passed on of an actor's last reason, in bytes: ten thousand tasks must fit into one answer.
 const REASON_LIMIT: usize = 512;
 
+/// Why nothing is taken just after the start.
+const COMPARING: &str =
+    "the engine's containers are being compared with the journal; that is over in a moment";
+
 /// See the module.
 #[derive(Clone)]
 pub struct AdminHandle {
@@ -68,6 +72,8 @@ pub struct Boards {
     pub pressure: watch::Receiver<Option<String>>,
     /// The operator's order to refuse them, if there is one.
     pub cordon: watch::Receiver<Option<Cordon>>,
+    /// Whether the engine's containers were compared with the journal.
+    pub reconciled: watch::Receiver<bool>,
     /// What there is for tasks.
     pub room: Room,
 }
@@ -290,7 +296,12 @@ impl Boards {
 
     fn refusing(&self) -> Option<String> {
         let cordon = self.cordon.borrow().as_ref().map(ToString::to_string);
-        cordon.or_else(|| self.pressure.borrow().clone())
+        let pressure = || self.pressure.borrow().clone();
+        let engine = self.engine.status();
+        let is_here = matches!(&*engine.borrow(), EngineStatus::Here(_));
+        // Where the engine is away, that is what is told.
+        let comparing = || (is_here && !*self.reconciled.borrow()).then(|| COMPARING.to_owned());
+        cordon.or_else(pressure).or_else(comparing)
     }
 }
 
@@ -451,6 +462,7 @@ mod tests {
             engine_address: "unix:///e".into(),
             pressure: watch::channel(None).1,
             cordon: watch::channel(None).1,
+            reconciled: watch::channel(true).1,
             room: Room::default(),
         };
         let clock = Arc::new(SystemClock);

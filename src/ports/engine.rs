@@ -3,7 +3,8 @@
 use std::{
     path::{Path, PathBuf},
     pin::Pin,
-    time::SystemTime,
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -352,6 +353,9 @@ impl EngineError {
         }
     }
 }
+
+/// Whoever wants to know how each call to an engine went: its name, how long it took, and why it failed, if it did.
+pub type CallWatch = Arc<dyn Fn(&'static str, Duration, Option<&EngineError>) + Send + Sync>;
 
 /// A container engine. Every call but `attach`, `follow`, `wait`, `events`, `pull` and the streams has a deadline of its own.
 #[async_trait]

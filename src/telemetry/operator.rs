@@ -38,6 +38,11 @@ pub fn listening(address: SocketAddr) {
     info!(address:%; "✓ gRPC server listening on {address}");
 }
 
+/// The HTTP door is bound.
+pub fn answering_http(address: SocketAddr) {
+    info!(address:%; "answering over HTTP on {address}: /metrics, /healthz, /readyz");
+}
+
 /// The port is open to others than this machine and the master, by address. Nobody is asked who he is.
 pub fn open_port(address: SocketAddr, allow: &AllowFrom) {
     let tasks = match allow.admits_tasks() {

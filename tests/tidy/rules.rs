@@ -61,6 +61,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         "handle",
         &["domain", "ports", "supervision", "telemetry", "actors"],
     ),
+    ("metrics", &["domain", "ports", "supervision"]),
+    ("http", &["domain", "ports", "grpc::listener", "metrics"]),
     ("dev_master", &["proto"]),
     (
         "cli",
@@ -106,6 +108,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "spool",
             "outputs",
             "grpc",
+            "http",
+            "metrics",
         ],
     ),
     (

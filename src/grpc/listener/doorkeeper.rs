@@ -156,7 +156,7 @@ impl Doorkeeper {
     }
 
     /// Whether somebody may make a call.
-    pub(super) fn judge(
+    pub(crate) fn judge(
         &self,
         method: &str,
         authorization: Option<&HeaderValue>,

@@ -36,7 +36,7 @@ impl From<SocketAddr> for Peer {
 
 /// What is known of one connection. A call finds it among its request's extensions.
 #[derive(Debug, Clone)]
-pub(in super::super) struct Connection(Arc<State>);
+pub(crate) struct Connection(Arc<State>);
 
 #[derive(Debug)]
 struct State {
@@ -63,7 +63,7 @@ struct Life {
 }
 
 /// One use of a connection, for as long as this is kept.
-pub(in super::super) struct Use {
+pub(crate) struct Use {
     connection: Connection,
     count: fn(&mut Life) -> &mut usize,
 }
@@ -90,7 +90,7 @@ impl Connection {
     }
 
     /// Who calls over it; nobody who is known, before that was said.
-    pub(in super::super) fn caller(&self) -> Caller {
+    pub(crate) fn caller(&self) -> Caller {
         self.0.caller.get().cloned().unwrap_or_default()
     }
 
@@ -106,7 +106,7 @@ impl Connection {
     }
 
     /// A request has come in and is being answered.
-    pub(in super::super) fn answers(&self) -> Use {
+    pub(crate) fn answers(&self) -> Use {
         self.used(|life| &mut life.answering)
     }
 

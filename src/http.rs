@@ -1,0 +1,191 @@
+//! The operator's door over HTTP (`--http`): whether the process is alive (`/healthz`) and of use (`/readyz`), and its figures
+//! (`/metrics`). Read-only. What it tells comes from the same view as `worker-node status` (`ports::admin`); who may connect, and
+//! how long, is decided by the listener's guards, as at the master's port.
+//!
+//! A browser that a stranger's page sends here is turned away by the name that it asked for (`host`); whoever comes from another
+//! machine must show the token or a certificate, without which [`Door`] is not opened beyond this machine (`config`).
+
+mod host;
+mod reasons;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    http::{Method, StatusCode, header},
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde_json::json;
+use tokio::{net::TcpListener, sync::Semaphore, task::spawn_blocking, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+pub use self::host::Hosts;
+use crate::{
+    grpc::listener::{self, Connection, Doorkeeper, Limits, ServeError},
+    metrics::{self, Metrics, Reading},
+    ports::admin::{Admin, AdminError},
+};
+
+/// Of the answers for programs; they only grow.
+const JSON_VERSION: u32 = 1;
+
+/// Connections at once: a monitoring system, a probe, some people. One more takes the place of the one that was longest
+/// without a request.
+const CONNECTIONS: usize = 64;
+
+/// Requests that are answered at once; one more is told to come again. Each asks the supervisor one question.
+const REQUESTS: usize = 8;
+
+/// How long the file system may take to say what is free on it.
+const DISK: Duration = Duration::from_secs(1);
+
+/// Bytes free on the disk of the state folder. May block.
+pub type DiskFree = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
+
+/// What there is to tell, and whom.
+#[derive(Clone)]
+pub struct Door {
+    /// How the worker stands.
+    pub admin: Arc<dyn Admin>,
+    /// What was counted.
+    pub metrics: Arc<Metrics>,
+    /// Bytes free.
+    pub disk_free: DiskFree,
+    /// By which names it may be asked.
+    pub hosts: Hosts,
+    /// Who may come in.
+    pub doorkeeper: Arc<Doorkeeper>,
+}
+
+/// What every request has.
+#[derive(Clone)]
+struct Desk {
+    door: Door,
+    turns: Arc<Semaphore>,
+}
+
+/// Serves `door` on `listener` until `stop` fires. The listener is shared, so that a restarted server takes over the same port.
+///
+/// # Errors
+/// The server ended by itself; it can be started again.
+pub async fn serve(
+    listener: Arc<TcpListener>,
+    door: Door,
+    stop: CancellationToken,
+) -> Result<(), ServeError> {
+    let limits = Limits {
+        connections: CONNECTIONS,
+        ..Limits::default()
+    };
+    let doorkeeper = Arc::clone(&door.doorkeeper);
+    listener::serve_pages(listener, router(door), limits, doorkeeper, stop).await
+}
+
+fn router(door: Door) -> Router {
+    let turns = Arc::new(Semaphore::new(REQUESTS));
+    let desk = Desk { door, turns };
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(page_of_metrics))
+        .fallback(|| async {
+            (
+                StatusCode::NOT_FOUND,
+                "there is /healthz, /readyz and /metrics\n",
+            )
+        })
+        .layer(from_fn_with_state(desk.clone(), admit))
+        .with_state(desk)
+}
+
+/// Whether whoever asks may: by name, by token, and while there is room.
+async fn admit(State(Desk { door, turns }): State<Desk>, request: Request, next: Next) -> Response {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return (StatusCode::METHOD_NOT_ALLOWED, "this door is read-only\n").into_response();
+    }
+    if !door.hosts.admit(&request) {
+        let words = "this worker is not known by that name: ask for it by its address, as localhost, or by the host of -ip\n";
+        return (StatusCode::MISDIRECTED_REQUEST, words).into_response();
+    }
+    let connection = request.extensions().get::<Connection>().cloned();
+    let caller = connection.as_ref().map(Connection::caller);
+    let authorization = request.headers().get(header::AUTHORIZATION);
+    let path = request.uri().path();
+    let judged = door
+        .doorkeeper
+        .judge(path, authorization, &caller.unwrap_or_default());
+    if judged.is_err() {
+        let wants = [(header::WWW_AUTHENTICATE, "Bearer")];
+        let words = "this worker wants its token: authorization: Bearer TOKEN (--token-file)\n";
+        return (StatusCode::UNAUTHORIZED, wants, words).into_response();
+    }
+    let Ok(_turn) = turns.try_acquire() else {
+        let again = [(header::RETRY_AFTER, "1")];
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            again,
+            "busy with other requests\n",
+        )
+            .into_response();
+    };
+    let _answers = connection.as_ref().map(Connection::answers);
+    next.run(request).await
+}
+
+/// Whether the supervisor answers: if not, nothing helps but to start the process anew.
+async fn healthz(State(Desk { door, .. }): State<Desk>) -> Response {
+    match door.admin.actors().await {
+        Ok(_) => "ok\n".into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+    }
+}
+
+/// Whether the worker is of use to its master: a task that is offered now is taken if there is room for it.
+async fn readyz(State(Desk { door, .. }): State<Desk>) -> Response {
+    let reasons = match door.admin.status().await {
+        Ok(status) => reasons::not_ready(&status),
+        Err(error) => vec![reasons::Reason::of_worker(&error)],
+    };
+    let status = match reasons.is_empty() {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let page = json!({
+        "version": JSON_VERSION,
+        "ready": reasons.is_empty(),
+        "reasons": reasons.iter().map(reasons::Reason::json).collect::<Vec<_>>(),
+    });
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    (status, kind, format!("{page}\n")).into_response()
+}
+
+async fn page_of_metrics(State(Desk { door, .. }): State<Desk>) -> Response {
+    match reading(&door).await {
+        Ok(reading) => {
+            let kind = [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)];
+            (kind, Body::from(door.metrics.page(&reading))).into_response()
+        }
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+    }
+}
+
+/// A supervisor that does not answer is a figure, not an error: that is when somebody looks.
+async fn reading(door: &Door) -> Result<Reading, AdminError> {
+    let actors = door.admin.actors().await.map(|tree| tree.actors);
+    let disk_free = Arc::clone(&door.disk_free);
+    Ok(Reading {
+        status: door.admin.status().await?,
+        tasks: door.admin.tasks().await?,
+        actors: actors.unwrap_or_default(),
+        // A file system that hangs costs one figure.
+        disk_free: timeout(DISK, spawn_blocking(move || disk_free()))
+            .await
+            .ok()
+            .and_then(Result::ok)
+            .flatten(),
+    })
+}

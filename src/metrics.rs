@@ -1,0 +1,242 @@
+//! What a monitoring system is told: counters that the ports are watched for as they are used (`app` puts the watchers around
+//! them), and gauges that are read when somebody asks. One page in the OpenMetrics text format; `http` serves it.
+//!
+//! Names follow that format's conventions: `worker_node_`, base units, `_total` for counters. No label holds a task's id, an
+//! image or anything else that a stranger chooses: their number is bounded by this program alone.
+
+mod calls;
+mod gauges;
+mod journal;
+mod logs;
+mod process;
+
+use std::sync::Arc;
+
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{
+        counter::Counter,
+        family::{Family, MetricConstructor},
+        histogram::Histogram,
+        info::Info,
+    },
+    registry::{Metric, Registry, Unit},
+};
+
+use self::gauges::Gauges;
+pub use self::{
+    calls::{CountedMaster, CountedWorker},
+    gauges::Reading,
+    journal::CountedJournal,
+    logs::CountedSpools,
+};
+use crate::supervision::{Edge, LifecycleEvent};
+
+/// What a page of it is, to HTTP.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Up to about three hours: the time of a phase of a task, in seconds.
+const PHASES: Buckets = Buckets {
+    first: 0.01,
+    factor: 4.0,
+    count: 11,
+};
+
+/// Up to about 16 s, behind which every deadline of a call lies but for those of uploads; in seconds.
+const CALLS: Buckets = Buckets {
+    first: 0.001,
+    factor: 4.0,
+    count: 8,
+};
+
+/// The only values that a label has are words of this program.
+type Label = (&'static str, &'static str);
+
+/// How many there were of each kind.
+type Counters<const LABELS: usize> = Family<[Label; LABELS], Counter>;
+
+/// How long each kind took, in seconds.
+type Times<const LABELS: usize> = Family<[Label; LABELS], Histogram, Buckets>;
+
+/// The upper bounds of a histogram.
+#[derive(Debug, Clone, Copy)]
+struct Buckets {
+    first: f64,
+    factor: f64,
+    count: u16,
+}
+
+impl MetricConstructor<Histogram> for Buckets {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(
+            self.first,
+            self.factor,
+            self.count,
+        ))
+    }
+}
+
+/// See the module. Lives beside the actors: their restarts set nothing back.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    gauges: Gauges,
+    /// Tasks that have come in.
+    accepted: Counter,
+    /// Tasks whose end is fixed, by how they ended.
+    ended: Counters<1>,
+    /// By phase.
+    phases: Times<1>,
+    /// Calls of a master, by method and answer.
+    served: Times<2>,
+    /// Calls to the master, by method and what came of them.
+    master: Times<2>,
+    /// Calls to the engine, by name.
+    engine: Times<1>,
+    /// Those that failed, by name and kind.
+    engine_failed: Counters<2>,
+    /// By actor (all tasks are one) and event.
+    lifecycle: Family<[(&'static str, String); 2], Counter>,
+    /// Bytes that containers printed, by stream.
+    printed: Counters<1>,
+    /// Bytes of logs that were read by viewers.
+    viewed: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut all = Registry::default();
+        let gauges = Gauges::register(&mut all);
+        let registry = all.sub_registry_with_prefix("worker_node");
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The program", build);
+        Self {
+            gauges,
+            accepted: counter(
+                registry,
+                "tasks_accepted",
+                "Tasks that are accepted, durably",
+            ),
+            ended: counters(registry, "tasks_ended", "Tasks whose end is fixed"),
+            phases: times(
+                registry,
+                "task_phase",
+                "From one durable step of a task to the next",
+                PHASES,
+            ),
+            served: times(
+                registry,
+                "served_call",
+                "Calls of the master, by answer",
+                CALLS,
+            ),
+            master: times(
+                registry,
+                "master_call",
+                "Calls to the master, by what came of them",
+                CALLS,
+            ),
+            engine: times(
+                registry,
+                "engine_call",
+                "Calls to the container engine",
+                CALLS,
+            ),
+            engine_failed: counters(
+                registry,
+                "engine_call_errors",
+                "Calls to the engine that failed",
+            ),
+            lifecycle: lifecycle(registry),
+            printed: bytes(registry, "log", "What containers printed"),
+            viewed: bytes(registry, "log_viewed", "What viewers read of logs"),
+            registry: all,
+        }
+    }
+}
+
+fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
+    let counter = Counter::default();
+    registry.register(name, help, counter.clone());
+    counter
+}
+
+fn counters<const LABELS: usize>(
+    registry: &mut Registry,
+    name: &str,
+    help: &str,
+) -> Counters<LABELS> {
+    let counters = Counters::default();
+    registry.register(name, help, counters.clone());
+    counters
+}
+
+fn bytes<C>(registry: &mut Registry, name: &str, help: &str) -> C
+where
+    C: Metric + Default + Clone,
+{
+    let counted = C::default();
+    registry.register_with_unit(name, help, Unit::Bytes, counted.clone());
+    counted
+}
+
+fn lifecycle(registry: &mut Registry) -> Family<[(&'static str, String); 2], Counter> {
+    let lifecycle = Family::default();
+    registry.register("actor_events", "What happened to actors", lifecycle.clone());
+    lifecycle
+}
+
+fn times<const LABELS: usize>(
+    registry: &mut Registry,
+    name: &str,
+    help: &str,
+    buckets: Buckets,
+) -> Times<LABELS> {
+    let times = Times::new_with_constructor(buckets);
+    registry.register_with_unit(name, help, Unit::Seconds, times.clone());
+    times
+}
+
+impl Metrics {
+    /// All of it, with what `reading` says of this moment.
+    #[must_use]
+    pub fn page(&self, reading: &Reading) -> String {
+        self.gauges.set(reading);
+        let mut page = String::new();
+        // Writing to a string does not fail.
+        let _ = encode(&mut page, &self.registry);
+        page
+    }
+
+    /// Whoever the supervisor tells what happens to its actors. Costs it a few hundred nanoseconds.
+    #[must_use]
+    pub fn listener(self: &Arc<Self>) -> Arc<dyn Fn(&LifecycleEvent) + Send + Sync> {
+        let this = Arc::clone(self);
+        Arc::new(move |event| this.count(event))
+    }
+
+    fn count(&self, event: &LifecycleEvent) {
+        let what = match event.edge {
+            Edge::Panicked => "panicked",
+            Edge::Hung => "hung",
+            Edge::GaveUp => "gave_up",
+            Edge::Restarting => "restarting",
+            Edge::Recovered => "recovered",
+            Edge::Started => "started",
+            Edge::Starting | Edge::Stopping | Edge::Stopped => return,
+        };
+        let labels = [
+            ("actor", kind_of(&event.actor).to_owned()),
+            ("event", what.to_owned()),
+        ];
+        self.lifecycle.get_or_create(&labels).inc();
+    }
+}
+
+/// All tasks are of one kind: their names are the master's.
+fn kind_of(actor: &str) -> &str {
+    match actor.strip_prefix("task(") {
+        Some(_) => "task",
+        None => actor,
+    }
+}

@@ -1,0 +1,142 @@
+//! The journal, watched: what is durable about a task is what is counted of it, once.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::time::Instant;
+
+use super::Metrics;
+use crate::{
+    domain::{
+        id::TaskId,
+        outcome::Outcome,
+        record::{Change, Phase},
+    },
+    ports::journal::{JournalError, JournalReader, JournalStore, Known, Refused},
+};
+
+/// When each task that is not done came to the step that it last came to; those from before this process have none until their
+/// next one.
+#[derive(Debug, Default)]
+pub struct Steps(Mutex<HashMap<TaskId, (Phase, Instant)>>);
+
+/// A store that counts what was committed to it.
+pub struct CountedJournal {
+    store: Box<dyn JournalStore>,
+    metrics: Arc<Metrics>,
+    /// Outlives the store, which each incarnation of the journal's actor opens anew.
+    steps: Arc<Steps>,
+}
+
+impl CountedJournal {
+    /// Counts what `store` takes.
+    #[must_use]
+    pub fn new(store: Box<dyn JournalStore>, metrics: Arc<Metrics>, steps: Arc<Steps>) -> Self {
+        Self {
+            store,
+            metrics,
+            steps,
+        }
+    }
+
+    fn count(&self, change: &Change) {
+        match change {
+            Change::Accept(record) if record.phase == Phase::Accepted => {
+                self.metrics.accepted.inc();
+                self.came_to(&record.spec.id, Phase::Accepted);
+            }
+            Change::Withdraw(task) => self.forget(task),
+            Change::Starting { task, .. } => self.came_to(task, Phase::Starting),
+            Change::Running { task, .. } => self.came_to(task, Phase::Running),
+            Change::Ended { task, .. } => self.came_to(task, Phase::Ended),
+            Change::Sealed { task, verdict } => {
+                let ended = [("outcome", word(&verdict.outcome))];
+                self.metrics.ended.get_or_create(&ended).inc();
+                self.came_to(task, Phase::Sealed);
+            }
+            Change::Delivered(task) => self.came_to(task, Phase::Delivered),
+            Change::Done { task, .. } => {
+                self.came_to(task, Phase::Done);
+                self.forget(task);
+            }
+            _ => {}
+        }
+    }
+
+    fn came_to(&self, task: &TaskId, phase: Phase) {
+        let now = Instant::now();
+        let before = self.steps.lock().insert(task.clone(), (phase, now));
+        if let Some((before, since)) = before
+            && let Some(name) = name(before, phase)
+        {
+            let times = self.metrics.phases.get_or_create(&[("phase", name)]);
+            times.observe((now - since).as_secs_f64());
+        }
+    }
+
+    fn forget(&self, task: &TaskId) {
+        self.steps.lock().remove(task);
+    }
+}
+
+impl Steps {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TaskId, (Phase, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What happens between two steps; `None`: they are not next to each other, or a repeat.
+fn name(before: Phase, phase: Phase) -> Option<&'static str> {
+    match (before, phase) {
+        // An image that is not to be had ends it, too.
+        (Phase::Accepted, Phase::Starting | Phase::Ended) => Some("prepare"),
+        (Phase::Starting, Phase::Running) => Some("start"),
+        // One that is over before anybody has seen it run: its start is in it.
+        (Phase::Starting | Phase::Running, Phase::Ended) => Some("run"),
+        (Phase::Ended, Phase::Sealed) => Some("upload"),
+        (Phase::Sealed, Phase::Delivered) => Some("report"),
+        (Phase::Delivered, Phase::Done) => Some("clean"),
+        _ => None,
+    }
+}
+
+fn word(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Succeeded => "succeeded",
+        Outcome::Failed(_) => "failed",
+        Outcome::Cancelled => "cancelled",
+    }
+}
+
+impl JournalStore for CountedJournal {
+    fn reader(&self) -> Result<Box<dyn JournalReader>, JournalError> {
+        self.store.reader()
+    }
+
+    fn find(&mut self, task: &TaskId) -> Result<Option<Known>, JournalError> {
+        self.store.find(task)
+    }
+
+    fn commit(
+        &mut self,
+        requests: &[Vec<Change>],
+    ) -> Result<Vec<Result<(), Refused>>, JournalError> {
+        let answers = self.store.commit(requests)?;
+        let written = requests.iter().zip(&answers);
+        let written = written.filter(|(_, answer)| answer.is_ok());
+        for change in written.flat_map(|(changes, _)| changes) {
+            self.count(change);
+        }
+        Ok(answers)
+    }
+
+    fn make_room(&mut self) {
+        self.store.make_room();
+    }
+
+    fn tend(&mut self) -> Result<(), JournalError> {
+        self.store.tend()
+    }
+}

@@ -1,0 +1,278 @@
+//! The HTTP door, over the real binary: what probes and a monitoring system are told, and who is told nothing.
+
+#[path = "support/harness.rs"]
+mod harness;
+
+use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, process::Command};
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use harness::{Cluster, EngineProxy, PATIENCE};
+
+/// An answer.
+#[derive(Debug)]
+struct Answer {
+    code: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The value of a metric by its name with its labels, as the page has them.
+    fn metric(&self, name: &str) -> f64 {
+        let mut lines = self.body.lines();
+        let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = line.unwrap_or_else(|| panic!("{name} in {}", self.body));
+        value.parse().expect("a number")
+    }
+}
+
+/// Asks once, with more lines for the head.
+async fn get(address: &str, path: &str, more: &str) -> Answer {
+    let asking = async {
+        let mut stream = TcpStream::connect(address).await.expect("it listens");
+        let host = match more.contains("Host:") {
+            true => String::new(),
+            false => format!("Host: {address}\r\n"),
+        };
+        let request = format!("GET {path} HTTP/1.1\r\n{host}Connection: close\r\n{more}\r\n");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        answer
+    };
+    let answer = tokio::time::timeout(PATIENCE, asking).await;
+    let answer = answer.expect("in time");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let code = head.split(' ').nth(1).expect("a code");
+    Answer {
+        code: code.parse().expect("a number"),
+        head: head.to_owned(),
+        body: body.to_owned(),
+    }
+}
+
+/// Where the worker says that it answers.
+async fn door(cluster: &Cluster) -> String {
+    let said = cluster
+        .worker
+        .wait_log_line("answering over HTTP on ")
+        .await;
+    let after = said.split("answering over HTTP on ").nth(1);
+    let address = after.and_then(|rest| rest.split(": ").next());
+    address.expect("an address").to_owned()
+}
+
+/// Asks until it is so: nothing rings when a worker has come to be ready.
+async fn until(address: &str, path: &str, is_so: impl Fn(&Answer) -> bool) -> Answer {
+    let mut last = get(address, path, "").await;
+    let mut looks = tokio::time::interval(std::time::Duration::from_millis(20));
+    let waiting = async {
+        while !is_so(&last) {
+            looks.tick().await;
+            last = get(address, path, "").await;
+        }
+    };
+    let waited = tokio::time::timeout(PATIENCE, waiting).await;
+    assert!(waited.is_ok(), "{path} came to: {last:?}");
+    last
+}
+
+#[tokio::test]
+async fn a_probe_is_told_whether_tasks_are_taken_and_if_not_why() {
+    let proxy = EngineProxy::start();
+    let engine = proxy.address();
+    let cluster = Cluster::start_with(|setup| {
+        setup.arguments(["--http", "127.0.0.1:0", "--engine", &engine])
+    })
+    .await;
+    let door = door(&cluster).await;
+
+    until(&door, "/readyz", |answer| answer.code == 200).await;
+    assert_eq!(get(&door, "/healthz", "").await.body, "ok\n");
+
+    proxy.go();
+    let away = until(&door, "/readyz", |answer| answer.code == 503).await;
+    let told = away.json();
+    assert_eq!(told["ready"], false, "{told}");
+    assert_eq!(told["reasons"][0]["what"], "engine", "{told}");
+    assert_eq!(get(&door, "/healthz", "").await.code, 200, "it lives");
+    until(&door, "/metrics", |answer| {
+        answer.metric("worker_node_engine_up") == 0.0
+    })
+    .await;
+
+    proxy.come();
+    until(&door, "/readyz", |answer| answer.code == 200).await;
+    let mut cordon = Command::new(env!("CARGO_BIN_EXE_worker-node"));
+    cordon
+        .args(["cordon", "--state-dir"])
+        .arg(cluster.worker.state_dir());
+    assert!(cordon.status().expect("it starts").success());
+    let told = get(&door, "/readyz", "").await.json();
+    assert_eq!(told["reasons"][0]["what"], "refusing", "{told}");
+    assert!(
+        told["reasons"][0]["why"]
+            .as_str()
+            .expect("words")
+            .contains("cordon"),
+        "{told}"
+    );
+    cluster.finish().await;
+}
+
+#[tokio::test]
+async fn what_is_counted_of_a_task_is_what_became_of_it() {
+    let cluster = Cluster::start_with(|setup| setup.arguments(["--http", "127.0.0.1:0"])).await;
+    let door = door(&cluster).await;
+    let page = get(&door, "/metrics", "").await;
+    assert!(
+        page.head
+            .contains("application/openmetrics-text; version=1.0.0"),
+        "{page:?}"
+    );
+    assert!(page.body.ends_with("# EOF\n"), "{page:?}");
+    assert_eq!(page.metric("worker_node_tasks_accepted_total"), 0.0);
+
+    let well = cluster
+        .submit(cluster.task("echo 123456789; echo 1 >&2"))
+        .await;
+    let ill = cluster.submit(cluster.task("exit 3")).await;
+    cluster.report(&well).await;
+    cluster.report(&ill).await;
+    let page = until(&door, "/metrics", |answer| {
+        answer.body.contains("phase=\"clean\"")
+            && answer.metric("worker_node_task_phase_seconds_count{phase=\"clean\"}") == 2.0
+    })
+    .await;
+
+    for (name, value) in [
+        ("worker_node_tasks_accepted_total", 2.0),
+        ("worker_node_tasks_ended_total{outcome=\"succeeded\"}", 1.0),
+        ("worker_node_tasks_ended_total{outcome=\"failed\"}", 1.0),
+        ("worker_node_task_phase_seconds_count{phase=\"run\"}", 2.0),
+        ("worker_node_log_bytes_total{stream=\"stdout\"}", 10.0),
+        ("worker_node_log_bytes_total{stream=\"stderr\"}", 2.0),
+        (
+            "worker_node_served_call_seconds_count{method=\"assign\",answer=\"accepted\"}",
+            2.0,
+        ),
+        (
+            "worker_node_master_call_seconds_count{method=\"report\",answer=\"ok\"}",
+            2.0,
+        ),
+        ("worker_node_actor_up{actor=\"registry\"}", 1.0),
+        ("worker_node_master_registered", 1.0),
+        ("worker_node_tasks{state=\"running\"}", 0.0),
+    ] {
+        assert_eq!(page.metric(name), value, "{name}");
+    }
+    assert!(page.metric("worker_node_engine_call_seconds_count{call=\"create\"}") >= 2.0);
+    assert!(page.metric("process_resident_memory_bytes") > 1e6);
+    assert!(page.metric("worker_node_disk_free_bytes") > 0.0);
+    for stranger in [&well, &ill] {
+        assert!(
+            !page.body.contains(stranger.as_str()),
+            "no label is a task's"
+        );
+    }
+    cluster.finish().await;
+}
+
+#[tokio::test]
+async fn who_asks_by_another_name_or_for_more_than_to_look_is_turned_away() {
+    let cluster = Cluster::start_with(|setup| setup.arguments(["--http", "127.0.0.1:0"])).await;
+    let door = door(&cluster).await;
+
+    let rebound = get(&door, "/metrics", "Host: evil.example\r\n").await;
+    assert_eq!(rebound.code, 421, "{rebound:?}");
+    assert!(
+        rebound.body.contains("not known by that name"),
+        "{rebound:?}"
+    );
+    assert_eq!(
+        get(&door, "/metrics", "Host: localhost\r\n").await.code,
+        200
+    );
+    let nothing = get(&door, "/nothing", "").await;
+    assert_eq!(nothing.code, 404);
+    assert!(nothing.body.contains("/metrics"), "{nothing:?}");
+    let mut stream = TcpStream::connect(&door).await.expect("it listens");
+    let post = format!("POST /metrics HTTP/1.1\r\nHost: {door}\r\nConnection: close\r\n\r\n");
+    stream.write_all(post.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
+    cluster.finish().await;
+}
+
+#[tokio::test]
+async fn from_elsewhere_it_is_asked_with_the_token_or_not_opened() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let token = folder.path().join("token");
+    let mut file = OpenOptions::new();
+    let mut file = file
+        .write(true)
+        .create(true)
+        .mode(0o600)
+        .open(&token)
+        .expect("a file");
+    file.write_all(b"secret-of-the-cluster").expect("written");
+    let token = token.to_str().expect("UTF-8").to_owned();
+
+    let mut open = Command::new(env!("CARGO_BIN_EXE_worker-node"));
+    open.args(["--http", ":0", "--port", "127.0.0.1:0", "--state-dir"]);
+    let refused = open
+        .arg(folder.path().join("state"))
+        .output()
+        .expect("it starts");
+    let words = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(78), "{words}");
+    assert!(
+        words.contains("--http :0 can be reached from other machines: give --token-file"),
+        "{words}"
+    );
+
+    let cluster = Cluster::start_with(|setup| {
+        setup.arguments([
+            "--http",
+            "0.0.0.0:0",
+            "--token-file",
+            &token,
+            "--token-in-clear",
+        ])
+    })
+    .await;
+    let port = door(&cluster).await.replace("0.0.0.0", "127.0.0.1");
+    let without = get(&port, "/metrics", "").await;
+    assert_eq!(without.code, 401, "{without:?}");
+    assert!(
+        without
+            .head
+            .to_lowercase()
+            .contains("www-authenticate: bearer"),
+        "{without:?}"
+    );
+    assert_eq!(
+        get(&port, "/healthz", "Authorization: Bearer wrong\r\n")
+            .await
+            .code,
+        401
+    );
+    let with = get(
+        &port,
+        "/metrics",
+        "Authorization: Bearer secret-of-the-cluster\r\n",
+    )
+    .await;
+    assert_eq!(with.code, 200, "{with:?}");
+    assert!(!with.body.contains("secret-of-the-cluster"));
+}
