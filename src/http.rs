@@ -14,7 +14,7 @@ use axum::{
     Router,
     body::Body,
     extract::{Request, State},
-    http::{Method, StatusCode, header},
+    http::{HeaderMap, Method, StatusCode, header},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::get,
@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::host::Hosts;
 use crate::{
     grpc::listener::{self, Connection, Doorkeeper, Limits, ServeError},
-    metrics::{self, Metrics, Reading},
+    metrics::{Form, Metrics, Reading},
     ports::admin::{Admin, AdminError},
 };
 
@@ -163,11 +163,14 @@ async fn readyz(State(Desk { door, .. }): State<Desk>) -> Response {
     (status, kind, format!("{page}\n")).into_response()
 }
 
-async fn page_of_metrics(State(Desk { door, .. }): State<Desk>) -> Response {
+async fn page_of_metrics(State(Desk { door, .. }): State<Desk>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT);
+    let accept = accept.and_then(|accept| accept.to_str().ok());
+    let form = Form::accepted_by(accept.unwrap_or_default());
     match reading(&door).await {
         Ok(reading) => {
-            let kind = [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)];
-            (kind, Body::from(door.metrics.page(&reading))).into_response()
+            let kind = [(header::CONTENT_TYPE, form.content_type())];
+            (kind, Body::from(door.metrics.page(&reading, form))).into_response()
         }
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
     }

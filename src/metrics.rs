@@ -13,7 +13,7 @@ mod process;
 use std::sync::Arc;
 
 use prometheus_client::{
-    encoding::text::encode,
+    encoding::{prometheus_text, text},
     metrics::{
         counter::Counter,
         family::{Family, MetricConstructor},
@@ -32,8 +32,34 @@ pub use self::{
 };
 use crate::supervision::{Edge, LifecycleEvent};
 
-/// What a page of it is, to HTTP.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The two forms of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// For those who ask for it, as Prometheus does.
+    OpenMetrics,
+    /// The older text format, which everything understands.
+    Text,
+}
+
+impl Form {
+    /// The one that whoever sends this `Accept` understands.
+    #[must_use]
+    pub fn accepted_by(accept: &str) -> Self {
+        match accept.contains("application/openmetrics-text") {
+            true => Self::OpenMetrics,
+            false => Self::Text,
+        }
+    }
+
+    /// What it is, to HTTP.
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
 
 /// Up to about three hours: the time of a phase of a task, in seconds.
 const PHASES: Buckets = Buckets {
@@ -200,11 +226,14 @@ fn times<const LABELS: usize>(
 impl Metrics {
     /// All of it, with what `reading` says of this moment.
     #[must_use]
-    pub fn page(&self, reading: &Reading) -> String {
+    pub fn page(&self, reading: &Reading, form: Form) -> String {
         self.gauges.set(reading);
         let mut page = String::new();
         // Writing to a string does not fail.
-        let _ = encode(&mut page, &self.registry);
+        let _ = match form {
+            Form::OpenMetrics => text::encode(&mut page, &self.registry),
+            Form::Text => prometheus_text::encode(&mut page, &self.registry),
+        };
         page
     }
 

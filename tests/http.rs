@@ -133,7 +133,13 @@ async fn a_probe_is_told_whether_tasks_are_taken_and_if_not_why() {
 async fn what_is_counted_of_a_task_is_what_became_of_it() {
     let cluster = Cluster::start_with(|setup| setup.arguments(["--http", "127.0.0.1:0"])).await;
     let door = door(&cluster).await;
-    let page = get(&door, "/metrics", "").await;
+    let accept = "Accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n";
+    let plain = get(&door, "/metrics", "").await;
+    assert!(
+        plain.head.contains("text/plain; version=0.0.4"),
+        "{plain:?}"
+    );
+    let page = get(&door, "/metrics", accept).await;
     assert!(
         page.head
             .contains("application/openmetrics-text; version=1.0.0"),
@@ -182,6 +188,35 @@ async fn what_is_counted_of_a_task_is_what_became_of_it() {
         assert!(
             !page.body.contains(stranger.as_str()),
             "no label is a task's"
+        );
+    }
+    cluster.finish().await;
+}
+
+#[tokio::test]
+async fn the_alert_rules_name_what_there_is() {
+    let cluster = Cluster::start_with(|setup| setup.arguments(["--http", "127.0.0.1:0"])).await;
+    let door = door(&cluster).await;
+    // The counters of actors begin with their first event.
+    let page = until(&door, "/metrics", |answer| {
+        answer.body.contains("event=\"started\"")
+    })
+    .await;
+
+    let rules = include_str!("../src/packaging/alerts.yml");
+    let expressions = rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("expr: "));
+    let words = expressions.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_'));
+    let named: Vec<&str> = words
+        .filter(|word| word.starts_with("worker_node_"))
+        .collect();
+    assert!(named.len() >= 5, "{named:?}");
+    for name in named {
+        assert!(
+            page.body.contains(&format!("\n{name}")),
+            "{name} in {}",
+            page.body
         );
     }
     cluster.finish().await;
