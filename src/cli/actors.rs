@@ -9,11 +9,10 @@ mod tree;
 use std::{collections::VecDeque, io, path::PathBuf, time::Duration};
 
 use thiserror::Error;
-use tokio::runtime::Builder;
 
 use super::{
     args::{ActorsArgs, ActorsOrder},
-    columns,
+    ask, columns,
     page::{self, Paper},
     words,
 };
@@ -82,8 +81,6 @@ enum Trouble {
     History(io::Error),
     #[error("{0} is not back: {1}")]
     NotBack(String, String),
-    #[error("this process cannot begin: {0}")]
-    Runtime(io::Error),
     #[error("the output cannot be written: {0}")]
     Output(io::Error),
 }
@@ -114,16 +111,15 @@ impl ActorsCommand {
 
 /// Asks the worker behind `admin`, and prints what it says.
 pub fn perform(command: &ActorsCommand, admin: &dyn Admin) -> Exit {
-    let runtime = Builder::new_current_thread().enable_all().build();
-    let performed = match runtime {
-        Ok(runtime) => runtime.block_on(command.perform(admin)),
-        Err(error) => Err(Trouble::Runtime(error)),
+    let runtime = match ask::runtime() {
+        Ok(runtime) => runtime,
+        Err(exit) => return exit,
     };
-    match performed {
+    match runtime.block_on(command.perform(admin)) {
         Ok(()) => Exit::Clean,
         Err(Trouble::Output(error)) => page::unwritten(&error),
         Err(trouble) => {
-            eprintln!("error: {}", words::foreign(&trouble.to_string(), 1_024));
+            ask::complain(&trouble.to_string());
             trouble.exit()
         }
     }
@@ -132,10 +128,8 @@ pub fn perform(command: &ActorsCommand, admin: &dyn Admin) -> Exit {
 impl Trouble {
     fn exit(&self) -> Exit {
         match self {
-            Self::Admin(error) => super::exit_of(error),
-            Self::History(_) | Self::NotBack(..) | Self::Runtime(_) | Self::Output(_) => {
-                Exit::Unexpected
-            }
+            Self::Admin(error) => ask::exit_of(error),
+            Self::History(_) | Self::NotBack(..) | Self::Output(_) => Exit::Unexpected,
         }
     }
 }

@@ -2,12 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use tokio::runtime::Builder;
-
-use super::{
-    page::{self, Paper},
-    words,
-};
+use super::{ask::ask, words};
 use crate::{
     domain::callers::Caller,
     exit::Exit,
@@ -51,23 +46,7 @@ pub(super) enum Order {
 
 /// Gives the order to the worker behind `admin`, and prints what it says.
 pub fn perform(command: &OrderCommand, admin: &dyn Admin) -> Exit {
-    let runtime = match Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: this process cannot begin: {error}");
-            return Exit::Unexpected;
-        }
-    };
-    match runtime.block_on(give(&command.order, admin)) {
-        Ok(said) => match Paper::standard().put(&said) {
-            Ok(()) => Exit::Clean,
-            Err(error) => page::unwritten(&error),
-        },
-        Err(error) => {
-            eprintln!("error: {}", words::foreign(&error.to_string(), 1_024));
-            super::exit_of(&error)
-        }
-    }
+    ask(give(&command.order, admin))
 }
 
 async fn give(order: &Order, admin: &dyn Admin) -> Result<String, AdminError> {

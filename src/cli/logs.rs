@@ -10,10 +10,8 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use tokio::runtime::Builder;
-
 use self::show::{Show, Style};
-use super::{args::LogsArgs, page, state::unread, words};
+use super::{args::LogsArgs, ask, page, state::unread, words};
 use crate::{
     domain::id::TaskId,
     exit::Exit,
@@ -101,11 +99,11 @@ pub fn perform(command: &LogsCommand, log: Log<'_>) -> Exit {
     };
     let out = io::stdout();
     let show = Show::new(command.style(out.is_terminal()));
-    let printed = match Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(print(command, cursor, show, out.lock())),
-        Err(error) => Err(Trouble::Log(error)),
+    let runtime = match ask::runtime() {
+        Ok(runtime) => runtime,
+        Err(exit) => return exit,
     };
-    match printed {
+    match runtime.block_on(print(command, cursor, show, out.lock())) {
         Ok(()) => Exit::Clean,
         Err(Trouble::Output(error)) => page::unwritten(&error),
         Err(Trouble::Log(error)) => broken(&command.folder, &command.task, &error),

@@ -3,14 +3,11 @@
 
 use std::path::PathBuf;
 
-use tokio::runtime::Builder;
-
-use super::{
-    args::OutboxOrder,
-    page::{self, Paper},
-    words,
+use super::{args::OutboxOrder, ask::ask, words};
+use crate::{
+    exit::Exit,
+    ports::admin::{Admin, AdminError},
 };
-use crate::{exit::Exit, ports::admin::Admin};
 
 /// What was asked for, checked.
 #[derive(Debug, PartialEq)]
@@ -28,28 +25,16 @@ impl OutboxCommand {
 
 /// Gives the order to the worker behind `admin`, and prints what it says.
 pub fn perform(command: &OutboxCommand, admin: &dyn Admin) -> Exit {
-    let runtime = match Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: this process cannot begin: {error}");
-            return Exit::Unexpected;
-        }
-    };
-    let answer = match &command.order {
-        OutboxOrder::Retry => runtime.block_on(admin.retry_outbox()).map(told),
+    ask(give(&command.order, admin))
+}
+
+async fn give(order: &OutboxOrder, admin: &dyn Admin) -> Result<String, AdminError> {
+    match order {
+        OutboxOrder::Retry => admin.retry_outbox().await.map(told),
         OutboxOrder::Drop { task } => {
-            let dropped = runtime.block_on(admin.drop_result(task));
-            dropped.map(|()| format!("the result of {} is let go of\n", words::foreign(task, 256)))
-        }
-    };
-    match answer {
-        Ok(said) => match Paper::standard().put(&said) {
-            Ok(()) => Exit::Clean,
-            Err(error) => page::unwritten(&error),
-        },
-        Err(error) => {
-            eprintln!("error: {}", words::foreign(&error.to_string(), 1_024));
-            super::exit_of(&error)
+            admin.drop_result(task).await?;
+            let task = words::foreign(task, 256);
+            Ok(format!("the result of {task} is let go of\n"))
         }
     }
 }

@@ -8,13 +8,7 @@ mod specimen;
 
 use std::path::PathBuf;
 
-use tokio::runtime::Builder;
-
-use super::{
-    page::{Paper, unwritten},
-    tasks::Stories,
-    words,
-};
+use super::{ask, tasks::Stories};
 use crate::{
     domain::record::Phase,
     exit::Exit,
@@ -72,12 +66,9 @@ impl Results {
 
 /// Prints what was asked for.
 pub fn perform(command: &StatusCommand, admin: &dyn Admin, stories: Stories<'_>) -> Exit {
-    let runtime = match Builder::new_current_thread().enable_all().build() {
+    let runtime = match ask::runtime() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: this process cannot begin: {error}");
-            return Exit::Unexpected;
-        }
+        Err(exit) => return exit,
     };
     let stories = stories(&Wanted::Unfinished).map_or_else(|_| Vec::new(), |(_, found)| found);
     let results = Results::of(&stories);
@@ -90,12 +81,9 @@ pub fn perform(command: &StatusCommand, admin: &dyn Admin, stories: Stories<'_>)
         true => json::line(&moment, &troubles),
         false => page::page(&moment, &troubles, &command.folder),
     };
-    if let Err(error) = Paper::standard().put(&text) {
-        return unwritten(&error);
-    }
-    match troubles.is_empty() {
-        true => Exit::Clean,
-        false => Exit::Unexpected,
+    match (ask::put(&text), troubles.is_empty()) {
+        (Exit::Clean, false) => Exit::Unexpected,
+        (exit, _) => exit,
     }
 }
 
@@ -119,7 +107,7 @@ async fn asked(
 
 /// What is left in the journal is told where nobody answers.
 fn unanswered(error: &AdminError, results: Results) -> Exit {
-    eprintln!("error: {}", words::foreign(&error.to_string(), 1_024));
+    let exit = ask::unanswered(error);
     let Results {
         waiting,
         parked,
@@ -131,7 +119,7 @@ fn unanswered(error: &AdminError, results: Results) -> Exit {
              parked; `worker-node tasks` shows them, and `worker-node events` what happened last"
         );
     }
-    super::exit_of(error)
+    exit
 }
 
 fn is_down(actor: &ActorView) -> bool {

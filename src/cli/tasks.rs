@@ -12,11 +12,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 
 use super::{
     args::TasksArgs,
-    columns,
+    ask, columns,
     logs::{self, Log},
     page::{self, Paper},
     state::unread,
@@ -96,12 +96,9 @@ pub fn perform(
         Ok(wanted) => wanted,
         Err(task) => return unknown(task),
     };
-    let runtime = match Builder::new_current_thread().enable_all().build() {
+    let runtime = match ask::runtime() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: this process cannot begin: {error}");
-            return Exit::Unexpected;
-        }
+        Err(exit) => return exit,
     };
     let mut paper = Paper::standard();
     loop {
