@@ -4,7 +4,9 @@
 
 pub mod actors;
 mod args;
+mod ask;
 mod columns;
+pub mod config;
 pub mod cordon;
 pub mod demo;
 pub mod events;
@@ -14,6 +16,7 @@ mod known_flags;
 pub mod logs;
 pub mod outbox;
 mod page;
+mod reading;
 pub mod state;
 pub mod status;
 pub mod tasks;
@@ -21,25 +24,26 @@ mod words;
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 
 pub use self::args::DemoTask;
 use self::{
     actors::ActorsCommand,
     args::{Command, CommandLine, DemoArgs, DemoCommand, FolderArgs},
+    config::ConfigCommand,
     cordon::{Order, OrderCommand},
     events::EventsCommand,
     logs::LogsCommand,
     outbox::OutboxCommand,
+    reading::Reading,
     state::StateCommand,
     status::StatusCommand,
     tasks::TasksCommand,
 };
 use crate::{
-    config::{self, Config, RunArgs, Surroundings},
+    config::{self as settings, Config, Surroundings},
     domain::text::escape,
     exit::Exit,
-    ports::admin::AdminError,
     telemetry,
 };
 
@@ -48,6 +52,8 @@ use crate::{
 pub enum Invocation {
     /// The worker itself.
     Run(Box<Config>),
+    /// A look at a configuration.
+    Config(ConfigCommand),
     /// A master and a worker to try.
     Demo(demo::Settings),
     /// A task for a demo that runs.
@@ -79,7 +85,7 @@ enum Answer {
     /// clap's: help, version, or words that it does not know.
     Words(clap::Error),
     /// Values that are wrong.
-    Values(crate::config::Mistakes),
+    Values(settings::Mistakes),
 }
 
 /// Reads the command line and performs it, with the log set up.
@@ -111,51 +117,50 @@ fn parse(
     surroundings: Surroundings,
 ) -> Result<Invocation, Answer> {
     let argv = known_flags::rewrite(argv, CommandLine::command());
-    let line = CommandLine::try_parse_from(argv).map_err(Answer::Words)?;
+    let (line, reading) = reading::read(&argv, surroundings)?;
     match line.command {
-        None => run_worker(line.run, surroundings),
-        Some(Command::Run(args)) => run_worker(*args, surroundings),
-        Some(Command::Demo(args)) => demonstrate(*args, &surroundings),
+        None => reading.config(&line.run.flags).map(run_worker),
+        Some(Command::Run(args)) => reading.config(&args.flags).map(run_worker),
+        Some(Command::Config(args)) => ConfigCommand::new(args, reading).map(Invocation::Config),
+        Some(Command::Demo(args)) => demonstrate(*args, &reading),
         #[cfg(feature = "failpoints")]
         Some(Command::Failpoints) => Ok(Invocation::Failpoints),
         Some(Command::Actors(args)) => {
-            let folder = folder(&args.folder, &surroundings)?;
+            let folder = folder(&args.folder, &reading)?;
             Ok(Invocation::Actors(ActorsCommand::new(args, folder)))
         }
-        Some(Command::Cordon(args)) => order(Order::Cordon, &args, &surroundings),
-        Some(Command::Uncordon(args)) => order(Order::Uncordon, &args, &surroundings),
+        Some(Command::Cordon(args)) => order(Order::Cordon, &args, &reading),
+        Some(Command::Uncordon(args)) => order(Order::Uncordon, &args, &reading),
         Some(Command::Drain(args)) => {
             let (deadline, wait) = (args.deadline, args.wait);
-            order(Order::Drain { deadline, wait }, &args.folder, &surroundings)
+            order(Order::Drain { deadline, wait }, &args.folder, &reading)
         }
-        Some(Command::Cancel(args)) => order(
-            Order::Cancel { task: args.task },
-            &args.folder,
-            &surroundings,
-        ),
+        Some(Command::Cancel(args)) => {
+            order(Order::Cancel { task: args.task }, &args.folder, &reading)
+        }
         Some(Command::Events(args)) => {
-            let folder = folder(&args.folder, &surroundings)?;
+            let folder = folder(&args.folder, &reading)?;
             Ok(Invocation::Events(EventsCommand::new(args, folder)))
         }
         Some(Command::Logs(args)) => {
-            let folder = folder(&args.folder, &surroundings)?;
+            let folder = folder(&args.folder, &reading)?;
             Ok(Invocation::Logs(LogsCommand::new(args, folder)))
         }
         Some(Command::Outbox(args)) => {
-            let folder = folder(&args.folder, &surroundings)?;
+            let folder = folder(&args.folder, &reading)?;
             Ok(Invocation::Outbox(OutboxCommand::new(args.order, folder)))
         }
         Some(Command::State(args)) => {
-            let folder = folder(&args.folder, &surroundings)?;
+            let folder = folder(&args.folder, &reading)?;
             Ok(Invocation::State(StateCommand::new(&args.order, folder)))
         }
         Some(Command::Status(args)) => {
-            let folder = folder(&args.folder, &surroundings)?;
+            let folder = folder(&args.folder, &reading)?;
             let json = args.json;
             Ok(Invocation::Status(StatusCommand { folder, json }))
         }
         Some(Command::Tasks(args)) => {
-            let folder = folder(&args.folder, &surroundings)?;
+            let folder = folder(&args.folder, &reading)?;
             Ok(Invocation::Tasks(TasksCommand::new(args, folder)))
         }
     }
@@ -185,12 +190,12 @@ const VARIABLES: &str = "WORKER_NODE_";
 /// What this program's own tests are told by.
 const OTHERS: [&str; 1] = ["WORKER_NODE_FULL"];
 
-fn demonstrate(args: DemoArgs, surroundings: &Surroundings) -> Result<Invocation, Answer> {
+fn demonstrate(args: DemoArgs, reading: &Reading) -> Result<Invocation, Answer> {
     if let Some(DemoCommand::Submit(task)) = args.command {
         return Ok(Invocation::DemoSubmit(task));
     }
-    let engine =
-        config::engine_address(args.engine.as_deref(), surroundings).map_err(Answer::Values)?;
+    let engine = settings::engine_address(args.engine.as_deref(), &reading.surroundings)
+        .map_err(Answer::Values)?;
     Ok(Invocation::Demo(demo::Settings {
         image: args.image,
         engine,
@@ -199,37 +204,17 @@ fn demonstrate(args: DemoArgs, surroundings: &Surroundings) -> Result<Invocation
     }))
 }
 
-fn order(
-    order: Order,
-    args: &FolderArgs,
-    surroundings: &Surroundings,
-) -> Result<Invocation, Answer> {
-    let folder = folder(args, surroundings)?;
+fn order(order: Order, args: &FolderArgs, reading: &Reading) -> Result<Invocation, Answer> {
+    let folder = folder(args, reading)?;
     Ok(Invocation::Order(OrderCommand { folder, order }))
 }
 
-fn folder(args: &FolderArgs, surroundings: &Surroundings) -> Result<PathBuf, Answer> {
-    config::state_folder(args.state_dir.as_deref(), surroundings).map_err(Answer::Values)
+fn folder(args: &FolderArgs, reading: &Reading) -> Result<PathBuf, Answer> {
+    reading.state_folder(args.state_dir.as_deref())
 }
 
-/// How a command ends that has no answer.
-fn exit_of(error: &AdminError) -> Exit {
-    match error {
-        AdminError::NoWorker(_) => Exit::NotRunning,
-        AdminError::Denied(_) => Exit::Permission,
-        AdminError::UnknownActor(_)
-        | AdminError::NotParked(_)
-        | AdminError::UnknownTask(_)
-        | AdminError::Task(_) => Exit::Usage,
-        AdminError::Stopping | AdminError::Unavailable => Exit::TryLater,
-        AdminError::Lost(_) => Exit::Unexpected,
-    }
-}
-
-fn run_worker(args: RunArgs, surroundings: Surroundings) -> Result<Invocation, Answer> {
-    Config::try_from((args, surroundings))
-        .map(|config| Invocation::Run(Box::new(config)))
-        .map_err(Answer::Values)
+fn run_worker(config: Config) -> Invocation {
+    Invocation::Run(Box::new(config))
 }
 
 impl Answer {
@@ -247,7 +232,7 @@ impl Answer {
             }
             Self::Values(mistakes) => {
                 eprint!("{mistakes}");
-                if mistakes.are_unsupported() {
+                if mistakes.are_of_configuration() {
                     return Exit::Configuration;
                 }
                 eprintln!("\nFor more information, try 'worker-node --help'.");

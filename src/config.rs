@@ -8,7 +8,11 @@ mod check;
 mod choice;
 mod container;
 mod door;
+mod file;
+pub mod keys;
+mod settings;
 mod surroundings;
+mod written;
 
 use std::{ffi::OsStr, path::PathBuf, time::Duration};
 
@@ -19,7 +23,10 @@ pub use self::{
     choice::{Limits, MasterMoves, NewEngine, OnStop, PullPolicy, WhenAway, WhenSubsystemFails},
     container::ContainerConfig,
     door::{DoorConfig, MasterDial, TokenConfig, TokenWay},
+    file::{ConfigFile, Places},
+    settings::{Origin, Setting, Settings},
     surroundings::Surroundings,
+    written::{Value, commented},
 };
 use self::{
     amount::{Range, read_size, read_time},
@@ -190,12 +197,26 @@ impl TryFrom<(RunArgs, Surroundings)> for Config {
     type Error = Mistakes;
 
     fn try_from((args, surroundings): (RunArgs, Surroundings)) -> Result<Self, Mistakes> {
-        let mut check = Check::default();
+        Self::checked(&args, &surroundings, &Places::default())
+    }
+}
+
+impl Config {
+    /// What was set, checked; what is wrong is told by its place where that is in a file.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub fn checked(
+        args: &RunArgs,
+        surroundings: &Surroundings,
+        places: &Places,
+    ) -> Result<Self, Mistakes> {
+        let mut check = Check::knowing(places);
         let parts = (
-            cluster(&args, &mut check),
-            tasks(&args, &surroundings, &mut check),
-            state(&args, &surroundings, &mut check),
-            process(&args, &mut check),
+            cluster(args, &mut check),
+            tasks(args, surroundings, &mut check),
+            state(args, surroundings, &mut check),
+            process(args, &mut check),
         );
         let mistakes = check.into_mistakes();
         match parts {
@@ -449,8 +470,9 @@ fn engine(
 pub fn state_folder(
     given: Option<&OsStr>,
     surroundings: &Surroundings,
+    places: &Places,
 ) -> Result<PathBuf, Mistakes> {
-    let mut check = Check::default();
+    let mut check = Check::knowing(places);
     folder(given, surroundings, &mut check).ok_or_else(|| check.into_mistakes())
 }
 

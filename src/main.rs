@@ -18,6 +18,7 @@ fn main() -> ExitCode {
 fn perform(invocation: Invocation) -> Exit {
     match invocation {
         Invocation::Run(config) => node(&config),
+        Invocation::Config(command) => cli::config::perform(&command),
         Invocation::Demo(settings) => demo::run(&settings),
         Invocation::DemoSubmit(task) => demo::submit(&task),
         #[cfg(feature = "failpoints")]

@@ -1,5 +1,8 @@
 //! The real binary as people and service managers see it: what it prints, where, and how it ends.
 
+#[path = "cli/config.rs"]
+mod config;
+
 use std::{
     path::Path,
     process::{Command, Output},

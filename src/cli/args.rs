@@ -1,49 +1,20 @@
 //! The commands that can be typed, and the help that goes with them. What `run` is told is `config`'s.
 
+mod examples;
+
 use std::{ffi::OsString, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
+use self::examples::{
+    ACTORS_EXAMPLES, CONFIG_EXAMPLES, DEMO_EXAMPLES, DRAIN_EXAMPLES, EVENTS_EXAMPLES, EXAMPLES,
+    LOGS_EXAMPLES, OUTBOX_EXAMPLES, STATE_EXAMPLES, STATUS_EXAMPLES, SUBMIT_EXAMPLES,
+    TASKS_EXAMPLES,
+};
 use crate::config::RunArgs;
 
 const ABOUT: &str =
     "Runs the tasks of a CloudAI master as Docker containers, and loses none of them.";
-
-const EXAMPLES: &str = "\
-Every flag may be written with one dash or two, as for the existing worker.
-A flag wins over its environment variable, and that over the default.
-
-Examples:
-  worker-node -id worker-1 -ip 10.0.0.7 -master 10.0.0.1:50051
-      join the cluster of the master at 10.0.0.1, which reaches this machine at 10.0.0.7:50052
-  worker-node run --supervise --on-stop drain --log-format json
-      restart failed subsystems, let running tasks finish on SIGTERM, log one JSON object per line
-
-Exit codes:
-  0 clean, 1 unexpected, 2 usage, 3 no worker runs there, 69 dependency away with --fail-fast, 70 stop took too long,
-  75 try later (state or id in use, port taken, gave up), 77 permission, 78 configuration
-";
-
-const DEMO_EXAMPLES: &str = "\
-Needs nothing but a container engine. Exit codes: 0 all went as it should, 1 something did not,
-69 no engine, or the image cannot be had.
-
-Examples:
-  worker-node demo
-      a few tasks, their logs and their results, in a few seconds; leaves nothing behind
-  worker-node demo --keep
-      the same, and then stays for tasks from another terminal, such as:
-      worker-node demo submit --image busybox -- echo hello
-";
-
-const SUBMIT_EXAMPLES: &str = "\
-The log goes to standard output, what is said about the task to standard error. Ctrl-C cancels the task.
-Exit codes: 0 the task succeeded, 1 it failed or was cancelled, 69 no demo runs here.
-
-Examples:
-  worker-node demo submit --image busybox -- echo hello
-  worker-node demo submit -- 'for n in 1 2 3; do echo $n; sleep 1; done; date > /output/end.txt'
-";
 
 /// What the demo runs if nobody says otherwise: small, and with a shell.
 const DEMO_IMAGE: &str = "busybox";
@@ -64,7 +35,19 @@ pub(super) struct CommandLine {
     pub(super) command: Option<Command>,
     /// What `run` is told.
     #[command(flatten)]
-    pub(super) run: RunArgs,
+    pub(super) run: RunCommand,
+}
+
+/// What `run` is told, and by which file.
+#[derive(Debug, Args)]
+pub(super) struct RunCommand {
+    /// A file with the values of the flags below (`worker-node config init` prints one) [default: /etc/worker-node/config.toml where
+    /// it is there]
+    #[arg(long, value_name = "FILE", env = "WORKER_NODE_CONFIG")]
+    pub(super) config: Option<OsString>,
+    /// The flags.
+    #[command(flatten)]
+    pub(super) flags: RunArgs,
 }
 
 /// What to do.
@@ -72,7 +55,10 @@ pub(super) struct CommandLine {
 pub(super) enum Command {
     /// Run the worker (this is what happens without a command).
     #[command(after_help = EXAMPLES, args_override_self = true)]
-    Run(Box<RunArgs>),
+    Run(Box<RunCommand>),
+    /// Show the configuration that a start would have, read a file over, or print one to begin with.
+    #[command(after_help = CONFIG_EXAMPLES)]
+    Config(ConfigArgs),
     /// Try the worker with a master of its own on this machine.
     Demo(Box<DemoArgs>),
     /// List the points at which the variable FAILPOINTS can make this build fail.
@@ -112,85 +98,6 @@ pub(super) enum Command {
     Tasks(TasksArgs),
 }
 
-const DRAIN_EXAMPLES: &str = "\
-Examples:
-  worker-node drain --wait
-      refuse new tasks, and return when the last one that runs has ended and its result is delivered
-  worker-node drain --deadline 30m --wait
-      the same, and stop what still runs in half an hour
-  worker-node uncordon
-      take new tasks again
-";
-
-const ACTORS_EXAMPLES: &str = "\
-Examples:
-  worker-node actors --watch
-      the tree of actors, drawn anew every second
-  worker-node actors journal
-      one of them: how it is kept, its restart budget, its last 20 events
-  worker-node actors restart journal
-      stop it in good order, start it again, and wait until it runs
-";
-
-const EVENTS_EXAMPLES: &str = "\
-Examples:
-  worker-node events -f --since 10m
-      the last ten minutes and all that comes, through crashes and restarts of the worker
-  worker-node events --actor journal --json
-      one actor's life, one JSON object per line
-  worker-node events --audit --since 1h
-      who changed what in the last hour: by address, certificate, or user of this machine
-";
-
-const LOGS_EXAMPLES: &str = "\
-Examples:
-  worker-node logs -f --tail 10 ID
-      its last ten lines and all that comes, until it ends
-  worker-node logs --stderr --since 10m --timestamps ID
-      what it wrote to stderr in the last ten minutes, each line with its time
-  worker-node logs --raw ID > file
-      its output byte by byte
-";
-
-const OUTBOX_EXAMPLES: &str = "\
-A result that the master refused eight times, or left without an answer twice, is parked: it is tried again every ten minutes
-and whenever the master registers the worker. `worker-node state dump` shows what is parked and why.
-
-Examples:
-  worker-node outbox retry
-      send what is parked again now, after the master was mended
-";
-
-const STATE_EXAMPLES: &str = "\
-Exit codes: 0 all is sound, 1 something is not, 3 there is no such folder or no worker has run on it, 77 it is another user's.
-
-Examples:
-  worker-node state check
-      whether journal, logs, history and lock are sound, and what to do where one is not
-  worker-node state dump --json
-      every task with its phase, outcome and delivery, and all else that is remembered
-";
-
-const STATUS_EXAMPLES: &str = "\
-Exit codes: 0 it is well, 1 it is not, 3 no worker runs there.
-
-Examples:
-  worker-node status
-      master, engine, tasks, room, results that wait, disk and actors on one screen; what is wrong stands first
-  worker-node status --json
-      the same for programs
-";
-
-const TASKS_EXAMPLES: &str = "\
-Examples:
-  worker-node tasks --watch
-      what is under way, drawn anew every second
-  worker-node tasks --all
-      those that are done too, for as long as they are kept (--retention)
-  worker-node tasks ID
-      what became of one task: each step with its time, container, outcome, delivery
-";
-
 /// Which worker is meant.
 #[derive(Debug, Args)]
 pub(super) struct FolderArgs {
@@ -202,6 +109,51 @@ pub(super) struct FolderArgs {
         global = true
     )]
     pub(super) state_dir: Option<OsString>,
+    /// The worker's configuration file, which may say where that is [default: /etc/worker-node/config.toml where it is there]
+    #[arg(long, value_name = "FILE", env = "WORKER_NODE_CONFIG", global = true)]
+    pub(super) config: Option<OsString>,
+}
+
+/// What `config` is told.
+#[derive(Debug, Args)]
+#[command(
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(super) struct ConfigArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub(super) order: ConfigOrder,
+}
+
+/// What to do with a configuration.
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigOrder {
+    /// Show what a start with these flags, this environment and this file would take, as a file that says the same.
+    Show(Box<ConfigShowArgs>),
+    /// Read a file over, and say everything that is wrong with it. Flags and environment do not count.
+    Check {
+        /// The file [default: /etc/worker-node/config.toml]
+        file: Option<OsString>,
+    },
+    /// Print a file with every key, its meaning and its default.
+    Init,
+}
+
+/// What `config show` is told.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(super) struct ConfigShowArgs {
+    /// Say what set each value.
+    #[arg(long)]
+    pub(super) origin: bool,
+    /// Print JSON, with what set each value.
+    #[arg(long)]
+    pub(super) json: bool,
+    /// The flags of `run`.
+    #[command(flatten)]
+    pub(super) run: RunCommand,
 }
 
 /// What `drain` is told.

@@ -2,6 +2,7 @@
 
 use std::{ffi::OsStr, fmt, path::PathBuf};
 
+use super::file::Places;
 use crate::domain::text::{escape, without_login};
 
 /// How much of a wrong value is shown, in bytes.
@@ -12,10 +13,24 @@ const SHOWN: usize = 100;
 pub struct Mistake {
     /// The flag, or the foreign environment variable.
     pub name: &'static str,
-    /// A sentence that names the flag and says what to do.
+    /// A sentence that names the flag, or the place in the file, and says what to do.
     pub sentence: String,
     /// What was meant is clear, and this program cannot do it.
     pub is_unsupported: bool,
+    /// It stands in the configuration file, or is the file itself.
+    pub is_in_file: bool,
+}
+
+impl Mistake {
+    /// One of the file itself.
+    pub(super) fn of_file(sentence: String) -> Self {
+        Self {
+            name: "--config",
+            sentence,
+            is_unsupported: false,
+            is_in_file: true,
+        }
+    }
 }
 
 /// Everything that was set wrong; not empty.
@@ -23,10 +38,11 @@ pub struct Mistake {
 pub struct Mistakes(pub Vec<Mistake>);
 
 impl Mistakes {
-    /// Nothing was written wrong: what was asked for cannot be.
+    /// Nothing was typed wrong: what was asked for cannot be, or a file is wrong.
     #[must_use]
-    pub fn are_unsupported(&self) -> bool {
-        self.0.iter().all(|mistake| mistake.is_unsupported)
+    pub fn are_of_configuration(&self) -> bool {
+        let mut mistakes = self.0.iter();
+        mistakes.all(|mistake| mistake.is_unsupported || mistake.is_in_file)
     }
 }
 
@@ -43,10 +59,19 @@ impl std::error::Error for Mistakes {}
 /// Reads values one by one and remembers what was wrong.
 #[derive(Debug, Default)]
 pub(super) struct Check {
+    places: Places,
     mistakes: Vec<Mistake>,
 }
 
 impl Check {
+    /// One that knows which values are from a file.
+    pub(super) fn knowing(places: &Places) -> Self {
+        Self {
+            places: places.clone(),
+            mistakes: Vec::new(),
+        }
+    }
+
     /// Reads one value. What the reader complains of is the end of a sentence that starts with the flag and its value.
     pub(super) fn value<T>(
         &mut self,
@@ -62,11 +87,7 @@ impl Check {
     /// Reads something that is on or off.
     pub(super) fn switch(&mut self, name: &'static str, text: &str) -> Option<bool> {
         self.value(name, text, |text| {
-            match text.to_ascii_lowercase().as_str() {
-                "true" | "1" | "yes" | "on" => Ok(true),
-                "false" | "0" | "no" | "off" => Ok(false),
-                _ => Err("is neither true nor false".into()),
-            }
+            on_or_off(text).ok_or_else(|| "is neither true nor false".into())
         })
     }
 
@@ -93,14 +114,20 @@ impl Check {
 
     /// Remembers a mistake in a value.
     pub(super) fn mistake(&mut self, name: &'static str, text: &str, complaint: &str) {
-        let variable = variable(name);
         let shown = escape(&without_login(text).unwrap_or_else(|| text.into()), SHOWN);
-        let sentence = format!("{name} '{shown}'{variable} {complaint}");
+        let sentence = match self.places.0.get(name) {
+            Some(place) => format!("{place} '{shown}' {complaint}"),
+            None => format!("{name} '{shown}'{} {complaint}", variable(name)),
+        };
         self.push(name, sentence, false);
     }
 
     /// Remembers that something was asked for that this program cannot do.
     pub(super) fn unsupported(&mut self, name: &'static str, sentence: String) {
+        let sentence = match self.places.0.get(name) {
+            Some(place) => format!("{place}: {sentence}"),
+            None => sentence,
+        };
         self.push(name, sentence, true);
     }
 
@@ -109,6 +136,7 @@ impl Check {
             name,
             sentence,
             is_unsupported,
+            is_in_file: self.places.0.contains_key(name),
         });
     }
 
@@ -121,6 +149,15 @@ impl Check {
     /// What was wrong.
     pub(super) fn into_mistakes(self) -> Mistakes {
         Mistakes(self.mistakes)
+    }
+}
+
+/// What a switch's word says.
+pub(super) fn on_or_off(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Some(true),
+        "false" | "0" | "no" | "off" => Some(false),
+        _ => None,
     }
 }
 

@@ -7,6 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// The machine's configuration file.
+const SYSTEM_CONFIG: &str = "/etc/worker-node/config.toml";
+
 /// Where the state is kept as root.
 const SYSTEM_STATE: &str = "/var/lib/worker-node";
 
@@ -27,6 +30,8 @@ pub struct Surroundings {
     pub home: Option<OsString>,
     /// Runs as root.
     pub root: bool,
+    /// The configuration file that is read where none is named, if it is there.
+    pub config_file: Option<PathBuf>,
 }
 
 impl Surroundings {
@@ -43,6 +48,7 @@ impl Surroundings {
             xdg_state_home: env::var_os("XDG_STATE_HOME"),
             home: env::var_os("HOME"),
             root: rustix::process::geteuid().is_root(),
+            config_file: Some(SYSTEM_CONFIG.into()),
         }
     }
 

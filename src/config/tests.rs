@@ -318,7 +318,7 @@ fn flags_that_need_others_are_refused_with_what_to_type() {
     ] {
         let mistakes = config(words).unwrap_err();
 
-        assert!(mistakes.are_unsupported(), "{mistakes}");
+        assert!(mistakes.are_of_configuration(), "{mistakes}");
         assert_eq!(mistakes.0.len(), 1, "{mistakes}");
         assert_eq!(mistakes.0[0].name, name);
         let sentence = &mistakes.0[0].sentence;
@@ -484,7 +484,7 @@ fn a_token_in_clear_is_warned_about_and_a_hidden_one_is_not() {
 fn what_the_dockers_own_tools_understand_and_this_worker_does_not_is_refused() {
     let told = |engine: Option<&str>, surroundings: Surroundings| {
         let mistakes = engine_address(engine, &surroundings).err()?;
-        assert!(mistakes.are_unsupported(), "{mistakes}");
+        assert!(mistakes.are_of_configuration(), "{mistakes}");
         Some(mistakes.to_string())
     };
     let around = |host: &str, tls: bool, context: &str| Surroundings {

@@ -1,0 +1,118 @@
+//! `worker-node config`: what a start would take and from where (`show`), everything that is wrong with a file (`check`), and a file to
+//! begin with (`init`). Asks no worker, opens nothing but the file, and changes nothing.
+
+use std::ffi::OsString;
+
+use serde_json::{Map, json};
+
+use super::{
+    Answer,
+    args::{ConfigArgs, ConfigOrder},
+    ask,
+    reading::Reading,
+    words,
+};
+use crate::{
+    config::{self, ConfigFile, Mistakes, Settings, Surroundings, Value},
+    exit::Exit,
+};
+
+/// What was asked for, checked.
+#[derive(Debug, PartialEq)]
+pub enum ConfigCommand {
+    /// What is in force, as text.
+    Show(String),
+    /// A file to read over.
+    Check {
+        /// Which; `None`: the machine's.
+        file: Option<OsString>,
+        /// What is found around the process.
+        surroundings: Surroundings,
+    },
+    /// The sample.
+    Init,
+}
+
+impl ConfigCommand {
+    pub(super) fn new(args: ConfigArgs, reading: Reading) -> Result<Self, Answer> {
+        Ok(match args.order {
+            ConfigOrder::Show(show) => {
+                let config = reading.config(&show.run.flags)?;
+                let settings = reading.settings(&config);
+                Self::Show(match show.json {
+                    true => json(&settings),
+                    false => settings.written(show.origin),
+                })
+            }
+            ConfigOrder::Check { file } => Self::Check {
+                file,
+                surroundings: reading.surroundings,
+            },
+            ConfigOrder::Init => Self::Init,
+        })
+    }
+}
+
+/// Prints what was asked for.
+pub fn perform(command: &ConfigCommand) -> Exit {
+    match command {
+        ConfigCommand::Show(text) => ask::put(text),
+        ConfigCommand::Check { file, surroundings } => check(file.as_ref(), surroundings),
+        ConfigCommand::Init => ask::put(&config::commented()),
+    }
+}
+
+fn check(file: Option<&OsString>, surroundings: &Surroundings) -> Exit {
+    let found = ConfigFile::find(file.map(OsString::as_os_str), surroundings);
+    let found = match found {
+        Ok(found) => found,
+        Err(mistakes) => return wrong(&mistakes),
+    };
+    let Some(path) = &found.path else {
+        eprintln!(
+            "error: there is no configuration file here; name one, or print one by `worker-node config init`"
+        );
+        return Exit::Configuration;
+    };
+    let mistakes = found.mistakes(surroundings);
+    if !mistakes.0.is_empty() {
+        return wrong(&mistakes);
+    }
+    let path = words::foreign(&path.to_string_lossy(), 1_024);
+    match found.len() {
+        1 => ask::put(&format!("{path} is sound: it sets 1 key\n")),
+        keys => ask::put(&format!("{path} is sound: it sets {keys} keys\n")),
+    }
+}
+
+fn wrong(mistakes: &Mistakes) -> Exit {
+    eprint!("{mistakes}");
+    Exit::Configuration
+}
+
+/// For programs: one object on one line.
+fn json(settings: &Settings) -> String {
+    let mut sections = Map::new();
+    for setting in &settings.all {
+        let value = setting.value().map(|value| match value {
+            Value::Switch(on) => json!(on),
+            Value::Number(number) => json!(number),
+            Value::Text(text) => json!(text),
+            Value::List(texts) => json!(texts),
+        });
+        let section = sections
+            .entry(setting.key.section.clone())
+            .or_insert_with(|| json!({}));
+        section[&setting.key.name] = json!({
+            "value": value,
+            "origin": setting.set_by(),
+        });
+    }
+    let file = settings.file.as_ref().map(|file| file.to_string_lossy());
+    let page = json!({
+        "version": words::JSON_VERSION,
+        "file": file,
+        "settings": sections,
+    });
+    format!("{page}\n")
+}

@@ -1,0 +1,101 @@
+//! The command line read together with the configuration file: once to learn which file is meant, and once more with what stands in it
+//! as the defaults, so that clap itself decides what wins. A command that does not ask for the file never touches it.
+
+use std::{
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+};
+
+use clap::{ArgMatches, CommandFactory, FromArgMatches, parser::ValueSource};
+
+use super::{Answer, args::CommandLine};
+use crate::config::{self, Config, ConfigFile, Mistakes, Places, RunArgs, Settings, Surroundings};
+
+/// What stands beside the words of a command.
+#[derive(Debug)]
+pub(super) struct Reading {
+    /// What the process finds around it.
+    pub(super) surroundings: Surroundings,
+    /// The configuration file; nothing where the command asks for none.
+    file: ConfigFile,
+    /// What is set of the keys that the command knows.
+    settings: Settings,
+}
+
+/// Reads the words, and the file that they ask for.
+pub(super) fn read(
+    argv: &[OsString],
+    surroundings: Surroundings,
+) -> Result<(CommandLine, Reading), Answer> {
+    let command = CommandLine::command();
+    let mut matches = command.try_get_matches_from(argv).map_err(Answer::Words)?;
+    let file = file_of(innermost(&matches), &surroundings).map_err(Answer::Values)?;
+    if !file.is_empty() {
+        let command = file.set_defaults(CommandLine::command());
+        matches = command.try_get_matches_from(argv).map_err(Answer::Words)?;
+    }
+    let settings = Settings::of(innermost(&matches), &file);
+    let line = CommandLine::from_arg_matches(&matches).map_err(Answer::Words)?;
+    let reading = Reading {
+        surroundings,
+        file,
+        settings,
+    };
+    Ok((line, reading))
+}
+
+/// Of the command that was named last.
+fn innermost(matches: &ArgMatches) -> &ArgMatches {
+    match matches.subcommand() {
+        Some((_, below)) => innermost(below),
+        None => matches,
+    }
+}
+
+fn file_of(matches: &ArgMatches, surroundings: &Surroundings) -> Result<ConfigFile, Mistakes> {
+    match matches.try_get_one::<OsString>("config") {
+        Ok(given) if needs_file(matches) => {
+            ConfigFile::find(given.map(OsString::as_os_str), surroundings)
+        }
+        // It takes none.
+        Ok(_) | Err(_) => Ok(ConfigFile::default()),
+    }
+}
+
+/// Who only asks about a worker, and says where it is, needs no configuration: it may be broken just then.
+fn needs_file(matches: &ArgMatches) -> bool {
+    let is_worker = matches.try_contains_id("id").is_ok();
+    let says_where = matches!(
+        matches.value_source("state_dir"),
+        Some(ValueSource::CommandLine | ValueSource::EnvVariable)
+    );
+    is_worker || !says_where
+}
+
+impl Reading {
+    /// What the worker is told, checked.
+    pub(super) fn config(&self, flags: &RunArgs) -> Result<Config, Answer> {
+        let places = self.settings.places(&self.file);
+        let judged = Config::checked(flags, &self.surroundings, &places);
+        let mistakes: Vec<_> = self.file.faults().to_vec();
+        match judged {
+            Ok(config) if mistakes.is_empty() => Ok(config),
+            Ok(_) => Err(Answer::Values(Mistakes(mistakes))),
+            Err(more) => Err(Answer::Values(Mistakes([mistakes, more.0].concat()))),
+        }
+    }
+
+    /// The state folder of the worker that is meant.
+    pub(super) fn state_folder(&self, given: Option<&OsStr>) -> Result<PathBuf, Answer> {
+        if !self.file.faults().is_empty() {
+            return Err(Answer::Values(Mistakes(self.file.faults().to_vec())));
+        }
+        let places: Places = self.settings.places(&self.file);
+        config::state_folder(given, &self.surroundings, &places).map_err(Answer::Values)
+    }
+
+    /// All that is set, with what was found where nobody set it.
+    pub(super) fn settings(&self, config: &Config) -> Settings {
+        self.settings.clone().resolved(config)
+    }
+}

@@ -1,0 +1,135 @@
+//! The keys of the configuration file: one for each flag of `run`, taken from clap's own tree, so that no flag can be without one.
+//! A flag's key is its name with underscores, its section the heading under which `--help` shows it, in lower case likewise.
+
+use clap::{Arg, Args, Command};
+
+use super::RunArgs;
+
+/// One key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// The section in which it stands.
+    pub section: String,
+    /// Its name there.
+    pub name: String,
+    /// The flag, with its dashes.
+    pub flag: String,
+    /// The flag's environment variable.
+    pub variable: String,
+    /// What it takes.
+    pub kind: Kind,
+    /// What it means, in one line.
+    pub help: String,
+    /// What stands for its value where there is no default.
+    pub placeholder: String,
+    /// Its default, in the words of a command line; none where it depends on the surroundings, or is nothing.
+    pub default: Vec<String>,
+    /// clap's name for it.
+    pub(super) id: String,
+}
+
+/// What a key takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// true or false.
+    Switch,
+    /// A whole number.
+    Number,
+    /// Text; where that can be a number, the number will do.
+    Text,
+    /// Any number of texts.
+    List,
+}
+
+impl Key {
+    fn of(arg: &Arg) -> Option<Self> {
+        let name = arg.get_long()?;
+        let placeholder = arg.get_value_names().unwrap_or_default();
+        Some(Self {
+            section: spelt(arg.get_help_heading()?),
+            name: spelt(name),
+            flag: format!("--{name}"),
+            variable: arg.get_env()?.to_str()?.to_owned(),
+            kind: kind(arg),
+            help: arg.get_help()?.to_string(),
+            placeholder: placeholder.first()?.to_string(),
+            default: arg
+                .get_default_values()
+                .iter()
+                .map(|value| value.to_string_lossy().into_owned())
+                .collect(),
+            id: arg.get_id().to_string(),
+        })
+    }
+}
+
+fn spelt(words: &str) -> String {
+    words.to_lowercase().replace([' ', '-'], "_")
+}
+
+fn kind(arg: &Arg) -> Kind {
+    let counts = arg
+        .get_value_names()
+        .is_some_and(|names| names.iter().any(|name| name == "N"));
+    if arg.is_require_equals_set() {
+        Kind::Switch
+    } else if arg.get_value_delimiter().is_some() {
+        Kind::List
+    } else if counts {
+        Kind::Number
+    } else {
+        Kind::Text
+    }
+}
+
+/// All keys in the order of `--help`, section by section.
+#[must_use]
+pub fn all() -> Vec<Key> {
+    let command = RunArgs::augment_args(Command::new("run"));
+    let mut keys: Vec<Key> = command.get_arguments().filter_map(Key::of).collect();
+    let sections = sections(&keys);
+    keys.sort_by_key(|key| sections.iter().position(|section| *section == key.section));
+    keys
+}
+
+/// The sections of these keys in their order, each once.
+#[must_use]
+pub fn sections(keys: &[Key]) -> Vec<String> {
+    let mut sections: Vec<String> = Vec::new();
+    for key in keys {
+        if !sections.contains(&key.section) {
+            sections.push(key.section.clone());
+        }
+    }
+    sections
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flag_has_a_key_and_no_two_have_the_same() {
+        let command = RunArgs::augment_args(Command::new("run"));
+        let flags: Vec<_> = command.get_arguments().filter_map(Arg::get_long).collect();
+        let keys = all();
+
+        assert_eq!(keys.len(), flags.len());
+        assert_eq!(keys.len(), command.get_arguments().count());
+        for (at, key) in keys.iter().enumerate() {
+            assert!(flags.contains(&key.flag.trim_start_matches("--")));
+            let twins = keys[..at].iter().filter(|twin| twin.name == key.name);
+            assert_eq!(
+                twins.count(),
+                0,
+                "{} is said by its section alone",
+                key.name
+            );
+        }
+        let sections = sections(&keys);
+        assert_eq!(
+            sections,
+            ["cluster", "closed_doors", "tasks", "state", "process"]
+        );
+    }
+}

@@ -1,0 +1,114 @@
+//! What is in force and where it is from: each key with its value, in the words of a command line, and what set it. clap has
+//! decided by then: a flag wins over its variable, that over the file, and the file over the default.
+
+use std::path::PathBuf;
+
+use clap::{ArgMatches, parser::ValueSource};
+
+use super::{
+    Config,
+    file::{ConfigFile, Places},
+    keys::{self, Key},
+};
+
+/// All keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The file that was read, if one was.
+    pub file: Option<PathBuf>,
+    /// In the order of the keys.
+    pub all: Vec<Setting>,
+}
+
+/// One key as it is set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// Which.
+    pub key: Key,
+    /// Its value; nothing where nothing is set. A path that is no UTF-8 text is here as near to it as text can be.
+    pub texts: Vec<String>,
+    /// What set it.
+    pub origin: Origin,
+}
+
+/// What set a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The command line.
+    Flag,
+    /// The key's environment variable.
+    Variable,
+    /// The file, at this line.
+    File(usize),
+    /// Nobody.
+    Default,
+}
+
+impl Settings {
+    /// Those of a command that takes the flags of `run`, or some of them, with the defaults of that file.
+    #[must_use]
+    pub fn of(matches: &ArgMatches, file: &ConfigFile) -> Self {
+        let known = |key: &Key| matches.try_contains_id(&key.id).is_ok();
+        let keys = keys::all().into_iter().filter(known);
+        let all = keys.map(|key| {
+            let texts = matches.get_raw(&key.id).into_iter().flatten();
+            Setting {
+                texts: texts
+                    .map(|text| text.to_string_lossy().into_owned())
+                    .collect(),
+                origin: origin(&key, matches, file),
+                key,
+            }
+        });
+        Self {
+            all: all.collect(),
+            file: file.path.clone(),
+        }
+    }
+
+    /// Which of them are from the file, and where they stand there.
+    #[must_use]
+    pub fn places(&self, file: &ConfigFile) -> Places {
+        let ours = self
+            .all
+            .iter()
+            .filter(|setting| matches!(setting.origin, Origin::File(_)));
+        let places = ours.filter_map(|setting| {
+            let value = file.values.iter().find(|value| value.key == setting.key)?;
+            Some((setting.key.flag.clone(), file.place(value)))
+        });
+        Places(places.collect())
+    }
+
+    /// With what was found in the surroundings where nobody set it.
+    #[must_use]
+    pub fn resolved(mut self, config: &Config) -> Self {
+        for setting in self
+            .all
+            .iter_mut()
+            .filter(|setting| setting.texts.is_empty())
+        {
+            match setting.key.flag.as_str() {
+                "--engine" => setting.texts.push(config.tasks.engine.to_string()),
+                "--state-dir" => {
+                    let folder = config.state.folder.to_string_lossy();
+                    setting.texts.push(folder.into_owned());
+                }
+                _ => {}
+            }
+        }
+        self
+    }
+}
+
+fn origin(key: &Key, matches: &ArgMatches, file: &ConfigFile) -> Origin {
+    match matches.value_source(&key.id) {
+        Some(ValueSource::CommandLine) => Origin::Flag,
+        Some(ValueSource::EnvVariable) => Origin::Variable,
+        // An empty list has no source.
+        Some(_) | None => {
+            let value = file.values.iter().find(|value| value.key == *key);
+            value.map_or(Origin::Default, |value| Origin::File(value.line))
+        }
+    }
+}
