@@ -7,6 +7,7 @@ mod descriptors;
 mod ending;
 mod lifecycle;
 mod ownership;
+mod reload;
 mod service_manager;
 mod signals;
 mod state;
@@ -22,16 +23,20 @@ use tokio::{
     time::Instant,
 };
 
-pub use self::state::{log_of, state_of, tasks_of};
 use self::{
     build::{Built, StartError},
     ending::{STOP, hurry_at, leave, stop},
+    reload::Reloader,
     signals::Signals,
     tree::Tree,
 };
+pub use self::{
+    reload::Reread,
+    state::{log_of, state_of, tasks_of},
+};
 use crate::{
     actors::engine_watch::Unfit,
-    config::{Config, WhenAway},
+    config::{Config, Launch, WhenAway},
     exit::Exit,
     grpc::admin::RemoteAdmin,
     ports::admin::Admin,
@@ -52,7 +57,8 @@ pub(crate) struct Fatal {
 }
 
 /// Becomes the worker, until it is told to stop or cannot go on. Ends the process.
-pub fn run(config: &Config, state: StateDir) -> Exit {
+/// `reread` makes the configuration anew.
+pub fn run(launch: &Launch, reread: Reread, state: StateDir) -> Exit {
     supervision::install_panic_hook();
     descriptors::raise_limit();
     let runtime = match Builder::new_multi_thread()
@@ -66,7 +72,7 @@ pub fn run(config: &Config, state: StateDir) -> Exit {
     // Never dropped: dropping it would wait for blocking calls that may hang.
     let runtime: &'static Runtime = Box::leak(Box::new(runtime));
     let system = System::with_tokio_rt(|| runtime);
-    let exit = system.block_on(async { serve(config, state, runtime).await });
+    let exit = system.block_on(async { serve(launch, reread, state, runtime).await });
     // Arbiters and blocking threads that hang are not waited for.
     leave(exit)
 }
@@ -96,7 +102,13 @@ async fn refuse_engine(config: &Config, unfit: &Unfit) -> Exit {
     }
 }
 
-async fn serve(config: &Config, state: StateDir, runtime: &'static Runtime) -> Exit {
+async fn serve(
+    launch: &Launch,
+    reread: Reread,
+    state: StateDir,
+    runtime: &'static Runtime,
+) -> Exit {
+    let config = &launch.config;
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => return refuse(&StartError::from(error)),
@@ -111,9 +123,10 @@ async fn serve(config: &Config, state: StateDir, runtime: &'static Runtime) -> E
     {
         return refuse_engine(config, &unfit).await;
     }
-    signals.read_again(Arc::clone(&built.keys));
     let ownership = Arc::clone(&built.ownership);
-    let tree = Tree::start(built, runtime);
+    let reloader = Arc::new(Reloader::new(launch, reread, &built));
+    signals.reload_by(Arc::clone(&reloader));
+    let tree = Tree::start(built, &reloader, runtime);
     let exit = tokio::select! {
         exit = until_the_end(&tree, config, &mut signals, &mut fatals) => exit,
         never = service_manager::attend(&tree.supervisor) => match never {},

@@ -17,6 +17,7 @@ pub mod logs;
 pub mod outbox;
 mod page;
 mod reading;
+pub mod reload;
 pub mod state;
 pub mod status;
 pub mod tasks;
@@ -36,12 +37,13 @@ use self::{
     logs::LogsCommand,
     outbox::OutboxCommand,
     reading::Reading,
+    reload::ReloadCommand,
     state::StateCommand,
     status::StatusCommand,
     tasks::TasksCommand,
 };
 use crate::{
-    config::{self as settings, Config, Surroundings},
+    config::{self as settings, Launch, Surroundings},
     domain::text::escape,
     exit::Exit,
     telemetry,
@@ -51,7 +53,7 @@ use crate::{
 #[derive(Debug, PartialEq)]
 pub enum Invocation {
     /// The worker itself.
-    Run(Box<Config>),
+    Run(Box<Launch>),
     /// A look at a configuration.
     Config(ConfigCommand),
     /// A master and a worker to try.
@@ -71,6 +73,8 @@ pub enum Invocation {
     Order(OrderCommand),
     /// An order to the outbox of a worker that runs.
     Outbox(OutboxCommand),
+    /// An order to read the configuration anew.
+    Reload(ReloadCommand),
     /// A look at what lies in a state folder.
     State(StateCommand),
     /// The question whether a worker is well.
@@ -97,7 +101,8 @@ pub fn run(
         Ok(invocation) => invocation,
         Err(answer) => return answer.give(),
     };
-    if let Invocation::Run(config) = &invocation {
+    if let Invocation::Run(launch) = &invocation {
+        let config = &launch.config;
         if let Err(error) = telemetry::install(config.process.log_format) {
             eprintln!("error: {error}");
             return Exit::Unexpected;
@@ -119,8 +124,8 @@ fn parse(
     let argv = known_flags::rewrite(argv, CommandLine::command());
     let (line, reading) = reading::read(&argv, surroundings)?;
     match line.command {
-        None => reading.config(&line.run.flags).map(run_worker),
-        Some(Command::Run(args)) => reading.config(&args.flags).map(run_worker),
+        None => reading.launch(&line.run.flags).map(run_worker),
+        Some(Command::Run(args)) => reading.launch(&args.flags).map(run_worker),
         Some(Command::Config(args)) => ConfigCommand::new(args, reading).map(Invocation::Config),
         Some(Command::Demo(args)) => demonstrate(*args, &reading),
         #[cfg(feature = "failpoints")]
@@ -149,6 +154,10 @@ fn parse(
         Some(Command::Outbox(args)) => {
             let folder = folder(&args.folder, &reading)?;
             Ok(Invocation::Outbox(OutboxCommand::new(args.order, folder)))
+        }
+        Some(Command::Reload(args)) => {
+            let folder = folder(&args, &reading)?;
+            Ok(Invocation::Reload(ReloadCommand { folder }))
         }
         Some(Command::State(args)) => {
             let folder = folder(&args.folder, &reading)?;
@@ -213,8 +222,24 @@ fn folder(args: &FolderArgs, reading: &Reading) -> Result<PathBuf, Answer> {
     reading.state_folder(args.state_dir.as_deref())
 }
 
-fn run_worker(config: Config) -> Invocation {
-    Invocation::Run(Box::new(config))
+fn run_worker(launch: Launch) -> Invocation {
+    Invocation::Run(Box::new(launch))
+}
+
+/// The configuration of this process, a worker, made anew: the same words and variables over what the file says now.
+///
+/// # Errors
+/// Everything that is wrong.
+pub fn reread() -> Result<Launch, Vec<String>> {
+    match parse(std::env::args_os(), Surroundings::of_this_process()) {
+        Ok(Invocation::Run(launch)) => Ok(*launch),
+        Ok(_) => Err(vec!["this process is no worker".to_owned()]),
+        Err(Answer::Words(error)) => Err(vec![error.to_string()]),
+        Err(Answer::Values(mistakes)) => {
+            let mistakes = mistakes.0.into_iter();
+            Err(mistakes.map(|mistake| mistake.sentence).collect())
+        }
+    }
 }
 
 impl Answer {
@@ -255,9 +280,9 @@ mod tests {
     }
 
     #[track_caller]
-    fn config(line: &str) -> Config {
+    fn config(line: &str) -> settings::Config {
         match parsed(line) {
-            Ok(Invocation::Run(config)) => *config,
+            Ok(Invocation::Run(launch)) => launch.config,
             other => panic!("{other:?}"),
         }
     }

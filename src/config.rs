@@ -24,7 +24,7 @@ pub use self::{
     container::ContainerConfig,
     door::{DoorConfig, MasterDial, TokenConfig, TokenWay},
     file::{ConfigFile, Places},
-    settings::{Origin, Setting, Settings},
+    settings::{Launch, Origin, Setting, Settings},
     surroundings::Surroundings,
     written::{Value, commented},
 };

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use worker_node::{
     app,
     cli::{self, Invocation, demo},
-    config::Config,
+    config::Launch,
     exit::Exit,
     state_dir::StateDir,
     telemetry::operator,
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
 
 fn perform(invocation: Invocation) -> Exit {
     match invocation {
-        Invocation::Run(config) => node(&config),
+        Invocation::Run(launch) => node(&launch),
         Invocation::Config(command) => cli::config::perform(&command),
         Invocation::Demo(settings) => demo::run(&settings),
         Invocation::DemoSubmit(task) => demo::submit(&task),
@@ -35,6 +35,7 @@ fn perform(invocation: Invocation) -> Exit {
             let admin = app::admin_of(&command.folder);
             cli::cordon::perform(&command, &admin)
         }
+        Invocation::Reload(command) => cli::reload::perform(&app::admin_of(&command.folder)),
         Invocation::Events(command) => cli::events::perform(&command),
         Invocation::Logs(command) => cli::logs::perform(&command, &app::log_of(&command.folder)),
         Invocation::Tasks(command) => {
@@ -53,7 +54,8 @@ fn perform(invocation: Invocation) -> Exit {
 }
 
 /// Becomes the worker.
-fn node(config: &Config) -> Exit {
+fn node(launch: &Launch) -> Exit {
+    let config = &launch.config;
     #[cfg(feature = "failpoints")]
     if let Err(error) = worker_node::failpoint::set_up_from_environment() {
         log::error!("{error}");
@@ -68,5 +70,5 @@ fn node(config: &Config) -> Exit {
             return error.exit();
         }
     };
-    app::run(config, state)
+    app::run(launch, cli::reread, state)
 }

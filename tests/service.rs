@@ -4,6 +4,9 @@
 #[path = "support/harness.rs"]
 mod harness;
 
+#[path = "service/reload.rs"]
+mod reload;
+
 use std::{io, path::Path};
 
 use tempfile::TempDir;

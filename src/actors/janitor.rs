@@ -99,7 +99,7 @@ pub struct Tools {
     /// Why new tasks are refused, for the registry.
     pub pressure: Arc<watch::Sender<Option<String>>>,
     /// What is kept.
-    pub retention: Retention,
+    pub retention: watch::Receiver<Retention>,
 }
 
 /// See the module.
@@ -174,13 +174,14 @@ impl JanitorActor {
         self.leave_alone(&others);
         self.strangers
             .retain(|id, _| strangers.iter().any(|listed| listed.id == *id));
+        let grace = self.tools.retention().orphan_grace;
         let mut orphans = Vec::new();
         for listed in strangers {
             let seen = *self
                 .strangers
                 .entry(listed.id.clone())
                 .or_insert_with(Instant::now);
-            if seen.elapsed() >= self.tools.retention.orphan_grace {
+            if seen.elapsed() >= grace {
                 orphans.push(listed.clone());
             }
         }
@@ -235,7 +236,8 @@ impl Actor for JanitorActor {
         failpoint!("janitor.started");
         self.look_at_disk(ctx);
         ctx.run_interval(DISK, Self::look_at_disk);
-        ctx.run_interval(ROUND.min(self.tools.retention.orphan_grace), Self::round);
+        let grace = self.tools.retention().orphan_grace;
+        ctx.run_interval(ROUND.min(grace), Self::round);
     }
 }
 
@@ -267,15 +269,20 @@ fn nobodys<'a>(
 }
 
 impl Tools {
+    /// What is kept, as it is set now.
+    fn retention(&self) -> Retention {
+        *self.retention.borrow()
+    }
+
     async fn retire(&self, household: &Household) {
         failpoint!("janitor.retire");
         self.ages.keep_those_of(household);
         self.let_go(household).await;
-        let mut over = self.used_bytes().await > self.retention.total;
+        let mut over = self.used_bytes().await > self.retention().total;
         for (task, _) in &household.finished {
-            if over || self.ages.of_done(task) >= self.retention.keep {
+            if over || self.ages.of_done(task) >= self.retention().keep {
                 self.forget(task).await;
-                over = over && self.used_bytes().await > self.retention.total;
+                over = over && self.used_bytes().await > self.retention().total;
             }
         }
     }
@@ -285,7 +292,7 @@ impl Tools {
         let now = self.clock.now();
         let overdue = household.parked.iter().filter(|(_, since)| {
             let age = now.duration_since(*since).unwrap_or_default();
-            age >= self.retention.keep
+            age >= self.retention().keep
         });
         for (task, _) in overdue {
             let drop = DropParked {

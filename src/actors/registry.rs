@@ -88,12 +88,12 @@ pub struct Drain(pub String);
 pub struct StopAll;
 
 /// What the registry decides by.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct AdmissionRules {
     /// What the machine has.
     pub totals: MachineTotals,
     /// `--max-tasks`.
-    pub max_tasks: usize,
+    pub max_tasks: watch::Receiver<usize>,
     /// How long the engine may be away before offers are refused.
     pub engine_patience: Duration,
 }
@@ -207,7 +207,7 @@ impl RegistryActor {
     /// What is held right now.
     fn ledger(&self) -> Ledger {
         let holdings = self.tasks.values().map(Entry::holding);
-        Ledger::of(&self.rules.totals, self.rules.max_tasks, holdings)
+        Ledger::of(&self.rules.totals, *self.rules.max_tasks.borrow(), holdings)
     }
 
     /// Puts the present state on the heartbeat's board.

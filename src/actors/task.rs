@@ -79,7 +79,7 @@ pub struct TaskEnv {
     /// What the machine has.
     pub totals: MachineTotals,
     /// Which images may run.
-    pub images_allowed: ImageRules,
+    pub images_allowed: watch::Receiver<ImageRules>,
     /// How tasks are run.
     pub rules: TaskRules,
     /// For records.
@@ -356,7 +356,7 @@ impl TaskEnv {
         let impossible = spec.check(&self.totals).err();
         impossible.map(|why| why.to_string()).or_else(|| {
             match self.engine.parse_image(&spec.image) {
-                Ok(image) => self.images_allowed.refusal(&image.0),
+                Ok(image) => self.images_allowed.borrow().refusal(&image.0),
                 Err(reason) => {
                     let name = escape(&spec.image, SHOWN);
                     Some(format!("the image name \"{name}\" is not valid: {reason}"))

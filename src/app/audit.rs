@@ -104,6 +104,11 @@ fn words(deed: Deed) -> (&'static str, String, Option<String>) {
             }),
         ),
         Deed::Uncordoned => ("uncordon", "registry".to_owned(), None),
+        Deed::Reloaded(taken) => (
+            "reload",
+            "configuration".to_owned(),
+            (!taken.is_empty()).then(|| taken.join(", ")),
+        ),
     }
 }
 

@@ -5,7 +5,7 @@ use std::{io, sync::Arc};
 use log::info;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::grpc::keys::Keys;
+use super::reload::Reloader;
 
 /// Listens from its making on; a signal that came meanwhile is not lost.
 pub(super) struct Signals {
@@ -13,8 +13,8 @@ pub(super) struct Signals {
     interrupt: Signal,
     quit: Signal,
     hangup: Signal,
-    /// Read again at SIGHUP, once they are there.
-    keys: Option<Arc<Keys>>,
+    /// What SIGHUP has done, once it is there.
+    reloader: Option<Arc<Reloader>>,
 }
 
 impl Signals {
@@ -24,13 +24,13 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
             hangup: signal(SignalKind::hangup())?,
-            keys: None,
+            reloader: None,
         })
     }
 
-    /// From now on SIGHUP has these read again.
-    pub(super) fn read_again(&mut self, keys: Arc<Keys>) {
-        self.keys = Some(keys);
+    /// From now on SIGHUP has everything read again.
+    pub(super) fn reload_by(&mut self, reloader: Arc<Reloader>) {
+        self.reloader = Some(reloader);
     }
 
     /// The name of the next one that asks for the end.
@@ -46,9 +46,10 @@ impl Signals {
     }
 
     fn hung_up(&self) {
-        info!(signal = "SIGHUP"; "the worker goes on, and reads certificates and the token again where it has any; SIGTERM ends it");
-        if let Some(keys) = &self.keys {
-            keys.read_again();
+        info!(signal = "SIGHUP"; "the worker goes on, and reads its configuration again, certificates and token where it has any; SIGTERM ends it");
+        if let Some(reloader) = self.reloader.clone() {
+            // It reads a file.
+            tokio::task::spawn_blocking(move || reloader.hung_up());
         }
     }
 }

@@ -15,13 +15,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::build::Built;
+use super::{build::Built, reload::Reloader};
 use crate::{
     actors::{
         engine_watch::{EngineView, EngineWatchActor},
         heartbeat::{BeatSources, HeartbeatActor},
         images::{self, ImagesActor},
-        janitor::{JanitorActor, Retention, Tools},
+        janitor::{JanitorActor, Tools},
         journal::{JournalActor, Records, WritersTurn},
         log_router::{Intake, LogRouterActor, Readers},
         news::{NewsDesk, news},
@@ -155,7 +155,7 @@ impl Beside {
 
 impl Tree {
     /// Starts everything, in order. Returns at once: what is not there yet is waited for by those who need it.
-    pub(super) fn start(built: Built, runtime: &'static Runtime) -> Self {
+    pub(super) fn start(built: Built, reloader: &Arc<Reloader>, runtime: &'static Runtime) -> Self {
         let places = Places::new();
         let beside = Beside::new(&built);
         let stop_serving = CancellationToken::new();
@@ -165,6 +165,7 @@ impl Tree {
         let specs = Wiring {
             built: &built,
             beside: &beside,
+            reloader,
         }
         .specs(places, &stop_serving);
         let mut builder =
@@ -286,6 +287,7 @@ fn options(built: &Built, runtime: &'static Runtime) -> SupervisorOptions {
 struct Wiring<'a> {
     built: &'a Built,
     beside: &'a Beside,
+    reloader: &'a Arc<Reloader>,
 }
 
 impl Wiring<'_> {
@@ -302,9 +304,11 @@ impl Wiring<'_> {
         let env = self.task_env(&places, &records);
         let peers = self.registry_peers(&places, &records, &env);
         let correspondents = self.correspondents(&places, &records);
+        let reloader = Arc::clone(self.reloader);
         let admin = self.admin_handle(Asked {
             outbox: places.outbox.0.clone(),
             registry: places.registry.0.clone(),
+            configuration: Arc::new(move || reloader.reload()),
         });
         let http = self.http(places.http.1, &admin);
         let always = [
@@ -389,12 +393,17 @@ impl Wiring<'_> {
     fn registry(&self, seat: Seat<RegistryActor>, peers: RegistryPeers) -> ChildSpec {
         let rules = AdmissionRules {
             totals: self.built.totals,
-            max_tasks: self.built.config.tasks.max_tasks,
+            max_tasks: self.reloader.dials().max_tasks.subscribe(),
             engine_patience: ENGINE_PATIENCE,
         };
         let (board, desk) = (Arc::clone(&self.beside.board), self.beside.desk.clone());
         spec(seat, move || {
-            RegistryActor::new(peers.clone(), rules, Arc::clone(&board), desk.clone())
+            RegistryActor::new(
+                peers.clone(),
+                rules.clone(),
+                Arc::clone(&board),
+                desk.clone(),
+            )
         })
     }
 
@@ -459,12 +468,7 @@ impl Wiring<'_> {
             room: Arc::clone(&self.built.room),
             own_space: Arc::clone(&self.built.own_space),
             pressure: Arc::clone(&self.beside.pressure),
-            retention: Retention {
-                keep: self.built.config.state.retention,
-                orphan_grace: self.built.config.state.orphan_grace,
-                total: self.built.config.state.state_cap,
-                disk_low: self.built.config.state.disk_low,
-            },
+            retention: self.reloader.dials().retention.subscribe(),
         };
         spec(seat, move || JanitorActor::new(tools.clone()))
     }
@@ -578,8 +582,9 @@ impl Wiring<'_> {
                 cpu: totals.cpu,
                 memory: totals.memory,
                 gpu: totals.gpu,
-                tasks: self.built.config.tasks.max_tasks as u64,
+                tasks: 0,
             },
+            max_tasks: self.reloader.dials().max_tasks.subscribe(),
         }
     }
 
@@ -599,7 +604,7 @@ impl Wiring<'_> {
             news: self.beside.news.clone(),
             starts: Arc::new(Semaphore::new(STARTS_PER_CORE * cores)),
             totals: self.built.totals,
-            images_allowed: tasks.images.clone(),
+            images_allowed: self.reloader.dials().images.subscribe(),
             rules: TaskRules {
                 stop_grace: tasks.stop_grace,
                 enforce_limits: tasks.limits == Limits::Enforce,

@@ -8,8 +8,8 @@ use clap::{Args, Parser, Subcommand};
 
 use self::examples::{
     ACTORS_EXAMPLES, CONFIG_EXAMPLES, DEMO_EXAMPLES, DRAIN_EXAMPLES, EVENTS_EXAMPLES, EXAMPLES,
-    LOGS_EXAMPLES, OUTBOX_EXAMPLES, STATE_EXAMPLES, STATUS_EXAMPLES, SUBMIT_EXAMPLES,
-    TASKS_EXAMPLES,
+    LOGS_EXAMPLES, OUTBOX_EXAMPLES, RELOAD_EXAMPLES, STATE_EXAMPLES, STATUS_EXAMPLES,
+    SUBMIT_EXAMPLES, TASKS_EXAMPLES,
 };
 use crate::config::RunArgs;
 
@@ -86,6 +86,9 @@ pub(super) enum Command {
     /// Hurry the outbox of the worker that runs here: the results that it has still to deliver.
     #[command(after_help = OUTBOX_EXAMPLES)]
     Outbox(OutboxArgs),
+    /// Have the worker that runs here read its configuration anew: what can change while it runs is taken, the rest is named.
+    #[command(after_help = RELOAD_EXAMPLES)]
+    Reload(FolderArgs),
     /// Look at what lies in a state folder, without changing anything; no worker needs to run for it, and one may.
     #[command(after_help = STATE_EXAMPLES)]
     State(StateArgs),

@@ -37,8 +37,7 @@ impl ConfigCommand {
     pub(super) fn new(args: ConfigArgs, reading: Reading) -> Result<Self, Answer> {
         Ok(match args.order {
             ConfigOrder::Show(show) => {
-                let config = reading.config(&show.run.flags)?;
-                let settings = reading.settings(&config);
+                let settings = reading.launch(&show.run.flags)?.settings;
                 Self::Show(match show.json {
                     true => json(&settings),
                     false => settings.written(show.origin),
@@ -106,6 +105,7 @@ fn json(settings: &Settings) -> String {
         section[&setting.key.name] = json!({
             "value": value,
             "origin": setting.set_by(),
+            "reload": setting.key.is_reloaded(),
         });
     }
     let file = settings.file.as_ref().map(|file| file.to_string_lossy());

@@ -9,7 +9,9 @@ use std::{
 use clap::{ArgMatches, CommandFactory, FromArgMatches, parser::ValueSource};
 
 use super::{Answer, args::CommandLine};
-use crate::config::{self, Config, ConfigFile, Mistakes, Places, RunArgs, Settings, Surroundings};
+use crate::config::{
+    self, Config, ConfigFile, Launch, Mistakes, Places, RunArgs, Settings, Surroundings,
+};
 
 /// What stands beside the words of a command.
 #[derive(Debug)]
@@ -73,8 +75,14 @@ fn needs_file(matches: &ArgMatches) -> bool {
 }
 
 impl Reading {
-    /// What the worker is told, checked.
-    pub(super) fn config(&self, flags: &RunArgs) -> Result<Config, Answer> {
+    /// What the worker is told, checked, and what was found where nobody told it.
+    pub(super) fn launch(&self, flags: &RunArgs) -> Result<Launch, Answer> {
+        let config = self.config(flags)?;
+        let settings = self.settings.clone().resolved(&config);
+        Ok(Launch { config, settings })
+    }
+
+    fn config(&self, flags: &RunArgs) -> Result<Config, Answer> {
         let places = self.settings.places(&self.file);
         let judged = Config::checked(flags, &self.surroundings, &places);
         let mistakes: Vec<_> = self.file.faults().to_vec();
@@ -92,10 +100,5 @@ impl Reading {
         }
         let places: Places = self.settings.places(&self.file);
         config::state_folder(given, &self.surroundings, &places).map_err(Answer::Values)
-    }
-
-    /// All that is set, with what was found where nobody set it.
-    pub(super) fn settings(&self, config: &Config) -> Settings {
-        self.settings.clone().resolved(config)
     }
 }

@@ -5,6 +5,15 @@ use clap::{Arg, Args, Command};
 
 use super::RunArgs;
 
+/// What of the configuration a running worker takes from the file when it reads it anew; all else is for its next start.
+pub const RELOADED: [&str; 5] = [
+    "--max-tasks",
+    "--allow-image",
+    "--require-digest",
+    "--retention",
+    "--state-cap",
+];
+
 /// One key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
@@ -42,6 +51,12 @@ pub enum Kind {
 }
 
 impl Key {
+    /// Whether a running worker takes it from the file.
+    #[must_use]
+    pub fn is_reloaded(&self) -> bool {
+        RELOADED.contains(&self.flag.as_str())
+    }
+
     fn of(arg: &Arg) -> Option<Self> {
         let name = arg.get_long()?;
         let placeholder = arg.get_value_names().unwrap_or_default();
@@ -131,5 +146,14 @@ mod tests {
             sections,
             ["cluster", "closed_doors", "tasks", "state", "process"]
         );
+    }
+
+    #[test]
+    fn what_a_running_worker_takes_are_keys() {
+        let keys = all();
+
+        let reloaded: Vec<_> = keys.iter().filter(|key| key.is_reloaded()).collect();
+
+        assert_eq!(reloaded.len(), RELOADED.len());
     }
 }

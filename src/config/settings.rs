@@ -20,6 +20,15 @@ pub struct Settings {
     pub all: Vec<Setting>,
 }
 
+/// A configuration, and the words that it was made of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Launch {
+    /// Checked and typed.
+    pub config: Config,
+    /// Key by key.
+    pub settings: Settings,
+}
+
 /// One key as it is set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
@@ -80,6 +89,21 @@ impl Settings {
         Places(places.collect())
     }
 
+    /// Those of `other` that are set otherwise than here, however that is spelt.
+    pub fn changed<'a>(&self, other: &'a Self) -> impl Iterator<Item = &'a Setting> {
+        let pairs = self.all.iter().zip(&other.all);
+        let changed = pairs.filter(|(one, other)| one.value() != other.value());
+        changed.map(|(_, other)| other)
+    }
+
+    /// Has this key set as it is there.
+    pub fn take(&mut self, setting: &Setting) {
+        let ours = self.all.iter_mut();
+        for ours in ours.filter(|ours| ours.key == setting.key) {
+            *ours = setting.clone();
+        }
+    }
+
     /// With what was found in the surroundings where nobody set it.
     #[must_use]
     pub fn resolved(mut self, config: &Config) -> Self {
@@ -110,5 +134,32 @@ fn origin(key: &Key, matches: &ArgMatches, file: &ConfigFile) -> Origin {
             let value = file.values.iter().find(|value| value.key == *key);
             value.map_or(Origin::Default, |value| Origin::File(value.line))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, Command};
+
+    use super::{super::RunArgs, *};
+
+    fn settings(flags: &[&str]) -> Settings {
+        let command = RunArgs::augment_args(Command::new("w"));
+        let words = std::iter::once(&"w").chain(flags);
+        let matches = command.get_matches_from(words);
+        Settings::of(&matches, &ConfigFile::default())
+    }
+
+    #[test]
+    fn what_changed_is_named_however_it_is_spelt_and_once() {
+        let mut before = settings(&["--max-tasks=7", "--supervise=yes", "--pull=never"]);
+        let after = settings(&["--max-tasks=007", "--supervise=true", "--cap-add=A"]);
+
+        let changed: Vec<_> = before.changed(&after).cloned().collect();
+
+        let names: Vec<_> = changed.iter().map(|one| one.key.name.as_str()).collect();
+        assert_eq!(names, ["pull", "cap_add"]);
+        changed.iter().for_each(|setting| before.take(setting));
+        assert_eq!(before.changed(&after).count(), 0);
     }
 }

@@ -123,6 +123,7 @@ const HEAD: &str = "\
 # The configuration of worker-node. Every key stands here with its default, commented out: what is not set follows the program.
 # A flag wins over its environment variable, that over this file, and this file over the default.
 # Read it over with `worker-node config check FILE`; `worker-node config show --origin` says what is in force.
+# (reload): taken by `worker-node reload` and by SIGHUP; all else counts from the next start on.
 ";
 
 /// A file with every key, its meaning and its default, that changes nothing.
@@ -140,7 +141,8 @@ pub fn commented() -> String {
 }
 
 fn sample(key: &Key) -> String {
-    let mut text = comment(&key.help);
+    let mark = if key.is_reloaded() { " (reload)" } else { "" };
+    let mut text = comment(&format!("{}{mark}", key.help));
     let value =
         Value::of(key.kind, &key.default).unwrap_or_else(|| Value::Text(key.placeholder.clone()));
     text.push_str(&format!("#{} = {value}\n", key.name));

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use log::info;
 use tokio::{
     sync::watch,
+    task::spawn_blocking,
     time::{Instant, timeout},
 };
 
@@ -26,7 +27,8 @@ use crate::{
     },
     ports::{
         admin::{
-            ActorKind, ActorSpec, ActorState, ActorTree, ActorView, Admin, AdminError, TaskView,
+            ActorKind, ActorSpec, ActorState, ActorTree, ActorView, Admin, AdminError, Reload,
+            TaskView,
         },
         clock::Clock,
         master::RunningTask,
@@ -74,8 +76,10 @@ pub struct Boards {
     pub cordon: watch::Receiver<Option<Cordon>>,
     /// Whether the engine's containers were compared with the journal.
     pub reconciled: watch::Receiver<bool>,
-    /// What there is for tasks.
+    /// What there is for tasks; how many may be here is `max_tasks`.
     pub room: Room,
+    /// How many may be.
+    pub max_tasks: watch::Receiver<usize>,
 }
 
 /// Whom an operator's orders go to.
@@ -85,6 +89,8 @@ pub struct Asked {
     pub outbox: Slot<OutboxActor>,
     /// For tasks, and for whether they are taken.
     pub registry: Slot<RegistryActor>,
+    /// Reads the configuration anew, and takes what can change.
+    pub configuration: Arc<dyn Fn() -> Reload + Send + Sync>,
 }
 
 impl AdminHandle {
@@ -177,7 +183,10 @@ impl Admin for AdminHandle {
             master: self.boards.master_contact(),
             engine: self.boards.engine_contact(),
             refusing: self.boards.refusing(),
-            room: self.boards.room,
+            room: Room {
+                tasks: *self.boards.max_tasks.borrow() as u64,
+                ..self.boards.room
+            },
         })
     }
 
@@ -238,6 +247,17 @@ impl Admin for AdminHandle {
 
     async fn uncordon(&self) -> Result<(), AdminError> {
         self.set_cordon(None).await
+    }
+
+    async fn reload(&self) -> Result<Reload, AdminError> {
+        let configuration = Arc::clone(&self.asked.configuration);
+        // It reads a file.
+        let reading = spawn_blocking(move || configuration());
+        match timeout(ANSWER, reading).await {
+            Ok(Ok(reload)) => Ok(reload),
+            Ok(Err(error)) => Err(AdminError::Lost(error.to_string())),
+            Err(_) => Err(AdminError::Unavailable),
+        }
     }
 
     async fn cancel(&self, caller: &Caller, task: &str) -> Result<(), AdminError> {
@@ -454,6 +474,7 @@ mod tests {
         let asked = Asked {
             outbox: slot("outbox").0,
             registry: slot("registry").0,
+            configuration: Arc::new(Reload::default),
         };
         let boards = Boards {
             tasks: watch::channel(Arc::default()).1,
@@ -464,6 +485,7 @@ mod tests {
             cordon: watch::channel(None).1,
             reconciled: watch::channel(true).1,
             room: Room::default(),
+            max_tasks: watch::channel(0).1,
         };
         let clock = Arc::new(SystemClock);
         let told = AdminHandle::new(worker, supervisor, asked, boards, clock)

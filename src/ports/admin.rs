@@ -75,6 +75,12 @@ pub trait Admin: Send + Sync {
     /// As above.
     async fn uncordon(&self) -> Result<(), AdminError>;
 
+    /// Has the worker read its configuration anew, and take what can change while it runs.
+    ///
+    /// # Errors
+    /// Nobody answers.
+    async fn reload(&self) -> Result<Reload, AdminError>;
+
     /// Brings one task to its end; the master hears that it was cancelled, and by whom. Does not wait for it.
     ///
     /// # Errors
@@ -112,6 +118,17 @@ pub enum AdminError {
     /// The connection was lost, or what came through it makes no sense; in the system's words.
     #[error("the worker's answer was lost: {0}")]
     Lost(String),
+}
+
+/// What came of reading the configuration anew. Keys are named as the file names them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reload {
+    /// What has changed, and is taken.
+    pub taken: Vec<String>,
+    /// What has changed, and counts from the next start on.
+    pub kept: Vec<String>,
+    /// What is wrong; then nothing was taken.
+    pub faults: Vec<String>,
 }
 
 /// A task at one moment, as the worker holds it. What it is and how it ended is in the journal.

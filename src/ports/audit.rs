@@ -21,6 +21,8 @@ pub enum Deed {
     Cordoned(Option<std::time::Duration>),
     /// New tasks are taken again.
     Uncordoned,
+    /// The configuration was read anew; these keys of it have changed what the worker does.
+    Reloaded(Vec<String>),
 }
 
 /// Keeps the book. Nobody waits for it.

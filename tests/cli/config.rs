@@ -271,7 +271,7 @@ fn a_file_to_begin_with_is_sound_and_changes_nothing() {
     let sample = ended(worker(&["config", "init"]));
     assert_eq!(sample.code, Some(0), "{}", sample.stderr);
     assert!(
-        sample.stdout.contains("here at once\n#max_tasks = 256\n"),
+        sample.stdout.contains("(reload)\n#max_tasks = 256\n"),
         "{}",
         sample.stdout
     );

@@ -48,7 +48,7 @@ impl Tools {
     /// On the engine's disk, where it can be looked at: a container that is made there would fail.
     fn no_room_of_engine(&self, engines: Option<(Room, PathBuf)>) -> Option<String> {
         let (room, root) = engines?;
-        let (low, root) = (self.retention.disk_low, root.display());
+        let (low, root) = (self.retention().disk_low, root.display());
         let what = if room.bytes < low {
             let (free, low) = (mebibytes(room.bytes), mebibytes(low));
             format!("{free} MiB are free in {root}, {low} MiB are needed (--disk-low)")
@@ -80,7 +80,7 @@ impl Tools {
     }
 
     fn no_room(&self, own: Room, used: u64) -> Option<String> {
-        let (low, total) = (self.retention.disk_low, self.retention.total);
+        let (low, total) = (self.retention().disk_low, self.retention().total);
         if own.bytes < low {
             let (free, low) = (mebibytes(own.bytes), mebibytes(low));
             return Some(format!(

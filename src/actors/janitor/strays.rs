@@ -35,7 +35,7 @@ impl Strays {
 impl Tools {
     /// Removes what none of the known tasks is to have, and was there for longer than the grace.
     pub(super) async fn remove_strays(&self, known: Known, mut strays: Strays) -> Strays {
-        let (holdings, grace) = (self.holdings.clone(), self.retention.orphan_grace);
+        let (holdings, grace) = (self.holdings.clone(), self.retention().orphan_grace);
         let looked = spawn_blocking(move || {
             strays.seen(present(&holdings, &known));
             for (number, name) in strays.overdue(grace) {

@@ -114,6 +114,10 @@ mod tests {
 
     #[async_trait]
     impl Admin for Scripted {
+        async fn reload(&self) -> Result<crate::ports::admin::Reload, AdminError> {
+            Err(AdminError::Unavailable)
+        }
+
         async fn actors(&self) -> Result<ActorTree, AdminError> {
             Err(AdminError::Unavailable)
         }

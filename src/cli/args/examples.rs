@@ -97,6 +97,11 @@ Examples:
       send what is parked again now, after the master was mended
 ";
 
+pub(super) const RELOAD_EXAMPLES: &str = "\
+SIGHUP does the same, and says so in the log. Certificates and token are read again too.
+Exit codes: 0 it was read, 3 no worker runs there, 78 it is wrong, and the worker goes on as before.
+";
+
 pub(super) const STATE_EXAMPLES: &str = "\
 Exit codes: 0 all is sound, 1 something is not, 3 there is no such folder or no worker has run on it, 77 it is another user's.
 

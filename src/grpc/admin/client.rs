@@ -18,13 +18,13 @@ use crate::{
     domain::callers::Caller,
     grpc::{client::Requests, status},
     ports::{
-        admin::{ActorTree, ActorView, Admin, AdminError, TaskView},
+        admin::{ActorTree, ActorView, Admin, AdminError, Reload, TaskView},
         status::WorkerStatus,
     },
     proto::worker_admin::{
         CancelTaskRequest, CordonRequest, DropResultRequest, GetActorRequest, GetStatusRequest,
-        ListActorsRequest, ListTasksRequest, RestartActorRequest, RetryOutboxRequest,
-        UncordonRequest, admin_client::AdminClient,
+        ListActorsRequest, ListTasksRequest, ReloadReply, ReloadRequest, RestartActorRequest,
+        RetryOutboxRequest, UncordonRequest, admin_client::AdminClient,
     },
 };
 
@@ -171,6 +171,20 @@ impl Admin for RemoteAdmin {
         self.call(|mut client| async move { client.uncordon(UncordonRequest {}).await })
             .await?;
         Ok(())
+    }
+
+    async fn reload(&self) -> Result<Reload, AdminError> {
+        let asked = self.call(|mut client| async move { client.reload(ReloadRequest {}).await });
+        let ReloadReply {
+            taken,
+            kept,
+            faults,
+        } = asked.await?;
+        Ok(Reload {
+            taken,
+            kept,
+            faults,
+        })
     }
 
     async fn cancel(&self, _: &Caller, task: &str) -> Result<(), AdminError> {

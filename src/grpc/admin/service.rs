@@ -9,7 +9,7 @@ use crate::{
     domain::{callers::Caller, id::TaskId},
     grpc::listener::Connection,
     ports::{
-        admin::Admin,
+        admin::{Admin, Reload},
         audit::{Audit, Deed},
     },
     proto::worker_admin::{
@@ -124,6 +124,25 @@ impl admin_server::Admin for AdminService {
         self.admin.uncordon().await?;
         self.record(&request, Deed::Uncordoned);
         Ok(Response::new(UncordonReply {}))
+    }
+
+    async fn reload(
+        &self,
+        request: Request<wire::ReloadRequest>,
+    ) -> Result<Response<wire::ReloadReply>, Status> {
+        let Reload {
+            taken,
+            kept,
+            faults,
+        } = self.admin.reload().await?;
+        if faults.is_empty() {
+            self.record(&request, Deed::Reloaded(taken.clone()));
+        }
+        Ok(Response::new(wire::ReloadReply {
+            taken,
+            kept,
+            faults,
+        }))
     }
 
     async fn cancel_task(
