@@ -4,6 +4,7 @@
 mod audit;
 mod build;
 mod descriptors;
+mod doctor;
 mod ending;
 mod lifecycle;
 mod ownership;
@@ -31,6 +32,7 @@ use self::{
     tree::Tree,
 };
 pub use self::{
+    doctor::diagnose,
     reload::Reread,
     state::{log_of, state_of, tasks_of},
 };

@@ -9,6 +9,7 @@ mod columns;
 pub mod config;
 pub mod cordon;
 pub mod demo;
+pub mod doctor;
 pub mod events;
 #[cfg(feature = "failpoints")]
 pub mod failpoints;
@@ -33,6 +34,7 @@ use self::{
     args::{Command, CommandLine, DemoArgs, DemoCommand, FolderArgs},
     config::ConfigCommand,
     cordon::{Order, OrderCommand},
+    doctor::DoctorCommand,
     events::EventsCommand,
     logs::LogsCommand,
     outbox::OutboxCommand,
@@ -58,6 +60,8 @@ pub enum Invocation {
     Config(ConfigCommand),
     /// A master and a worker to try.
     Demo(demo::Settings),
+    /// A look at everything that a worker needs.
+    Doctor(DoctorCommand),
     /// A task for a demo that runs.
     DemoSubmit(DemoTask),
     /// The list of this build's failpoints.
@@ -127,6 +131,7 @@ fn parse(
         None => reading.launch(&line.run.flags).map(run_worker),
         Some(Command::Run(args)) => reading.launch(&args.flags).map(run_worker),
         Some(Command::Config(args)) => ConfigCommand::new(args, reading).map(Invocation::Config),
+        Some(Command::Doctor(args)) => DoctorCommand::new(&args, &reading).map(Invocation::Doctor),
         Some(Command::Demo(args)) => demonstrate(*args, &reading),
         #[cfg(feature = "failpoints")]
         Some(Command::Failpoints) => Ok(Invocation::Failpoints),

@@ -12,6 +12,7 @@ mod call;
 mod container;
 mod credentials;
 mod events;
+mod examine;
 mod facts;
 mod failure;
 mod image;
@@ -41,6 +42,7 @@ use tokio::sync::mpsc;
 pub use self::{
     access::refusal,
     address::{AddressError, EngineAddress},
+    examine::Examined,
     maker::Maker,
     own::OwnEngine,
 };

@@ -19,6 +19,7 @@ fn perform(invocation: Invocation) -> Exit {
     match invocation {
         Invocation::Run(launch) => node(&launch),
         Invocation::Config(command) => cli::config::perform(&command),
+        Invocation::Doctor(command) => cli::doctor::perform(&command, app::diagnose),
         Invocation::Demo(settings) => demo::run(&settings),
         Invocation::DemoSubmit(task) => demo::submit(&task),
         #[cfg(feature = "failpoints")]

@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod audit;
 pub mod clock;
+pub mod doctor;
 pub mod engine;
 pub mod engine_log;
 pub mod holdings;

@@ -2,6 +2,8 @@
 
 #[path = "cli/config.rs"]
 mod config;
+#[path = "cli/doctor.rs"]
+mod doctor;
 
 use std::{
     path::Path,

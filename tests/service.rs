@@ -4,6 +4,8 @@
 #[path = "support/harness.rs"]
 mod harness;
 
+#[path = "service/doctor.rs"]
+mod doctor;
 #[path = "service/reload.rs"]
 mod reload;
 

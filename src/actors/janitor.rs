@@ -17,7 +17,7 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use log::{info, warn};
 use tokio::{sync::watch, task::spawn_blocking, time::Instant};
 
-pub use self::ages::Ages;
+pub use self::{ages::Ages, disk::no_room};
 use self::{disk::Used, strays::Strays};
 use super::{
     engine_watch::EngineView,

@@ -346,7 +346,7 @@ fn warn_of_open_door(bound: SocketAddr, door: &DoorConfig) {
 }
 
 /// What lies in the files of the closed doors, before anybody is let in.
-fn keys(config: &Config, clock: &Arc<dyn Clock>) -> Result<Keys, KeyError> {
+pub(super) fn keys(config: &Config, clock: &Arc<dyn Clock>) -> Result<Keys, KeyError> {
     let door = &config.cluster.door;
     let named = |flag, path: &Path| NamedFile {
         flag,
@@ -374,7 +374,10 @@ fn keys(config: &Config, clock: &Arc<dyn Clock>) -> Result<Keys, KeyError> {
 }
 
 /// The first address of the configured ones that can be bound.
-async fn listen(address: &ListenAddress, flag: &'static str) -> Result<TcpListener, StartError> {
+pub(super) async fn listen(
+    address: &ListenAddress,
+    flag: &'static str,
+) -> Result<TcpListener, StartError> {
     let mut last = io::Error::other("no address");
     for candidate in address.candidates() {
         match TcpListener::bind(candidate).await {
@@ -418,7 +421,7 @@ fn explain(address: SocketAddr, flag: &str, error: io::Error) -> io::Error {
 }
 
 /// The address that a master taught us wins while the `-master` value under which it did is the same.
-fn master_address(config: &Config, snapshot: &Snapshot) -> MasterAddress {
+pub(super) fn master_address(config: &Config, snapshot: &Snapshot) -> MasterAddress {
     let setting = |name: &str| {
         snapshot
             .settings

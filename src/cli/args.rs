@@ -7,9 +7,9 @@ use std::{ffi::OsString, time::Duration};
 use clap::{Args, Parser, Subcommand};
 
 use self::examples::{
-    ACTORS_EXAMPLES, CONFIG_EXAMPLES, DEMO_EXAMPLES, DRAIN_EXAMPLES, EVENTS_EXAMPLES, EXAMPLES,
-    LOGS_EXAMPLES, OUTBOX_EXAMPLES, RELOAD_EXAMPLES, STATE_EXAMPLES, STATUS_EXAMPLES,
-    SUBMIT_EXAMPLES, TASKS_EXAMPLES,
+    ACTORS_EXAMPLES, CONFIG_EXAMPLES, DEMO_EXAMPLES, DOCTOR_EXAMPLES, DRAIN_EXAMPLES,
+    EVENTS_EXAMPLES, EXAMPLES, LOGS_EXAMPLES, OUTBOX_EXAMPLES, RELOAD_EXAMPLES, STATE_EXAMPLES,
+    STATUS_EXAMPLES, SUBMIT_EXAMPLES, TASKS_EXAMPLES,
 };
 use crate::config::RunArgs;
 
@@ -59,6 +59,10 @@ pub(super) enum Command {
     /// Show the configuration that a start would have, read a file over, or print one to begin with.
     #[command(after_help = CONFIG_EXAMPLES)]
     Config(ConfigArgs),
+    /// Look at everything that a worker needs, before one runs or while it does, and say what to do about what is wrong. Changes
+    /// nothing.
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(Box<DoctorArgs>),
     /// Try the worker with a master of its own on this machine.
     Demo(Box<DemoArgs>),
     /// List the points at which the variable FAILPOINTS can make this build fail.
@@ -142,6 +146,18 @@ pub(super) enum ConfigOrder {
     },
     /// Print a file with every key, its meaning and its default.
     Init,
+}
+
+/// What `doctor` is told.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(super) struct DoctorArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+    /// The flags of `run`.
+    #[command(flatten)]
+    pub(super) run: RunCommand,
 }
 
 /// What `config show` is told.

@@ -89,6 +89,14 @@ impl Settings {
         Places(places.collect())
     }
 
+    /// How many are set by somebody.
+    #[must_use]
+    pub fn set(&self) -> usize {
+        let all = self.all.iter();
+        all.filter(|setting| setting.origin != Origin::Default)
+            .count()
+    }
+
     /// Those of `other` that are set otherwise than here, however that is spelt.
     pub fn changed<'a>(&self, other: &'a Self) -> impl Iterator<Item = &'a Setting> {
         let pairs = self.all.iter().zip(&other.all);

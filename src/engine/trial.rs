@@ -88,7 +88,7 @@ impl DockerEngine {
     }
 
     /// A network is looked for by the engine at a start alone: every task would fail there.
-    async fn missing_network(&self) -> Result<Option<String>, EngineError> {
+    pub(super) async fn missing_network(&self) -> Result<Option<String>, EngineError> {
         let named = self.options.network.as_deref();
         let Some(network) =
             named.filter(|name| !name.contains(':') && !ALWAYS_THERE.contains(name))
@@ -348,7 +348,7 @@ impl Shown {
 }
 
 /// What the engine says of itself.
-fn told(info: &SystemInfo, enforce_limits: bool) -> TrialResult {
+pub(super) fn told(info: &SystemInfo, enforce_limits: bool) -> TrialResult {
     let init = info
         .init_commit
         .as_ref()

@@ -12,8 +12,9 @@ mod upload;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tokio::time::Instant;
-use tonic::{Response, Status};
+use tokio::time::{Instant, timeout};
+use tonic::{Code, Request, Response, Status, client::Grpc, codegen::http::uri::PathAndQuery};
+use tonic_prost::ProstCodec;
 
 use self::connection::Connection;
 pub(super) use self::connection::Requests;
@@ -30,6 +31,9 @@ const HEARTBEAT_WITHIN: Duration = Duration::from_secs(4);
 
 /// The master's handler waits for a lock that a cancel may hold for long.
 const REGISTER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Nobody who is asked how he is needs longer.
+const KNOCK_WITHIN: Duration = Duration::from_secs(5);
 
 /// The generated client over a connection of ours.
 type Client = MasterWorkerClient<Requests>;
@@ -95,6 +99,28 @@ impl Master for GrpcMaster {
 }
 
 impl GrpcMaster {
+    /// Connects, and asks what changes nothing wherever it is asked: how its server is. Whatever answers by gRPC is there, and
+    /// the existing master says that it does not know the question.
+    ///
+    /// # Errors
+    /// It is not there, does not speak gRPC, or does not let this worker in.
+    pub async fn knock(&self, master: &MasterAddress) -> Result<(), MasterError> {
+        let connection = Connection::open(master, &self.keys, KNOCK_WITHIN).await?;
+        let mut client = Grpc::with_origin(connection.requests(), connection.origin());
+        let path = PathAndQuery::from_static("/grpc.health.v1.Health/Check");
+        let asked = async {
+            client.ready().await.map_err(Status::from_error)?;
+            let codec = ProstCodec::<(), ()>::default();
+            client.unary(Request::new(()), path, codec).await
+        };
+        match timeout(KNOCK_WITHIN, asked).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(status)) if status.code() == Code::Unimplemented => Ok(()),
+            Ok(Err(status)) => Err(status::master_error(&status, KNOCK_WITHIN)),
+            Err(_) => Err(MasterError::Deadline(KNOCK_WITHIN)),
+        }
+    }
+
     /// Connects and makes one call, both within `timeout`. No deadline goes along on the wire: the master's handler would break
     /// off at it, with half its writes done.
     async fn call<R, F>(

@@ -235,6 +235,15 @@ impl Keys {
         Some(certificate.remaining(self.clock.now()))
     }
 
+    /// How long our certificate is good, in words, and how much that matters; `None`: there is none.
+    #[must_use]
+    pub fn certificate_remains(&self) -> Option<(log::Level, String)> {
+        let sides = self.tls.as_ref()?.get();
+        let certificate = sides.certificate.as_ref()?;
+        let remaining = certificate.remaining(self.clock.now());
+        Some((remaining.level(), remaining.words(certificate)))
+    }
+
     /// Once a day where it is little, and once when it is over.
     fn say_what_remains(&self, said: Option<Remaining>) -> Option<Remaining> {
         let remaining = self.remaining();

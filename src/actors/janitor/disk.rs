@@ -80,18 +80,11 @@ impl Tools {
     }
 
     fn no_room(&self, own: Room, used: u64) -> Option<String> {
-        let (low, total) = (self.retention().disk_low, self.retention().total);
-        if own.bytes < low {
-            let (free, low) = (mebibytes(own.bytes), mebibytes(low));
-            return Some(format!(
-                "the disk is full: {free} MiB are free, {low} MiB are needed"
-            ));
+        let retention = self.retention();
+        if let Some(why) = no_room(own, retention.disk_low) {
+            return Some(why);
         }
-        if let Some(why) = no_inodes(own) {
-            return Some(format!(
-                "the disk is full: {why}; remove files from the state folder's disk"
-            ));
-        }
+        let total = retention.total;
         (used > total).then(|| {
             let (used, total) = (mebibytes(used), mebibytes(total));
             format!("the state folder is full: it takes {used} MiB, and may take {total} MiB")
@@ -110,6 +103,21 @@ impl Tools {
             *pressure = why;
         });
     }
+}
+
+/// Why the disk of a state folder has no room for a task, if so; `low` in bytes.
+#[must_use]
+pub fn no_room(own: Room, low: u64) -> Option<String> {
+    if own.bytes < low {
+        let (free, low) = (mebibytes(own.bytes), mebibytes(low));
+        return Some(format!(
+            "the disk is full: {free} MiB are free, {low} MiB are needed"
+        ));
+    }
+    let why = no_inodes(own)?;
+    Some(format!(
+        "the disk is full: {why}; remove files from the state folder's disk"
+    ))
 }
 
 /// A disk may have bytes left, and yet no place for one more file.

@@ -48,6 +48,16 @@ Examples:
       what a start here would take, and whether that is from a flag, a variable, the file, or the default
 ";
 
+pub(super) const DOCTOR_EXAMPLES: &str = "\
+Exit codes: 0 nothing is wrong, 1 something is, 78 the configuration file cannot be read.
+
+Examples:
+  worker-node doctor
+      configuration, rights, state folder, engine, master, port, disk and limits, one line each, with the remedy
+  worker-node doctor --master 10.0.0.1:50051
+      the same with flags, as a start would be given them
+";
+
 pub(super) const DRAIN_EXAMPLES: &str = "\
 Examples:
   worker-node drain --wait

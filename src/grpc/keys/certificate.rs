@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use log::{error, info, warn};
+use log::{Level, log};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use crate::domain::text::escape;
@@ -94,18 +94,40 @@ impl Remaining {
 
     /// Says it as loudly as it matters.
     pub(super) fn say(self, certificate: &Certificate) {
+        let (level, words) = (self.level(), self.words(certificate));
+        let until = humantime::format_rfc3339_seconds(certificate.until);
+        match self {
+            Self::Days(days) => log!(level, days, until:%; "{words}"),
+            Self::OverFor(_) => log!(level, until:%; "{words}"),
+        }
+    }
+
+    /// How much it matters.
+    pub(super) fn level(self) -> Level {
+        match self {
+            Self::Days(_) if self.is_little() => Level::Warn,
+            Self::Days(_) => Level::Info,
+            Self::OverFor(_) => Level::Error,
+        }
+    }
+
+    /// It in words, with what to do.
+    pub(super) fn words(self, certificate: &Certificate) -> String {
         let name = certificate.shown();
         let until = humantime::format_rfc3339_seconds(certificate.until);
         match self {
-            Self::Days(days) if self.is_little() => {
-                warn!(days, until:%; "the certificate of {name} (--tls-cert) is good for {days} more days, until {until}; put a new one into its file");
-            }
             Self::Days(days) => {
-                info!(days, until:%; "the certificate of {name} (--tls-cert) is good for {days} more days, until {until}");
+                let advice = match self.is_little() {
+                    true => "; put a new one into its file",
+                    false => "",
+                };
+                format!(
+                    "the certificate of {name} (--tls-cert) is good for {days} more days, until {until}{advice}"
+                )
             }
-            Self::OverFor(_) => {
-                error!(until:%; "the certificate of {name} (--tls-cert) ran out at {until}: nobody trusts it; put a new one into its file");
-            }
+            Self::OverFor(_) => format!(
+                "the certificate of {name} (--tls-cert) ran out at {until}: nobody trusts it; put a new one into its file"
+            ),
         }
     }
 }
