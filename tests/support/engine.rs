@@ -343,13 +343,15 @@ pub(crate) async fn remove_container(docker: &Docker, name: &str) {
     let _already_gone = docker.remove_container(name, Some(options)).await;
 }
 
-/// The container has ended, or is gone.
+/// The container has ended, or is gone. One that ends between the engine's look at it and the command's start is told as the
+/// engine's own failure.
 fn is_over(error: &Error) -> bool {
-    matches!(
-        error,
+    match error {
         Error::DockerResponseServerError {
             status_code: 404 | 409,
             ..
-        }
-    )
+        } => true,
+        Error::DockerResponseServerError { message, .. } => message.contains("is not running"),
+        _ => false,
+    }
 }
