@@ -3,9 +3,9 @@
 
 use std::{
     env,
-    fs::File,
+    fs::{File, OpenOptions},
     io::{BufRead, BufReader, Write},
-    os::unix::process::CommandExt,
+    os::unix::{fs::OpenOptionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{ChildStderr, Command, ExitStatus, Stdio},
     sync::Arc,
@@ -49,6 +49,7 @@ impl Worker {
         let file = File::create(&log).map_err(DemoError::path("cannot write", &log))?;
         let mut command = Command::new(&program);
         arguments(&mut command, &start);
+        command.arg("--config").arg(no_configuration(start.folder)?);
         let spawned = command
             .process_group(0)
             .stdin(Stdio::null())
@@ -108,6 +109,16 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
     }
+}
+
+/// A file that sets nothing, so that the machine's own, which is another worker's, is not read.
+fn no_configuration(folder: &Path) -> Result<PathBuf, DemoError> {
+    let path = folder.join("config.toml");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).mode(0o600);
+    let made = options.open(&path);
+    made.map_err(DemoError::path("cannot write", &path))?;
+    Ok(path)
 }
 
 /// Everything that counts is said by flags: a variable that is set for another worker must not meddle.
