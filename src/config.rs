@@ -6,10 +6,12 @@ mod amount;
 mod args;
 mod check;
 mod choice;
+mod cluster;
 mod container;
 mod door;
 mod file;
 pub mod keys;
+mod process;
 mod settings;
 mod surroundings;
 mod written;
@@ -213,10 +215,10 @@ impl Config {
     ) -> Result<Self, Mistakes> {
         let mut check = Check::knowing(places);
         let parts = (
-            cluster(args, &mut check),
+            cluster::cluster(args, &mut check),
             tasks(args, surroundings, &mut check),
             state(args, surroundings, &mut check),
-            process(args, &mut check),
+            process::process(args, &mut check),
         );
         let mistakes = check.into_mistakes();
         match parts {
@@ -300,77 +302,6 @@ impl ClusterConfig {
             .parse::<HostPort>()
             .is_ok_and(|master| crate::domain::address::is_loopback(&master.host))
     }
-}
-
-fn cluster(args: &RunArgs, check: &mut Check) -> Option<ClusterConfig> {
-    let worker = check.value("--id", &args.id, |id| {
-        WorkerId::new(id).map_err(|error| format!("{error}; give a name such as worker-1"))
-    });
-    let reach = check.value("--ip", &args.ip, Reach::read);
-    let listen = check.value("--port", &args.port, ListenAddress::read);
-    let master = check.value("--master", &args.master, |master| {
-        MasterAddress::parse(master).map_err(|error| error.to_string())
-    });
-    let master_moves = check.switch("--pin-master", &args.pin_master);
-    let settle_time = check.value("--settle-time", &args.settle_time, |text| match text {
-        "auto" => Ok(None),
-        // Longer than a minute, and people would take every task for stuck.
-        text => read_time(text, Range::new(Duration::ZERO, 60 * SECOND))
-            .map(Some)
-            .map_err(|error| format!("{error}, or auto")),
-    });
-    let door = door::door(args, check);
-    let http = args.http.as_deref();
-    let http = http.map(|http| check.value("--http", http, ListenAddress::read));
-    let http = door::http(http, door.as_ref(), check);
-    let (upload, report) = (upload(args, check), report(args, check));
-    Some(ClusterConfig {
-        worker: worker?,
-        reach: reach?,
-        listen: listen?,
-        http: http?,
-        master: master?,
-        master_moves: match (master_moves?, door.as_ref()?.proves_nothing()) {
-            (true, _) => MasterMoves::Refused,
-            (false, true) => MasterMoves::OfNobody,
-            (false, false) => MasterMoves::Followed,
-        },
-        door: door?,
-        settle_time: settle_time?,
-        upload: upload?,
-        report: report?,
-    })
-}
-
-/// What anybody would wait for a master.
-fn patience() -> Range<Duration> {
-    Range::new(SECOND / 10, DAY)
-}
-
-fn upload(args: &RunArgs, check: &mut Check) -> Option<UploadPatience> {
-    let inactivity = check.value("--upload-inactivity", &args.upload_inactivity, |text| {
-        read_time(text, patience())
-    });
-    let total = check.value("--upload-total", &args.upload_total, |text| {
-        read_time(text, patience())
-    });
-    Some(UploadPatience {
-        inactivity: inactivity?,
-        total: total?,
-    })
-}
-
-fn report(args: &RunArgs, check: &mut Check) -> Option<ReportPatience> {
-    let timeout = check.value("--report-timeout", &args.report_timeout, |text| {
-        read_time(text, patience())
-    });
-    let doubt = check.value("--report-doubt", &args.report_doubt, |text| {
-        read_time(text, patience())
-    });
-    Some(ReportPatience {
-        timeout: timeout?,
-        doubt: doubt?,
-    })
 }
 
 fn tasks(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Option<TaskConfig> {
@@ -518,54 +449,6 @@ fn state(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Opti
         spool_cap: spool_cap?,
         disk_low: disk_low?,
         state_cap: state_cap?,
-    })
-}
-
-fn process(args: &RunArgs, check: &mut Check) -> Option<ProcessConfig> {
-    let supervise = check.switch("--supervise", &args.supervise);
-    let restarts = restarts(args, check);
-    let fail_fast = check.switch("--fail-fast", &args.fail_fast);
-    let on_stop = check.value("--on-stop", &args.on_stop, OnStop::read);
-    let log_format = check.value("--log-format", &args.log_format, choice::read_log_format);
-    Some(ProcessConfig {
-        when_subsystem_fails: if supervise? {
-            WhenSubsystemFails::Restart
-        } else {
-            WhenSubsystemFails::EndProcess
-        },
-        restarts: restarts?,
-        when_away: if fail_fast? {
-            WhenAway::EndProcess
-        } else {
-            WhenAway::KeepTrying
-        },
-        on_stop: on_stop?,
-        log_format: log_format?,
-    })
-}
-
-fn restarts(args: &RunArgs, check: &mut Check) -> Option<RestartLimits> {
-    let intensity = check.value("--restart-intensity", &args.restart_intensity, |text| {
-        let number = text.parse::<u32>().ok();
-        number
-            .filter(|number| *number <= MAX_RESTARTS)
-            .ok_or_else(|| format!("is no number from 0 to {MAX_RESTARTS}"))
-    });
-    let period = check.value("--restart-period", &args.restart_period, |text| {
-        read_time(text, Range::new(SECOND, DAY))
-    });
-    let backoff = check.value("--restart-backoff", &args.restart_backoff, |text| {
-        read_time(text, Range::new(Duration::ZERO, HOUR))
-    });
-    let longest = check.value("--restart-backoff-max", &args.restart_backoff_max, |text| {
-        // Not below the first delay: a cap that cuts it off is a mistake in one of the two.
-        read_time(text, Range::new(backoff.unwrap_or_default(), HOUR))
-    });
-    Some(RestartLimits {
-        intensity: intensity?,
-        period: period?,
-        backoff: backoff?,
-        backoff_max: longest?,
     })
 }
 
