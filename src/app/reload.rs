@@ -128,3 +128,66 @@ impl Dials {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{RunArgs, Surroundings, keys::RELOADED};
+
+    use super::*;
+
+    /// Another value than the default for each key that is taken.
+    const OTHERS: [&str; 5] = [
+        "--max-tasks=1",
+        "--allow-image=*/a",
+        "--require-digest",
+        "--retention=1m",
+        "--state-cap=1GiB",
+    ];
+
+    fn config(flags: &[&str]) -> Config {
+        use clap::Parser as _;
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: RunArgs,
+        }
+        let line = Line::parse_from(std::iter::once(&"w").chain(flags));
+        let surroundings = Surroundings {
+            home: Some("/home/u".into()),
+            ..Surroundings::default()
+        };
+        Config::try_from((line.args, surroundings)).unwrap()
+    }
+
+    fn shown(dials: &Dials) -> String {
+        let (images, retention) = (dials.images.borrow(), dials.retention.borrow());
+        format!("{} {images:?} {retention:?}", *dials.max_tasks.borrow())
+    }
+
+    #[test]
+    fn every_key_that_is_said_to_be_taken_turns_something() {
+        for flag in RELOADED {
+            let other = OTHERS.iter().find(|other| other.starts_with(flag));
+            let dials = Dials::of(&config(&[]));
+            let before = shown(&dials);
+
+            dials.turn(&config(&[other.expect(flag)]));
+
+            assert_ne!(shown(&dials), before, "{flag}");
+        }
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_left_as_it_is() {
+        let dials = Dials::of(&config(&[]));
+        let before = shown(&dials);
+
+        dials.turn(&config(&[
+            "--orphan-grace=2m",
+            "--disk-low=1GiB",
+            "--pull=never",
+        ]));
+
+        assert_eq!(shown(&dials), before);
+    }
+}
