@@ -10,7 +10,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, parser::ValueSource};
 
 use super::{Answer, args::CommandLine};
 use crate::config::{
-    self, Config, ConfigFile, Launch, Mistakes, Places, RunArgs, Settings, Surroundings,
+    self, Config, ConfigFile, Launch, Mistake, Mistakes, Places, RunArgs, Settings, Surroundings,
 };
 
 /// What stands beside the words of a command.
@@ -57,7 +57,11 @@ fn innermost(matches: &ArgMatches) -> &ArgMatches {
 fn file_of(matches: &ArgMatches, surroundings: &Surroundings) -> Result<ConfigFile, Mistakes> {
     match matches.try_get_one::<OsString>("config") {
         Ok(given) if needs_file(matches) => {
-            ConfigFile::find(given.map(OsString::as_os_str), surroundings)
+            let found = ConfigFile::find(given.map(OsString::as_os_str), surroundings);
+            found.map_err(|mistakes| match is_worker(matches) {
+                true => mistakes,
+                false => with_way_out(mistakes.0),
+            })
         }
         // It takes none.
         Ok(_) | Err(_) => Ok(ConfigFile::default()),
@@ -66,12 +70,25 @@ fn file_of(matches: &ArgMatches, surroundings: &Surroundings) -> Result<ConfigFi
 
 /// Who only asks about a worker, and says where it is, needs no configuration: it may be broken just then.
 fn needs_file(matches: &ArgMatches) -> bool {
-    let is_worker = matches.try_contains_id("id").is_ok();
     let says_where = matches!(
         matches.value_source("state_dir"),
         Some(ValueSource::CommandLine | ValueSource::EnvVariable)
     );
-    is_worker || !says_where
+    is_worker(matches) || !says_where
+}
+
+/// Whether it takes the flags of a worker.
+fn is_worker(matches: &ArgMatches) -> bool {
+    matches.try_contains_id("id").is_ok()
+}
+
+/// For a command that only wants to know where a worker's state is.
+fn with_way_out(mut mistakes: Vec<Mistake>) -> Mistakes {
+    if let Some(last) = mistakes.last_mut() {
+        last.sentence
+            .push_str(" (to do without the file, give --state-dir)");
+    }
+    Mistakes(mistakes)
 }
 
 impl Reading {
@@ -96,7 +113,7 @@ impl Reading {
     /// The state folder of the worker that is meant.
     pub(super) fn state_folder(&self, given: Option<&OsStr>) -> Result<PathBuf, Answer> {
         if !self.file.faults().is_empty() {
-            return Err(Answer::Values(Mistakes(self.file.faults().to_vec())));
+            return Err(Answer::Values(with_way_out(self.file.faults().to_vec())));
         }
         let places: Places = self.settings.places(&self.file);
         config::state_folder(given, &self.surroundings, &places).map_err(Answer::Values)

@@ -178,7 +178,10 @@ fn a_question_finds_its_worker_by_the_file_and_does_without_one_that_is_broken()
     assert!(told.stderr.contains(text(&state)), "{}", told.stderr);
 
     fs::write(scratch.file(), "[state]\nstate_dirr = 1").expect("written");
-    refused(&scratch.run(&["status"]), &["did you mean `state_dir`?"]);
+    refused(
+        &scratch.run(&["status"]),
+        &["did you mean `state_dir`? (to do without the file, give --state-dir)"],
+    );
     let told = scratch.run(&["status", "--state-dir", text(&state)]);
     assert_eq!(told.code, Some(3), "{}", told.stderr);
 }
