@@ -5,12 +5,16 @@ mod audit;
 mod build;
 mod descriptors;
 mod doctor;
+mod doors;
 mod ending;
 mod lifecycle;
 mod ownership;
+mod parts;
 mod reload;
 mod service_manager;
 mod signals;
+#[cfg(test)]
+mod simulation;
 mod state;
 mod tree;
 
@@ -121,7 +125,7 @@ async fn serve(
         Err(error) => return refuse(&error),
     };
     if config.process.when_away == WhenAway::EndProcess
-        && let Err(unfit) = built.trier().insist(&*built.engine).await
+        && let Err(unfit) = built.parts.trier.insist(&*built.parts.engine).await
     {
         return refuse_engine(config, &unfit).await;
     }

@@ -30,7 +30,7 @@ use crate::{
         spool::{LogCursor, LogEnd, LogRange},
         worker::{AssignAnswer, CancelAnswer, LogsError, MoveError, Worker},
     },
-    supervision::{AskError, Slot},
+    supervision::{AskError, Slot, threads::beside},
     telemetry::{operator, voice::RefusalVoice},
 };
 
@@ -225,7 +225,7 @@ impl Worker for WorkerHandle {
         if matches!(opened, Ok(Ok(_))) {
             // Beside the viewer, who need not wait for it.
             let (this, task) = (self.clone(), task.clone());
-            tokio::spawn(async move { this.restore_end(&task, deadline).await });
+            beside(async move { this.restore_end(&task, deadline).await });
         }
         if !matches!(opened, Ok(Err(LogsError::UnknownTask))) {
             return opened.map_err(unavailable)?;

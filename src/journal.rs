@@ -7,6 +7,8 @@
 
 mod json;
 pub mod look;
+#[cfg(test)]
+pub(crate) mod model;
 mod opening;
 mod reserve;
 mod rows;

@@ -34,6 +34,7 @@ mod places;
 mod run_queue;
 mod slot;
 mod spec;
+pub mod threads;
 mod timers;
 mod tree;
 mod view;

@@ -274,7 +274,8 @@ impl Puller {
         loop {
             let silence_end = quiet - PULL_INACTIVITY + PLACE_SILENCE;
             tokio::select! {
-                result = &mut pull => return result,
+                // Lines first: those that came before the end are told.
+                biased;
                 step = steps.recv() => {
                     quiet = Instant::now() + PULL_INACTIVITY;
                     match step {
@@ -288,6 +289,7 @@ impl Puller {
                         }
                     }
                 }
+                result = &mut pull => return result,
                 () = is_over(place.as_ref(), place_end.min(silence_end)), if place.is_some() => {
                     place = None;
                 }
@@ -303,6 +305,7 @@ impl Puller {
 async fn is_over(place: Option<&Place>, end: Instant) {
     let Some(place) = place else { return };
     tokio::select! {
+        biased;
         () = place.called_back() => {}
         () = tokio::time::sleep_until(end) => {}
     }

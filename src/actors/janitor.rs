@@ -15,7 +15,7 @@ use std::{
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use log::{info, warn};
-use tokio::{sync::watch, task::spawn_blocking, time::Instant};
+use tokio::{sync::watch, time::Instant};
 
 pub use self::{ages::Ages, disk::no_room};
 use self::{disk::Used, strays::Strays};
@@ -38,7 +38,7 @@ use crate::{
         outputs::OutputStore,
         spool::SpoolStore,
     },
-    supervision::Slot,
+    supervision::{Slot, threads::blocking},
     telemetry::machine::Room,
 };
 
@@ -316,7 +316,7 @@ impl Tools {
             task.clone(),
         );
         let removed =
-            spawn_blocking(move || spools.remove(&name).and_then(|()| outputs.remove(&name))).await;
+            blocking(move || spools.remove(&name).and_then(|()| outputs.remove(&name))).await;
         match removed {
             Ok(Ok(())) => {
                 info!(task:%; "the log of a finished task was removed; its retention is over")

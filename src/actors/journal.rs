@@ -10,7 +10,6 @@ mod writer;
 use std::{
     future::{pending, ready},
     sync::{Arc, Mutex},
-    thread,
     time::Duration,
 };
 
@@ -33,7 +32,7 @@ use crate::{
     },
     failpoint,
     ports::journal::{Household, JournalError, JournalStore, Known, Refused},
-    supervision::{self, AskError, Slot},
+    supervision::{self, AskError, Slot, threads},
 };
 use reader::Question;
 use writer::Writer;
@@ -124,14 +123,12 @@ impl JournalActor {
         let damage = jobs.downgrade();
         let (alive, thread) = oneshot::channel();
         let fence = supervision::current().map(|child| child.fence);
-        thread::Builder::new()
-            .name("journal".into())
-            .spawn(move || {
-                let _alive = alive;
-                let store = open();
-                reader::begin(&store, asked, damage);
-                Writer::new(store, turn, fence).work(queue);
-            })?;
+        threads::own("journal", move || async move {
+            let _alive = alive;
+            let store = open();
+            reader::begin(&store, asked, damage);
+            Writer::new(store, turn, fence).work(queue).await;
+        })?;
         Ok(Self {
             jobs,
             questions,

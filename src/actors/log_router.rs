@@ -36,6 +36,7 @@ use crate::{
         spool::{LogCursor, LogRange, Spool, SpoolStore},
         worker::LogsError,
     },
+    supervision::threads::blocking,
 };
 
 /// A reader that ended and that nobody has asked about for so long is forgotten: its task never ran.
@@ -177,7 +178,7 @@ impl Handler<OpenLog> for LogRouterActor {
     fn handle(&mut self, OpenLog(task, range): OpenLog, _: &mut Self::Context) -> Self::Result {
         failpoint!("log_router.OpenLog", task);
         let spools = Arc::clone(&self.spools);
-        let found = tokio::task::spawn_blocking(move || spools.find(&task));
+        let found = blocking(move || spools.find(&task));
         Box::pin(async move { cursor(found.await, range) }.into_actor(self))
     }
 }
@@ -309,7 +310,7 @@ impl LogRouterActor {
 }
 
 async fn open(spools: Arc<dyn SpoolStore>, task: TaskId) -> Result<Arc<dyn Spool>, String> {
-    let opened = tokio::task::spawn_blocking(move || spools.open(&task)).await;
+    let opened = blocking(move || spools.open(&task)).await;
     match opened {
         Ok(Ok(spool)) => Ok(spool),
         Ok(Err(error)) => Err(error.to_string()),

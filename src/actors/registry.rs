@@ -11,7 +11,7 @@ mod loading;
 mod news;
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
@@ -140,7 +140,8 @@ pub struct RegistryActor {
     rules: AdmissionRules,
     board: Board,
     desk: NewsDesk<TaskNews>,
-    tasks: HashMap<TaskId, Entry>,
+    /// In one order, whatever is decided over all of them.
+    tasks: BTreeMap<TaskId, Entry>,
     /// Cancels of ids that were not known when they came.
     early_cancels: Recent<TaskId>,
     /// Offers whose masters were told 'refused' before it was known what had become of them.
@@ -181,7 +182,7 @@ impl RegistryActor {
             rules,
             board,
             desk,
-            tasks: HashMap::new(),
+            tasks: BTreeMap::new(),
             early_cancels: Recent::new(limits::UNKNOWN_IDS),
             lost_offers: Recent::new(limits::UNKNOWN_IDS),
             poison: Recent::new(limits::UNKNOWN_IDS),

@@ -361,6 +361,7 @@ impl Attempts {
             let began = Instant::now();
             let address = self.begin(began);
             let answer = tokio::select! {
+                biased;
                 answer = self.peers.master.register(&address, self.registration.clone()) => answer,
                 () = overtaken(&self.peers.view, &address, began) => continue,
             };
@@ -369,6 +370,7 @@ impl Attempts {
             }
             let again = began + RETRY.delay(attempt, fastrand::f64());
             attempt = tokio::select! {
+                biased;
                 () = sleep_until(again) => attempt + 1,
                 // The sender lives as long as the actor that runs this.
                 _ = self.wishes.changed() => 0,

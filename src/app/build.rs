@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    thread,
     time::Duration,
 };
 
@@ -16,19 +17,24 @@ use tokio::{net::TcpListener, sync::watch, time::timeout};
 use super::{
     Fatal, FatalSender,
     audit::AuditBook,
+    doors::Doors,
     lifecycle::Lifecycle,
     ownership::{self, EngineClaim, OwnershipError, SharedClaim},
+    parts::Parts,
+    reload::Dials,
 };
 use crate::{
     actors::{
         engine_watch::{ClaimEngine, Trier, Unclaimed},
         heartbeat::{Load, SampleLoad},
-        janitor::{Ages, DiskFigure, RoomFigure},
+        janitor::Ages,
         journal::OpenJournal,
+        log_router::Intake,
         session::{LEARNT_ADDRESS, LEARNT_UNDER},
+        task::LostWithEngine,
     },
     config::{Config, DoorConfig, Limits, ListenAddress, MasterDial, MasterMoves},
-    domain::{record::Snapshot, spec::MachineTotals},
+    domain::record::Snapshot,
     engine::{DockerEngine, EngineOptions},
     exit::Exit,
     grpc::{
@@ -41,14 +47,12 @@ use crate::{
     metrics::{CountedJournal, CountedMaster, CountedSpools, Metrics},
     outputs::{OutputFolders, Quotas},
     ports::{
-        audit::Audit,
         clock::{Clock, SteadyClock, SystemClock},
         engine::ContainerEngine,
         holdings::Holdings,
         journal::{Household, JournalError, JournalStore},
         master::{Master, MasterAddress},
         outputs::OutputStore,
-        spool::SpoolStore,
     },
     spool::{self, FileSpools},
     state_dir::{MAKE_ROOM, StateDir, StateDirError},
@@ -138,57 +142,18 @@ impl From<JournalError> for StartError {
     }
 }
 
-/// The parts, ready to run.
+/// Everything, ready to run.
 pub(super) struct Built {
-    pub(super) config: Config,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) listener: Arc<TcpListener>,
-    /// Of the HTTP door, where there is one.
-    pub(super) http: Option<Arc<TcpListener>>,
-    /// What is counted.
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) door: Arc<Door>,
-    /// Of the closed doors.
-    pub(super) keys: Arc<Keys>,
-    /// What the master is told.
-    pub(super) advertised: String,
-    pub(super) open_journal: OpenJournal,
-    /// Counts the times that it was lost under us.
-    pub(super) journal_lost: watch::Receiver<u64>,
-    /// How old what is done was at the start.
-    pub(super) ages: Arc<Ages>,
-    pub(super) master: Arc<dyn Master>,
-    pub(super) master_address: MasterAddress,
-    pub(super) engine: Arc<dyn ContainerEngine>,
-    pub(super) claim: ClaimEngine,
+    pub(super) parts: Parts,
+    pub(super) doors: Doors,
     /// What `claim` takes, to be given back at the end.
     pub(super) ownership: SharedClaim,
-    pub(super) spools: Arc<dyn SpoolStore>,
-    pub(super) outputs: Arc<dyn OutputStore>,
-    /// The same two, as what lies on the disk.
-    pub(super) holdings: Vec<Arc<dyn Holdings>>,
-    pub(super) totals: MachineTotals,
-    pub(super) load: SampleLoad,
-    pub(super) room: RoomFigure,
-    /// Of the state folder, without what `holdings` have.
-    pub(super) own_space: DiskFigure,
     pub(super) lifecycle: Lifecycle,
-    /// Who changed what.
-    pub(super) audit: Arc<dyn Audit>,
     /// Held until the process ends.
     pub(super) _state: StateDir,
 }
 
 impl Built {
-    /// What is needed to try the engine out.
-    pub(super) fn trier(&self) -> Trier {
-        Trier {
-            worker: self.config.cluster.worker.clone(),
-            outputs: geteuid().is_root().then(|| Arc::clone(&self.outputs)),
-            enforce_limits: self.config.tasks.limits == Limits::Enforce,
-        }
-    }
-
     pub(super) async fn new(
         config: &Config,
         state: StateDir,
@@ -218,38 +183,72 @@ impl Built {
             },
         )?);
         let (folder, own) = (state.path().to_owned(), state.path().to_owned());
-        Ok(Self {
+        let parts = Parts {
             advertised: config.advertised(bound.port()),
             master_address: master_address(config, &snapshot),
             engine,
             claim: claim(&ownership, fatal),
-            ownership,
+            lost_with_engine: lost_with_engine(&ownership),
+            trier: trier(config, &outputs),
             holdings: vec![
                 Arc::clone(&spools) as Arc<dyn Holdings>,
                 Arc::clone(&outputs) as Arc<dyn Holdings>,
             ],
             outputs,
             ages: Arc::new(Ages::of(&household, clock.now())),
-            lifecycle: Lifecycle::open(state.path(), Arc::clone(&clock))?,
-            audit: Arc::new(AuditBook::open(state.path(), Arc::clone(&clock))?),
             config: config.clone(),
-            clock,
-            listener: Arc::new(listener),
-            http: http(config.cluster.http.as_ref()).await?,
-            door: Arc::new(door(&state)?),
+            clock: Arc::clone(&clock),
             open_journal,
             journal_lost,
             master: master(&keys, &metrics),
-            keys,
+            intake: Intake::start(),
             spools: Arc::new(CountedSpools::new(spools, Arc::clone(&metrics))),
-            metrics,
+            dials: Arc::new(Dials::of(config)),
             totals,
+            cores: thread::available_parallelism().map_or(1, Into::into),
             load: sample(sampler),
             room: Arc::new(move |other| Room::of(other.unwrap_or(&folder))),
             own_space: Arc::new(move || crate::state_dir::bytes_of_files(&own)),
+        };
+        let http = http(config.cluster.http.as_ref()).await?;
+        let doors = doors((listener, http), (keys, metrics), (&state, &clock))?;
+        Ok(Self {
+            parts,
+            doors,
+            ownership,
+            lifecycle: Lifecycle::open(state.path(), clock)?,
             _state: state,
         })
     }
+}
+
+fn doors(
+    (listener, http): (TcpListener, Option<Arc<TcpListener>>),
+    (keys, metrics): (Arc<Keys>, Arc<Metrics>),
+    (state, clock): (&StateDir, &Arc<dyn Clock>),
+) -> Result<Doors, StartError> {
+    Ok(Doors {
+        listener: Arc::new(listener),
+        http,
+        metrics,
+        door: Arc::new(door(state)?),
+        keys,
+        audit: Arc::new(AuditBook::open(state.path(), Arc::clone(clock))?),
+    })
+}
+
+fn trier(config: &Config, outputs: &Arc<OutputFolders>) -> Trier {
+    let outputs = Arc::clone(outputs) as Arc<dyn OutputStore>;
+    Trier {
+        worker: config.cluster.worker.clone(),
+        outputs: geteuid().is_root().then_some(outputs),
+        enforce_limits: config.tasks.limits == Limits::Enforce,
+    }
+}
+
+fn lost_with_engine(ownership: &SharedClaim) -> LostWithEngine {
+    let ownership = Arc::clone(ownership);
+    Arc::new(move |result| ownership.has_lost(result))
 }
 
 fn spools(

@@ -26,7 +26,7 @@ pub(super) struct Reloader {
     reread: Reread,
     /// What the worker goes by. Held while it is read anew: one at a time.
     in_force: Mutex<Settings>,
-    dials: Dials,
+    dials: Arc<Dials>,
     keys: Arc<Keys>,
     audit: Arc<dyn Audit>,
 }
@@ -43,14 +43,10 @@ impl Reloader {
         Self {
             reread,
             in_force: Mutex::new(launch.settings.clone()),
-            dials: Dials::of(&launch.config),
-            keys: Arc::clone(&built.keys),
-            audit: Arc::clone(&built.audit),
+            dials: Arc::clone(&built.parts.dials),
+            keys: Arc::clone(&built.doors.keys),
+            audit: Arc::clone(&built.doors.audit),
         }
-    }
-
-    pub(super) fn dials(&self) -> &Dials {
-        &self.dials
     }
 
     /// As an operator asks for it, and has the answer. Certificates and token are read again in any case.
@@ -105,7 +101,7 @@ fn tell(reload: &Reload) {
 }
 
 impl Dials {
-    fn of(config: &Config) -> Self {
+    pub(super) fn of(config: &Config) -> Self {
         Self {
             max_tasks: watch::Sender::new(config.tasks.max_tasks),
             images: watch::Sender::new(config.tasks.images.clone()),

@@ -6,7 +6,6 @@ use std::{
 };
 
 use actix_rt::Arbiter;
-use futures_util::FutureExt;
 use log::warn;
 use tokio::{
     runtime::Runtime,
@@ -15,7 +14,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{build::Built, reload::Reloader};
+use super::{build::Built, doors, parts::Parts, reload::Reloader};
 use crate::{
     actors::{
         engine_watch::{EngineView, EngineWatchActor},
@@ -23,30 +22,24 @@ use crate::{
         images::{self, ImagesActor},
         janitor::{JanitorActor, Tools},
         journal::{JournalActor, Records, WritersTurn},
-        log_router::{Intake, LogRouterActor, Readers},
+        log_router::{LogRouterActor, Readers},
         news::{NewsDesk, news},
         outbox::{self, Correspondents, OutboxActor},
         registry::{
             AdmissionRules, Board, CordonBoard, Drain, Draining, RegistryActor, RegistryPeers,
             StopAll, TaskDirectory, TaskNews,
         },
-        servers::{Serve, ServersActor},
         session::{MasterView, Pin, SessionActor, SessionPeers},
-        task::{LostWithEngine, TaskEnv, TaskRules},
+        task::{TaskEnv, TaskRules},
     },
-    config::{Limits, ListenAddress, MasterMoves, PullPolicy, WhenSubsystemFails},
-    domain::{callers::MasterNames, id::TaskId, patience::Patience, settle::SettleTime},
-    grpc::{
-        admin,
-        listener::{self, Doorkeeper},
-    },
+    config::{Config, Limits, MasterMoves, PullPolicy, WhenSubsystemFails},
+    domain::{id::TaskId, patience::Patience, settle::SettleTime},
     handle::{
         WorkerHandle,
-        admin::{AdminHandle, Asked, Boards},
+        admin::{Asked, Boards},
     },
-    http,
-    metrics::CountedWorker,
     ports::{
+        admin::Reload,
         clock::SteadyClock,
         master::{Registration, RunningTask},
         status::Room,
@@ -89,9 +82,6 @@ struct Places {
     heartbeat: (Slot<HeartbeatActor>, Seat<HeartbeatActor>),
     outbox: (Slot<OutboxActor>, Seat<OutboxActor>),
     janitor: (Slot<JanitorActor>, Seat<JanitorActor>),
-    servers: (Slot<ServersActor>, Seat<ServersActor>),
-    admin: (Slot<ServersActor>, Seat<ServersActor>),
-    http: (Slot<ServersActor>, Seat<ServersActor>),
 }
 
 impl Places {
@@ -106,40 +96,37 @@ impl Places {
             heartbeat: slot("heartbeat"),
             outbox: slot("outbox"),
             janitor: slot("janitor"),
-            servers: slot("servers"),
-            admin: slot("admin"),
-            http: slot("http"),
         }
     }
 }
 
 /// What lives beside the actors, so that their restarts change nothing about it.
-struct Beside {
-    view: Arc<EngineView>,
-    master_view: Arc<MasterView>,
+pub(super) struct Beside {
+    pub(super) view: Arc<EngineView>,
+    pub(super) master_view: Arc<MasterView>,
     readers: Arc<Readers>,
-    board: Board,
+    pub(super) board: Board,
     settle: Arc<Mutex<SettleTime>>,
     directory: Arc<TaskDirectory>,
     pressure: Arc<watch::Sender<Option<String>>>,
     draining: Draining,
     cordon: CordonBoard,
     reconciled: Arc<watch::Sender<bool>>,
-    supervisor: watch::Sender<Option<SupervisorHandle>>,
+    pub(super) supervisor: watch::Sender<Option<SupervisorHandle>>,
     news: UnboundedSender<TaskNews>,
     desk: NewsDesk<TaskNews>,
 }
 
 impl Beside {
-    fn new(built: &Built) -> Self {
+    fn new(parts: &Parts) -> Self {
         let (news, desk) = news();
         Self {
             view: Arc::default(),
-            master_view: Arc::new(MasterView::new(built.master_address.clone())),
-            readers: Arc::new(Readers::through(Intake::start())),
+            master_view: Arc::new(MasterView::new(parts.master_address.clone())),
+            readers: Arc::new(Readers::through(parts.intake.clone())),
             board: Arc::new(watch::Sender::new(Arc::default())),
             settle: Arc::new(Mutex::new(SettleTime::new(
-                built.config.cluster.settle_time,
+                parts.config.cluster.settle_time,
             ))),
             directory: Arc::default(),
             pressure: Arc::new(watch::Sender::new(None)),
@@ -151,35 +138,56 @@ impl Beside {
             desk,
         }
     }
+
+    /// What an operator is told without anybody being asked.
+    pub(super) fn boards(&self, parts: &Parts) -> Boards {
+        let totals = &parts.totals;
+        Boards {
+            tasks: self.board.subscribe(),
+            master: Arc::clone(&self.master_view),
+            engine: Arc::clone(&self.view),
+            engine_address: parts.config.tasks.engine.to_string(),
+            pressure: self.pressure.subscribe(),
+            cordon: self.cordon.subscribe(),
+            reconciled: self.reconciled.subscribe(),
+            room: Room {
+                cpu: totals.cpu,
+                memory: totals.memory,
+                gpu: totals.gpu,
+                tasks: 0,
+            },
+            max_tasks: parts.dials.max_tasks.subscribe(),
+        }
+    }
 }
 
 impl Tree {
     /// Starts everything, in order. Returns at once: what is not there yet is waited for by those who need it.
     pub(super) fn start(built: Built, reloader: &Arc<Reloader>, runtime: &'static Runtime) -> Self {
-        let places = Places::new();
-        let beside = Beside::new(&built);
+        let reloading = Arc::clone(reloader);
+        let inside = Inside::of(&built.parts, Arc::new(move || reloading.reload()));
         let stop_serving = CancellationToken::new();
-        let (registry, board) = (places.registry.0.clone(), Arc::clone(&beside.board));
-        let master_view = Arc::clone(&beside.master_view);
-        let announce = beside.supervisor.clone();
-        let specs = Wiring {
-            built: &built,
-            beside: &beside,
-            reloader,
-        }
-        .specs(places, &stop_serving);
-        let mut builder =
-            SupervisorActor::builder(options(&built, runtime)).events(listener(&built));
-        for spec in specs {
+        let admin = doors::admin_handle(&built, &inside);
+        let servers = doors::servers(&built, &inside, &stop_serving);
+        let http = doors::http(&built, &inside, &admin);
+        let doors = [servers, doors::admin(&built, admin)]
+            .into_iter()
+            .chain(http);
+        let mut builder = SupervisorActor::builder(options(&built.parts.config, runtime))
+            .events(listener(&built));
+        for spec in inside.specs.into_iter().chain(doors) {
             builder = builder.child(spec);
         }
         let supervisor = builder.start();
-        announce.send_replace(Some(supervisor.clone()));
+        inside
+            .beside
+            .supervisor
+            .send_replace(Some(supervisor.clone()));
         Self {
             supervisor,
-            registry,
-            board,
-            master_view,
+            registry: inside.asked.registry,
+            board: inside.beside.board,
+            master_view: inside.beside.master_view,
             stop_serving,
             built,
         }
@@ -244,7 +252,7 @@ impl Tree {
     pub(super) async fn stop(&self, deadline: Instant) -> StopReport {
         self.stop_serving.cancel();
         let report = self.supervisor.stop(deadline).await;
-        if let Err(error) = self.built.door.remove() {
+        if let Err(error) = self.built.doors.door.remove() {
             warn!(error:%; "the operator's socket was left behind");
         }
         report
@@ -253,17 +261,18 @@ impl Tree {
 
 /// Whoever hears what happens to actors: the history, and what is counted.
 fn listener(built: &Built) -> Arc<dyn Fn(&LifecycleEvent) + Send + Sync> {
-    let (history, metrics) = (built.lifecycle.listener(), built.metrics.listener());
+    let metrics = built.doors.metrics.listener();
+    let history = built.lifecycle.listener();
     Arc::new(move |event| {
         history(event);
         metrics(event);
     })
 }
 
-fn options(built: &Built, runtime: &'static Runtime) -> SupervisorOptions {
-    let limits = built.config.process.restarts;
+fn options(config: &Config, runtime: &'static Runtime) -> SupervisorOptions {
+    let limits = config.process.restarts;
     SupervisorOptions {
-        restarts: match built.config.process.when_subsystem_fails {
+        restarts: match config.process.when_subsystem_fails {
             WhenSubsystemFails::Restart => Restarts::Automatic,
             WhenSubsystemFails::EndProcess => Restarts::Never,
         },
@@ -283,35 +292,61 @@ fn options(built: &Built, runtime: &'static Runtime) -> SupervisorOptions {
     }
 }
 
-/// Who is given what.
-struct Wiring<'a> {
-    built: &'a Built,
-    beside: &'a Beside,
-    reloader: &'a Arc<Reloader>,
+/// The subsystems, without the doors.
+pub(super) struct Inside {
+    /// In start order.
+    pub(super) specs: Vec<ChildSpec>,
+    /// What the master's calls come to.
+    pub(super) handle: WorkerHandle,
+    pub(super) beside: Beside,
+    /// What an operator's orders come to.
+    pub(super) asked: Asked,
 }
 
-impl Wiring<'_> {
-    /// All children in start order.
-    fn specs(&self, places: Places, stop_serving: &CancellationToken) -> Vec<ChildSpec> {
+impl Inside {
+    /// `configuration` reads it anew.
+    pub(super) fn of(parts: &Parts, configuration: Arc<dyn Fn() -> Reload + Send + Sync>) -> Self {
+        let beside = Beside::new(parts);
+        let places = Places::new();
+        let asked = Asked {
+            outbox: places.outbox.0.clone(),
+            registry: places.registry.0.clone(),
+            configuration,
+        };
         let records = Records(places.journal.0.clone());
         let handle = WorkerHandle::new(
             places.registry.0.clone(),
             places.log_router.0.clone(),
             places.session.0.clone(),
             records.clone(),
-            self.beside.news.clone(),
+            beside.news.clone(),
         );
+        let wiring = Wiring {
+            parts,
+            beside: &beside,
+        };
+        Self {
+            specs: wiring.specs(places, records),
+            handle,
+            beside,
+            asked,
+        }
+    }
+}
+
+/// Who is given what.
+struct Wiring<'a> {
+    parts: &'a Parts,
+    beside: &'a Beside,
+}
+
+impl Wiring<'_> {
+    /// All subsystems in start order.
+    fn specs(&self, places: Places, records: Records) -> Vec<ChildSpec> {
         let env = self.task_env(&places, &records);
         let peers = self.registry_peers(&places, &records, &env);
         let correspondents = self.correspondents(&places, &records);
-        let reloader = Arc::clone(self.reloader);
-        let admin = self.admin_handle(Asked {
-            outbox: places.outbox.0.clone(),
-            registry: places.registry.0.clone(),
-            configuration: Arc::new(move || reloader.reload()),
-        });
-        let http = self.http(places.http.1, &admin);
-        let always = [
+        vec![
             self.journal(places.journal.1),
             self.engine_watch(places.engine_watch.1),
             self.images(places.images.1),
@@ -322,15 +357,12 @@ impl Wiring<'_> {
             spec(places.outbox.1, move || {
                 OutboxActor::new(correspondents.clone())
             }),
-            self.janitor(places.janitor.1, records, places.outbox.0.clone()),
-            self.servers(places.servers.1, handle, stop_serving),
-            self.admin(places.admin.1, admin),
-        ];
-        always.into_iter().chain(http).collect()
+            self.janitor(places.janitor.1, records, places.outbox.0),
+        ]
     }
 
     fn journal(&self, seat: Seat<JournalActor>) -> ChildSpec {
-        let open = Arc::clone(&self.built.open_journal);
+        let open = Arc::clone(&self.parts.open_journal);
         let turn = WritersTurn::default();
         ChildSpec::new(seat, move |_| {
             JournalActor::new(Arc::clone(&open), Arc::clone(&turn)).map_err(StartError::new)
@@ -338,10 +370,10 @@ impl Wiring<'_> {
     }
 
     fn engine_watch(&self, seat: Seat<EngineWatchActor>) -> ChildSpec {
-        let engine = Arc::clone(&self.built.engine);
-        let worker = self.built.config.cluster.worker.clone();
-        let (view, claim) = (Arc::clone(&self.beside.view), Arc::clone(&self.built.claim));
-        let trier = self.built.trier();
+        let engine = Arc::clone(&self.parts.engine);
+        let worker = self.parts.config.cluster.worker.clone();
+        let (view, claim) = (Arc::clone(&self.beside.view), Arc::clone(&self.parts.claim));
+        let trier = self.parts.trier.clone();
         spec(seat, move || {
             EngineWatchActor::new(
                 Arc::clone(&engine),
@@ -355,15 +387,15 @@ impl Wiring<'_> {
 
     fn images(&self, seat: Seat<ImagesActor>) -> ChildSpec {
         let (engine, view) = (
-            Arc::clone(&self.built.engine),
+            Arc::clone(&self.parts.engine),
             Arc::clone(&self.beside.view),
         );
-        let policy = match self.built.config.tasks.pull {
+        let policy = match self.parts.config.tasks.pull {
             PullPolicy::Missing => images::PullPolicy::Missing,
             PullPolicy::Always => images::PullPolicy::Always,
             PullPolicy::Never => images::PullPolicy::Never,
         };
-        let patience = Patience(self.built.config.tasks.patience);
+        let patience = Patience(self.parts.config.tasks.patience);
         spec(seat, move || {
             ImagesActor::new(Arc::clone(&engine), Arc::clone(&view), policy, patience)
         })
@@ -371,14 +403,14 @@ impl Wiring<'_> {
 
     fn log_router(&self, seat: Seat<LogRouterActor>) -> ChildSpec {
         let (spools, engine) = (
-            Arc::clone(&self.built.spools),
-            Arc::clone(&self.built.engine),
+            Arc::clone(&self.parts.spools),
+            Arc::clone(&self.parts.engine),
         );
         let (view, readers) = (
             Arc::clone(&self.beside.view),
             Arc::clone(&self.beside.readers),
         );
-        let clock = Arc::clone(&self.built.clock);
+        let clock = Arc::clone(&self.parts.clock);
         spec(seat, move || {
             LogRouterActor::new(
                 Arc::clone(&spools),
@@ -392,8 +424,8 @@ impl Wiring<'_> {
 
     fn registry(&self, seat: Seat<RegistryActor>, peers: RegistryPeers) -> ChildSpec {
         let rules = AdmissionRules {
-            totals: self.built.totals,
-            max_tasks: self.reloader.dials().max_tasks.subscribe(),
+            totals: self.parts.totals,
+            max_tasks: self.parts.dials.max_tasks.subscribe(),
             engine_patience: ENGINE_PATIENCE,
         };
         let (board, desk) = (Arc::clone(&self.beside.board), self.beside.desk.clone());
@@ -409,16 +441,16 @@ impl Wiring<'_> {
 
     fn session(&self, seat: Seat<SessionActor>, records: Records) -> ChildSpec {
         let peers = SessionPeers {
-            master: Arc::clone(&self.built.master),
+            master: Arc::clone(&self.parts.master),
             view: Arc::clone(&self.beside.master_view),
             engine: Arc::clone(&self.beside.view),
             records,
         };
-        let cluster = &self.built.config.cluster;
+        let cluster = &self.parts.config.cluster;
         let registration = Registration {
             worker: cluster.worker.clone(),
-            address: self.built.advertised.clone(),
-            totals: self.built.totals,
+            address: self.parts.advertised.clone(),
+            totals: self.parts.totals,
         };
         let pin = match cluster.master_moves {
             MasterMoves::Followed => Pin::Free,
@@ -436,10 +468,10 @@ impl Wiring<'_> {
     }
 
     fn heartbeat(&self, seat: Seat<HeartbeatActor>, session: Slot<SessionActor>) -> ChildSpec {
-        let master = Arc::clone(&self.built.master);
+        let master = Arc::clone(&self.parts.master);
         let sources = BeatSources {
-            worker: self.built.config.cluster.worker.clone(),
-            load: Arc::clone(&self.built.load),
+            worker: self.parts.config.cluster.worker.clone(),
+            load: Arc::clone(&self.parts.load),
             running: self.beside.board.subscribe(),
             master_view: Arc::clone(&self.beside.master_view),
             settle: Arc::clone(&self.beside.settle),
@@ -458,166 +490,45 @@ impl Wiring<'_> {
         let tools = Tools {
             records,
             outbox,
-            clock: Arc::new(SteadyClock::started_by(self.built.clock.as_ref())),
-            spools: Arc::clone(&self.built.spools),
-            outputs: Arc::clone(&self.built.outputs),
-            holdings: self.built.holdings.clone(),
-            engine: Arc::clone(&self.built.engine),
+            clock: Arc::new(SteadyClock::started_by(self.parts.clock.as_ref())),
+            spools: Arc::clone(&self.parts.spools),
+            outputs: Arc::clone(&self.parts.outputs),
+            holdings: self.parts.holdings.clone(),
+            engine: Arc::clone(&self.parts.engine),
             view: Arc::clone(&self.beside.view),
-            ages: Arc::clone(&self.built.ages),
-            room: Arc::clone(&self.built.room),
-            own_space: Arc::clone(&self.built.own_space),
+            ages: Arc::clone(&self.parts.ages),
+            room: Arc::clone(&self.parts.room),
+            own_space: Arc::clone(&self.parts.own_space),
             pressure: Arc::clone(&self.beside.pressure),
-            retention: self.reloader.dials().retention.subscribe(),
+            retention: self.parts.dials.retention.subscribe(),
         };
         spec(seat, move || JanitorActor::new(tools.clone()))
     }
 
-    fn servers(
-        &self,
-        seat: Seat<ServersActor>,
-        handle: WorkerHandle,
-        stop: &CancellationToken,
-    ) -> ChildSpec {
-        let listener = Arc::clone(&self.built.listener);
-        let door = &self.built.config.cluster.door;
-        let doorkeeper = Doorkeeper::new(
-            door.allow_from.clone(),
-            self.beside.master_view.addresses(),
-            self.beside.view.networks(),
-        );
-        let keys = Arc::clone(&self.built.keys);
-        let doorkeeper = doorkeeper.with_keys(keys, door.master_names.clone());
-        let doorkeeper = Arc::new(doorkeeper.with_audit(Arc::clone(&self.built.audit)));
-        let metrics = Arc::clone(&self.built.metrics);
-        let serve: Serve = Arc::new(move |stop| {
-            let limits = listener::Limits::of_this_process();
-            let serving = listener::serve(
-                Arc::clone(&listener),
-                Arc::new(CountedWorker::new(handle.clone(), Arc::clone(&metrics))),
-                limits,
-                Arc::clone(&doorkeeper),
-                stop,
-            );
-            async move { serving.await.map_err(std::io::Error::other) }.boxed()
-        });
-        let stop = stop.clone();
-        spec(seat, move || ServersActor::new(Arc::clone(&serve), &stop))
-    }
-
-    /// Last to start and first to stop: it answers for all the others. A child of its own, so that it falls alone.
-    fn admin(&self, seat: Seat<ServersActor>, handle: AdminHandle) -> ChildSpec {
-        let door = Arc::clone(&self.built.door);
-        let audit = Arc::clone(&self.built.audit);
-        let serve: Serve = Arc::new(move |stop| {
-            let (handle, audit) = (Arc::new(handle.clone()), Arc::clone(&audit));
-            let serving = admin::serve(Arc::clone(&door), handle, audit, stop);
-            async move { serving.await.map_err(std::io::Error::other) }.boxed()
-        });
-        let never = CancellationToken::new();
-        spec(seat, move || ServersActor::new(Arc::clone(&serve), &never))
-    }
-
-    fn admin_handle(&self, asked: Asked) -> AdminHandle {
-        AdminHandle::new(
-            self.built.config.cluster.worker.clone(),
-            self.beside.supervisor.subscribe(),
-            asked,
-            self.boards(),
-            Arc::clone(&self.built.clock),
-        )
-    }
-
-    /// The same, and read-only, over HTTP, where somebody wants it.
-    fn http(&self, seat: Seat<ServersActor>, admin: &AdminHandle) -> Option<ChildSpec> {
-        let listener = Arc::clone(self.built.http.as_ref()?);
-        let room = Arc::clone(&self.built.room);
-        let cluster = &self.built.config.cluster;
-        let door = http::Door {
-            admin: Arc::new(admin.clone()),
-            metrics: Arc::clone(&self.built.metrics),
-            disk_free: Arc::new(move || room(None).ok().map(|room| room.bytes)),
-            hosts: http::Hosts::named([cluster.reach.host().to_owned()]),
-            doorkeeper: Arc::new(self.http_doorkeeper()),
-        };
-        let serve: Serve = Arc::new(move |stop| {
-            let serving = http::serve(Arc::clone(&listener), door.clone(), stop);
-            async move { serving.await.map_err(std::io::Error::other) }.boxed()
-        });
-        let never = CancellationToken::new();
-        Some(spec(seat, move || {
-            ServersActor::new(Arc::clone(&serve), &never)
-        }))
-    }
-
-    /// On this machine everybody may look; from elsewhere those may who show who they are.
-    fn http_doorkeeper(&self) -> Doorkeeper {
-        let cluster = &self.built.config.cluster;
-        let keeper = Doorkeeper::new(
-            cluster.door.allow_from.clone(),
-            self.beside.master_view.addresses(),
-            self.beside.view.networks(),
-        );
-        let is_local = cluster
-            .http
-            .as_ref()
-            .is_some_and(ListenAddress::is_loopback);
-        match is_local {
-            true => keeper,
-            false => keeper.with_keys(Arc::clone(&self.built.keys), MasterNames::default()),
-        }
-    }
-
-    fn boards(&self) -> Boards {
-        let totals = &self.built.totals;
-        Boards {
-            tasks: self.beside.board.subscribe(),
-            master: Arc::clone(&self.beside.master_view),
-            engine: Arc::clone(&self.beside.view),
-            engine_address: self.built.config.tasks.engine.to_string(),
-            pressure: self.beside.pressure.subscribe(),
-            cordon: self.beside.cordon.subscribe(),
-            reconciled: self.beside.reconciled.subscribe(),
-            room: Room {
-                cpu: totals.cpu,
-                memory: totals.memory,
-                gpu: totals.gpu,
-                tasks: 0,
-            },
-            max_tasks: self.reloader.dials().max_tasks.subscribe(),
-        }
-    }
-
     fn task_env(&self, places: &Places, records: &Records) -> Arc<TaskEnv> {
-        let tasks = &self.built.config.tasks;
-        let cores = std::thread::available_parallelism().map_or(1, Into::into);
+        let tasks = &self.parts.config.tasks;
         Arc::new(TaskEnv {
-            worker: self.built.config.cluster.worker.clone(),
-            engine: Arc::clone(&self.built.engine),
+            worker: self.parts.config.cluster.worker.clone(),
+            engine: Arc::clone(&self.parts.engine),
             view: Arc::clone(&self.beside.view),
-            lost_with_engine: self.lost_with_engine(),
-            outputs: Arc::clone(&self.built.outputs),
+            lost_with_engine: Arc::clone(&self.parts.lost_with_engine),
+            outputs: Arc::clone(&self.parts.outputs),
             records: records.clone(),
             images: places.images.0.clone(),
             logs: places.log_router.0.clone(),
             outbox: places.outbox.0.clone(),
             news: self.beside.news.clone(),
-            starts: Arc::new(Semaphore::new(STARTS_PER_CORE * cores)),
-            totals: self.built.totals,
-            images_allowed: self.reloader.dials().images.subscribe(),
+            starts: Arc::new(Semaphore::new(STARTS_PER_CORE * self.parts.cores)),
+            totals: self.parts.totals,
+            images_allowed: self.parts.dials.images.subscribe(),
             rules: TaskRules {
                 stop_grace: tasks.stop_grace,
                 enforce_limits: tasks.limits == Limits::Enforce,
                 patience: Patience(tasks.patience),
             },
-            clock: Arc::clone(&self.built.clock),
-            journal_lost: self.built.journal_lost.clone(),
+            clock: Arc::clone(&self.parts.clock),
+            journal_lost: self.parts.journal_lost.clone(),
         })
-    }
-
-    fn lost_with_engine(&self) -> LostWithEngine {
-        let ownership = Arc::clone(&self.built.ownership);
-        Arc::new(move |result| ownership.has_lost(result))
     }
 
     fn registry_peers(
@@ -627,7 +538,7 @@ impl Wiring<'_> {
         env: &Arc<TaskEnv>,
     ) -> RegistryPeers {
         RegistryPeers {
-            worker: self.built.config.cluster.worker.clone(),
+            worker: self.parts.config.cluster.worker.clone(),
             records: records.clone(),
             outbox: places.outbox.0.clone(),
             engine: Arc::clone(&self.beside.view),
@@ -635,7 +546,7 @@ impl Wiring<'_> {
             directory: Arc::clone(&self.beside.directory),
             env: Arc::clone(env),
             settle: Arc::clone(&self.beside.settle),
-            clock: Arc::clone(&self.built.clock),
+            clock: Arc::clone(&self.parts.clock),
             pressure: self.beside.pressure.subscribe(),
             draining: Arc::clone(&self.beside.draining),
             cordon: Arc::clone(&self.beside.cordon),
@@ -646,21 +557,21 @@ impl Wiring<'_> {
 
     fn correspondents(&self, places: &Places, records: &Records) -> Correspondents {
         let (upload, report) = (
-            self.built.config.cluster.upload,
-            self.built.config.cluster.report,
+            self.parts.config.cluster.upload,
+            self.parts.config.cluster.report,
         );
         Correspondents {
-            worker: self.built.config.cluster.worker.clone(),
-            master: Arc::clone(&self.built.master),
+            worker: self.parts.config.cluster.worker.clone(),
+            master: Arc::clone(&self.parts.master),
             master_view: Arc::clone(&self.beside.master_view),
             records: records.clone(),
             logs: places.log_router.0.clone(),
             registry: places.registry.0.clone(),
             news: self.beside.news.clone(),
-            outputs: Arc::clone(&self.built.outputs),
+            outputs: Arc::clone(&self.parts.outputs),
             settle: Arc::clone(&self.beside.settle),
             receipts: Arc::default(),
-            clock: Arc::clone(&self.built.clock),
+            clock: Arc::clone(&self.parts.clock),
             patience: outbox::Patience {
                 upload_inactivity: upload.inactivity,
                 upload_total: upload.total,
@@ -673,7 +584,7 @@ impl Wiring<'_> {
 }
 
 /// A subsystem that its factory cannot fail to make.
-fn spec<A>(seat: Seat<A>, make: impl Fn() -> A + Send + Sync + 'static) -> ChildSpec
+pub(super) fn spec<A>(seat: Seat<A>, make: impl Fn() -> A + Send + Sync + 'static) -> ChildSpec
 where
     A: actix::Actor<Context = actix::Context<A>> + actix::Handler<crate::supervision::Ping>,
 {

@@ -1,6 +1,5 @@
 //! The journal against a model of it, against damage, and against a full disk.
 
-mod model;
 mod too_big;
 mod values;
 
@@ -15,6 +14,7 @@ use std::{
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::model::Model;
 use super::*;
 use crate::{
     domain::{
@@ -23,7 +23,6 @@ use crate::{
     },
     ports::state::{TaskStory, Wanted},
 };
-use model::Model;
 use values::{record, task_id};
 
 /// A clock that stands still until it is moved.

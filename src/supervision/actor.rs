@@ -20,6 +20,7 @@ use super::{
     options::SupervisorOptions,
     ping::Signal,
     spec::ChildSpec,
+    threads,
     tree::{Events, Progress, Tree},
 };
 
@@ -178,8 +179,11 @@ impl SupervisorBuilder {
             signals: Some(signals),
             armed: None,
         };
+        let context = Context::new();
+        let address = context.address();
+        threads::here(context.into_future(supervisor));
         SupervisorHandle {
-            address: supervisor.start(),
+            address,
             ready,
             report,
         }

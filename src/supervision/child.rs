@@ -128,7 +128,7 @@ impl Child {
             kind,
             restart: terms.restart.unwrap_or(restart),
             shutdown: terms.shutdown,
-            placement: terms.placement.unwrap_or(placement),
+            placement: terms.placement.or(options.placement).unwrap_or(placement),
             policy: terms.policy.unwrap_or(policy),
             on_gave_up: terms.on_gave_up,
             launch,

@@ -15,6 +15,7 @@ use super::{
     places::Site,
     slot::{Occupancy, Seat, SlotStatistics, Successor},
     spec::StartError,
+    threads,
     watch::{Report, Watched},
 };
 
@@ -144,7 +145,7 @@ where
             Ok(Ok(actor)) => {
                 let future = context.into_future(actor);
                 let watched = Watched::new(future, self.vacancy, self.marker, self.report);
-                actix::spawn(watched);
+                threads::here(watched);
             }
             Ok(Err(StartError(reason))) => self.report.exited(super::Exit::Failed(reason)),
             Err(panicked) => self.report.exited(panicked),

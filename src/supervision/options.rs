@@ -4,6 +4,7 @@ use std::{fmt, io, sync::Arc, time::Duration};
 
 use actix::Arbiter;
 
+use super::spec::Placement;
 use crate::domain::restart::{Budget, RestartPolicy, Restarts, Strategy};
 
 /// Makes the arbiters of children. A process with one shared runtime gives `|| Arbiter::try_with_tokio_rt(|| Ok(runtime))`, which costs no
@@ -45,6 +46,8 @@ pub struct SupervisorOptions {
     pub dynamic_policy: RestartPolicy,
     /// How hangs are found.
     pub ping: PingOptions,
+    /// Where children run whose spec does not say; `None`: static ones on arbiters of their own, dynamic ones in the pool.
+    pub placement: Option<Placement>,
     /// Arbiters of the pool; they are opened as they are needed. At least 1.
     pub pool_arbiters: usize,
     /// Blocked arbiters that may be left behind at a time. One more escalates: each holds a thread and whatever the thread holds.
@@ -61,6 +64,7 @@ impl Default for SupervisorOptions {
             policy: RestartPolicy::with_budget(Budget::SUBSYSTEM),
             dynamic_policy: RestartPolicy::with_budget(Budget::TASK),
             ping: PingOptions::default(),
+            placement: None,
             pool_arbiters: 2,
             abandoned_limit: 8,
             arbiters: Arc::new(Arbiter::try_new),
@@ -76,6 +80,7 @@ impl fmt::Debug for SupervisorOptions {
             .field("policy", &self.policy)
             .field("dynamic_policy", &self.dynamic_policy)
             .field("ping", &self.ping)
+            .field("placement", &self.placement)
             .field("pool_arbiters", &self.pool_arbiters)
             .field("abandoned_limit", &self.abandoned_limit)
             .finish_non_exhaustive()

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use log::{error, info, warn};
-use tokio::task::spawn_blocking;
 
 use crate::{
     domain::id::{TaskId, WorkerId},
@@ -13,6 +12,7 @@ use crate::{
         engine::{ContainerEngine, EngineError, Trial, TrialResult},
         outputs::OutputStore,
     },
+    supervision::threads::blocking,
 };
 
 /// The name, within the output folders, of the folder of a trial. No master's: it would be a poor one.
@@ -154,7 +154,7 @@ async fn prepare(
     content: String,
 ) -> std::io::Result<Option<std::path::PathBuf>> {
     let Some(name) = name() else { return Ok(None) };
-    spawn_blocking(move || {
+    blocking(move || {
         let folder = outputs.prepare(&name)?;
         outputs.add(&name, FILE)?.write_all(content.as_bytes())?;
         Ok(Some(folder))
@@ -165,7 +165,7 @@ async fn prepare(
 async fn tidy_up(outputs: Arc<dyn OutputStore>) {
     let Some(name) = name() else { return };
     // What stays behind is found by the janitor.
-    let _ = spawn_blocking(move || outputs.remove(&name)).await;
+    let _ = blocking(move || outputs.remove(&name)).await;
 }
 
 #[cfg(test)]

@@ -273,6 +273,7 @@ impl EngineView {
         let seen = async {
             while *hearing.borrow_and_update() && !is_enough(&self.end(container)) {
                 tokio::select! {
+                    biased;
                     _ = told.changed() => {}
                     _ = hearing.changed() => {}
                 }

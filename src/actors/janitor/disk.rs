@@ -4,10 +4,10 @@
 use std::{path::PathBuf, sync::Arc};
 
 use log::{info, warn};
-use tokio::{task::spawn_blocking, time::Instant};
+use tokio::time::Instant;
 
 use super::Tools;
-use crate::telemetry::machine::Room;
+use crate::{supervision::threads::blocking, telemetry::machine::Room};
 
 /// Measuring the state folder takes no more than this part of the time: it may hold many files.
 const SHARE: u32 = 20;
@@ -36,7 +36,7 @@ impl Tools {
             let engines = data_root.and_then(|root| Some((room(Some(&root)).ok()?, root)));
             Ok::<_, std::io::Error>((room(None)?, engines))
         };
-        if let Ok(Ok((own, engines))) = spawn_blocking(look).await {
+        if let Ok(Ok((own, engines))) = blocking(look).await {
             self.tell(
                 self.no_room(own, used.bytes)
                     .or(self.no_room_of_engine(engines)),
@@ -72,7 +72,7 @@ impl Tools {
     /// Bytes that the state folder takes on the disk. What cannot be measured takes nothing.
     pub(super) async fn used_bytes(&self) -> u64 {
         let (own, holdings) = (Arc::clone(&self.own_space), self.holdings.clone());
-        let measured = spawn_blocking(move || {
+        let measured = blocking(move || {
             let held: u64 = holdings.iter().map(|held| held.total_bytes()).sum();
             own().unwrap_or(0) + held
         });

@@ -2,24 +2,27 @@
 //! failed, such as at a task's end while there was no descriptor left. They go after a grace, counted within this process.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
 
 use log::warn;
-use tokio::{task::spawn_blocking, time::Instant};
+use tokio::time::Instant;
 
 use super::Tools;
-use crate::ports::holdings::{Holdings, Known};
+use crate::{
+    ports::holdings::{Holdings, Known},
+    supervision::threads::blocking,
+};
 
 /// Which there are, by the number of their store and their name, and since when each was seen.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Strays(HashMap<(usize, String), Instant>);
+pub(super) struct Strays(BTreeMap<(usize, String), Instant>);
 
 impl Strays {
     /// Takes what is there now in.
-    fn seen(&mut self, present: HashSet<(usize, String)>) {
+    fn seen(&mut self, present: BTreeSet<(usize, String)>) {
         self.0.retain(|stray, _| present.contains(stray));
         for stray in present {
             self.0.entry(stray).or_insert_with(Instant::now);
@@ -36,7 +39,7 @@ impl Tools {
     /// Removes what none of the known tasks is to have, and was there for longer than the grace.
     pub(super) async fn remove_strays(&self, known: Known, mut strays: Strays) -> Strays {
         let (holdings, grace) = (self.holdings.clone(), self.retention().orphan_grace);
-        let looked = spawn_blocking(move || {
+        let looked = blocking(move || {
             strays.seen(present(&holdings, &known));
             for (number, name) in strays.overdue(grace) {
                 remove(&holdings[number], &name);
@@ -47,8 +50,8 @@ impl Tools {
     }
 }
 
-fn present(holdings: &[Arc<dyn Holdings>], known: &Known) -> HashSet<(usize, String)> {
-    let mut present = HashSet::new();
+fn present(holdings: &[Arc<dyn Holdings>], known: &Known) -> BTreeSet<(usize, String)> {
+    let mut present = BTreeSet::new();
     for (number, held) in holdings.iter().enumerate() {
         match held.strangers(known) {
             Ok(names) => present.extend(names.into_iter().map(|name| (number, name))),

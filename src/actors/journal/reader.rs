@@ -8,6 +8,7 @@ use super::Job;
 use crate::{
     domain::record::Snapshot,
     ports::journal::{Household, JournalError, JournalReader, JournalStore},
+    supervision::threads,
 };
 
 /// What is asked, and who waits for the answer.
@@ -28,9 +29,9 @@ pub(super) fn begin(
         Ok(store) => store.reader(),
         Err(error) => Err(error.clone()),
     };
-    let started = std::thread::Builder::new()
-        .name("journal-reader".into())
-        .spawn(move || Reader { reader, damage }.work(questions));
+    let started = threads::own("journal-reader", move || {
+        Reader { reader, damage }.work(questions)
+    });
     if let Err(error) = started {
         error!(error:%; "the journal's reader cannot be started");
     }
@@ -44,8 +45,8 @@ struct Reader {
 }
 
 impl Reader {
-    fn work(mut self, mut questions: mpsc::UnboundedReceiver<Question>) {
-        while let Some(question) = questions.blocking_recv() {
+    async fn work(mut self, mut questions: mpsc::UnboundedReceiver<Question>) {
+        while let Some(question) = questions.recv().await {
             match question {
                 Question::Unfinished(reply) => self.answer(reply, |reader| reader.unfinished()),
                 Question::Household(reply) => self.answer(reply, |reader| reader.household()),

@@ -45,9 +45,9 @@ impl Writer {
 
     /// Works until nobody asks any more, or the store is damaged: then the next incarnation opens another, and whoever waits
     /// for an answer asks that one.
-    pub(super) fn work(mut self, mut queue: mpsc::UnboundedReceiver<Job>) {
+    pub(super) async fn work(mut self, mut queue: mpsc::UnboundedReceiver<Job>) {
         let mut jobs = Vec::new();
-        while queue.blocking_recv_many(&mut jobs, GROUP) > 0 {
+        while queue.recv_many(&mut jobs, GROUP).await > 0 {
             let turn = Arc::clone(&self.turn);
             let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
             if self.fence.as_ref().is_some_and(|fence| !fence.is_current()) {

@@ -14,7 +14,7 @@ mod tests;
 use std::{io, sync::Arc, time::SystemTime};
 
 use log::{info, warn};
-use tokio::{sync::watch, task::spawn_blocking};
+use tokio::sync::watch;
 
 use super::{
     counting::Counted,
@@ -31,6 +31,7 @@ use crate::{
         engine_log::{EngineLog, EngineRun, Place, Step},
         spool::{Piece, Position, Spool},
     },
+    supervision::threads::blocking,
 };
 
 /// Known to those who end a container, and to its reader.
@@ -207,7 +208,7 @@ impl FromFile {
             .log
             .take()
             .ok_or_else(|| io::Error::other("its reader has failed before"))?;
-        let worked = spawn_blocking(move || {
+        let worked = blocking(move || {
             let worked = work(&mut *log);
             (log, worked)
         });
@@ -222,6 +223,7 @@ impl FromFile {
             return self.ended.told().await;
         };
         tokio::select! {
+            biased;
             () = log.changed() => {}
             () = self.ended.told() => {}
         }

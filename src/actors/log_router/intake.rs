@@ -10,7 +10,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::ports::engine::EngineError;
+use crate::{ports::engine::EngineError, supervision::threads::beside};
 
 /// The runtime that takes; by default that of whoever asks.
 #[derive(Debug, Clone, Default)]
@@ -35,13 +35,12 @@ impl Intake {
         Self(started.recv().ok())
     }
 
-    fn handle(&self) -> Handle {
-        self.0.clone().unwrap_or_else(Handle::current)
-    }
-
     /// Goes on by itself until it ends.
     pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.handle().spawn(work);
+        match &self.0 {
+            Some(runtime) => drop(runtime.spawn(work)),
+            None => drop(beside(work)),
+        }
     }
 
     /// What is opened here is read from here. Dropping this ends it.
@@ -49,8 +48,11 @@ impl Intake {
         &self,
         opening: impl Future<Output = Result<T, EngineError>> + Send + 'static,
     ) -> Result<T, EngineError> {
+        let Some(runtime) = &self.0 else {
+            return opening.await;
+        };
         let mut work = JoinSet::new();
-        work.spawn_on(opening, &self.handle());
+        work.spawn_on(opening, runtime);
         match work.join_next().await {
             Some(Ok(opened)) => opened,
             Some(Err(error)) => Err(EngineError::Failed(error.to_string())),

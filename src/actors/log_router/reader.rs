@@ -32,6 +32,7 @@ use crate::{
         engine_log::EngineLog,
         spool::{Piece, Spool},
     },
+    supervision::threads::beside,
 };
 
 /// Frames taken into one append at most: at 32 KiB each 2 MiB, as much as the engine holds back before a container stands still.
@@ -299,7 +300,7 @@ impl Reader {
     /// Reads on from before the container's start; without that, what the engine has written down.
     pub(super) fn start(work: Work, begun: Option<Begun>) -> Self {
         let kept = work.clone();
-        let reading = tokio::spawn(async move {
+        let reading = beside(async move {
             let how = read(&work, begun).await;
             work.progress.stand(Stand::Ended(how, Instant::now()));
         });
@@ -392,6 +393,7 @@ fn take_ahead(
     intake.spawn(async move {
         loop {
             let frame = tokio::select! {
+                biased;
                 frame = frames.next() => frame,
                 () = sender.closed() => None,
             };

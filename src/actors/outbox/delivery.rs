@@ -32,6 +32,7 @@ use crate::{
         spool::{LogEnd, LogRange, Spool},
         worker::LogsError,
     },
+    supervision::threads::beside,
     telemetry::operator,
 };
 
@@ -341,7 +342,7 @@ impl Delivery {
         };
         if let Err(error) = spool.close(end.clone()).await {
             warn!(task:% = self.record.spec.id, error:%; "the end of a log could not be written; trying on");
-            tokio::spawn(close_in_the_end(spool, end));
+            beside(close_in_the_end(spool, end));
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use crate::{domain::id::TaskId, ports::master::MasterError};
+use crate::{domain::id::TaskId, ports::master::MasterError, supervision::threads::beside};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -78,7 +78,7 @@ impl Receipts {
             receipts: Arc::clone(self),
             task: task.clone(),
         };
-        tokio::spawn(async move {
+        beside(async move {
             let left = Instant::now();
             let answer = call.await;
             if answer.is_ok() {

@@ -45,6 +45,7 @@ impl Turns {
                 }
             };
             tokio::select! {
+                biased;
                 () = over => return,
                 // The sender lives as long as this.
                 _ = still.changed() => {}

@@ -36,7 +36,7 @@ use crate::{
         },
         spool::Spool,
     },
-    supervision::AskError,
+    supervision::{AskError, threads::blocking},
 };
 
 /// Between two tries, and between two looks.
@@ -319,7 +319,7 @@ impl TaskEnv {
     async fn plan(&self, record: &TaskRecord, image: Image) -> std::io::Result<ContainerPlan> {
         let fitness = self.view.fitness().await;
         let (outputs, task) = (Arc::clone(&self.outputs), record.spec.id.clone());
-        let folder = tokio::task::spawn_blocking(move || outputs.prepare(&task)).await??;
+        let folder = blocking(move || outputs.prepare(&task)).await??;
         Ok(ContainerPlan {
             name: record.container_name.clone(),
             worker: self.worker.clone(),

@@ -7,7 +7,6 @@ use futures_util::StreamExt;
 use log::{error, warn};
 use tokio::{
     sync::OnceCell,
-    task::spawn_blocking,
     time::{Instant, sleep},
 };
 use tokio_util::io::{StreamReader, SyncIoBridge};
@@ -29,7 +28,7 @@ use crate::{
         engine::{EngineError, Force},
         journal::Refused,
     },
-    supervision::AskError,
+    supervision::{AskError, threads::blocking},
     telemetry::operator,
 };
 
@@ -186,7 +185,7 @@ impl TaskEnv {
             return None;
         }
         let (outputs, task) = (Arc::clone(&self.outputs), task.clone());
-        let is_there = spawn_blocking(move || outputs.is_there(&task)).await;
+        let is_there = blocking(move || outputs.is_there(&task)).await;
         matches!(is_there, Ok(Ok(false))).then(|| {
             "the output files are lost: their folder was removed while the task ran".into()
         })
@@ -202,7 +201,7 @@ impl TaskEnv {
             left_out = self.download(task, &container).await?;
         }
         let (outputs, task) = (Arc::clone(&self.outputs), task.clone());
-        let mut listed = spawn_blocking(move || outputs.list(&task)).await??;
+        let mut listed = blocking(move || outputs.list(&task)).await??;
         listed.skipped.splice(..0, left_out);
         Ok(listed)
     }
@@ -226,7 +225,7 @@ impl TaskEnv {
             Err(silent) => Err(io::Error::new(io::ErrorKind::TimedOut, silent)),
         }));
         let mut tar = SyncIoBridge::new(Box::pin(bytes));
-        spawn_blocking(move || outputs.unpack(&task, &mut tar)).await?
+        blocking(move || outputs.unpack(&task, &mut tar)).await?
     }
 
     /// Whoever comes second waits for the first.
@@ -238,7 +237,7 @@ impl TaskEnv {
     /// Removes the output folder. What cannot be removed is said, and left for the janitor.
     async fn remove_outputs(&self, task: &TaskId) {
         let (outputs, name) = (Arc::clone(&self.outputs), task.clone());
-        let removed = spawn_blocking(move || outputs.remove(&name)).await;
+        let removed = blocking(move || outputs.remove(&name)).await;
         if let Ok(Err(error)) = removed {
             warn!(task:%, error:%; "the output folder could not be removed");
         }

@@ -135,6 +135,7 @@ impl TaskEnv {
         let removed = || Event::Lost("its container was removed by somebody else".into());
         loop {
             let waited = tokio::select! {
+                biased;
                 waited = self.engine.wait(container) => waited,
                 () = self.view.listed_ended(container) => {
                     match self.inspect(&container.0).await.map(|facts| facts.state) {

@@ -2,8 +2,6 @@
 
 use std::{io, sync::Arc};
 
-use tokio::task::spawn_blocking;
-
 use super::TaskEnv;
 use crate::{
     domain::{
@@ -12,6 +10,7 @@ use crate::{
         text::{REPORT_LOG_LIMIT, repair_utf8},
     },
     ports::spool::{LogCursor, LogItem, Spool},
+    supervision::threads::blocking,
 };
 
 /// What the file is called, beside the task's own output files.
@@ -36,14 +35,14 @@ impl TaskEnv {
             return Ok(());
         }
         let (outputs, name) = (Arc::clone(&self.outputs), task.clone());
-        let mut file = spawn_blocking(move || outputs.add(&name, NAME)).await??;
+        let mut file = blocking(move || outputs.add(&name, NAME)).await??;
         let mut cursor = spool.cursor();
         // A blocking thread for each piece, and none that waits for the next one: reading takes such a thread too.
         while let Some(lines) = next_lines(cursor.as_mut()).await? {
             let write = move || file.write_all(&joined(&lines)).map(|()| file);
-            file = spawn_blocking(write).await??;
+            file = blocking(write).await??;
         }
-        spawn_blocking(move || file.flush()).await?
+        blocking(move || file.flush()).await?
     }
 }
 

@@ -9,11 +9,14 @@ use crate::{
     ports::journal::Refused,
 };
 
-#[derive(Default)]
-pub(super) struct Model(pub(super) Snapshot);
+#[derive(Clone, Default)]
+pub(crate) struct Model(pub(crate) Snapshot);
 
 impl Model {
-    pub(super) fn request(&mut self, changes: &[Change]) -> Result<(), Refused> {
+    pub(crate) fn request(&mut self, changes: &[Change]) -> Result<(), Refused> {
+        if let [change] = changes {
+            return self.apply(change);
+        }
         let before = self.0.clone();
         let applied = changes.iter().try_for_each(|change| self.apply(change));
         if applied.is_err() {

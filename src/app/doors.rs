@@ -1,0 +1,137 @@
+//! Where callers come in: the listener of the master's calls, the operator's socket, and the HTTP door where there is one.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    build::Built,
+    tree::{Inside, spec},
+};
+use crate::{
+    actors::servers::{Serve, ServersActor},
+    config::ListenAddress,
+    domain::callers::MasterNames,
+    grpc::{
+        admin::{self, Door},
+        keys::Keys,
+        listener::{self, Doorkeeper},
+    },
+    handle::admin::AdminHandle,
+    http,
+    metrics::{CountedWorker, Metrics},
+    ports::audit::Audit,
+    supervision::{ChildSpec, slot},
+};
+
+/// Where callers come in.
+pub(super) struct Doors {
+    pub(super) listener: Arc<TcpListener>,
+    /// Of the HTTP door.
+    pub(super) http: Option<Arc<TcpListener>>,
+    /// What is counted.
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) door: Arc<Door>,
+    /// Of the closed doors.
+    pub(super) keys: Arc<Keys>,
+    /// Who changed what.
+    pub(super) audit: Arc<dyn Audit>,
+}
+
+/// The listener of the master's calls.
+pub(super) fn servers(built: &Built, inside: &Inside, stop: &CancellationToken) -> ChildSpec {
+    let Doors {
+        listener,
+        keys,
+        audit,
+        metrics,
+        ..
+    } = &built.doors;
+    let door = &built.parts.config.cluster.door;
+    let doorkeeper = Doorkeeper::new(
+        door.allow_from.clone(),
+        inside.beside.master_view.addresses(),
+        inside.beside.view.networks(),
+    );
+    let doorkeeper = doorkeeper.with_keys(Arc::clone(keys), door.master_names.clone());
+    let doorkeeper = Arc::new(doorkeeper.with_audit(Arc::clone(audit)));
+    let (listener, handle) = (Arc::clone(listener), inside.handle.clone());
+    let metrics = Arc::clone(metrics);
+    let serve: Serve = Arc::new(move |stop| {
+        let limits = listener::Limits::of_this_process();
+        let serving = listener::serve(
+            Arc::clone(&listener),
+            Arc::new(CountedWorker::new(handle.clone(), Arc::clone(&metrics))),
+            limits,
+            Arc::clone(&doorkeeper),
+            stop,
+        );
+        async move { serving.await.map_err(std::io::Error::other) }.boxed()
+    });
+    let (stop, (_, seat)) = (stop.clone(), slot("servers"));
+    spec(seat, move || ServersActor::new(Arc::clone(&serve), &stop))
+}
+
+/// What an operator's questions and orders come to, by whichever door.
+pub(super) fn admin_handle(built: &Built, inside: &Inside) -> AdminHandle {
+    AdminHandle::new(
+        built.parts.config.cluster.worker.clone(),
+        inside.beside.supervisor.subscribe(),
+        inside.asked.clone(),
+        inside.beside.boards(&built.parts),
+        Arc::clone(&built.parts.clock),
+    )
+}
+
+/// Among the last to start and the first to stop: it answers for all the others. A child of its own, so that it falls alone.
+pub(super) fn admin(built: &Built, handle: AdminHandle) -> ChildSpec {
+    let door = Arc::clone(&built.doors.door);
+    let audit = Arc::clone(&built.doors.audit);
+    let serve: Serve = Arc::new(move |stop| {
+        let (handle, audit) = (Arc::new(handle.clone()), Arc::clone(&audit));
+        let serving = admin::serve(Arc::clone(&door), handle, audit, stop);
+        async move { serving.await.map_err(std::io::Error::other) }.boxed()
+    });
+    let never = CancellationToken::new();
+    let (_, seat) = slot("admin");
+    spec(seat, move || ServersActor::new(Arc::clone(&serve), &never))
+}
+
+/// The same, and read-only, over HTTP, where somebody wants it.
+pub(super) fn http(built: &Built, inside: &Inside, handle: &AdminHandle) -> Option<ChildSpec> {
+    let listener = Arc::clone(built.doors.http.as_ref()?);
+    let room = Arc::clone(&built.parts.room);
+    let cluster = &built.parts.config.cluster;
+    let door = http::Door {
+        admin: Arc::new(handle.clone()),
+        metrics: Arc::clone(&built.doors.metrics),
+        disk_free: Arc::new(move || room(None).ok().map(|room| room.bytes)),
+        hosts: http::Hosts::named([cluster.reach.host().to_owned()]),
+        doorkeeper: Arc::new(http_doorkeeper(built, inside)),
+    };
+    let serve: Serve = Arc::new(move |stop| {
+        let serving = http::serve(Arc::clone(&listener), door.clone(), stop);
+        async move { serving.await.map_err(std::io::Error::other) }.boxed()
+    });
+    let never = CancellationToken::new();
+    let (_, seat) = slot("http");
+    let make = move || ServersActor::new(Arc::clone(&serve), &never);
+    Some(spec(seat, make))
+}
+
+/// On this machine everybody may look; from elsewhere those may who show who they are.
+fn http_doorkeeper(built: &Built, inside: &Inside) -> Doorkeeper {
+    let cluster = &built.parts.config.cluster;
+    let keeper = Doorkeeper::new(
+        cluster.door.allow_from.clone(),
+        inside.beside.master_view.addresses(),
+        inside.beside.view.networks(),
+    );
+    let address = cluster.http.as_ref();
+    match address.is_some_and(ListenAddress::is_loopback) {
+        true => keeper,
+        false => keeper.with_keys(Arc::clone(&built.doors.keys), MasterNames::default()),
+    }
+}

@@ -1,0 +1,165 @@
+//! The promises, held against what happened.
+
+use std::time::Duration;
+
+use super::{
+    cluster::{Cancel, Row},
+    docker::End,
+    scene::{ABSENT, FLAKY, HEALED, Order},
+    world::State,
+};
+use crate::{
+    domain::id::TaskId,
+    ports::master::Beat,
+    supervision::{Edge, LifecycleEvent},
+};
+
+/// What is said of a container that ended about when its engine did: it may have ended by itself a moment before.
+const STOPPED: &str = "stopped with the engine";
+
+/// After its cancel, or after the last trouble: the grace, and the time to start again.
+const ENDED_WITHIN: Duration = Duration::from_secs(60);
+
+/// Images that may not be had.
+const MAY_FAIL: [&str; 2] = [ABSENT, FLAKY];
+
+impl State {
+    /// What is still to be done, or there; `None` when nothing is, and nothing will be.
+    pub(super) fn is_left(&self) -> Option<&'static str> {
+        let is_told = |beat: &Beat| beat.running.is_empty();
+        let left = [
+            (!self.is_played(), "something is still to happen"),
+            (!self.cluster.is_content(), "the master still has wishes"),
+            (
+                self.disk.unfinished().next().is_some(),
+                "a task is not done",
+            ),
+            (
+                !self.disk.journal.0.redeliveries.is_empty(),
+                "a result is owed once more",
+            ),
+            (!self.docker.containers.is_empty(), "a container is there"),
+            (!self.disk.folders().is_empty(), "an output folder is there"),
+            (
+                !self.cluster.beat.as_ref().is_some_and(is_told),
+                "the heartbeats tell of tasks",
+            ),
+        ];
+        left.into_iter()
+            .find_map(|(is_left, what)| is_left.then_some(what))
+    }
+
+    /// Whatever happens around them, actors neither fall nor hang.
+    pub(super) fn judge_event(&mut self, event: &LifecycleEvent) {
+        if let Edge::Panicked | Edge::Hung | Edge::GaveUp = event.edge {
+            self.breaks(format!(
+                "{} {}: {:?}",
+                event.actor,
+                event.edge.as_str(),
+                event.cause
+            ));
+        }
+    }
+
+    /// A container that is to be ended ends within the grace, once nothing is in the way.
+    pub(super) fn judge_own_end(&mut self, task: &TaskId, at: Duration) {
+        let cancelled = self.cluster.rows.get(task).and_then(|row| row.cancelled);
+        if let Some(cancelled) = cancelled
+            && at > cancelled.max(HEALED) + ENDED_WITHIN
+        {
+            self.breaks(format!(
+                "{task} goes on to its own end, though it was cancelled at {cancelled:?}"
+            ));
+        }
+    }
+
+    /// What was promised, and did not come.
+    pub(super) fn judge(&mut self) {
+        let mut broken = Vec::new();
+        for (task, row) in &self.cluster.rows {
+            let mut breaks = |what: String| broken.push(format!("{task} {what}"));
+            for what in self.judge_row(task, row) {
+                breaks(what);
+            }
+        }
+        for folder in self.disk.folders() {
+            broken.push(format!("the output folder {folder} is left"));
+        }
+        for what in broken {
+            self.breaks(what);
+        }
+    }
+
+    fn judge_row(&self, task: &TaskId, row: &Row) -> Vec<String> {
+        let mut broken = Vec::new();
+        let was_taken = row.taken || self.disk.knows(task);
+        let Some(copy) = row.copies.last() else {
+            if was_taken {
+                broken.push("has no result".into());
+            }
+            return broken;
+        };
+        let status = copy.status;
+        if row.status != status {
+            broken.push(format!("is {status}, and stands as {}", row.status));
+        }
+        if row.copies_too_many() > 0 {
+            broken.push(format!("came {} times", row.copies.len()));
+        }
+        if !row.has_its_files() {
+            broken.push("lacks its files".into());
+        }
+        let executions = self.docker.executions.get(task);
+        let executed = executions.and_then(|all| all.last()).copied();
+        broken.extend(is_untrue(
+            row.cancel,
+            (status, &copy.logs),
+            executed,
+            &row.order,
+        ));
+        if executed.is_some() {
+            broken.extend(is_incomplete(task, &copy.logs, executed));
+        }
+        broken
+    }
+}
+
+/// Whether the outcome is not what happened.
+fn is_untrue(
+    cancel: Cancel,
+    (status, logs): (&str, &str),
+    executed: Option<End>,
+    order: &Order,
+) -> Option<String> {
+    let expected = match (cancel, executed) {
+        (Cancel::Accepted, _) => "cancelled",
+        (Cancel::Already(told), _) => told,
+        // It may have come in time, or not.
+        (Cancel::Asked | Cancel::Weakly, _) if status == "cancelled" => return None,
+        (_, Some(End::Itself(0))) if status == "failed" && logs.contains(STOPPED) => return None,
+        (_, Some(End::Itself(0))) => "success",
+        (_, Some(End::Itself(_) | End::ByEngine)) => "failed",
+        (_, Some(End::ByWorker | End::NotYet)) => "cancelled",
+        (_, None) if order.is_impossible || MAY_FAIL.contains(&order.offer.spec.image.as_str()) => {
+            "failed"
+        }
+        (_, None) => "started",
+    };
+    (status != expected).then(|| format!("is {status}, and should be {expected}: {executed:?}"))
+}
+
+/// What says that something may be missing, or there twice.
+const MARKERS: [&str; 4] = ["not provable", "left out", "may be missing", "may lack"];
+
+/// What it printed is in the log that came with the result.
+fn is_incomplete(task: &TaskId, logs: &str, executed: Option<End>) -> Option<String> {
+    let count = |what: &str| logs.lines().filter(|line| *line == what).count();
+    let (begins, ends) = (
+        count(&format!("{task} begins")),
+        count(&format!("{task} ends")),
+    );
+    let expected = usize::from(matches!(executed, Some(End::Itself(_))));
+    let has_marker = MARKERS.iter().any(|marker| logs.contains(marker));
+    let is_whole = (begins, ends) == (1, expected);
+    (!is_whole && !has_marker).then(|| format!("has this log: {logs:?}"))
+}

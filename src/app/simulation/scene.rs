@@ -1,0 +1,244 @@
+//! What happens in one run, made of a seed: the tasks, what the master wants of them, and everything that goes wrong.
+
+use std::time::Duration;
+
+use super::{docker::Habits, world::State};
+use crate::domain::{
+    id::{PayloadDigest, TaskId},
+    spec::{Offer, TaskSpec, Wants},
+};
+
+/// An image that no registry has.
+pub(super) const ABSENT: &str = "absent";
+
+/// An image whose registry fails two times of three.
+pub(super) const FLAKY: &str = "flaky";
+
+/// From here on nothing goes wrong any more.
+pub(super) const HEALED: Duration = Duration::from_secs(150);
+
+/// What everybody in one run does.
+pub(super) struct Scene {
+    pub(super) seed: u64,
+    pub(super) live_restore: bool,
+    /// Of a hundred calls, so many meet trouble of their own.
+    pub(super) trouble: u32,
+    pub(super) orders: Vec<Order>,
+    pub(super) acts: Vec<(Duration, Act)>,
+    pub(super) planted: Planted,
+    /// The trace tells of every call.
+    pub(super) tells_all: bool,
+}
+
+/// A fault that is put in on purpose: the judge has to find it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Planted {
+    /// None.
+    Nothing,
+    /// The journal acknowledges, and writes later.
+    AckBeforeCommit,
+    /// A start whose reply is lost is sent again.
+    SecondStart,
+    /// No settle time.
+    HastyReport,
+    /// The journal forgets cancels.
+    CancelForgotten,
+}
+
+/// One task of the master's.
+#[derive(Debug, Clone)]
+pub(super) struct Order {
+    pub(super) offer: Offer,
+    /// For the first time.
+    pub(super) offered: Duration,
+    /// Once more, though it was taken; the latest first.
+    pub(super) repeats: Vec<Duration>,
+    pub(super) cancelled: Option<Duration>,
+    /// So many of its results are refused.
+    pub(super) refusals: u32,
+    /// It can never run.
+    pub(super) is_impossible: bool,
+}
+
+/// What is done to the worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Act {
+    /// Master and worker do not reach each other.
+    Part,
+    /// They do again.
+    Meet,
+    /// By a signal that it hears, or not.
+    StopEngine { gently: bool },
+    /// It is started again.
+    StartEngine,
+    /// The worker stops dead at one of its next calls.
+    KillWorker { in_calls: u32 },
+    /// The worker's clock is set, by so many seconds.
+    SetClock(i64),
+    /// Nothing more fits on the disk.
+    FillDisk,
+    /// There is room again.
+    EmptyDisk,
+    /// The disk does not answer for so many milliseconds.
+    BlockDisk(u64),
+    /// The master does not know the worker any more.
+    Forget,
+    /// Everything is well from here on.
+    Heal,
+}
+
+impl Scene {
+    /// The same for the same seed.
+    pub(super) fn of(seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed ^ 0x5eed_5eed);
+        let tasks = random.u32(1..=8);
+        let orders = (0..tasks).map(|number| order(number, &mut random));
+        let orders = orders.collect();
+        Self {
+            seed,
+            live_restore: random.bool(),
+            trouble: *random.choice(&[0, 0, 2, 8]).unwrap(),
+            orders,
+            acts: acts(&mut random),
+            planted: Planted::Nothing,
+            tells_all: false,
+        }
+    }
+}
+
+fn seconds(random: &mut fastrand::Rng, range: std::ops::Range<u64>) -> Duration {
+    Duration::from_millis(random.u64(range.start * 1_000..range.end * 1_000))
+}
+
+fn order(number: u32, random: &mut fastrand::Rng) -> Order {
+    let offered = seconds(random, 0..60);
+    let mut cancelled = (random.u32(0..100) < 35).then(|| offered + seconds(random, 0..90));
+    let millis = match random.u32(0..10) {
+        0 | 1 => 0,
+        2..5 => random.u64(20..1_000),
+        5..8 => random.u64(1_000..30_000),
+        8 => random.u64(30_000..300_000),
+        _ => {
+            // Only the master ends that one.
+            cancelled.get_or_insert(offered + Duration::from_secs(60));
+            600_000
+        }
+    };
+    let habits = Habits {
+        runs: Duration::from_millis(millis),
+        code: *random.choice(&[0, 0, 0, 1, 137]).unwrap(),
+        is_stubborn: random.u32(0..4) == 0,
+        leaves_a_file: random.bool(),
+    };
+    let image = *random
+        .choice(&["one", "two", "two", "three", FLAKY, ABSENT, "!invalid"])
+        .unwrap();
+    let mut repeats: Vec<_> = (0..random.u32(0..3))
+        .map(|_| offered + seconds(random, 1..140))
+        .collect();
+    repeats.sort_by(|one, other| other.cmp(one));
+    Order {
+        is_impossible: image.starts_with('!'),
+        offer: offer(number, image, &habits, random),
+        offered,
+        repeats,
+        cancelled,
+        refusals: match random.u32(0..40) {
+            // Put aside before it is taken.
+            0 => 10,
+            1..8 => random.u32(1..3),
+            _ => 0,
+        },
+    }
+}
+
+fn offer(number: u32, image: &str, habits: &Habits, random: &mut fastrand::Rng) -> Offer {
+    let spec = TaskSpec {
+        id: TaskId::new(format!("task-{number}")).unwrap(),
+        image: image.into(),
+        command: habits.command(),
+        wants: Wants {
+            cpu: f64::from(random.u32(0..5)) / 2.0,
+            memory: f64::from(random.u32(0..4)),
+            ..Wants::default()
+        },
+        user_id: format!("user-{}", random.u32(0..3)),
+        task_name: String::new(),
+        task_type: String::new(),
+        sla_multiplier: 1.0,
+        submitted_at: 0,
+    };
+    let mut digest = [0; 32];
+    digest[0] = u8::try_from(number).unwrap();
+    Offer {
+        spec,
+        excess: None,
+        digest: PayloadDigest(digest),
+    }
+}
+
+fn acts(random: &mut fastrand::Rng) -> Vec<(Duration, Act)> {
+    let mut acts = vec![(HEALED, Act::Heal)];
+    let mut lasting = |random: &mut fastrand::Rng, begin, end, most: u64| {
+        let at = seconds(random, 0..120);
+        acts.push((at, begin));
+        acts.push((at + seconds(random, 1..most), end));
+    };
+    for _ in 0..random.u32(0..3) {
+        lasting(random, Act::Part, Act::Meet, 60);
+    }
+    for _ in 0..random.u32(0..3) {
+        let gently = random.bool();
+        lasting(random, Act::StopEngine { gently }, Act::StartEngine, 30);
+    }
+    if random.u32(0..3) == 0 {
+        lasting(random, Act::FillDisk, Act::EmptyDisk, 40);
+    }
+    for _ in 0..random.u32(0..5) {
+        let in_calls = random.u32(1..40);
+        acts.push((seconds(random, 0..130), Act::KillWorker { in_calls }));
+    }
+    for _ in 0..random.u32(0..3) {
+        let millis = random.u64(100..4_000);
+        acts.push((seconds(random, 0..120), Act::BlockDisk(millis)));
+    }
+    for _ in 0..random.u32(0..2) {
+        // Less than results are kept for.
+        let by = *random.choice(&[-80_000, -3_600, -5, 60, 80_000]).unwrap();
+        acts.push((seconds(random, 0..140), Act::SetClock(by)));
+    }
+    if random.u32(0..3) == 0 {
+        acts.push((seconds(random, 0..140), Act::Forget));
+    }
+    acts
+}
+
+impl State {
+    pub(super) fn act(&mut self, act: Act) {
+        self.note(format!("{act:?}"));
+        match act {
+            Act::Part => self.cluster.is_parted = true,
+            Act::Meet => self.cluster.is_parted = false,
+            Act::StopEngine { gently } => self.engine_stops(gently),
+            Act::StartEngine => self.engine_returns(),
+            Act::KillWorker { in_calls } => self.dies_in = self.dies_in.or(Some(in_calls)),
+            Act::SetClock(by) => self.clock_ahead += by,
+            Act::FillDisk => self.disk.is_full = true,
+            Act::EmptyDisk => self.empty_disk(),
+            Act::BlockDisk(millis) => self.block_disk(Duration::from_millis(millis)),
+            Act::Forget => self.cluster.is_registered = false,
+            Act::Heal => {
+                self.trouble = 0;
+                self.dies_in = None;
+                self.cluster.is_parted = false;
+                self.engine_returns();
+                self.empty_disk();
+            }
+        }
+    }
+
+    fn empty_disk(&mut self) {
+        self.disk.is_full = false;
+        self.disk.was_full = Some(self.now());
+    }
+}

@@ -1,0 +1,440 @@
+//! Everything around the worker, as plain data under one lock: the engine, the master, the disk, the clock, and what happens to them
+//! when. It has a time of its own, which goes on while no worker lives.
+
+use std::{
+    any::type_name,
+    collections::BTreeMap,
+    future::pending,
+    mem,
+    sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+
+use super::{
+    cluster::Cluster,
+    disk::Disk,
+    docker::Docker,
+    scene::{Act, Scene},
+};
+use crate::{
+    domain::id::{ContainerId, TaskId},
+    ports::clock::Clock,
+    supervision::threads::one,
+};
+
+/// What the worker's clock showed when the world began.
+const BEGINNING: Duration = Duration::from_secs(1_800_000_000);
+
+/// See the module.
+pub(super) struct World {
+    state: Mutex<State>,
+    /// Rings whenever something has changed.
+    changed: watch::Sender<()>,
+}
+
+/// For all who are in it.
+pub(super) type Shared = Arc<World>;
+
+/// What is in it.
+pub(super) struct State {
+    /// Of chance.
+    pub(super) random: fastrand::Rng,
+    /// Until the present life, or the time between two.
+    before: Duration,
+    /// Of the present life.
+    born: Option<Instant>,
+    due: BTreeMap<(Duration, u64), Due>,
+    last: u64,
+    /// The worker has stopped, as by a cut of its power: nothing of what it still does counts.
+    pub(super) dead: bool,
+    /// It stops in this many calls.
+    pub(super) dies_in: Option<u32>,
+    /// Of a hundred calls, so many meet trouble of their own.
+    pub(super) trouble: u32,
+    /// So much more the worker's clock shows; it may be less.
+    pub(super) clock_ahead: i64,
+    pub(super) docker: Docker,
+    pub(super) cluster: Cluster,
+    pub(super) disk: Disk,
+    /// What happened, a line each.
+    pub(super) trace: Vec<String>,
+    /// Every call is told too.
+    pub(super) tells_all: bool,
+    /// Something has changed that somebody may wait for.
+    touched: bool,
+    /// Promises that were broken, in sentences.
+    pub(super) broken: Vec<String>,
+}
+
+/// What happens by itself.
+pub(super) enum Due {
+    /// A container comes to its end, unless it came to another one before.
+    Ends(ContainerId),
+    /// A start whose caller has given up takes place.
+    StartsLate(ContainerId),
+    /// The master writes down that a task runs, over what stood there.
+    WritesRunning(TaskId),
+    /// A disk that acknowledges first comes to it.
+    Commits,
+    /// Somebody does something.
+    Act(Act),
+}
+
+/// Whom a call of the worker's is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum To {
+    /// The engine.
+    Engine,
+    /// The master.
+    Master,
+}
+
+/// Why a call has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// Nobody was reached.
+    Unreachable,
+    /// The connection broke: it may have been carried out.
+    Lost,
+    /// There was no answer in time: likewise.
+    Late,
+}
+
+/// What becomes of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Done,
+    Unreachable,
+    /// It never arrives, and is given up.
+    LostBefore,
+    /// It is carried out, and its answer is lost.
+    LostAfter,
+    /// Likewise, and it is waited for until its deadline.
+    SilentAfter,
+    /// The worker stops when it has been carried out.
+    DiesAfter,
+    /// The worker is dead.
+    Dead,
+}
+
+/// Lets so much time go by.
+pub(super) async fn pass(time: Duration) {
+    let _elapsed = timeout(time, pending::<()>()).await;
+}
+
+impl World {
+    pub(super) fn new(scene: Scene) -> Shared {
+        let mut state = State {
+            random: fastrand::Rng::with_seed(scene.seed),
+            before: Duration::ZERO,
+            born: None,
+            due: BTreeMap::new(),
+            last: 0,
+            dead: false,
+            dies_in: None,
+            trouble: scene.trouble,
+            clock_ahead: 0,
+            docker: Docker::new(scene.live_restore),
+            cluster: Cluster::new(scene.orders),
+            disk: Disk::new(scene.planted),
+            trace: Vec::new(),
+            tells_all: scene.tells_all,
+            touched: false,
+            broken: Vec::new(),
+        };
+        for (at, act) in scene.acts {
+            state.at(at, Due::Act(act));
+        }
+        Arc::new(Self {
+            state: Mutex::new(state),
+            changed: watch::Sender::new(()),
+        })
+    }
+
+    /// All of it, as it is now.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock().unwrap();
+        if state.catch_up() {
+            self.changed.send_replace(());
+        }
+        state
+    }
+
+    /// Changes it, and tells everybody who waits for a change, if it is one of note.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let changed = change(&mut state);
+        let is_touched = mem::take(&mut state.touched);
+        drop(state);
+        if is_touched {
+            self.changed.send_replace(());
+        }
+        changed
+    }
+
+    /// Rings whenever something has changed.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// What `look` finds, as soon as it finds something. A dead worker never does.
+    pub(super) async fn wait<T>(&self, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.borrow_and_update();
+            {
+                let mut state = self.lock();
+                let found = if state.dead { None } else { look(&mut state) };
+                if let Some(found) = found {
+                    return found;
+                }
+            }
+            // The sender lives as long as this.
+            let _ = changed.changed().await;
+        }
+    }
+
+    /// One call of the worker's. `effect` is what is done there.
+    pub(super) async fn call<T, F: FnOnce(&mut State) -> T>(
+        &self,
+        to: To,
+        deadline: Duration,
+        effect: F,
+    ) -> Result<T, Broken> {
+        let (way, back) = {
+            let random = &mut self.lock().random;
+            (random.u64(1..8), random.u64(0..8))
+        };
+        pass(Duration::from_millis(way)).await;
+        let fate = self.change(|state| {
+            let fate = state.fate(to);
+            if state.tells_all {
+                state.note(format!("{} {fate:?}", type_name::<F>()));
+            }
+            fate
+        });
+        match fate {
+            Fate::Dead => pending().await,
+            Fate::Unreachable => return Err(Broken::Unreachable),
+            Fate::LostBefore => return Err(Broken::Lost),
+            Fate::Done | Fate::LostAfter | Fate::SilentAfter | Fate::DiesAfter => {}
+        }
+        let done = self.change(effect);
+        match fate {
+            Fate::DiesAfter => {
+                self.change(State::die);
+                pending().await
+            }
+            Fate::LostAfter => return Err(Broken::Lost),
+            Fate::SilentAfter => {
+                pass(deadline).await;
+                return self.alive(Err(Broken::Late)).await;
+            }
+            _ => pass(Duration::from_millis(back)).await,
+        }
+        let is_there = self.lock().is_reachable(to);
+        self.alive(if is_there {
+            Ok(done)
+        } else {
+            Err(Broken::Lost)
+        })
+        .await
+    }
+
+    /// A dead worker hears nothing any more.
+    pub(super) async fn alive<T>(&self, answer: T) -> T {
+        if self.lock().dead {
+            pending::<()>().await;
+        }
+        answer
+    }
+
+    /// Makes things happen in time.
+    pub(super) async fn go_on(self: Arc<Self>) {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.borrow_and_update();
+            let next = {
+                let state = self.lock();
+                let now = state.now();
+                state.due.keys().next().map(|(at, _)| *at - now)
+            };
+            let wait = timeout(next.unwrap_or(Duration::MAX), changed.changed());
+            let _ = wait.await;
+        }
+    }
+}
+
+impl State {
+    /// Since the beginning of the world.
+    pub(super) fn now(&self) -> Duration {
+        self.before + self.born.map_or(Duration::ZERO, |born| born.elapsed())
+    }
+
+    /// Something happens then.
+    pub(super) fn at(&mut self, at: Duration, due: Due) {
+        self.last += 1;
+        self.due.insert((at, self.last), due);
+    }
+
+    /// Something happens after a time from this range, in milliseconds.
+    pub(super) fn within(&mut self, millis: std::ops::Range<u64>, due: Due) {
+        let at = self.now() + Duration::from_millis(self.random.u64(millis));
+        self.at(at, due);
+    }
+
+    pub(super) fn note(&mut self, what: impl AsRef<str>) {
+        self.touched = true;
+        let line = format!("{:9.3} {}", self.now().as_secs_f64(), what.as_ref());
+        self.trace.push(line);
+    }
+
+    /// Whoever waits for a change looks again.
+    pub(super) fn touch(&mut self) {
+        self.touched = true;
+    }
+
+    pub(super) fn breaks(&mut self, what: impl AsRef<str>) {
+        self.note(format!("BROKEN: {}", what.as_ref()));
+        self.broken.push(what.as_ref().to_owned());
+    }
+
+    /// A worker is there from now on.
+    pub(super) fn is_born(&mut self) {
+        self.born = Some(Instant::now());
+        self.dead = false;
+        self.dies_in = None;
+        self.cluster.worker_is_born(self.before);
+        self.note("the worker starts");
+    }
+
+    /// The end of a life, told within its time.
+    pub(super) fn is_gone(&mut self) {
+        self.before = self.now();
+        self.born = None;
+    }
+
+    /// Nobody is there for so long.
+    pub(super) fn pause(&mut self, time: Duration) {
+        self.before += time;
+    }
+
+    /// The worker stops where it stands.
+    pub(super) fn die(&mut self) {
+        if self.dead {
+            return;
+        }
+        self.note("the worker dies");
+        self.dead = true;
+        self.disk.is_cut_off();
+        self.due.retain(|_, due| !matches!(due, Due::Commits));
+        self.cluster.worker_died(&self.disk.journal);
+    }
+
+    /// Whether the worker stops at this very call; half of them are carried out.
+    pub(super) fn dies_here(&mut self) -> bool {
+        let Some(calls) = &mut self.dies_in else {
+            return false;
+        };
+        *calls = calls.saturating_sub(1);
+        *calls == 0
+    }
+
+    fn fate(&mut self, to: To) -> Fate {
+        if self.dead {
+            return Fate::Dead;
+        }
+        if self.dies_here() {
+            if self.random.bool() {
+                return Fate::DiesAfter;
+            }
+            self.die();
+            return Fate::Dead;
+        }
+        if !self.is_reachable(to) {
+            return Fate::Unreachable;
+        }
+        if self.random.u32(0..100) >= self.trouble {
+            return Fate::Done;
+        }
+        match self.random.u32(0..5) {
+            0 | 1 => Fate::LostBefore,
+            2 | 3 => Fate::LostAfter,
+            _ => Fate::SilentAfter,
+        }
+    }
+
+    fn is_reachable(&self, to: To) -> bool {
+        match to {
+            To::Engine => self.docker.is_up,
+            To::Master => !self.cluster.is_parted,
+        }
+    }
+
+    /// Whether anything has happened since the last look.
+    fn catch_up(&mut self) -> bool {
+        let now = self.now();
+        let mut happened = false;
+        while let Some(entry) = self.due.first_entry() {
+            if entry.key().0 > now {
+                break;
+            }
+            let at = entry.key().0;
+            let due = entry.remove();
+            self.happen(at, due);
+            happened = true;
+        }
+        happened
+    }
+
+    fn happen(&mut self, at: Duration, due: Due) {
+        match due {
+            Due::Ends(container) => self.comes_to_its_end(&container, at),
+            Due::StartsLate(container) => drop(self.start(&container)),
+            Due::WritesRunning(task) => self.cluster.writes_running(&task),
+            Due::Commits => self.disk.comes_to_it(),
+            Due::Act(act) => self.act(act),
+        }
+    }
+
+    /// Commits take so long, if there is a worker that makes any.
+    pub(super) fn block_disk(&mut self, time: Duration) {
+        self.disk.was_full = Some(self.now() + time);
+        if self.born.is_some() {
+            one::block_until(Instant::now() + time);
+        }
+    }
+
+    /// Nothing is still to come of the scene.
+    pub(super) fn is_played(&self) -> bool {
+        let is_past = |((at, _), due): (&(Duration, u64), &Due)| match due {
+            // It came to another one before.
+            Due::Ends(container) => !self.docker.ends_at(container, *at),
+            _ => false,
+        };
+        self.due.iter().all(is_past)
+    }
+}
+
+impl Clock for World {
+    fn now(&self) -> SystemTime {
+        let state = self.lock();
+        let shown = BEGINNING + state.now();
+        let ahead = Duration::from_secs(state.clock_ahead.unsigned_abs());
+        let shown = match state.clock_ahead < 0 {
+            true => shown - ahead,
+            false => shown + ahead,
+        };
+        UNIX_EPOCH + shown
+    }
+}
+
+/// What the engine's clock shows then: nobody sets that one.
+pub(super) fn engine_time(at: Duration) -> SystemTime {
+    UNIX_EPOCH + BEGINNING + Duration::from_millis(u64::try_from(at.as_millis()).unwrap())
+}
