@@ -189,11 +189,16 @@ impl RegistryActor {
             failpoint!("registry.answer_again");
             match committed {
                 Ok(()) => {
-                    let not_before = Instant::now() + actor.settle_time();
-                    actor.deliver_again(task, Some(not_before), ctx);
+                    actor.deliver_once_settled(task, ctx);
                     AssignAnswer::AlreadyAccepted
                 }
-                Err(error) => refused(format!("its result cannot be sent again now: {error}")),
+                Err(error) => {
+                    if matches!(error, CommitError::Unavailable) {
+                        // The commit may come yet, and then the result is owed, whether the master offers again or not.
+                        actor.deliver_once_settled(task, ctx);
+                    }
+                    refused(format!("its result cannot be sent again now: {error}"))
+                }
             }
         }))
     }
@@ -418,6 +423,11 @@ impl RegistryActor {
             self.launch_again(&record, ctx);
             self.show();
         }
+    }
+
+    fn deliver_once_settled(&self, task: TaskId, ctx: &mut Context<Self>) {
+        let not_before = Instant::now() + self.settle_time();
+        self.deliver_again(task, Some(not_before), ctx);
     }
 
     pub(super) fn deliver_again(

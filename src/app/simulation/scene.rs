@@ -106,6 +106,37 @@ impl Scene {
     }
 }
 
+impl Scene {
+    /// A task that ends at once is offered after a second, and nothing goes wrong but this.
+    pub(super) fn plain(change: impl FnOnce(&mut Order), acts: Vec<(Duration, Act)>) -> Self {
+        let mut random = fastrand::Rng::with_seed(0);
+        let habits = Habits {
+            runs: Duration::from_millis(100),
+            code: 0,
+            is_stubborn: false,
+            leaves_a_file: false,
+        };
+        let mut order = Order {
+            offer: offer(0, "one", &habits, &mut random),
+            offered: Duration::from_secs(1),
+            repeats: Vec::new(),
+            cancelled: None,
+            refusals: 0,
+            is_impossible: false,
+        };
+        change(&mut order);
+        Self {
+            seed: 0,
+            live_restore: true,
+            trouble: 0,
+            orders: vec![order],
+            acts,
+            planted: Planted::Nothing,
+            tells_all: true,
+        }
+    }
+}
+
 fn seconds(random: &mut fastrand::Rng, range: std::ops::Range<u64>) -> Duration {
     Duration::from_millis(random.u64(range.start * 1_000..range.end * 1_000))
 }

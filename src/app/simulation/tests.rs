@@ -1,10 +1,10 @@
 //! The seeds of the gate, and faults that the judge has to find.
 
-use std::{env, thread};
+use std::{env, thread, time::Duration};
 
 use super::{
     Outcome, play,
-    scene::{Planted, Scene},
+    scene::{Act, Order, Planted, Scene},
 };
 
 /// Seeds in the gate, and with `WORKER_NODE_FULL=1`. One takes a tenth of a second of one core.
@@ -58,6 +58,29 @@ fn every_promise_is_kept_whatever_happens() {
     }
 
     assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+/// Seeds 811 and 976: the offer is refused, as the journal does not answer in time, and is not made again; the wish to hear the
+/// result once more becomes durable all the same.
+#[test]
+fn a_result_that_is_owed_by_a_late_commit_is_sent_while_the_worker_lives() {
+    let repeat = Duration::from_secs(8);
+    let block = (repeat - Duration::from_millis(100), Act::BlockDisk(2_000));
+    let late = |order: &mut Order| {
+        order.repeats = vec![repeat];
+        // Its result is sealed by then, and not delivered.
+        order.refusals = 4;
+    };
+
+    let outcome = play(Scene::plain(late, vec![block]));
+
+    let story = outcome.trace.join("\n");
+    assert!(
+        story.contains("Refused(\"its result cannot be sent again"),
+        "{story}"
+    );
+    assert!(story.contains("Redelivered task-0"), "{story}");
+    assert!(outcome.broken.is_empty(), "{story}");
 }
 
 #[test]
