@@ -67,6 +67,8 @@ pub(super) struct Row {
     pub(super) cancel: Cancel,
     /// When that was accepted for the first time.
     pub(super) cancelled: Option<Duration>,
+    /// It was carried out while the disk took no commits.
+    pub(super) is_forgettable: bool,
     /// The copies of its result that it took.
     pub(super) copies: Vec<Copied>,
     /// What stands in its books.
@@ -122,6 +124,7 @@ impl Cluster {
                 taken: false,
                 cancel: Cancel::No,
                 cancelled: None,
+                is_forgettable: false,
                 copies: Vec::new(),
                 status: "queued",
                 wanted_again: 0,
@@ -270,7 +273,7 @@ pub(super) async fn call_the_worker(world: Shared, worker: WorkerHandle) {
 /// One call to the worker; `None` where its answer does not come.
 async fn ask<T>(world: &Shared, deadline: Duration, answer: impl Future<Output = T>) -> Option<T> {
     let trouble = |state: &mut State| {
-        let is_lost = state.cluster.is_parted || state.random.u32(0..100) < state.trouble;
+        let is_lost = state.cluster.is_parted || state.meets_trouble();
         (is_lost, Duration::from_millis(state.random.u64(WAY)))
     };
     let (is_lost, way) = trouble(&mut world.lock());
@@ -358,8 +361,7 @@ impl State {
                 now - asked
             ));
         }
-        let was_full = self.disk.was_full.is_some_and(|at| at + AGAIN > asked);
-        let could_write = !self.disk.is_full && !was_full;
+        let could_write = self.disk.takes_commits(asked);
         let record = self.disk.record(task);
         let verdict = record.and_then(|record| record.verdict.as_ref());
         let verdict = verdict.map(|verdict| verdict.outcome.word().in_report());

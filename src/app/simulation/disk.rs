@@ -38,6 +38,9 @@ pub(super) const OUTPUT: &str = "result.txt";
 /// Commits that what is kept back for a full disk has room for.
 const RESERVE: u32 = 200;
 
+/// After trouble, until what has waited is written.
+const RECOVERS: Duration = Duration::from_secs(5);
+
 /// When a disk that acknowledges first comes to it, in milliseconds.
 const LATER: std::ops::Range<u64> = 20..2_000;
 
@@ -83,6 +86,12 @@ impl Disk {
     pub(super) fn knows(&self, task: &TaskId) -> bool {
         let mut stones = self.journal.0.tombstones.iter();
         self.record(task).is_some() || stones.any(|stone| stone.task == *task)
+    }
+
+    /// Whether what was asked for then is written at once: it has room and answers, and did so for a while.
+    pub(super) fn takes_commits(&self, asked: Duration) -> bool {
+        let was_full = self.was_full.is_some_and(|at| at + RECOVERS > asked);
+        !self.is_full && !was_full
     }
 
     /// What is not done.

@@ -137,6 +137,18 @@ impl Docker {
         found.ok_or_else(|| EngineError::NotFound(format!("no such container: {container}")))
     }
 
+    /// It was never started, whatever is remembered.
+    pub(super) fn is_new(&self, container: &ContainerId) -> bool {
+        let found = self.containers.get(container);
+        found.is_some_and(|container| container.state == Stands::Created)
+    }
+
+    /// The container of a task has run, and does not any more.
+    pub(super) fn has_run(&self, task: &TaskId) -> bool {
+        let mut containers = self.containers.values();
+        containers.any(|container| container.plan.spec.id == *task && container.has_exited())
+    }
+
     /// Whether it comes to its end then, unless something ends it before.
     pub(super) fn ends_at(&self, container: &ContainerId, at: Duration) -> bool {
         let found = self.containers.get(container);
@@ -320,6 +332,7 @@ impl State {
             Signal::Kill => (9, Some(1)),
         };
         container.signals.push(number);
+        let task = container.plan.spec.id.clone();
         let end = wait.map(|wait| now + Duration::from_millis(wait));
         if let Some(end) = end.filter(|end| container.ends.is_none_or(|(at, ..)| *end < at)) {
             container.ends = Some((end, 128 + number, End::ByWorker));
@@ -327,6 +340,7 @@ impl State {
         }
         self.docker.tell(id, "kill", Some(number));
         self.note(format!("{id} gets signal {number}"));
+        self.judge_kill(&task);
         Ok(())
     }
 

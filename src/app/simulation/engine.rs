@@ -56,24 +56,28 @@ impl Engine {
         answer.map_err(away)?
     }
 
-    /// What a container has printed since, and prints until it has ended or the engine has.
+    /// What a container has printed since, and prints until it has ended or the engine has, or the connection breaks.
     fn output(&self, container: &ContainerId, (seen, run): (usize, u32), told: Told) -> Frames {
-        let beginning = (self.world.clone(), container.clone(), seen);
-        let output = stream::unfold(beginning, move |(world, container, seen)| async move {
+        let beginning = Some((self.world.clone(), container.clone(), seen));
+        let output = stream::unfold(beginning, move |place| async move {
+            let (world, container, seen) = place?;
             let more = |state: &mut State| {
                 if state.docker.run != run {
                     return Some(None);
                 }
-                let Ok(container) = state.docker.get(&container) else {
+                let Ok(printed) = state.docker.get(&container) else {
                     return Some(None);
                 };
-                match container.output.get(seen) {
-                    Some(line) => Some(Some(frame(line, told))),
-                    None => container.has_exited().then_some(None),
+                let has_exited = printed.has_exited();
+                match printed.output.get(seen).map(|line| frame(line, told)) {
+                    Some(_) if state.meets_trouble() => Some(Some(Err(away(Broken::Lost)))),
+                    Some(frame) => Some(Some(Ok(frame))),
+                    None => has_exited.then_some(None),
                 }
             };
             let frame = world.wait(more).await?;
-            Some((Ok(frame), (world, container, seen + 1)))
+            let place = frame.is_ok().then_some((world, container, seen + 1));
+            Some((frame, place))
         });
         output.boxed()
     }
@@ -242,8 +246,7 @@ impl ContainerEngine for Engine {
         if is_unknown {
             // What was sent may be on its way still, if the engine lives.
             self.world.change(|state| {
-                let was_started = state.docker.was_started(container);
-                if state.docker.is_up && !was_started && state.random.bool() {
+                if state.docker.is_up && state.docker.is_new(container) && state.random.bool() {
                     state.within(LATE, Due::StartsLate(container.clone()));
                 }
             });
@@ -314,14 +317,22 @@ impl ContainerEngine for Engine {
         let (run, seen) = self
             .call(|state| Ok((state.docker.run, state.docker.events.len())))
             .await?;
-        let beginning = (self.world.clone(), seen);
-        let events = stream::unfold(beginning, move |(world, seen)| async move {
-            let more = |state: &mut State| match state.docker.run == run {
-                true => state.docker.events.get(seen).cloned().map(Ok),
-                false => Some(Err(away(Broken::Lost))),
+        let beginning = Some((self.world.clone(), seen));
+        let events = stream::unfold(beginning, move |place| async move {
+            let (world, seen) = place?;
+            let more = |state: &mut State| {
+                if state.docker.run != run {
+                    return Some(Err(away(Broken::Lost)));
+                }
+                let event = state.docker.events.get(seen).cloned()?;
+                Some(match state.meets_trouble() {
+                    true => Err(away(Broken::Lost)),
+                    false => Ok(event),
+                })
             };
             let event = world.wait(more).await;
-            Some((event, (world, seen + 1)))
+            let place = event.is_ok().then_some((world, seen + 1));
+            Some((event, place))
         });
         Ok(events.boxed())
     }

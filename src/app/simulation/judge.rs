@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     cluster::{Cancel, Row},
     docker::End,
-    scene::{ABSENT, FLAKY, HEALED, Order},
+    scene::{ABSENT, FLAKY, HEALED},
     world::State,
 };
 use crate::{
@@ -19,6 +19,9 @@ const STOPPED: &str = "stopped with the engine";
 
 /// After its cancel, or after the last trouble: the grace, and the time to start again.
 const ENDED_WITHIN: Duration = Duration::from_secs(60);
+
+/// What is said of one that nobody known has ended.
+const FROM_OUTSIDE: &str = "stopped from outside";
 
 /// Images that may not be had.
 const MAY_FAIL: [&str; 2] = [ABSENT, FLAKY];
@@ -73,6 +76,18 @@ impl State {
         }
     }
 
+    /// Nothing but cancels makes this worker end a container, and they are durable before that, if the disk takes them.
+    pub(super) fn judge_kill(&mut self, task: &TaskId) {
+        let record = self.disk.record(task);
+        if record.is_some_and(|record| record.cancel_requested) {
+            return;
+        }
+        if self.disk.takes_commits(self.now()) {
+            self.breaks(format!("{task} is ended, and its cancel is not durable"));
+        }
+        self.cluster.row(task).is_forgettable = true;
+    }
+
     /// What was promised, and did not come.
     pub(super) fn judge(&mut self) {
         let mut broken = Vec::new();
@@ -111,12 +126,7 @@ impl State {
         }
         let executions = self.docker.executions.get(task);
         let executed = executions.and_then(|all| all.last()).copied();
-        broken.extend(is_untrue(
-            row.cancel,
-            (status, &copy.logs),
-            executed,
-            &row.order,
-        ));
+        broken.extend(is_untrue(row, (status, &copy.logs), executed));
         if executed.is_some() {
             broken.extend(is_incomplete(task, &copy.logs, executed));
         }
@@ -125,17 +135,19 @@ impl State {
 }
 
 /// Whether the outcome is not what happened.
-fn is_untrue(
-    cancel: Cancel,
-    (status, logs): (&str, &str),
-    executed: Option<End>,
-    order: &Order,
-) -> Option<String> {
-    let expected = match (cancel, executed) {
+fn is_untrue(row: &Row, (status, logs): (&str, &str), executed: Option<End>) -> Option<String> {
+    let order = &row.order;
+    let expected = match (row.cancel, executed) {
         (Cancel::Accepted, _) => "cancelled",
         (Cancel::Already(told), _) => told,
         // It may have come in time, or not.
         (Cancel::Asked | Cancel::Weakly, _) if status == "cancelled" => return None,
+        // Design, 2.1: where the disk took no cancel, it was carried out all the same; who did is lost with the worker.
+        (Cancel::Asked | Cancel::Weakly, Some(End::ByWorker))
+            if row.is_forgettable && logs.contains(FROM_OUTSIDE) =>
+        {
+            "failed"
+        }
         (_, Some(End::Itself(0))) if status == "failed" && logs.contains(STOPPED) => return None,
         (_, Some(End::Itself(0))) => "success",
         (_, Some(End::Itself(_) | End::ByEngine)) => "failed",

@@ -141,7 +141,11 @@ impl State {
 
     fn judge_beat(&mut self, beat: &Beat) {
         let totals = super::totals();
-        let sum = |amount: fn(&RunningTask) -> f64| beat.running.iter().map(amount).sum::<f64>();
+        // What a worker that was away takes for running, having heard nothing else, may have made room for others.
+        let alive = |task: &&RunningTask| !self.docker.has_run(&task.task);
+        let alive: Vec<_> = beat.running.iter().filter(alive).collect();
+        let sum =
+            |amount: fn(&RunningTask) -> f64| alive.iter().map(|task| amount(task)).sum::<f64>();
         let (cpu, memory) = (sum(|task| task.cpu), sum(|task| task.memory));
         if cpu > totals.cpu + 1e-6 || memory > totals.memory + 1e-6 {
             self.breaks(format!("a heartbeat tells of {cpu} cores and {memory} GiB"));

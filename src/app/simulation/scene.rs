@@ -97,7 +97,7 @@ impl Scene {
         Self {
             seed,
             live_restore: random.bool(),
-            trouble: *random.choice(&[0, 0, 2, 8]).unwrap(),
+            trouble: *random.choice(&[0, 1, 4, 16]).unwrap(),
             orders,
             acts: acts(&mut random),
             planted: Planted::Nothing,

@@ -42,22 +42,39 @@ fn every_promise_is_kept_whatever_happens() {
     };
     let tells_all = seeds.len() == 1;
 
-    let mut broken = Vec::new();
-    for seed in seeds {
-        let _playing = Playing(seed);
+    let play = |seed: &u64| {
+        let _playing = Playing(*seed);
         let outcome = play(Scene {
             tells_all,
-            ..Scene::of(seed)
+            ..Scene::of(*seed)
         });
         if tells_all {
             eprintln!("{}", outcome.trace.join("\n"));
         }
-        if !outcome.broken.is_empty() {
-            broken.push(tell(seed, &outcome));
-        }
-    }
+        (!outcome.broken.is_empty()).then(|| tell(*seed, &outcome))
+    };
+    let broken = on_all_cores(&seeds, play);
 
     assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+/// What comes of each seed, if anything does: every one has a world, and a thread, of its own.
+fn on_all_cores(seeds: &[u64], play: impl Fn(&u64) -> Option<String> + Sync) -> Vec<String> {
+    let cores = thread::available_parallelism().map_or(1, Into::into);
+    thread::scope(|scope| {
+        let mine = |core| seeds.iter().skip(core).step_by(cores);
+        let threads = (0..cores).map(|core| {
+            scope.spawn({
+                let play = &play;
+                move || mine(core).filter_map(play).collect::<Vec<_>>()
+            })
+        });
+        let threads: Vec<_> = threads.collect();
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap())
+            .collect()
+    })
 }
 
 /// Seeds 811 and 976: the offer is refused, as the journal does not answer in time, and is not made again; the wish to hear the

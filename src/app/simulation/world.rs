@@ -112,6 +112,9 @@ enum Fate {
     Unreachable,
     /// It never arrives, and is given up.
     LostBefore,
+    /// It arrives late, or its answer does.
+    SlowThere,
+    SlowBack,
     /// It is carried out, and its answer is lost.
     LostAfter,
     /// Likewise, and it is waited for until its deadline.
@@ -222,7 +225,14 @@ impl World {
             Fate::Dead => pending().await,
             Fate::Unreachable => return Err(Broken::Unreachable),
             Fate::LostBefore => return Err(Broken::Lost),
-            Fate::Done | Fate::LostAfter | Fate::SilentAfter | Fate::DiesAfter => {}
+            Fate::SlowThere => {
+                self.take_time(deadline).await;
+                if !self.lock().is_reachable(to) {
+                    return self.alive(Err(Broken::Lost)).await;
+                }
+            }
+            Fate::Done | Fate::SlowBack | Fate::LostAfter | Fate::SilentAfter | Fate::DiesAfter => {
+            }
         }
         let done = self.change(effect);
         match fate {
@@ -235,6 +245,7 @@ impl World {
                 pass(deadline).await;
                 return self.alive(Err(Broken::Late)).await;
             }
+            Fate::SlowBack => self.take_time(deadline).await,
             _ => pass(Duration::from_millis(back)).await,
         }
         let is_there = self.lock().is_reachable(to);
@@ -244,6 +255,14 @@ impl World {
             Err(Broken::Lost)
         })
         .await
+    }
+
+    /// Long, but no longer than the caller waits. What a dead worker had under way stays so.
+    async fn take_time(&self, deadline: Duration) {
+        let most = u64::try_from(deadline.as_millis()).unwrap() / 2;
+        let time = self.lock().random.u64(50..most);
+        pass(Duration::from_millis(time)).await;
+        self.alive(()).await;
     }
 
     /// A dead worker hears nothing any more.
@@ -359,14 +378,20 @@ impl State {
         if !self.is_reachable(to) {
             return Fate::Unreachable;
         }
-        if self.random.u32(0..100) >= self.trouble {
+        if !self.meets_trouble() {
             return Fate::Done;
         }
-        match self.random.u32(0..5) {
+        match self.random.u32(0..7) {
             0 | 1 => Fate::LostBefore,
             2 | 3 => Fate::LostAfter,
-            _ => Fate::SilentAfter,
+            4 => Fate::SilentAfter,
+            5 => Fate::SlowThere,
+            _ => Fate::SlowBack,
         }
+    }
+
+    pub(super) fn meets_trouble(&mut self) -> bool {
+        self.random.u32(0..100) < self.trouble
     }
 
     fn is_reachable(&self, to: To) -> bool {
