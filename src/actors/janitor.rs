@@ -17,7 +17,10 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use log::{info, warn};
 use tokio::{sync::watch, time::Instant};
 
-pub use self::{ages::Ages, disk::no_room};
+pub use self::{
+    ages::Ages,
+    disk::{no_room, no_room_of_engine},
+};
 use self::{disk::Used, strays::Strays};
 use super::{
     engine_watch::EngineView,

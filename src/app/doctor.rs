@@ -83,7 +83,7 @@ async fn examine(launch: &Launch) -> Vec<Finding> {
         "clock",
         "the master's answers carry no time to compare it with; `timedatectl` says whether it is set by the network",
     ));
-    findings.extend(disks(config));
+    findings.push(disk(config));
     findings.push(files());
     findings
 }
@@ -175,6 +175,7 @@ async fn engine(config: &Config, owned: Option<&str>) -> Vec<Finding> {
     findings.extend(another_engine(&examined, owned));
     findings.push(live_restore(&examined));
     findings.push(log_files(&examined));
+    findings.extend(engines_disk(config, &examined));
     findings
 }
 
@@ -331,28 +332,38 @@ fn registered(config: &Config, address: &MasterAddress, status: Option<&WorkerSt
     }
 }
 
-fn disks(config: &Config) -> Vec<Finding> {
-    let folder = state::nearest(&config.state.folder);
-    let room = match Room::of(&folder) {
+fn disk(config: &Config) -> Finding {
+    let (folder, low) = (&config.state.folder, config.state.disk_low);
+    let room = match Room::of(&state::nearest(folder)) {
         Ok(room) => room,
         Err(error) => {
             let why = format!("{} does not tell its room: {error}", folder.display());
-            return vec![Finding::warning("disk", why)];
+            return Finding::warning("disk", why);
         }
     };
-    vec![match janitor::no_room(room, config.state.disk_low) {
+    match janitor::no_room(room, low) {
         Some(why) => Finding::fault("disk", why)
             .remedy("remove files from the state folder's disk; new tasks are refused until then"),
-        None => Finding::fine(
-            "disk",
-            format!(
-                "{} MiB are free for {}, {} MiB are needed (--disk-low)",
-                room.bytes >> 20,
-                config.state.folder.display(),
-                config.state.disk_low >> 20
-            ),
-        ),
-    }]
+        None => Finding::fine("disk", free(room, folder, low)),
+    }
+}
+
+/// Where that lies on this machine.
+fn engines_disk(config: &Config, examined: &Examined) -> Option<Finding> {
+    let (root, low) = (examined.info.data_root.as_ref()?, config.state.disk_low);
+    let room = Room::of(root).ok()?;
+    Some(match janitor::no_room_of_engine(room, root, low) {
+        Some(why) => Finding::fault("engine's disk", why),
+        None => Finding::fine("engine's disk", free(room, root, low)),
+    })
+}
+
+fn free(room: Room, folder: &Path, low: u64) -> String {
+    let (free, low) = (room.bytes >> 20, low >> 20);
+    format!(
+        "{free} MiB are free for {}, {low} MiB are needed (--disk-low)",
+        folder.display()
+    )
 }
 
 fn files() -> Finding {

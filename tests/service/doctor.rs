@@ -55,6 +55,7 @@ async fn a_worker_that_is_well_has_no_fault_and_is_not_disturbed() {
     );
     assert_told(&told, "ok worker", "`worker-node status` says how it is");
     assert_told(&told, "ok engine", "control groups v");
+    assert_told(&told, "ok engine's disk", "MiB are free for /");
     assert_told(&told, "ok master", "answers by gRPC");
     assert_told(&told, "ok registered", "by the master at ");
     assert_eq!(cluster.engine.containers_of(&task).await, containers);

@@ -1,7 +1,7 @@
 //! The watch on the disks, the worker's and the engine's: whether they, and the state folder, have room for new tasks. What is
 //! found is the registry's to look at.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use log::{info, warn};
 use tokio::time::Instant;
@@ -37,27 +37,11 @@ impl Tools {
             Ok::<_, std::io::Error>((room(None)?, engines))
         };
         if let Ok(Ok((own, engines))) = blocking(look).await {
-            self.tell(
-                self.no_room(own, used.bytes)
-                    .or(self.no_room_of_engine(engines)),
-            );
+            let low = self.retention().disk_low;
+            let of_engine = engines.and_then(|(room, root)| no_room_of_engine(room, &root, low));
+            self.tell(self.no_room(own, used.bytes).or(of_engine));
         }
         Some(used)
-    }
-
-    /// On the engine's disk, where it can be looked at: a container that is made there would fail.
-    fn no_room_of_engine(&self, engines: Option<(Room, PathBuf)>) -> Option<String> {
-        let (room, root) = engines?;
-        let (low, root) = (self.retention().disk_low, root.display());
-        let what = if room.bytes < low {
-            let (free, low) = (mebibytes(room.bytes), mebibytes(low));
-            format!("{free} MiB are free in {root}, {low} MiB are needed (--disk-low)")
-        } else {
-            format!("{} in {root}", no_inodes(room)?)
-        };
-        Some(format!(
-            "the engine's disk is full: {what}; remove images and containers there, such as by `docker system prune`"
-        ))
     }
 
     async fn measure(&self) -> Used {
@@ -117,6 +101,22 @@ pub fn no_room(own: Room, low: u64) -> Option<String> {
     let why = no_inodes(own)?;
     Some(format!(
         "the disk is full: {why}; remove files from the state folder's disk"
+    ))
+}
+
+/// Why the disk of an engine, which keeps its containers in `root`, has no room for a task, if so; `low` in bytes. A container
+/// that is made there would fail.
+#[must_use]
+pub fn no_room_of_engine(room: Room, root: &Path, low: u64) -> Option<String> {
+    let root = root.display();
+    let what = if room.bytes < low {
+        let (free, low) = (mebibytes(room.bytes), mebibytes(low));
+        format!("{free} MiB are free in {root}, {low} MiB are needed (--disk-low)")
+    } else {
+        format!("{} in {root}", no_inodes(room)?)
+    };
+    Some(format!(
+        "the engine's disk is full: {what}; remove images and containers there, such as by `docker system prune`"
     ))
 }
 
