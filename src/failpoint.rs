@@ -28,8 +28,13 @@ macro_rules! failpoint {
     }};
 }
 
+#[cfg(all(test, feature = "failpoints"))]
+pub(crate) use self::armed::watch_this_thread;
+
 #[cfg(feature = "failpoints")]
 mod armed {
+    #[cfg(test)]
+    use std::{cell::RefCell, rc::Rc};
     use std::{env, fmt, fs::File, process};
 
     /// Every point there is; a test compares them with the sources.
@@ -209,6 +214,10 @@ mod armed {
     /// When that is what is configured, or when what is configured has no meaning.
     #[track_caller]
     pub fn pass(name: &str, stake: &dyn fmt::Debug) {
+        #[cfg(test)]
+        if let Some(watch) = WATCH.with_borrow(Clone::clone) {
+            watch(name);
+        }
         // Not within `eval`: a panic there would be told as one of the crate `fail`, not of the point's own place.
         let Some(argument) = fail::eval(name, Option::unwrap_or_default) else {
             return;
@@ -231,6 +240,21 @@ mod armed {
             ),
             _ => panic!("failpoint {name}: return({argument}) has no meaning"),
         }
+    }
+
+    /// Is told the name of each point.
+    #[cfg(test)]
+    pub(crate) type Watch = Rc<dyn Fn(&str)>;
+
+    #[cfg(test)]
+    thread_local! {
+        static WATCH: RefCell<Option<Watch>> = const { RefCell::new(None) };
+    }
+
+    /// Is told of every point that this thread passes, and may panic there: for a worker that is all in one thread.
+    #[cfg(test)]
+    pub(crate) fn watch_this_thread(watch: Option<Watch>) {
+        WATCH.set(watch);
     }
 
     /// The crate's own `panic` is left to [`pass`], which knows the place.

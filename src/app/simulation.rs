@@ -8,13 +8,14 @@ mod cluster;
 mod disk;
 mod docker;
 mod engine;
+mod falls;
 mod judge;
 mod master;
 mod scene;
 mod tests;
 mod world;
 
-use std::{sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use actix_rt::System;
 use clap::Parser;
@@ -37,6 +38,7 @@ use crate::{
     actors::{engine_watch::Trier, heartbeat::Load, janitor::Ages, log_router::Intake},
     config::{Config, RunArgs, Surroundings},
     domain::spec::MachineTotals,
+    failpoint,
     ports::{
         admin::Reload, clock::Clock, holdings::Holdings, journal::JournalStore,
         master::MasterAddress,
@@ -123,6 +125,8 @@ fn live(world: &Shared, config: Config, planted: Planted) -> Over {
     system.block_on(async {
         world.lock().is_born();
         let thread = OneThread::new();
+        let watched = world.clone();
+        failpoint::watch_this_thread(Some(Rc::new(move |point| watched.pass_point(point))));
         let inside = Inside::of(&parts(world, config, planted), Arc::new(Reload::default));
         let handle = inside.handle.clone();
         let _supervisor = start(world, inside);
@@ -135,6 +139,7 @@ fn live(world: &Shared, config: Config, planted: Planted) -> Over {
             over = told => over.expect("the end of a life is told"),
             never = thread.run() => match never {},
         };
+        failpoint::watch_this_thread(None);
         world.lock().is_gone();
         over
     })

@@ -46,7 +46,7 @@ where
 {
     #[cfg(test)]
     if one::is_on() {
-        one::begin(one::held_up(work()));
+        one::begin(one::alone(one::held_up(work())));
         return Ok(());
     }
     let runtime = Handle::current();

@@ -276,6 +276,14 @@ impl JournalStore for Journal {
 }
 
 impl State {
+    /// A dead worker writes nothing.
+    fn writes(&self) -> io::Result<()> {
+        match self.dead {
+            true => Err(Errno::IO.into()),
+            false => Ok(()),
+        }
+    }
+
     fn written(&mut self, request: &[Change], now: SystemTime) {
         for change in request {
             match change {

@@ -52,15 +52,16 @@ impl State {
             .find_map(|(is_left, what)| is_left.then_some(what))
     }
 
-    /// Whatever happens around them, actors neither fall nor hang.
+    /// Whatever happens around them, actors neither fall nor hang, but on purpose; and then a successor comes.
     pub(super) fn judge_event(&mut self, event: &LifecycleEvent) {
-        if let Edge::Panicked | Edge::Hung | Edge::GaveUp = event.edge {
-            self.breaks(format!(
-                "{} {}: {:?}",
-                event.actor,
-                event.edge.as_str(),
-                event.cause
-            ));
+        let fell = event.edge == Edge::Panicked || event.edge == Edge::Stopped && event.failure;
+        let is_planned = fell && self.falls.planned > 0;
+        if is_planned {
+            self.falls.planned -= 1;
+        }
+        if fell && !is_planned || matches!(event.edge, Edge::Hung | Edge::GaveUp) {
+            let (actor, edge, cause) = (&event.actor, event.edge.as_str(), &event.cause);
+            self.breaks(format!("{actor} {edge}: {cause:?}"));
         }
     }
 

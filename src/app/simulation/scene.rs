@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use super::{docker::Habits, world::State};
-use crate::domain::{
-    id::{PayloadDigest, TaskId},
-    spec::{Offer, TaskSpec, Wants},
+use crate::{
+    domain::{
+        id::{PayloadDigest, TaskId},
+        spec::{Offer, TaskSpec, Wants},
+    },
+    failpoint::NAMES,
 };
 
 /// An image that no registry has.
@@ -71,8 +74,14 @@ pub(super) enum Act {
     StopEngine { gently: bool },
     /// It is started again.
     StartEngine,
-    /// The worker stops dead at one of its next calls.
-    KillWorker { in_calls: u32 },
+    /// The worker stops dead at one of its next steps.
+    KillWorker { in_steps: u32 },
+    /// Or when it comes to this point of the code.
+    KillWorkerAt(&'static str),
+    /// Whoever passes one of the next failpoints panics there.
+    Panic { in_points: u32 },
+    /// Or who comes to this one.
+    PanicAt(&'static str),
     /// The worker's clock is set, by so many seconds.
     SetClock(i64),
     /// Nothing more fits on the disk.
@@ -226,8 +235,23 @@ fn acts(random: &mut fastrand::Rng) -> Vec<(Duration, Act)> {
         lasting(random, Act::FillDisk, Act::EmptyDisk, 40);
     }
     for _ in 0..random.u32(0..5) {
-        let in_calls = random.u32(1..40);
-        acts.push((seconds(random, 0..130), Act::KillWorker { in_calls }));
+        let in_steps = random.u32(1..120);
+        acts.push((seconds(random, 0..130), Act::KillWorker { in_steps }));
+    }
+    // So far apart that no restart budget is spent.
+    for number in 0..random.u64(0..4) {
+        let in_points = random.u32(1..60);
+        let at = seconds(random, number * 40..number * 40 + 8);
+        acts.push((at, Act::Panic { in_points }));
+    }
+    // Points that are passed seldom are come to as well.
+    for _ in 0..random.u32(0..3) {
+        let point = random.choice(NAMES).unwrap();
+        let act = match random.bool() {
+            true => Act::KillWorkerAt(point),
+            false => Act::PanicAt(point),
+        };
+        acts.push((seconds(random, 0..60), act));
     }
     for _ in 0..random.u32(0..3) {
         let millis = random.u64(100..4_000);
@@ -252,7 +276,14 @@ impl State {
             Act::Meet => self.cluster.is_parted = false,
             Act::StopEngine { gently } => self.engine_stops(gently),
             Act::StartEngine => self.engine_returns(),
-            Act::KillWorker { in_calls } => self.dies_in = self.dies_in.or(Some(in_calls)),
+            Act::KillWorker { in_steps } => {
+                self.falls.dies_in = self.falls.dies_in.or(Some(in_steps))
+            }
+            Act::KillWorkerAt(point) => self.falls.dies_at = Some(point),
+            Act::PanicAt(point) => self.falls.panics_at = Some(point),
+            Act::Panic { in_points } => {
+                self.falls.panics_in = self.falls.panics_in.or(Some(in_points))
+            }
             Act::SetClock(by) => self.clock_ahead += by,
             Act::FillDisk => self.disk.is_full = true,
             Act::EmptyDisk => self.empty_disk(),
@@ -260,7 +291,7 @@ impl State {
             Act::Forget => self.cluster.is_registered = false,
             Act::Heal => {
                 self.trouble = 0;
-                self.dies_in = None;
+                self.falls.heal();
                 self.cluster.is_parted = false;
                 self.engine_returns();
                 self.empty_disk();

@@ -19,6 +19,7 @@ use super::{
     cluster::Cluster,
     disk::Disk,
     docker::Docker,
+    falls::Falls,
     scene::{Act, Scene},
 };
 use crate::{
@@ -48,12 +49,11 @@ pub(super) struct State {
     before: Duration,
     /// Of the present life.
     born: Option<Instant>,
-    due: BTreeMap<(Duration, u64), Due>,
+    pub(super) due: BTreeMap<(Duration, u64), Due>,
     last: u64,
     /// The worker has stopped, as by a cut of its power: nothing of what it still does counts.
     pub(super) dead: bool,
-    /// It stops in this many calls.
-    pub(super) dies_in: Option<u32>,
+    pub(super) falls: Falls,
     /// Of a hundred calls, so many meet trouble of their own.
     pub(super) trouble: u32,
     /// So much more the worker's clock shows; it may be less.
@@ -139,7 +139,7 @@ impl World {
             due: BTreeMap::new(),
             last: 0,
             dead: false,
-            dies_in: None,
+            falls: Falls::default(),
             trouble: scene.trouble,
             clock_ahead: 0,
             docker: Docker::new(scene.live_restore),
@@ -327,7 +327,7 @@ impl State {
     pub(super) fn is_born(&mut self) {
         self.born = Some(Instant::now());
         self.dead = false;
-        self.dies_in = None;
+        self.falls.is_born();
         self.cluster.worker_is_born(self.before);
         self.note("the worker starts");
     }
@@ -341,27 +341,6 @@ impl State {
     /// Nobody is there for so long.
     pub(super) fn pause(&mut self, time: Duration) {
         self.before += time;
-    }
-
-    /// The worker stops where it stands.
-    pub(super) fn die(&mut self) {
-        if self.dead {
-            return;
-        }
-        self.note("the worker dies");
-        self.dead = true;
-        self.disk.is_cut_off();
-        self.due.retain(|_, due| !matches!(due, Due::Commits));
-        self.cluster.worker_died(&self.disk.journal);
-    }
-
-    /// Whether the worker stops at this very call; half of them are carried out.
-    pub(super) fn dies_here(&mut self) -> bool {
-        let Some(calls) = &mut self.dies_in else {
-            return false;
-        };
-        *calls = calls.saturating_sub(1);
-        *calls == 0
     }
 
     fn fate(&mut self, to: To) -> Fate {

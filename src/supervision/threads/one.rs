@@ -8,13 +8,14 @@ use std::{
     convert::Infallible,
     future::{pending, poll_fn},
     mem,
+    panic::{AssertUnwindSafe, resume_unwind},
     pin::Pin,
     rc::Rc,
     sync::{Arc, Mutex},
     task::{Context, Poll, Wake, Waker},
 };
 
-use futures_util::task::AtomicWaker;
+use futures_util::{FutureExt, task::AtomicWaker};
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout_at},
@@ -162,16 +163,24 @@ pub(super) fn held_up(work: impl Future<Output = ()>) -> impl Future<Output = ()
     })
 }
 
-/// The same for work with a result; dropped with what waits for that.
+/// A thread that panics ends, and nobody else does.
+pub(super) async fn alone(work: impl Future<Output = ()>) {
+    // What it leaves behind is what it leaves behind on a thread.
+    let _ended = AssertUnwindSafe(work).catch_unwind().await;
+}
+
+/// Work with a result; dropped with what waits for that. A panic is theirs who wait.
 pub(super) fn in_turn<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> impl Future<Output = T> + Send {
     let (done, result) = oneshot::channel();
+    let work = AssertUnwindSafe(work).catch_unwind();
     let place = Place(begin(async move { drop(done.send(work.await)) }));
     async move {
         let _place = place;
         match result.await {
-            Ok(result) => result,
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => resume_unwind(panic),
             // The machine has stopped.
             Err(_) => pending().await,
         }

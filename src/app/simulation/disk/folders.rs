@@ -24,9 +24,10 @@ pub(in super::super) struct Folders(pub(in super::super) Shared);
 
 impl OutputStore for Folders {
     fn prepare(&self, task: &TaskId) -> io::Result<PathBuf> {
-        let disk = &mut self.0.lock().disk;
-        disk.room_for_a_log()?;
-        disk.outputs.entry(task.as_str().into()).or_default();
+        let mut state = self.0.lock();
+        state.writes()?;
+        state.disk.room_for_a_log()?;
+        state.disk.outputs.entry(task.as_str().into()).or_default();
         Ok(Path::new("/outputs").join(task.as_str()))
     }
 
@@ -60,7 +61,10 @@ impl OutputStore for Folders {
     }
 
     fn add(&self, task: &TaskId, name: &str) -> io::Result<Box<dyn Write + Send>> {
-        self.0.lock().disk.room_for_a_log()?;
+        let state = self.0.lock();
+        state.writes()?;
+        state.disk.room_for_a_log()?;
+        drop(state);
         Ok(Box::new(Added {
             world: self.0.clone(),
             task: task.clone(),
@@ -71,9 +75,8 @@ impl OutputStore for Folders {
 
     fn remove(&self, task: &TaskId) -> io::Result<()> {
         let mut state = self.0.lock();
-        if !state.dead {
-            state.disk.outputs.remove(task.as_str());
-        }
+        state.writes()?;
+        state.disk.outputs.remove(task.as_str());
         Ok(())
     }
 }
@@ -97,6 +100,7 @@ impl Holdings for Folders {
 
     fn remove_stranger(&self, name: &str) -> io::Result<()> {
         let mut state = self.0.lock();
+        state.writes()?;
         state.disk.outputs.remove(name);
         state.note(format!(
             "the output folder {name} is removed: it is nobody's"
@@ -117,7 +121,9 @@ impl Write for Added {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.bytes.extend_from_slice(bytes);
         let written = self.bytes.clone();
-        self.world.lock().disk.put(&self.task, &self.name, written);
+        let mut state = self.world.lock();
+        state.writes()?;
+        state.disk.put(&self.task, &self.name, written);
         Ok(bytes.len())
     }
 

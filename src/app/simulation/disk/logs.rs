@@ -33,6 +33,7 @@ impl SpoolStore for Spools {
         if let Some(spool) = state.disk.spools.get(task) {
             return Ok(spool.clone());
         }
+        state.writes()?;
         state.disk.room_for_a_log()?;
         let spool = Arc::new(MemorySpool {
             world: Arc::downgrade(&self.0),
@@ -49,7 +50,9 @@ impl SpoolStore for Spools {
     }
 
     fn remove(&self, task: &TaskId) -> io::Result<()> {
-        self.0.lock().disk.spools.remove(task);
+        let mut state = self.0.lock();
+        state.writes()?;
+        state.disk.spools.remove(task);
         Ok(())
     }
 }
@@ -97,9 +100,7 @@ impl MemorySpool {
             if room == Room::Needed {
                 state.disk.room_for_a_log()?;
             }
-            if state.dead {
-                return Err(Errno::IO.into());
-            }
+            state.writes()?;
         }
         let mut log = self.log.lock().unwrap();
         if log.end.is_some() {
@@ -162,7 +163,8 @@ impl Spool for MemorySpool {
     async fn note(&self, line: String) -> io::Result<()> {
         let now = self.world().now();
         let line = lines(Source::Worker, line.as_bytes(), now);
-        self.write(Room::Needed, |log| log.lines.extend(line))
+        // It is small, as the real one says.
+        self.write(Room::Kept, |log| log.lines.extend(line))
     }
 
     async fn close(&self, end: LogEnd) -> io::Result<()> {
