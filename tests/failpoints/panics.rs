@@ -1,4 +1,5 @@
-//! A panic at points of every actor: some of them in the gate, others each time, and all in a full run. Whoever panics is
+//! A panic at points of every actor: some of them in the gate, others each time, and all in a full run; the simulation of the
+//! whole worker has more of them. Whoever panics is
 //! restarted alone; no task is lost, none runs twice, each has one outcome, heartbeats go on, and viewers see every line once.
 
 use std::future::Future;
@@ -13,11 +14,11 @@ use crate::lifecycle::{edges, failures};
 use crate::stimuli::{Way, prepare, quick_to_park, retry_parked, way_to};
 use crate::workload::{Workload, cluster};
 
-/// The points of one child that are tried: a quarter of them; in a full run all, three times each.
+/// The points of one child that are tried: every twelfth, one at least; in a full run all, three times each.
 fn points(child: &str) -> Vec<&'static str> {
     let of_child = |name: &&str| name.split('.').next() == Some(child);
     let all = failpoint::NAMES.iter().copied().filter(of_child).collect();
-    chosen(child, all, 4, 3)
+    chosen(child, all, 12, 3)
 }
 
 /// Some or all points of one child, as many at a time as there are places for clusters; every one that fails is named.

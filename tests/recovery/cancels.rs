@@ -1,8 +1,9 @@
-//! A cancel that was acknowledged is kept, whatever dies after it: the task ends cancelled, once.
+//! A cancel that was acknowledged is kept, whatever dies after it: the task ends cancelled, once. The first in the gate, the
+//! others in a full run: the simulation of the whole worker shows them each time.
 
 use worker_node::dev_master::{Fault, Method};
 
-use crate::harness::{Cluster, WorkerSetup};
+use crate::harness::{Cluster, WorkerSetup, is_full};
 use crate::life::judged;
 
 async fn cancelled_once(cluster: Cluster, task: &str) {
@@ -31,6 +32,9 @@ async fn a_cancel_acknowledged_just_before_a_kill_is_carried_out() {
 
 #[tokio::test]
 async fn a_cancel_that_comes_before_adoption_is_complete_is_carried_out() {
+    if !is_full() {
+        return;
+    }
     let mut cluster = started().await;
     let task = cluster.run("sleep 60").await;
     cluster.kill_worker().await;
@@ -49,6 +53,9 @@ async fn a_cancel_that_comes_before_adoption_is_complete_is_carried_out() {
 
 #[tokio::test]
 async fn a_cancel_in_the_middle_of_an_upload_outlives_a_kill() {
+    if !is_full() {
+        return;
+    }
     let mut cluster = started().await;
     cluster.master.inject(Method::Upload, Fault::Hold);
     let task = cluster
@@ -69,6 +76,9 @@ async fn a_cancel_in_the_middle_of_an_upload_outlives_a_kill() {
 
 #[tokio::test]
 async fn a_cancel_that_an_actor_dies_over_before_it_is_durable_is_carried_out() {
+    if !is_full() {
+        return;
+    }
     let slow = "journal.CancelRequested.before=1*sleep(500);task.signal=1*panic";
     let cluster = Cluster::start_with(|setup| {
         let setup = setup.arguments(["--supervise", "--stop-grace", "1s"]);

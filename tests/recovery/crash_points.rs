@@ -1,6 +1,6 @@
 //! The process dies at points of a task's life and of its delivery, before and after durable steps, and is started again: one
-//! outcome per task, none run twice, every line of log once. A third of the points in the gate, others each time, and all in a
-//! full run.
+//! outcome per task, none run twice, every line of log once. Every ninth point in the gate, others each time, and all in a
+//! full run; the simulation of the whole worker dies at all of them that it passes.
 
 use tokio::task::JoinSet;
 use worker_node::dev_master::Method;
@@ -76,7 +76,7 @@ async fn a_death_at_points_of(child: &str) {
     let of_child = |name: &&str| name.split('.').next() == Some(child) && is_tried(name);
     let all = failpoint::NAMES.iter().copied().filter(of_child).collect();
     let mut runs = JoinSet::new();
-    for name in chosen(child, all, 3, 5) {
+    for name in chosen(child, all, 9, 5) {
         runs.spawn(named(name));
     }
     assert!(!runs.is_empty(), "{child} has points");

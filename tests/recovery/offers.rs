@@ -1,11 +1,12 @@
-//! Offers whose answers were lost, and results that are wanted once more.
+//! Offers whose answers were lost, and results that are wanted once more. What the simulation of the whole worker shows as well is
+//! tried in a full run alone.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 use worker_node::dev_master::{Fault, MasterOptions, Method};
 
-use crate::harness::{Cluster, WorkerSetup, master_options};
+use crate::harness::{Cluster, WorkerSetup, is_full, master_options};
 
 /// The process dies here, once per process.
 fn dies_at(point: &str) -> impl FnOnce(WorkerSetup) -> WorkerSetup {
@@ -27,6 +28,9 @@ async fn registered_again(cluster: &Cluster, times: usize) {
 /// A repeat of the offer need not sit out the time in which one is waited for.
 #[tokio::test]
 async fn an_accepted_offer_that_is_repeated_after_a_crash_runs_at_once() {
+    if !is_full() {
+        return;
+    }
     let mut cluster = Cluster::start_with(dies_at("journal.Accept.after")).await;
     let task = cluster.task("true");
     cluster.master.submit(task.clone());
@@ -77,6 +81,9 @@ async fn a_result_that_is_wanted_again_is_sent_again_after_a_crash() {
 /// A repeat that comes while the report is on its way, and a report that leaves after the settle time anyway: one copy.
 #[tokio::test]
 async fn a_report_that_leaves_after_a_repeated_offer_serves_for_both() {
+    if !is_full() {
+        return;
+    }
     let cluster = Cluster::start().await;
     cluster.master.inject(
         Method::Report,

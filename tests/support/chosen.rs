@@ -1,5 +1,10 @@
 //! Which of many like points a test tries: some of them in the gate, others each time, and all in a full run.
 
+/// Whether this is a full run: what the simulation of the whole worker shows as well is tried there alone, but for one of each kind.
+pub(crate) fn is_full() -> bool {
+    std::env::var_os("WORKER_NODE_FULL").is_some()
+}
+
 /// Every `stride`-th, beginning with any of the first `stride`; with `WORKER_NODE_FULL` all of them, `times` times each. What
 /// was chosen is told, so that a failure can be had again.
 pub(crate) fn chosen(
@@ -8,7 +13,7 @@ pub(crate) fn chosen(
     stride: usize,
     times: usize,
 ) -> Vec<&'static str> {
-    if std::env::var_os("WORKER_NODE_FULL").is_some() {
+    if is_full() {
         return all.repeat(times);
     }
     let first = fastrand::usize(..stride.min(all.len()));
