@@ -174,14 +174,7 @@ impl Built {
         let sampler = MachineSampler::new(state.path())?;
         let totals = sampler.totals()?;
         let spools = Arc::new(spools(config, &state, &clock)?);
-        let outputs = Arc::new(OutputFolders::open(
-            &state.path().join("outputs"),
-            Quotas {
-                files: config.tasks.output_files,
-                bytes: config.tasks.output_bytes,
-                ..Quotas::default()
-            },
-        )?);
+        let outputs = Arc::new(outputs(config, &state)?);
         let (folder, own) = (state.path().to_owned(), state.path().to_owned());
         let parts = Parts {
             advertised: config.advertised(bound.port()),
@@ -220,6 +213,15 @@ impl Built {
             _state: state,
         })
     }
+}
+
+fn outputs(config: &Config, state: &StateDir) -> io::Result<OutputFolders> {
+    let quotas = Quotas {
+        files: config.tasks.output_files,
+        bytes: config.tasks.output_bytes,
+        ..Quotas::default()
+    };
+    OutputFolders::open(&state.path().join("outputs"), quotas)
 }
 
 fn doors(

@@ -31,11 +31,6 @@ pub struct RunArgs {
     #[arg(long, value_name = "[ADDRESS]:PORT", env = "WORKER_NODE_PORT", default_value = ":50052", help_heading = CLUSTER)]
     pub port: String,
 
-    /// Where to answer a monitoring system and probes over HTTP (/metrics, /healthz, /readyz), such as 127.0.0.1:9100; beyond this
-    /// machine only with --token-file, or --tls-cert and --tls-ca [default: nowhere]
-    #[arg(long, value_name = "[ADDRESS]:PORT", env = "WORKER_NODE_HTTP", help_heading = PROCESS)]
-    pub http: Option<String>,
-
     /// Stay with --master, whatever address a master announces.
     #[arg(long, value_name = SWITCH, env = "WORKER_NODE_PIN_MASTER", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, help_heading = CLUSTER)]
     pub pin_master: String,
@@ -198,6 +193,11 @@ pub struct RunArgs {
     /// How large the state folder may become, output folders and all: beyond it the logs of finished tasks go, the oldest first, and if that is not enough new tasks are refused.
     #[arg(long, value_name = "SIZE", env = "WORKER_NODE_STATE_CAP", allow_negative_numbers = true, default_value = "100GiB", help_heading = STATE)]
     pub state_cap: String,
+
+    /// Where to answer a monitoring system and probes over HTTP (/metrics, /healthz, /readyz), such as 127.0.0.1:9100; beyond this
+    /// machine only with --token-file, or --tls-cert and --tls-ca [default: nowhere]
+    #[arg(long, value_name = "[ADDRESS]:PORT", env = "WORKER_NODE_HTTP", help_heading = PROCESS)]
+    pub http: Option<String>,
 
     /// Restart a subsystem that failed; without it the first failure ends the process, and tasks run on for the next start.
     #[arg(long, value_name = SWITCH, env = "WORKER_NODE_SUPERVISE", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, help_heading = PROCESS)]
