@@ -17,8 +17,7 @@ use std::{
 };
 
 use actix::{
-    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult,
-    ResponseActFuture, WrapFuture,
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseActFuture, WrapFuture,
 };
 use tokio::{sync::watch, time::Instant};
 
@@ -250,12 +249,20 @@ impl Actor for RegistryActor {
 crate::answers_pings!(RegistryActor);
 
 impl Handler<GetSealing> for RegistryActor {
-    type Result = MessageResult<GetSealing>;
+    type Result = ResponseActFuture<Self, Sealing>;
 
     fn handle(&mut self, GetSealing(task): GetSealing, _: &mut Self::Context) -> Self::Result {
         failpoint!("registry.GetSealing", task);
+        // One that has just been restarted does not know yet what was acknowledged, and cancelled.
+        let loaded = self.loaded().into_actor(self);
+        Box::pin(loaded.map(move |(), actor, _| actor.sealing(&task)))
+    }
+}
+
+impl RegistryActor {
+    fn sealing(&mut self, task: &TaskId) -> Sealing {
         let settle = self.settle_time();
-        MessageResult(match self.tasks.get_mut(&task) {
+        match self.tasks.get_mut(task) {
             Some(entry) if Instant::now() < entry.acknowledged + settle => {
                 Sealing::NotBefore(entry.acknowledged + settle)
             }
@@ -270,7 +277,7 @@ impl Handler<GetSealing> for RegistryActor {
                 cancelled: false,
                 by: None,
             },
-        })
+        }
     }
 }
 

@@ -193,8 +193,8 @@ impl RegistryActor {
                     AssignAnswer::AlreadyAccepted
                 }
                 Err(error) => {
-                    if matches!(error, CommitError::Unavailable) {
-                        // The commit may come yet, and then the result is owed, whether the master offers again or not.
+                    if matches!(error, CommitError::Unavailable | CommitError::Poisoned) {
+                        // The commit may come yet, or is there already, and then the result is owed, whether the master offers again or not.
                         actor.deliver_once_settled(task, ctx);
                     }
                     refused(format!("its result cannot be sent again now: {error}"))
