@@ -17,6 +17,8 @@ pub(super) struct Falls {
     pub(super) panics_at: Option<&'static str>,
     /// Panics on purpose whose ends the supervisor has not told yet.
     pub(super) planned: u32,
+    /// All panics on purpose of this seed.
+    pub(super) panics: u32,
 }
 
 impl Falls {
@@ -25,6 +27,7 @@ impl Falls {
         *self = Self {
             dies_at: self.dies_at,
             panics_at: self.panics_at,
+            panics: self.panics,
             ..Self::default()
         };
     }
@@ -33,6 +36,7 @@ impl Falls {
     pub(super) fn heal(&mut self) {
         *self = Self {
             planned: self.planned,
+            panics: self.panics,
             ..Self::default()
         };
     }
@@ -75,6 +79,7 @@ impl State {
         let falls = self.falls.panics_here(point);
         if falls {
             self.falls.planned += 1;
+            self.falls.panics += 1;
             self.note(format!("somebody panics at {point}"));
         }
         falls

@@ -23,6 +23,9 @@ const ENDED_WITHIN: Duration = Duration::from_secs(60);
 /// What is said of one that nobody known has ended.
 const FROM_OUTSIDE: &str = "stopped from outside";
 
+/// What is said of an offer over which one actor fell twice.
+const POISON: &str = "the worker failed twice over its offer";
+
 /// Images that may not be had.
 const MAY_FAIL: [&str; 2] = [ABSENT, FLAKY];
 
@@ -127,7 +130,13 @@ impl State {
         }
         let executions = self.docker.executions.get(task);
         let executed = executions.and_then(|all| all.last()).copied();
-        broken.extend(is_untrue(row, (status, &copy.logs), executed));
+        let is_poison = executed.is_none()
+            && self.falls.panics >= 2
+            && status == "failed"
+            && copy.logs.contains(POISON);
+        if !is_poison {
+            broken.extend(is_untrue(row, (status, &copy.logs), executed));
+        }
         if executed.is_some() {
             broken.extend(is_incomplete(task, &copy.logs, executed));
         }
