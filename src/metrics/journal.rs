@@ -44,19 +44,21 @@ impl CountedJournal {
     fn count(&self, change: &Change) {
         match change {
             Change::Accept(record) if record.phase == Phase::Accepted => {
-                self.metrics.accepted.inc();
-                self.came_to(&record.spec.id, Phase::Accepted);
+                if self.came_to(&record.spec.id, Phase::Accepted) {
+                    self.metrics.accepted.inc();
+                }
             }
             Change::Withdraw(task) => self.forget(task),
-            Change::Starting { task, .. } => self.came_to(task, Phase::Starting),
-            Change::Running { task, .. } => self.came_to(task, Phase::Running),
-            Change::Ended { task, .. } => self.came_to(task, Phase::Ended),
+            Change::Starting { task, .. } => _ = self.came_to(task, Phase::Starting),
+            Change::Running { task, .. } => _ = self.came_to(task, Phase::Running),
+            Change::Ended { task, .. } => _ = self.came_to(task, Phase::Ended),
             Change::Sealed { task, verdict } => {
-                let ended = [("outcome", word(&verdict.outcome))];
-                self.metrics.ended.get_or_create(&ended).inc();
-                self.came_to(task, Phase::Sealed);
+                if self.came_to(task, Phase::Sealed) {
+                    let ended = [("outcome", word(&verdict.outcome))];
+                    self.metrics.ended.get_or_create(&ended).inc();
+                }
             }
-            Change::Delivered(task) => self.came_to(task, Phase::Delivered),
+            Change::Delivered(task) => _ = self.came_to(task, Phase::Delivered),
             Change::Done { task, .. } => {
                 self.came_to(task, Phase::Done);
                 self.forget(task);
@@ -65,15 +67,29 @@ impl CountedJournal {
         }
     }
 
-    fn came_to(&self, task: &TaskId, phase: Phase) {
+    /// The task has come to `phase`: whether for the first time. A step is committed again where the journal was restarted before
+    /// it could say that it had taken it.
+    fn came_to(&self, task: &TaskId, phase: Phase) -> bool {
         let now = Instant::now();
-        let before = self.steps.lock().insert(task.clone(), (phase, now));
+        let mut steps = self.steps.lock();
+        let before = steps.get(task).copied();
+        let is_known = match before {
+            Some((before, _)) => before >= phase,
+            // It was done, and its result goes out again.
+            None => phase >= Phase::Delivered,
+        };
+        if is_known {
+            return false;
+        }
+        steps.insert(task.clone(), (phase, now));
+        drop(steps);
         if let Some((before, since)) = before
             && let Some(name) = name(before, phase)
         {
             let times = self.metrics.phases.get_or_create(&[("phase", name)]);
             times.observe((now - since).as_secs_f64());
         }
+        true
     }
 
     fn forget(&self, task: &TaskId) {
@@ -87,7 +103,7 @@ impl Steps {
     }
 }
 
-/// What happens between two steps; `None`: they are not next to each other, or a repeat.
+/// What happens between two steps; `None`: they are not next to each other.
 fn name(before: Phase, phase: Phase) -> Option<&'static str> {
     match (before, phase) {
         // An image that is not to be had ends it, too.
@@ -101,6 +117,7 @@ fn name(before: Phase, phase: Phase) -> Option<&'static str> {
         _ => None,
     }
 }
+
 
 fn word(outcome: &Outcome) -> &'static str {
     match outcome {
@@ -138,5 +155,75 @@ impl JournalStore for CountedJournal {
 
     fn tend(&mut self) -> Result<(), JournalError> {
         self.store.tend()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::record::Verdict;
+
+    /// Takes everything and keeps nothing.
+    struct Blotter;
+
+    impl JournalStore for Blotter {
+        fn reader(&self) -> Result<Box<dyn JournalReader>, JournalError> {
+            unreachable!("nobody reads it")
+        }
+
+        fn find(&mut self, _task: &TaskId) -> Result<Option<Known>, JournalError> {
+            Ok(None)
+        }
+
+        fn commit(
+            &mut self,
+            requests: &[Vec<Change>],
+        ) -> Result<Vec<Result<(), Refused>>, JournalError> {
+            Ok(requests.iter().map(|_| Ok(())).collect())
+        }
+
+        fn make_room(&mut self) {}
+
+        fn tend(&mut self) -> Result<(), JournalError> {
+            Ok(())
+        }
+    }
+
+    fn sealed(task: &TaskId) -> Change {
+        let verdict = Verdict {
+            outcome: Outcome::Succeeded,
+            trailer: String::new(),
+        };
+        Change::Sealed {
+            task: task.clone(),
+            verdict,
+        }
+    }
+
+    fn counted() -> (Arc<Metrics>, Arc<Steps>, CountedJournal) {
+        let (metrics, steps) = (Arc::<Metrics>::default(), Arc::<Steps>::default());
+        let journal = CountedJournal::new(Box::new(Blotter), metrics.clone(), steps.clone());
+        (metrics, steps, journal)
+    }
+
+    #[test]
+    fn an_end_that_is_committed_again_counts_once() {
+        let (metrics, steps, mut journal) = counted();
+        let task = TaskId::new("t").unwrap();
+        journal.commit(&[vec![sealed(&task)]]).unwrap();
+        // A restarted journal opens its store anew, and is asked again.
+        let mut journal = CountedJournal::new(Box::new(Blotter), metrics.clone(), steps);
+        journal.commit(&[vec![sealed(&task)]]).unwrap();
+        let ended = metrics.ended.get_or_create(&[("outcome", "succeeded")]);
+        assert_eq!(ended.get(), 1);
+    }
+
+    #[test]
+    fn a_task_that_is_done_is_not_kept_for_a_result_that_goes_out_again() {
+        let (_, steps, mut journal) = counted();
+        let task = TaskId::new("t").unwrap();
+        let again = [Change::Redeliver(task.clone()), Change::Delivered(task)];
+        journal.commit(&[again.to_vec()]).unwrap();
+        assert!(steps.lock().is_empty());
     }
 }
