@@ -30,7 +30,7 @@ pub(crate) async fn client(cluster: &Cluster) -> MasterWorkerClient<Channel> {
 
 /// What a task hears that calls the worker of its own machine, in bytes: an HTTP/2 server greets who it lets in.
 async fn heard_by_a_task<const N: usize>(allow: [&'static str; N]) -> (Cluster, String) {
-    let cluster = Cluster::start_with(|setup| setup.arguments(allow)).await;
+    let cluster = Cluster::start_with(|setup| setup.own_network().arguments(allow)).await;
     let address = address(&cluster).await;
     let (_, port) = address.rsplit_once(':').expect("a port");
     // The containers' networks are known once the engine was tried.

@@ -141,7 +141,10 @@ async fn privileges(bench: &Bench) -> (bool, Vec<u64>) {
 
 #[tokio::test]
 async fn a_container_has_what_the_engine_gives_but_for_raw_sockets_and_devices() {
-    let bench = Bench::new();
+    let bench = Bench::with_options(EngineOptions {
+        network: Some("none".into()),
+        ..options()
+    });
 
     let (gains, capabilities) = privileges(&bench).await;
     let ping = bench.says("cat /proc/sys/net/ipv4/ping_group_range").await;

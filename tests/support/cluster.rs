@@ -64,9 +64,7 @@ impl Cluster {
         let place = PLACES.acquire().await.expect("it is never closed");
         let engine = Engine::at(engine.docker()).await;
         Self::start_at(place, engine, options, |setup| {
-            // It has no bridge.
-            let setup = setup.arguments(["--engine", address, "--network", "none"]);
-            change(setup)
+            change(setup.arguments(["--engine", address]))
         })
         .await
     }
