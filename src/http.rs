@@ -1,33 +1,44 @@
-//! The operator's door over HTTP (`--http`): whether the process is alive (`/healthz`) and of use (`/readyz`), and its figures
-//! (`/metrics`). Read-only. What it tells comes from the same view as `worker-node status` (`ports::admin`); who may connect, and
+//! The operator's door over HTTP (`--http`): whether the process is alive (`/healthz`) and of use (`/readyz`), its figures
+//! (`/metrics`), and a page to look at it (`/`). Read-only. What it tells comes from the same view as `worker-node status` (`ports::admin`); who may connect, and
 //! how long, is decided by the listener's guards, as at the master's port.
 //!
 //! A browser that a stranger's page sends here is turned away by the name that it asked for (`host`); whoever comes from another
 //! machine must show the token or a certificate, without which [`Door`] is not opened beyond this machine (`config`).
 
 mod host;
+mod observer;
 mod reasons;
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     body::Body,
     extract::{Request, State},
-    http::{HeaderMap, Method, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::get,
 };
+use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::json;
-use tokio::{net::TcpListener, sync::Semaphore, task::spawn_blocking, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    task::spawn_blocking,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 pub use self::host::Hosts;
 use crate::{
     grpc::listener::{self, Connection, Doorkeeper, Limits, ServeError},
     metrics::{Form, Metrics, Reading},
-    ports::admin::{Admin, AdminError},
+    ports::{
+        admin::{Admin, AdminError},
+        master::RunningTask,
+        spool::SpoolStore,
+    },
 };
 
 /// Of the answers for programs; they only grow.
@@ -39,6 +50,9 @@ const CONNECTIONS: usize = 64;
 
 /// Requests that are answered at once; one more is told to come again. Each asks the supervisor one question.
 const REQUESTS: usize = 8;
+
+/// Logs that are read at once; one more is told to come again.
+const LOGS: usize = 8;
 
 /// How long the file system may take to say what is free on it.
 const DISK: Duration = Duration::from_secs(1);
@@ -55,6 +69,10 @@ pub struct Door {
     pub metrics: Arc<Metrics>,
     /// Bytes free.
     pub disk_free: DiskFree,
+    /// The tasks that are not done.
+    pub tasks: watch::Receiver<Arc<Vec<RunningTask>>>,
+    /// Their logs.
+    pub spools: Arc<dyn SpoolStore>,
     /// By which names it may be asked.
     pub hosts: Hosts,
     /// Who may come in.
@@ -66,6 +84,9 @@ pub struct Door {
 struct Desk {
     door: Door,
     turns: Arc<Semaphore>,
+    logs: Arc<Semaphore>,
+    /// Fires when the door closes.
+    stop: CancellationToken,
 }
 
 /// Serves `door` on `listener` until `stop` fires. The listener is shared, so that a restarted server takes over the same port.
@@ -82,20 +103,30 @@ pub async fn serve(
         ..Limits::default()
     };
     let doorkeeper = Arc::clone(&door.doorkeeper);
-    listener::serve_pages(listener, router(door), limits, doorkeeper, stop).await
+    let watching = observer::watch_stages(door.tasks.clone(), Arc::clone(&door.metrics));
+    let router = router(door, stop.clone());
+    let serving = listener::serve_pages(listener, router, limits, doorkeeper, stop);
+    tokio::select! {
+        served = serving => served,
+        never = watching => match never {},
+    }
 }
 
-fn router(door: Door) -> Router {
-    let turns = Arc::new(Semaphore::new(REQUESTS));
-    let desk = Desk { door, turns };
-    Router::new()
+fn router(door: Door, stop: CancellationToken) -> Router {
+    let desk = Desk {
+        door,
+        turns: Arc::new(Semaphore::new(REQUESTS)),
+        logs: Arc::new(Semaphore::new(LOGS)),
+        stop,
+    };
+    observer::routes()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(page_of_metrics))
         .fallback(|| async {
             (
                 StatusCode::NOT_FOUND,
-                "there is /healthz, /readyz and /metrics\n",
+                "there is /, /healthz, /readyz and /metrics\n",
             )
         })
         .layer(from_fn_with_state(desk.clone(), admit))
@@ -103,7 +134,11 @@ fn router(door: Door) -> Router {
 }
 
 /// Whether whoever asks may: by name, by token, and while there is room.
-async fn admit(State(Desk { door, turns }): State<Desk>, request: Request, next: Next) -> Response {
+async fn admit(
+    State(Desk { door, turns, .. }): State<Desk>,
+    request: Request,
+    next: Next,
+) -> Response {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return (StatusCode::METHOD_NOT_ALLOWED, "this door is read-only\n").into_response();
     }
@@ -113,14 +148,16 @@ async fn admit(State(Desk { door, turns }): State<Desk>, request: Request, next:
     }
     let connection = request.extensions().get::<Connection>().cloned();
     let caller = connection.as_ref().map(Connection::caller);
-    let authorization = request.headers().get(header::AUTHORIZATION);
+    let authorization = request.headers().get(header::AUTHORIZATION).map(bearer);
     let path = request.uri().path();
+    let caller = caller.unwrap_or_default();
     let judged = door
         .doorkeeper
-        .judge(path, authorization, &caller.unwrap_or_default());
+        .judge(path, authorization.as_deref(), &caller);
     if judged.is_err() {
-        let wants = [(header::WWW_AUTHENTICATE, "Bearer")];
-        let words = "this worker wants its token: authorization: Bearer TOKEN (--token-file)\n";
+        // At that a browser asks for a name and a password.
+        let wants = [(header::WWW_AUTHENTICATE, "Basic realm=\"worker-node\"")];
+        let words = "this worker wants its token: authorization: Bearer TOKEN, or in a browser as the password (--token-file)\n";
         return (StatusCode::UNAUTHORIZED, wants, words).into_response();
     }
     let Ok(_turn) = turns.try_acquire() else {
@@ -134,6 +171,17 @@ async fn admit(State(Desk { door, turns }): State<Desk>, request: Request, next:
     };
     let _answers = connection.as_ref().map(Connection::answers);
     next.run(request).await
+}
+
+/// A browser can't show a token, but it can show a password: that is the token then, under whatever name.
+fn bearer(shown: &HeaderValue) -> Cow<'_, HeaderValue> {
+    let password = || {
+        let encoded = shown.to_str().ok()?.strip_prefix("Basic ")?;
+        let decoded = String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok()?;
+        let (_, password) = decoded.split_once(':')?;
+        HeaderValue::try_from(format!("Bearer {password}")).ok()
+    };
+    password().map_or(Cow::Borrowed(shown), Cow::Owned)
 }
 
 /// Whether the supervisor answers: if not, nothing helps but to start the process anew.

@@ -1,5 +1,6 @@
 //! What a monitoring system is told: counters that the ports are watched for as they are used (`app` puts the watchers around
-//! them), and gauges that are read when somebody asks. One page in the OpenMetrics text format; `http` serves it.
+//! them), and gauges that are read when somebody asks. One page in the OpenMetrics text format; `http` serves it. The same watchers
+//! keep what happened lately, for the observer (`timeline`).
 //!
 //! Names follow that format's conventions: `worker_node_`, base units, `_total` for counters. No label holds a task's id, an
 //! image or anything else that a stranger chooses: their number is bounded by this program alone.
@@ -9,6 +10,7 @@ mod gauges;
 mod journal;
 mod logs;
 mod process;
+mod timeline;
 
 use std::sync::Arc;
 
@@ -29,6 +31,7 @@ pub use self::{
     gauges::Reading,
     journal::CountedJournal,
     logs::CountedSpools,
+    timeline::{Course, Event, News, Timeline},
 };
 use crate::supervision::{Edge, LifecycleEvent};
 
@@ -107,6 +110,8 @@ impl MetricConstructor<Histogram> for Buckets {
 pub struct Metrics {
     registry: Registry,
     gauges: Gauges,
+    /// What happened lately.
+    timeline: Timeline,
     /// Tasks that have come in.
     accepted: Counter,
     /// Tasks whose end is fixed, by how they ended.
@@ -138,6 +143,7 @@ impl Default for Metrics {
         registry.register("build", "The program", build);
         Self {
             gauges,
+            timeline: Timeline::default(),
             accepted: counter(
                 registry,
                 "tasks_accepted",
@@ -241,7 +247,16 @@ impl Metrics {
     #[must_use]
     pub fn listener(self: &Arc<Self>) -> Arc<dyn Fn(&LifecycleEvent) + Send + Sync> {
         let this = Arc::clone(self);
-        Arc::new(move |event| this.count(event))
+        Arc::new(move |event| {
+            this.count(event);
+            this.timeline.hear(event);
+        })
+    }
+
+    /// What happened lately.
+    #[must_use]
+    pub fn timeline(&self) -> &Timeline {
+        &self.timeline
     }
 
     fn count(&self, event: &LifecycleEvent) {

@@ -3,8 +3,9 @@
 #[path = "support/harness.rs"]
 mod harness;
 
-use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, process::Command};
+use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::Path, process::Command};
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -58,6 +59,21 @@ async fn get(address: &str, path: &str, more: &str) -> Answer {
         head: head.to_owned(),
         body: body.to_owned(),
     }
+}
+
+/// Reads on until that has come.
+async fn read_until(stream: &mut TcpStream, text: &str) -> String {
+    let mut came = Vec::new();
+    let reading = async {
+        while !String::from_utf8_lossy(&came).contains(text) {
+            let read = stream.read_buf(&mut came).await.expect("it goes on");
+            assert_ne!(read, 0, "it ended: {}", String::from_utf8_lossy(&came));
+        }
+    };
+    let read = tokio::time::timeout(PATIENCE, reading).await;
+    let came = String::from_utf8_lossy(&came).into_owned();
+    assert!(read.is_ok(), "no {text:?} in {came}");
+    came
 }
 
 /// Where the worker says that it answers.
@@ -194,6 +210,59 @@ async fn what_is_counted_of_a_task_is_what_became_of_it() {
 }
 
 #[tokio::test]
+async fn the_page_is_told_the_course_of_a_task_and_reads_its_log_as_it_grows() {
+    let cluster = Cluster::start_with(|setup| setup.arguments(["--http", "127.0.0.1:0"])).await;
+    let door = door(&cluster).await;
+    let page = get(&door, "/", "").await;
+    assert!(page.head.contains("default-src 'none'"), "{page:?}");
+    for part in ["/observer.css", "/observer.js"] {
+        assert!(page.body.contains(&part[1..]), "{part}");
+        assert_eq!(get(&door, part, "").await.code, 200, "{part}");
+    }
+    assert_eq!(get(&door, "/api/v1/tasks/none/log", "").await.code, 404);
+
+    let gate = "while [ ! -e /tmp/go ]; do sleep 0.05; done";
+    let task = cluster.task(&format!("echo '<b>one</b>'; {gate}; echo two; exit 7"));
+    let task = cluster.submit(task).await;
+    let mut log = TcpStream::connect(&door).await.expect("it listens");
+    let asked = format!("GET /api/v1/tasks/{task}/log HTTP/1.1\r\nHost: {door}\r\n\r\n");
+    cluster.engine.wait_task(&task, "start").await;
+    log.write_all(asked.as_bytes()).await.expect("sent");
+    let first = read_until(&mut log, "<b>one</b>\n").await;
+    assert!(first.contains("application/octet-stream"), "{first}");
+    let running = |answer: &Answer| answer.json()["tasks"][0]["stage"] == "running";
+    let now = until(&door, "/api/v1/observer", running).await.json();
+    assert_eq!(now["held"]["tasks"], 1, "{now}");
+    assert_eq!(now["ready"], true, "{now}");
+
+    let containers = cluster.engine.containers_of(&task).await;
+    cluster.engine.touch_in(&containers[0], "/tmp/go").await;
+    read_until(&mut log, "two\n").await;
+    read_until(&mut log, "exit code 7").await;
+    let done = |answer: &Answer| answer.json()["courses"][0]["done"].is_u64();
+    let now = until(&door, "/api/v1/observer", done).await.json();
+    let course = &now["courses"][0];
+    assert_eq!(course["task"], task.as_str(), "{course}");
+    assert_eq!(course["outcome"], "failed", "{course}");
+    let stages = course["stages"].as_array().expect("stages");
+    let came = |word: &str| stages.iter().position(|stage| stage[0] == word);
+    assert!(
+        came("accepted").is_some() && came("accepted") < came("running"),
+        "{course}"
+    );
+    let again = format!(
+        "/api/v1/observer?process={}&since={}",
+        now["process"], now["number"]
+    );
+    let news = get(&door, &again, "").await.json();
+    assert_eq!(news["courses"], Value::Array(Vec::new()), "nothing is new");
+    let anew = format!("/api/v1/observer?process=1&since={}", now["number"]);
+    let all = get(&door, &anew, "").await.json();
+    assert_eq!(all["courses"][0]["task"], task.as_str(), "{all}");
+    cluster.finish().await;
+}
+
+#[tokio::test]
 async fn the_alert_rules_name_what_there_is() {
     let cluster = Cluster::start_with(|setup| setup.arguments(["--http", "127.0.0.1:0"])).await;
     let door = door(&cluster).await;
@@ -249,19 +318,27 @@ async fn who_asks_by_another_name_or_for_more_than_to_look_is_turned_away() {
     cluster.finish().await;
 }
 
+/// A token's file, for its owner alone.
+fn token_in(folder: &Path) -> String {
+    let token = folder.join("token");
+    let mut file = OpenOptions::new();
+    let file = file.write(true).create(true).mode(0o600).open(&token);
+    let written = file.and_then(|mut file| file.write_all(b"secret-of-the-cluster"));
+    written.expect("it is written");
+    token.to_str().expect("UTF-8").to_owned()
+}
+
+/// What a browser hears whose user has typed that.
+async fn as_browser(address: &str, name_and_password: &str) -> u16 {
+    let shown = BASE64_STANDARD.encode(name_and_password);
+    let shown = format!("Authorization: Basic {shown}\r\n");
+    get(address, "/", &shown).await.code
+}
+
 #[tokio::test]
 async fn from_elsewhere_it_is_asked_with_the_token_or_not_opened() {
     let folder = tempfile::tempdir().expect("a folder");
-    let token = folder.path().join("token");
-    let mut file = OpenOptions::new();
-    let mut file = file
-        .write(true)
-        .create(true)
-        .mode(0o600)
-        .open(&token)
-        .expect("a file");
-    file.write_all(b"secret-of-the-cluster").expect("written");
-    let token = token.to_str().expect("UTF-8").to_owned();
+    let token = token_in(folder.path());
 
     let mut open = Command::new(env!("CARGO_BIN_EXE_worker-node"));
     open.args(["--http", ":0", "--port", "127.0.0.1:0", "--state-dir"]);
@@ -293,7 +370,7 @@ async fn from_elsewhere_it_is_asked_with_the_token_or_not_opened() {
         without
             .head
             .to_lowercase()
-            .contains("www-authenticate: bearer"),
+            .contains("www-authenticate: basic"),
         "{without:?}"
     );
     assert_eq!(
@@ -310,4 +387,10 @@ async fn from_elsewhere_it_is_asked_with_the_token_or_not_opened() {
     .await;
     assert_eq!(with.code, 200, "{with:?}");
     assert!(!with.body.contains("secret-of-the-cluster"));
+    for (shown, code) in [
+        ("anybody:secret-of-the-cluster", 200),
+        ("secret-of-the-cluster:wrong", 401),
+    ] {
+        assert_eq!(as_browser(&port, shown).await, code, "{shown}");
+    }
 }

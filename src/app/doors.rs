@@ -108,6 +108,8 @@ pub(super) fn http(built: &Built, inside: &Inside, handle: &AdminHandle) -> Opti
         admin: Arc::new(handle.clone()),
         metrics: Arc::clone(&built.doors.metrics),
         disk_free: Arc::new(move || room(None).ok().map(|room| room.bytes)),
+        tasks: inside.beside.board.subscribe(),
+        spools: Arc::clone(&built.parts.spools),
         hosts: http::Hosts::named([cluster.reach.host().to_owned()]),
         doorkeeper: Arc::new(http_doorkeeper(built, inside)),
     };

@@ -42,21 +42,21 @@ impl CountedJournal {
     }
 
     fn count(&self, change: &Change) {
+        self.metrics.timeline.change(change);
         match change {
             Change::Accept(record) if record.phase == Phase::Accepted => {
-                if self.came_to(&record.spec.id, Phase::Accepted) {
-                    self.metrics.accepted.inc();
-                }
+                let is_new = self.came_to(&record.spec.id, Phase::Accepted);
+                self.metrics.accepted.inc_by(u64::from(is_new));
             }
             Change::Withdraw(task) => self.forget(task),
             Change::Starting { task, .. } => _ = self.came_to(task, Phase::Starting),
             Change::Running { task, .. } => _ = self.came_to(task, Phase::Running),
             Change::Ended { task, .. } => _ = self.came_to(task, Phase::Ended),
             Change::Sealed { task, verdict } => {
-                if self.came_to(task, Phase::Sealed) {
-                    let ended = [("outcome", word(&verdict.outcome))];
-                    self.metrics.ended.get_or_create(&ended).inc();
-                }
+                let is_new = self.came_to(task, Phase::Sealed);
+                let ended = [("outcome", word(&verdict.outcome))];
+                let ended = self.metrics.ended.get_or_create(&ended);
+                ended.inc_by(u64::from(is_new));
             }
             Change::Delivered(task) => _ = self.came_to(task, Phase::Delivered),
             Change::Done { task, .. } => {
@@ -118,8 +118,8 @@ fn name(before: Phase, phase: Phase) -> Option<&'static str> {
     }
 }
 
-
-fn word(outcome: &Outcome) -> &'static str {
+/// How a task ended, for programs.
+pub(super) fn word(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Succeeded => "succeeded",
         Outcome::Failed(_) => "failed",
