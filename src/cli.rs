@@ -22,6 +22,7 @@ pub mod reload;
 pub mod state;
 pub mod status;
 pub mod tasks;
+mod variables;
 mod words;
 
 use std::{ffi::OsString, path::PathBuf};
@@ -46,7 +47,6 @@ use self::{
 };
 use crate::{
     config::{self as settings, Launch, Surroundings},
-    domain::text::escape,
     exit::Exit,
     telemetry,
 };
@@ -111,7 +111,7 @@ pub fn run(
             eprintln!("error: {error}");
             return Exit::Unexpected;
         }
-        let unknown = unknown_variables(std::env::vars_os().map(|(name, _)| name));
+        let unknown = variables::unknown(std::env::vars_os().map(|(name, _)| name));
         for warning in config.warnings().into_iter().chain(unknown) {
             log::warn!("{warning}");
         }
@@ -179,30 +179,6 @@ fn parse(
         }
     }
 }
-
-/// Variables that look like ours and set nothing: a misspelled one would be ignored in silence.
-fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
-    let command = CommandLine::command();
-    let known: Vec<_> = command
-        .get_arguments()
-        .filter_map(clap::Arg::get_env)
-        .collect();
-    let ours = names.filter_map(|name| name.into_string().ok());
-    let ours = ours.filter(|name| name.starts_with(VARIABLES) && !OTHERS.contains(&name.as_str()));
-    ours.filter(|name| !known.contains(&name.as_ref()))
-        .map(|name| {
-            format!(
-                "the variable {} sets nothing; --help has the names of all that do",
-                escape(&name, 100)
-            )
-        })
-        .collect()
-}
-
-/// How our variables begin.
-const VARIABLES: &str = "WORKER_NODE_";
-/// What this program's own tests are told by.
-const OTHERS: [&str; 1] = ["WORKER_NODE_FULL"];
 
 fn demonstrate(args: DemoArgs, reading: &Reading) -> Result<Invocation, Answer> {
     if let Some(DemoCommand::Submit(task)) = args.command {
@@ -322,24 +298,6 @@ mod tests {
         assert_eq!(
             config("worker-node -id a -id b"),
             config("worker-node -id b")
-        );
-    }
-
-    #[test]
-    fn a_variable_that_sets_nothing_is_told() {
-        let names = [
-            "WORKER_NODE_MASTR",
-            "WORKER_NODE_MASTER",
-            "PATH",
-            "WORKER_NODE_FULL",
-        ];
-
-        let told = unknown_variables(names.into_iter().map(OsString::from));
-
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert!(
-            told[0].contains("WORKER_NODE_MASTR sets nothing"),
-            "{told:?}"
         );
     }
 
