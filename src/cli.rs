@@ -15,6 +15,7 @@ pub mod events;
 pub mod failpoints;
 mod known_flags;
 pub mod logs;
+pub mod manual;
 pub mod outbox;
 mod page;
 mod reading;
@@ -38,6 +39,7 @@ use self::{
     doctor::DoctorCommand,
     events::EventsCommand,
     logs::LogsCommand,
+    manual::ManualCommand,
     outbox::OutboxCommand,
     reading::Reading,
     reload::ReloadCommand,
@@ -73,6 +75,8 @@ pub enum Invocation {
     Events(EventsCommand),
     /// A task's log.
     Logs(LogsCommand),
+    /// What shells and `man` are told.
+    Manual(ManualCommand),
     /// An order to a worker that runs.
     Order(OrderCommand),
     /// An order to the outbox of a worker that runs.
@@ -139,6 +143,10 @@ fn parse(
             let folder = folder(&args.folder, &reading)?;
             Ok(Invocation::Actors(ActorsCommand::new(args, folder)))
         }
+        Some(Command::Completions(args)) => {
+            Ok(Invocation::Manual(ManualCommand::Completions(args.shell)))
+        }
+        Some(Command::Man(args)) => Ok(Invocation::Manual(ManualCommand::Man(args.folder))),
         Some(Command::Cordon(args)) => order(Order::Cordon, &args, &reading),
         Some(Command::Uncordon(args)) => order(Order::Uncordon, &args, &reading),
         Some(Command::Drain(args)) => {

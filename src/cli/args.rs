@@ -7,10 +7,11 @@ use std::{ffi::OsString, time::Duration};
 use clap::{Args, Parser, Subcommand};
 
 use self::examples::{
-    ACTORS_EXAMPLES, CONFIG_EXAMPLES, DEMO_EXAMPLES, DOCTOR_EXAMPLES, DRAIN_EXAMPLES,
-    EVENTS_EXAMPLES, EXAMPLES, LOGS_EXAMPLES, OUTBOX_EXAMPLES, RELOAD_EXAMPLES, STATE_EXAMPLES,
-    STATUS_EXAMPLES, SUBMIT_EXAMPLES, TASKS_EXAMPLES,
+    ACTORS_EXAMPLES, COMPLETIONS_EXAMPLES, CONFIG_EXAMPLES, DEMO_EXAMPLES, DOCTOR_EXAMPLES,
+    DRAIN_EXAMPLES, EVENTS_EXAMPLES, EXAMPLES, LOGS_EXAMPLES, MAN_EXAMPLES, OUTBOX_EXAMPLES,
+    RELOAD_EXAMPLES, STATE_EXAMPLES, STATUS_EXAMPLES, SUBMIT_EXAMPLES, TASKS_EXAMPLES,
 };
+use super::manual::{CompletionsArgs, ManArgs};
 use crate::config::RunArgs;
 
 const ABOUT: &str =
@@ -103,6 +104,12 @@ pub(super) enum Command {
     /// run for it.
     #[command(after_help = TASKS_EXAMPLES)]
     Tasks(TasksArgs),
+    /// Print a script by which a shell completes these commands.
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
+    /// Write the manual pages, one for each command.
+    #[command(after_help = MAN_EXAMPLES)]
+    Man(ManArgs),
 }
 
 /// Which worker is meant.

@@ -141,3 +141,16 @@ Examples:
   worker-node tasks ID
       what became of one task: each step with its time, container, outcome, delivery
 ";
+
+pub(super) const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  worker-node completions bash > /usr/share/bash-completion/completions/worker-node
+  worker-node completions zsh > /usr/share/zsh/vendor-completions/_worker-node
+  worker-node completions fish > /usr/share/fish/vendor_completions.d/worker-node.fish
+";
+
+pub(super) const MAN_EXAMPLES: &str = "\
+Examples:
+  worker-node man /usr/local/share/man/man1
+      then `man worker-node`, `man worker-node-drain`
+";
