@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod events;
 #[cfg(feature = "failpoints")]
 pub mod failpoints;
+pub mod install;
 mod known_flags;
 pub mod logs;
 pub mod manual;
@@ -38,6 +39,7 @@ use self::{
     cordon::{Order, OrderCommand},
     doctor::DoctorCommand,
     events::EventsCommand,
+    install::{InstallCommand, UninstallArgs, UninstallCommand},
     logs::LogsCommand,
     manual::ManualCommand,
     outbox::OutboxCommand,
@@ -75,6 +77,10 @@ pub enum Invocation {
     Events(EventsCommand),
     /// A task's log.
     Logs(LogsCommand),
+    /// The worker as a service.
+    Install(InstallCommand),
+    /// No service any more.
+    Uninstall(UninstallCommand),
     /// What shells and `man` are told.
     Manual(ManualCommand),
     /// An order to a worker that runs.
@@ -143,10 +149,10 @@ fn parse(
             let folder = folder(&args.folder, &reading)?;
             Ok(Invocation::Actors(ActorsCommand::new(args, folder)))
         }
-        Some(Command::Completions(args)) => {
-            Ok(Invocation::Manual(ManualCommand::Completions(args.shell)))
-        }
-        Some(Command::Man(args)) => Ok(Invocation::Manual(ManualCommand::Man(args.folder))),
+        Some(Command::Install(args)) => Ok(Invocation::Install(InstallCommand::new(args))),
+        Some(Command::Uninstall(args)) => uninstall(args, &reading),
+        Some(Command::Completions(args)) => Ok(Invocation::Manual(args.into())),
+        Some(Command::Man(args)) => Ok(Invocation::Manual(args.into())),
         Some(Command::Cordon(args)) => order(Order::Cordon, &args, &reading),
         Some(Command::Uncordon(args)) => order(Order::Uncordon, &args, &reading),
         Some(Command::Drain(args)) => {
@@ -200,6 +206,11 @@ fn demonstrate(args: DemoArgs, reading: &Reading) -> Result<Invocation, Answer> 
         keep: args.keep,
         verbose: args.verbose,
     }))
+}
+
+fn uninstall(args: UninstallArgs, reading: &Reading) -> Result<Invocation, Answer> {
+    let folder = folder(&args.folder, reading)?;
+    Ok(Invocation::Uninstall(UninstallCommand::new(args, &folder)))
 }
 
 fn order(order: Order, args: &FolderArgs, reading: &Reading) -> Result<Invocation, Answer> {

@@ -39,6 +39,10 @@ fn perform(invocation: Invocation) -> Exit {
         Invocation::Reload(command) => cli::reload::perform(&app::admin_of(&command.folder)),
         Invocation::Events(command) => cli::events::perform(&command),
         Invocation::Logs(command) => cli::logs::perform(&command, &app::log_of(&command.folder)),
+        Invocation::Install(command) => cli::install::install(&command),
+        Invocation::Uninstall(command) => {
+            cli::install::uninstall(&command, &app::tasks_of(&command.folder))
+        }
         Invocation::Manual(command) => cli::manual::perform(&command),
         Invocation::Tasks(command) => {
             let admin = app::admin_of(&command.folder);

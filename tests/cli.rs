@@ -4,6 +4,8 @@
 mod config;
 #[path = "cli/doctor.rs"]
 mod doctor;
+#[path = "cli/install.rs"]
+mod install;
 
 use std::{
     path::Path,

@@ -8,10 +8,14 @@ use clap::{Args, Parser, Subcommand};
 
 use self::examples::{
     ACTORS_EXAMPLES, COMPLETIONS_EXAMPLES, CONFIG_EXAMPLES, DEMO_EXAMPLES, DOCTOR_EXAMPLES,
-    DRAIN_EXAMPLES, EVENTS_EXAMPLES, EXAMPLES, LOGS_EXAMPLES, MAN_EXAMPLES, OUTBOX_EXAMPLES,
-    RELOAD_EXAMPLES, STATE_EXAMPLES, STATUS_EXAMPLES, SUBMIT_EXAMPLES, TASKS_EXAMPLES,
+    DRAIN_EXAMPLES, EVENTS_EXAMPLES, EXAMPLES, INSTALL_EXAMPLES, LOGS_EXAMPLES, MAN_EXAMPLES,
+    OUTBOX_EXAMPLES, RELOAD_EXAMPLES, STATE_EXAMPLES, STATUS_EXAMPLES, SUBMIT_EXAMPLES,
+    TASKS_EXAMPLES, UNINSTALL_EXAMPLES,
 };
-use super::manual::{CompletionsArgs, ManArgs};
+use super::{
+    install::{InstallArgs, UninstallArgs},
+    manual::{CompletionsArgs, ManArgs},
+};
 use crate::config::RunArgs;
 
 const ABOUT: &str =
@@ -104,6 +108,12 @@ pub(super) enum Command {
     /// run for it.
     #[command(after_help = TASKS_EXAMPLES)]
     Tasks(TasksArgs),
+    /// Make the worker a service of this machine's systemd: program, unit, configuration.
+    #[command(after_help = INSTALL_EXAMPLES)]
+    Install(InstallArgs),
+    /// Remove what `install` has written. Configuration and state stay.
+    #[command(after_help = UNINSTALL_EXAMPLES)]
+    Uninstall(UninstallArgs),
     /// Print a script by which a shell completes these commands.
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions(CompletionsArgs),

@@ -13,7 +13,7 @@ use crate::exit::Exit;
 #[derive(Debug, Args)]
 pub(super) struct CompletionsArgs {
     /// The shell.
-    pub(super) shell: Shell,
+    shell: Shell,
 }
 
 /// What `man` is told.
@@ -21,7 +21,7 @@ pub(super) struct CompletionsArgs {
 pub(super) struct ManArgs {
     /// The folder to write them into; made where it is missing.
     #[arg(value_hint = ValueHint::DirPath)]
-    pub(super) folder: PathBuf,
+    folder: PathBuf,
 }
 
 /// What was asked for.
@@ -31,6 +31,18 @@ pub enum ManualCommand {
     Completions(Shell),
     /// A page for each command, into this folder.
     Man(PathBuf),
+}
+
+impl From<CompletionsArgs> for ManualCommand {
+    fn from(args: CompletionsArgs) -> Self {
+        Self::Completions(args.shell)
+    }
+}
+
+impl From<ManArgs> for ManualCommand {
+    fn from(args: ManArgs) -> Self {
+        Self::Man(args.folder)
+    }
 }
 
 /// Prints or writes what was asked for.

@@ -154,3 +154,27 @@ Examples:
   worker-node man /usr/local/share/man/man1
       then `man worker-node`, `man worker-node-drain`
 ";
+
+pub(super) const INSTALL_EXAMPLES: &str = "\
+Nothing is started. A unit that differs from this version's is kept, and this version's is laid beside it as `.new`; your own changes
+belong into `systemctl edit worker-node`. The configuration is written where there is none, and never again.
+Exit codes: 0 it is installed, 77 only root can do it, 78 a package has installed it, or there is no such user.
+
+Examples:
+  sudo worker-node install --dry-run
+      what would be written
+  sudo worker-node install
+      the service as root, who can read the engine's own logs: nothing of a task's log is lost while no worker runs
+  sudo worker-node install --user worker
+      the service as another user, with the group docker
+";
+
+pub(super) const UNINSTALL_EXAMPLES: &str = "\
+Exit codes: 0 it is gone, 75 the service runs or tasks have not ended, 77 only root can do it, 78 a package has installed it.
+
+Examples:
+  sudo worker-node drain --wait && sudo systemctl disable --now worker-node && sudo worker-node uninstall
+      take the worker out of service, stop it, and remove it
+  sudo worker-node uninstall --purge
+      its configuration, journal, logs and output folders too
+";
