@@ -162,9 +162,16 @@ async fn a_stop_ends_though_the_master_is_away_and_says_what_is_kept() {
 /// The tasks run on, and the next process has them.
 #[tokio::test]
 async fn a_second_signal_ends_a_drain_in_good_order() {
-    let mut cluster = Cluster::start_with(|setup| setup.arguments(["--on-stop", "drain"])).await;
+    let manager = Manager::listen().expect("a socket");
+    let mut cluster = Cluster::start_with(|setup| {
+        let setup = setup.variable("NOTIFY_SOCKET", &manager.path());
+        setup.arguments(["--on-stop", "drain"])
+    })
+    .await;
     let task = cluster.run("sleep 4; echo done").await;
     cluster.worker.signal_stop();
+    // Or systemd would kill it after `TimeoutStopSec=`.
+    while manager.told().await != "EXTEND_TIMEOUT_USEC=120000000" {}
     cluster
         .worker
         .wait_log_line("waiting for running tasks")

@@ -27,7 +27,8 @@ const DELIVERY: Duration = Duration::from_secs(10);
 /// Beyond the grace of `--stop-grace`: for the engine to end containers, and for their outputs to be listed.
 const STOPPING: Duration = Duration::from_secs(30);
 
-/// How often those who wait for tasks are told for which.
+/// How often those who wait for tasks are told for which, and the service manager that it is not over. Twice that is longer than what
+/// comes behind the tasks: results, and the stop itself.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// So many tasks are named in a line.
@@ -69,6 +70,7 @@ async fn until_tasks_allow(tree: &Tree, config: &Config) {
         OnStop::Stop => {
             tree.stop_tasks().await;
             let patience = config.tasks.stop_grace + STOPPING;
+            service_manager::stopping_takes(patience + 2 * TOLD_EVERY);
             if timeout(patience, tree.tasks_over()).await.is_err()
                 && let Some(named) = named(&tree.running())
             {
@@ -96,8 +98,11 @@ async fn tell_while(tree: &Tree, over: impl Future<Output = ()>) {
         tokio::select! {
             biased;
             () = &mut over => return,
-            _ = turns.tick() => if let Some(named) = named(&tree.running()) {
-                info!("waiting for running tasks (--on-stop drain): {named}");
+            _ = turns.tick() => {
+                service_manager::stopping_takes(2 * TOLD_EVERY);
+                if let Some(named) = named(&tree.running()) {
+                    info!("waiting for running tasks (--on-stop drain): {named}");
+                }
             },
         }
     }

@@ -36,6 +36,13 @@ pub(super) fn stopping() {
     }));
 }
 
+/// The stop goes on, for so long at most from now on: we are not to be killed before, whatever `TimeoutStopSec=` says.
+pub(super) fn stopping_takes(time: Duration) {
+    let microseconds = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+    let state = NotifyState::ExtendTimeoutUsec(microseconds);
+    drop(spawn_blocking(move || sd_notify::notify(&[state])));
+}
+
 /// Twice in the time after which we would be taken for dead, as `sd_watchdog_enabled(3)` recommends.
 async fn feed(limit: Duration, alive: impl AsyncFn() -> bool, tell: impl AsyncFn()) -> Infallible {
     let mut period = interval(limit / 2);
