@@ -13,7 +13,7 @@ use std::{
 use clap::{Args, ValueHint};
 
 use self::files::{
-    CONFIGURATION, ENABLED, Force, Laid, Laying, Machine, PROGRAM, UNIT, USER, beside,
+    CONFIGURATION, ENABLED, Force, Laid, Laying, Machine, PROGRAM, STATE, UNIT, USER, beside,
 };
 use super::{args::FolderArgs, ask, tasks::Stories, words};
 use crate::{
@@ -150,7 +150,7 @@ pub fn install(command: &InstallCommand) -> Exit {
         }
         if command.laying == Laying::Done {
             reload(&command.machine)?;
-            told.push_str(&next(&command.machine));
+            told.push_str(&next(command));
         }
         Ok(())
     })
@@ -241,19 +241,22 @@ fn line(path: &Path, laid: &Laid, laying: Laying) -> String {
     }
 }
 
-fn next(machine: &Machine) -> String {
-    let configuration = machine.at(CONFIGURATION);
+/// What to type. A worker of another user answers to that user alone, who would look for its state in his own home.
+fn next(command: &InstallCommand) -> String {
+    let (machine, user) = (&command.machine, command.user.as_deref());
+    let ask = |what: &str| match user {
+        Some(user) => format!("sudo -u {user} worker-node {what} --state-dir {STATE}"),
+        None => format!("worker-node {what}"),
+    };
     let start = match is_active(machine) {
-        true => {
-            "systemctl restart worker-node         the one that runs is still the program of before; its tasks go on"
-        }
-        false => "systemctl enable --now worker-node    start it, now and at every boot",
+        true => "systemctl restart worker-node",
+        false => "systemctl enable --now worker-node",
     };
     format!(
-        "\nnext:\n  {:<37} name of this worker, where the master is, where it reaches this machine\n  \
-         worker-node doctor                    whether all that it needs is there\n  {start}\n  \
-         worker-node status                    whether it is well\n",
-        format!("edit {}", configuration.display())
+        "\nnext:\n  edit {}: its name, where the master is, where it reaches this machine\n  {}\n  {start}\n  {}\n",
+        machine.at(CONFIGURATION).display(),
+        ask("doctor"),
+        ask("status"),
     )
 }
 

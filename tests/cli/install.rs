@@ -79,6 +79,8 @@ fn what_install_writes_uninstall_removes_but_for_what_people_wrote() {
         told.contains("systemctl enable --now worker-node"),
         "{told}"
     );
+    let status = "  sudo -u nobody worker-node status --state-dir /var/lib/worker-node\n";
+    assert!(told.ends_with(status), "{told}");
     let laid = [UNIT, USER, CONFIGURATION, PROGRAM].map(at);
     assert_eq!(files(root.path()), laid);
     assert_eq!(

@@ -22,6 +22,8 @@ pub(super) const ENABLED: &str = "/etc/systemd/system/multi-user.target.wants/wo
 pub(super) const USER: &str = "/etc/systemd/system/worker-node.service.d/50-user.conf";
 /// The machine's configuration.
 pub(super) const CONFIGURATION: &str = "/etc/worker-node/config.toml";
+/// What the unit has systemd make for the service.
+pub(super) const STATE: &str = "/var/lib/worker-node";
 
 const UNIT_TEXT: &str = include_str!("../../packaging/worker-node.service");
 const USER_TEXT: &str = include_str!("../../packaging/user.conf");
