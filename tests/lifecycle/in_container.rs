@@ -1,10 +1,13 @@
-//! A worker that runs in a container itself, with the engine's socket and nothing else of the machine: the engine does not see
-//! its files, so outputs go through the engine's archive call.
+//! A worker that runs in a container itself, of the image that our Dockerfile makes, with the engine's socket and nothing else of
+//! the machine: the engine does not see its files, so outputs go through the engine's archive call.
+
+use std::{fs, process::Command};
 
 use bollard::Docker;
 use bollard::models::{ContainerCreateBody, HostConfig};
 use bollard::query_parameters::{
-    CreateContainerOptions, LogsOptions, StopContainerOptions, WaitContainerOptions,
+    CreateContainerOptions, LogsOptions, RemoveImageOptions, StopContainerOptions,
+    WaitContainerOptions,
 };
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use worker_node::dev_master::DevMaster;
@@ -14,7 +17,7 @@ use crate::harness::{
     BUSYBOX, Engine, PATIENCE, master_options, remove_all_of, remove_container, run_to_end, unique,
 };
 
-/// What a program of this machine needs of it; nothing can be written there.
+/// What the program needs of this machine, since the base is no more than a shell; nothing can be written there.
 const LIBRARIES: [&str; 3] = ["/lib", "/lib64", "/usr/lib"];
 
 /// A worker in a container, with all that is around it.
@@ -34,6 +37,7 @@ impl Boxed {
             id: unique("test-worker"),
         };
         boxed.master.admit(&boxed.id);
+        build_image(&boxed.id);
         let docker = boxed.engine.docker();
         let options = CreateContainerOptions {
             name: Some(boxed.id.clone()),
@@ -47,13 +51,10 @@ impl Boxed {
     }
 
     fn body(&self) -> ContainerCreateBody {
-        let binary = concat!(env!("CARGO_BIN_EXE_worker-node"), ":/worker-node:ro");
-        let socket = "/var/run/docker.sock:/var/run/docker.sock";
+        let socket = "/var/run/docker.sock:/var/run/docker.sock".to_owned();
         let libraries = LIBRARIES.map(|folder| format!("{folder}:{folder}:ro"));
-        let binds = [binary, socket].map(str::to_owned);
         let master = self.master.address().to_string();
         let command = [
-            "/worker-node",
             "-id",
             &self.id,
             "-ip",
@@ -66,10 +67,10 @@ impl Boxed {
             "/state",
         ];
         ContainerCreateBody {
-            image: Some(BUSYBOX.to_owned()),
+            image: Some(self.id.clone()),
             cmd: Some(command.map(str::to_owned).into()),
             host_config: Some(HostConfig {
-                binds: Some(binds.into_iter().chain(libraries).collect()),
+                binds: Some([socket].into_iter().chain(libraries).collect()),
                 network_mode: Some("host".to_owned()),
                 ..HostConfig::default()
             }),
@@ -121,12 +122,33 @@ impl Boxed {
     }
 }
 
+/// The worker's own image under this name, over the smallest base.
+fn build_image(name: &str) {
+    let context = tempfile::tempdir().expect("a folder");
+    let program = context.path().join("worker-node");
+    fs::copy(env!("CARGO_BIN_EXE_worker-node"), program).expect("room for a copy");
+    let mut command = Command::new("docker");
+    command.args(["build", "--tag", name, "--build-arg"]);
+    command.arg(format!("BASE={BUSYBOX}")).arg("--file");
+    command.arg(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/src/packaging/Dockerfile"
+    ));
+    let built = command.arg(context.path()).output().expect("a client");
+    let said = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "{said}");
+}
+
 impl Drop for Boxed {
     fn drop(&mut self) {
         let id = self.id.clone();
         run_to_end(async move {
             if let Ok(docker) = Docker::connect_with_defaults() {
                 remove_container(&docker, &id).await;
+                // Whoever failed before it was built has none.
+                let _ = docker
+                    .remove_image(&id, None::<RemoveImageOptions>, None)
+                    .await;
             }
             remove_all_of(id).await;
         });
