@@ -2,6 +2,7 @@
 //! machine. Anybody may speak through it; it knows no actor, and decides nothing.
 
 mod filter;
+mod journald;
 mod line;
 mod sink;
 
@@ -20,7 +21,7 @@ use env_logger::{Builder, Logger, Target, WriteStyle};
 use log::{Level, Log, Metadata, Record};
 use thiserror::Error;
 
-use self::{filter::Filter, line::Paint, sink::Sink};
+use self::{filter::Filter, line::Reader, sink::Sink};
 use crate::ports::clock::{Clock, SystemClock};
 
 /// How long the end of the process waits for who reads the log.
@@ -53,14 +54,14 @@ pub enum LogFormat {
 /// # Errors
 /// Nothing can be logged.
 pub fn install(format: LogFormat) -> Result<(), InstallError> {
-    let paint = paint();
+    let reader = reader();
     let sink = Sink::to(io::stderr(), move |dropped| {
-        dropped_line(format, paint, dropped)
+        dropped_line(format, reader, dropped)
     })?;
     let said = env::var("RUST_LOG").unwrap_or_default();
     let complaints = Filter::read(&said).complaints;
     let target = Target::Pipe(Box::new(sink.clone()));
-    let logger = logger(format, &said, paint, target);
+    let logger = logger(format, &said, reader, target);
     log::set_max_level(logger.filter());
     log::set_boxed_logger(Box::new(Queued { logger, sink }))?;
     for complaint in complaints {
@@ -72,7 +73,7 @@ pub fn install(format: LogFormat) -> Result<(), InstallError> {
 /// A logger into any target, without colours; `filter` as in `RUST_LOG`, `None` for the default one.
 #[must_use]
 pub fn logger_into(format: LogFormat, filter: Option<&str>, target: Target) -> Logger {
-    logger(format, filter.unwrap_or_default(), Paint::Plain, target)
+    logger(format, filter.unwrap_or_default(), Reader::Anybody, target)
 }
 
 /// Writes lines into the queue.
@@ -95,32 +96,32 @@ impl Log for Queued {
     }
 }
 
-fn logger(format: LogFormat, filter: &str, paint: Paint, target: Target) -> Logger {
+fn logger(format: LogFormat, filter: &str, reader: Reader, target: Target) -> Logger {
     Builder::new()
         .parse_filters(&Filter::read(filter).directives)
         .target(target)
         // The line is final as it is written below: nothing is to be added or taken away.
         .write_style(WriteStyle::Always)
-        .format(move |out, record| out.write_all(shown(format, paint, record).as_bytes()))
+        .format(move |out, record| out.write_all(shown(format, reader, record).as_bytes()))
         .build()
 }
 
-fn shown(format: LogFormat, paint: Paint, record: &Record<'_>) -> String {
+fn shown(format: LogFormat, reader: Reader, record: &Record<'_>) -> String {
     let now = line::timestamp(SystemClock.now());
     match format {
-        LogFormat::Text => line::text(&now, record, paint),
-        LogFormat::Json => line::json(&now, record),
+        LogFormat::Text => line::text(&now, record, reader),
+        LogFormat::Json => line::json(&now, record, reader),
     }
 }
 
 /// Not by way of the log: that is where there was no room.
-fn dropped_line(format: LogFormat, paint: Paint, dropped: u64) -> String {
+fn dropped_line(format: LogFormat, reader: Reader, dropped: u64) -> String {
     let record = &mut Record::builder();
     let record = record.level(Level::Warn).target(module_path!());
     let pairs = [("dropped", dropped)];
     shown(
         format,
-        paint,
+        reader,
         &record
             .key_values(&pairs)
             .args(format_args!(
@@ -131,12 +132,14 @@ fn dropped_line(format: LogFormat, paint: Paint, dropped: u64) -> String {
 }
 
 /// Colours are for people who look: on a terminal, and not where NO_COLOR asks for none.
-fn paint() -> Paint {
+fn reader() -> Reader {
+    if journald::reads(io::stderr()) {
+        return Reader::Journal;
+    }
     let refused = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
         || env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
-    if std::io::stderr().is_terminal() && !refused {
-        Paint::Colours
-    } else {
-        Paint::Plain
+    match io::stderr().is_terminal() && !refused {
+        true => Reader::Terminal,
+        false => Reader::Anybody,
     }
 }

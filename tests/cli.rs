@@ -6,6 +6,8 @@ mod config;
 mod doctor;
 #[path = "cli/install.rs"]
 mod install;
+#[path = "cli/journal.rs"]
+mod journal;
 
 use std::{
     path::Path,

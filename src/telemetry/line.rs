@@ -8,6 +8,7 @@ use log::{
     kv::{Error, Key, Value, VisitSource, VisitValue},
 };
 
+use super::journald;
 use crate::domain::text::{escape, truncate};
 
 /// The longest message, in bytes.
@@ -19,13 +20,15 @@ const VALUE_LIMIT: usize = 1024;
 /// The keys that every JSON line has; a value of the same name gets an underscore.
 const OWN_KEYS: [&str; 4] = ["ts", "level", "target", "msg"];
 
-/// Whether the level is painted.
+/// Who reads the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Paint {
-    /// As it is.
-    Plain,
-    /// With the usual colours.
-    Colours,
+pub(super) enum Reader {
+    /// Nobody in particular: a file, or a pipe.
+    Anybody,
+    /// Somebody who looks: the level has its usual colour.
+    Terminal,
+    /// systemd's journal, which is told what each line is worth. It has the time, and colours, of its own.
+    Journal,
 }
 
 /// `2026-11-23T18:29:22.929Z`; the epoch for a time that is out of everybody's range.
@@ -34,16 +37,17 @@ pub(super) fn timestamp(now: SystemTime) -> String {
     format!("{now:.3}")
 }
 
-/// `2026-11-23T18:29:22.929Z INFO  task: started task=abc attempt=1`
-pub(super) fn text(now: &str, record: &Record<'_>, paint: Paint) -> String {
-    let (on, off) = match paint {
-        Paint::Plain => ("", ""),
-        Paint::Colours => (colour(record.level()), "\x1b[0m"),
+/// `2026-11-23T18:29:22.929Z INFO  task: started task=abc attempt=1`; for the journal `<6>INFO  task: started task=abc attempt=1`.
+pub(super) fn text(now: &str, record: &Record<'_>, reader: Reader) -> String {
+    let level = record.level();
+    let head = match reader {
+        Reader::Anybody => format!("{now} {level:<5}"),
+        Reader::Terminal => format!("{now} {}{level:<5}\x1b[0m", colour(level)),
+        Reader::Journal => format!("{}{level:<5}", journald::priority(level)),
     };
     let message = escape(&record.args().to_string(), MESSAGE_LIMIT);
-    let level = record.level();
     let target = escape(short(record.target()), VALUE_LIMIT);
-    let mut line = format!("{now} {on}{level:<5}{off} {target}: {message}");
+    let mut line = format!("{head} {target}: {message}");
     let mut pairs = TextPairs(&mut line);
     // The visitor never fails; a source that does has told all that it could.
     let _ = record.key_values().visit(&mut pairs);
@@ -51,9 +55,14 @@ pub(super) fn text(now: &str, record: &Record<'_>, paint: Paint) -> String {
     line
 }
 
-/// One object with the keys of the text line.
-pub(super) fn json(now: &str, record: &Record<'_>) -> String {
-    let mut line = String::from("{");
+/// One object with the keys of the text line. What the journal is told of it stands before: no program that reads it from there
+/// sees that.
+pub(super) fn json(now: &str, record: &Record<'_>, reader: Reader) -> String {
+    let mut line = match reader {
+        Reader::Anybody | Reader::Terminal => String::new(),
+        Reader::Journal => journald::priority(record.level()).to_owned(),
+    };
+    line.push('{');
     string_field(&mut line, "ts", now, VALUE_LIMIT);
     string_field(&mut line, "level", record.level().as_str(), VALUE_LIMIT);
     string_field(&mut line, "target", short(record.target()), VALUE_LIMIT);
@@ -223,7 +232,9 @@ mod tests {
     fn a_text_line_has_its_values_after_the_message() {
         let pairs = [("task", "abc".to_value()), ("attempt", 1.to_value())];
 
-        let line = with_record("started", &pairs, |record| text(NOW, record, Paint::Plain));
+        let line = with_record("started", &pairs, |record| {
+            text(NOW, record, Reader::Anybody)
+        });
 
         assert_eq!(
             line,
@@ -240,7 +251,7 @@ mod tests {
         ];
 
         let line = with_record("a\r\nERROR forged", &pairs, |record| {
-            text(NOW, record, Paint::Plain)
+            text(NOW, record, Reader::Anybody)
         });
 
         assert_eq!(
@@ -257,8 +268,8 @@ mod tests {
         let pairs = [("value", long.to_value())];
 
         for line in [
-            with_record(&long, &pairs, |record| text(NOW, record, Paint::Plain)),
-            with_record(&long, &pairs, |record| json(NOW, record)),
+            with_record(&long, &pairs, |record| text(NOW, record, Reader::Anybody)),
+            with_record(&long, &pairs, |record| json(NOW, record, Reader::Anybody)),
         ] {
             assert!(
                 line.len() < MESSAGE_LIMIT + VALUE_LIMIT + 200,
@@ -271,9 +282,20 @@ mod tests {
 
     #[test]
     fn colours_go_on_the_level_alone() {
-        let line = with_record("started", &[], |record| text(NOW, record, Paint::Colours));
+        let line = with_record("started", &[], |record| text(NOW, record, Reader::Terminal));
 
         assert_eq!(line, format!("{NOW} \x1b[32mINFO \x1b[0m task: started\n"));
+    }
+
+    #[test]
+    fn the_journal_is_told_what_each_line_is_worth_and_has_the_time_itself() {
+        let pairs = [("message", "a\nb".to_value())];
+
+        let line = with_record("panic", &pairs, |record| text(NOW, record, Reader::Journal));
+        let object = with_record("panic", &[], |record| json(NOW, record, Reader::Journal));
+
+        assert_eq!(line, "<6>INFO  task: panic message=\"a\\nb\"\n", "one line");
+        assert!(object.starts_with("<6>{\"ts\":"), "{object}");
     }
 
     #[test]
@@ -287,7 +309,9 @@ mod tests {
             ("level", "own".to_value()),
         ];
 
-        let line = with_record("started", &pairs, |record| json(NOW, record));
+        let line = with_record("started", &pairs, |record| {
+            json(NOW, record, Reader::Anybody)
+        });
 
         assert_eq!(line.matches('\n').count(), 1);
         assert!(!line.contains('\u{9b}'), "no control reaches a terminal");
