@@ -15,6 +15,7 @@ pub mod events;
 pub mod failpoints;
 pub mod install;
 mod known_flags;
+pub mod loglevel;
 pub mod logs;
 pub mod manual;
 pub mod outbox;
@@ -40,6 +41,7 @@ use self::{
     doctor::DoctorCommand,
     events::EventsCommand,
     install::{InstallCommand, UninstallArgs, UninstallCommand},
+    loglevel::LogLevelCommand,
     logs::LogsCommand,
     manual::ManualCommand,
     outbox::OutboxCommand,
@@ -75,6 +77,8 @@ pub enum Invocation {
     Actors(ActorsCommand),
     /// The history of a worker's actors.
     Events(EventsCommand),
+    /// Which lines a worker that runs shows of its own log.
+    LogLevel(LogLevelCommand),
     /// A task's log.
     Logs(LogsCommand),
     /// The worker as a service.
@@ -165,6 +169,11 @@ fn parse(
         Some(Command::Events(args)) => {
             let folder = folder(&args.folder, &reading)?;
             Ok(Invocation::Events(EventsCommand::new(args, folder)))
+        }
+        Some(Command::LogLevel(args)) => {
+            let folder = folder(&args.folder, &reading)?;
+            let command = LogLevelCommand::new(args, folder).map_err(Answer::Words)?;
+            Ok(Invocation::LogLevel(command))
         }
         Some(Command::Logs(args)) => {
             let folder = folder(&args.folder, &reading)?;

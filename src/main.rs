@@ -38,6 +38,9 @@ fn perform(invocation: Invocation) -> Exit {
         }
         Invocation::Reload(command) => cli::reload::perform(&app::admin_of(&command.folder)),
         Invocation::Events(command) => cli::events::perform(&command),
+        Invocation::LogLevel(command) => {
+            cli::loglevel::perform(&command, &app::admin_of(&command.folder))
+        }
         Invocation::Logs(command) => cli::logs::perform(&command, &app::log_of(&command.folder)),
         Invocation::Install(command) => cli::install::install(&command),
         Invocation::Uninstall(command) => {

@@ -3,6 +3,7 @@
 
 mod filter;
 mod journald;
+mod levels;
 mod line;
 mod sink;
 
@@ -14,15 +15,20 @@ pub mod voice;
 use std::{
     env,
     io::{self, IsTerminal, Write},
+    sync::OnceLock,
     time::Duration,
 };
 
 use env_logger::{Builder, Logger, Target, WriteStyle};
 use log::{Level, Log, Metadata, Record};
 use thiserror::Error;
+use tokio::time::Instant;
 
-use self::{filter::Filter, line::Reader, sink::Sink};
-use crate::ports::clock::{Clock, SystemClock};
+use self::{filter::Filter, levels::Levels, line::Reader, sink::Sink};
+use crate::ports::{
+    admin::{LogLevel, LogOrder},
+    clock::{Clock, SystemClock},
+};
 
 /// How long the end of the process waits for who reads the log.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -58,37 +64,56 @@ pub fn install(format: LogFormat) -> Result<(), InstallError> {
     let sink = Sink::to(io::stderr(), move |dropped| {
         dropped_line(format, reader, dropped)
     })?;
-    let said = env::var("RUST_LOG").unwrap_or_default();
-    let complaints = Filter::read(&said).complaints;
-    let target = Target::Pipe(Box::new(sink.clone()));
-    let logger = logger(format, &said, reader, target);
-    log::set_max_level(logger.filter());
-    log::set_boxed_logger(Box::new(Queued { logger, sink }))?;
+    let target = sink.clone();
+    let (levels, complaints) = Levels::new(
+        &env::var("RUST_LOG").unwrap_or_default(),
+        move |directives| {
+            let target = Target::Pipe(Box::new(target.clone()));
+            logger(format, directives, reader, target)
+        },
+    );
+    let levels = LEVELS.get_or_init(|| levels);
+    log::set_boxed_logger(Box::new(Queued { levels, sink }))?;
     for complaint in complaints {
-        log::warn!("{complaint}");
+        log::warn!("RUST_LOG: {complaint}");
     }
     Ok(())
+}
+
+/// Like the logger itself, there is one in a process.
+static LEVELS: OnceLock<Levels> = OnceLock::new();
+
+/// Which lines are shown from now on, or at this moment, by an operator's order.
+pub fn order(order: LogOrder) -> LogLevel {
+    let Some(levels) = LEVELS.get() else {
+        return LogLevel {
+            faults: vec!["this process has no log of its own".into()],
+            ..LogLevel::default()
+        };
+    };
+    levels.order(order, Instant::now())
 }
 
 /// A logger into any target, without colours; `filter` as in `RUST_LOG`, `None` for the default one.
 #[must_use]
 pub fn logger_into(format: LogFormat, filter: Option<&str>, target: Target) -> Logger {
-    logger(format, filter.unwrap_or_default(), Reader::Anybody, target)
+    let filter = Filter::read(filter.unwrap_or_default());
+    logger(format, &filter.directives, Reader::Anybody, target)
 }
 
 /// Writes lines into the queue.
 struct Queued {
-    logger: Logger,
+    levels: &'static Levels,
     sink: Sink,
 }
 
 impl Log for Queued {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.logger.enabled(metadata)
+        self.levels.enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
-        self.logger.log(record);
+        self.levels.log(record);
     }
 
     fn flush(&self) {
@@ -96,9 +121,9 @@ impl Log for Queued {
     }
 }
 
-fn logger(format: LogFormat, filter: &str, reader: Reader, target: Target) -> Logger {
+fn logger(format: LogFormat, directives: &str, reader: Reader, target: Target) -> Logger {
     Builder::new()
-        .parse_filters(&Filter::read(filter).directives)
+        .parse_filters(directives)
         .target(target)
         // The line is final as it is written below: nothing is to be added or taken away.
         .write_style(WriteStyle::Always)

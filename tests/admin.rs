@@ -3,6 +3,9 @@
 #[path = "support/harness.rs"]
 mod harness;
 
+#[path = "admin/loglevel.rs"]
+mod loglevel;
+
 use std::{
     os::unix::{
         fs::{FileTypeExt, PermissionsExt},

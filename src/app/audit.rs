@@ -109,6 +109,7 @@ fn words(deed: Deed) -> (&'static str, String, Option<String>) {
             "configuration".to_owned(),
             (!taken.is_empty()).then(|| taken.join(", ")),
         ),
+        Deed::LogLevel(said) => ("loglevel", "log".to_owned(), Some(said)),
     }
 }
 

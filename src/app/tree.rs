@@ -48,6 +48,7 @@ use crate::{
         Backoff, Budget, ChildSpec, LifecycleEvent, RestartPolicy, Restarts, Seat, Slot,
         StartError, StopReport, SupervisorActor, SupervisorHandle, SupervisorOptions, slot,
     },
+    telemetry,
 };
 
 /// Longer than a blip of the engine: until then offers are taken, and their tasks wait.
@@ -312,6 +313,7 @@ impl Inside {
             outbox: places.outbox.0.clone(),
             registry: places.registry.0.clone(),
             configuration,
+            log: telemetry::order,
         };
         let records = Records(places.journal.0.clone());
         let handle = WorkerHandle::new(

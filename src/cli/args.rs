@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use self::examples::{
     ACTORS_EXAMPLES, COMPLETIONS_EXAMPLES, CONFIG_EXAMPLES, DEMO_EXAMPLES, DOCTOR_EXAMPLES,
-    DRAIN_EXAMPLES, EVENTS_EXAMPLES, EXAMPLES, INSTALL_EXAMPLES, LOGS_EXAMPLES, MAN_EXAMPLES,
+    DRAIN_EXAMPLES, EVENTS_EXAMPLES, EXAMPLES, INSTALL_EXAMPLES, LOGLEVEL_EXAMPLES, LOGS_EXAMPLES, MAN_EXAMPLES,
     OUTBOX_EXAMPLES, RELOAD_EXAMPLES, STATE_EXAMPLES, STATUS_EXAMPLES, SUBMIT_EXAMPLES,
     TASKS_EXAMPLES, UNINSTALL_EXAMPLES,
 };
@@ -89,6 +89,9 @@ pub(super) enum Command {
     /// Show what has happened to the actors; no worker needs to run for it.
     #[command(after_help = EVENTS_EXAMPLES)]
     Events(EventsArgs),
+    /// Say which lines the log of the worker that runs here shows, or have it show others, until its next start.
+    #[command(name = "loglevel", after_help = LOGLEVEL_EXAMPLES)]
+    LogLevel(LogLevelArgs),
     /// Show a task's log, of a task that runs or of one that has ended; no worker needs to run for it.
     #[command(after_help = LOGS_EXAMPLES)]
     Logs(LogsArgs),
@@ -267,6 +270,21 @@ pub(super) struct EventsArgs {
     /// Print one JSON object per line.
     #[arg(long)]
     pub(super) json: bool,
+    /// Which worker.
+    #[command(flatten)]
+    pub(super) folder: FolderArgs,
+}
+
+/// What `loglevel` is told.
+#[derive(Debug, Args)]
+pub(super) struct LogLevelArgs {
+    /// A level (error, warn, info, debug, trace, off), or that of a name as the log lines show it (operator=debug), several with
+    /// commas, or `reset`; nothing means to say what is shown
+    #[arg(value_name = "[NAME=]LEVEL")]
+    pub(super) level: Option<String>,
+    /// Only for this time, such as 10m; then it is as before.
+    #[arg(long = "for", value_name = "TIME", value_parser = read_time, requires = "level")]
+    pub(super) lasts: Option<Duration>,
     /// Which worker.
     #[command(flatten)]
     pub(super) folder: FolderArgs,

@@ -27,8 +27,8 @@ use crate::{
     },
     ports::{
         admin::{
-            ActorKind, ActorSpec, ActorState, ActorTree, ActorView, Admin, AdminError, Reload,
-            TaskView,
+            ActorKind, ActorSpec, ActorState, ActorTree, ActorView, Admin, AdminError, LogLevel,
+            LogOrder, Reload, TaskView,
         },
         clock::Clock,
         master::RunningTask,
@@ -36,6 +36,7 @@ use crate::{
         worker::CancelAnswer,
     },
     supervision::{ChildError, ChildState, ChildView, Placement, Slot, SupervisorHandle},
+    telemetry::operator,
 };
 
 /// The supervisor does no work, so it answers at once or is in deep trouble.
@@ -91,6 +92,8 @@ pub struct Asked {
     pub registry: Slot<RegistryActor>,
     /// Reads the configuration anew, and takes what can change.
     pub configuration: Arc<dyn Fn() -> Reload + Send + Sync>,
+    /// Says which lines the log shows.
+    pub log: fn(LogOrder) -> LogLevel,
 }
 
 impl AdminHandle {
@@ -258,6 +261,14 @@ impl Admin for AdminHandle {
             Ok(Err(error)) => Err(AdminError::Lost(error.to_string())),
             Err(_) => Err(AdminError::Unavailable),
         }
+    }
+
+    async fn log_level(&self, order: LogOrder) -> Result<LogLevel, AdminError> {
+        let level = (self.asked.log)(order.clone());
+        if order != LogOrder::Show && level.faults.is_empty() {
+            operator::log_level(&level);
+        }
+        Ok(level)
     }
 
     async fn cancel(&self, caller: &Caller, task: &str) -> Result<(), AdminError> {
@@ -475,6 +486,7 @@ mod tests {
             outbox: slot("outbox").0,
             registry: slot("registry").0,
             configuration: Arc::new(Reload::default),
+            log: |_| LogLevel::default(),
         };
         let boards = Boards {
             tasks: watch::channel(Arc::default()).1,

@@ -81,6 +81,13 @@ pub trait Admin: Send + Sync {
     /// Nobody answers.
     async fn reload(&self) -> Result<Reload, AdminError>;
 
+    /// Says which lines the worker's log shows, after having changed that where it is asked to. What is added for a while goes by
+    /// itself; a restart forgets it.
+    ///
+    /// # Errors
+    /// Nobody answers.
+    async fn log_level(&self, order: LogOrder) -> Result<LogLevel, AdminError>;
+
     /// Brings one task to its end; the master hears that it was cancelled, and by whom. Does not wait for it.
     ///
     /// # Errors
@@ -128,6 +135,35 @@ pub struct Reload {
     /// What has changed, and counts from the next start on.
     pub kept: Vec<String>,
     /// What is wrong; then nothing was taken.
+    pub faults: Vec<String>,
+}
+
+/// What to do about the lines that the worker's log shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogOrder {
+    /// Nothing.
+    Show,
+    /// Show more, or less, than at the start.
+    Set {
+        /// In the words of `RUST_LOG`.
+        said: String,
+        /// `None`: until it is taken back.
+        lasts: Option<Duration>,
+    },
+    /// Show what was shown at the start.
+    Reset,
+}
+
+/// Which lines the worker's log shows, in the words of `RUST_LOG`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogLevel {
+    /// At this moment.
+    pub in_force: String,
+    /// For so much longer; `None`: nobody has said how long.
+    pub left: Option<Duration>,
+    /// What is shown after that; `None`: it is what was shown at the start.
+    pub then: Option<String>,
+    /// What is wrong with the order; then nothing was changed.
     pub faults: Vec<String>,
 }
 

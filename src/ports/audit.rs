@@ -23,6 +23,8 @@ pub enum Deed {
     Uncordoned,
     /// The configuration was read anew; these keys of it have changed what the worker does.
     Reloaded(Vec<String>),
+    /// The log shows other lines; which, in an operator's words.
+    LogLevel(String),
 }
 
 /// Keeps the book. Nobody waits for it.

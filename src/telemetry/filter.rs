@@ -23,6 +23,8 @@ pub(super) struct Filter {
     pub(super) directives: String,
     /// What was not understood, for the operator.
     pub(super) complaints: Vec<String>,
+    /// Whether anything was.
+    pub(super) says: bool,
 }
 
 impl Filter {
@@ -32,6 +34,7 @@ impl Filter {
             Some((said, pattern)) => (said, Some(pattern)),
             None => (said, None),
         };
+        let mut says = false;
         let mut base = DEFAULT.to_owned();
         let mut added = Vec::new();
         let mut complaints = Vec::new();
@@ -40,7 +43,9 @@ impl Filter {
             .map(str::trim)
             .filter(|part| !part.is_empty())
         {
-            match read_part(part) {
+            let part = read_part(part);
+            says |= part.is_ok();
+            match part {
                 Ok(Part::Everything(level)) => base = level.to_string().to_lowercase(),
                 Ok(Part::Named(names, level)) => {
                     let level = level.to_string().to_lowercase();
@@ -59,6 +64,7 @@ impl Filter {
         Self {
             directives,
             complaints,
+            says,
         }
     }
 }
@@ -77,13 +83,12 @@ fn read_part(part: &str) -> Result<Part, String> {
         },
     };
     let level = LevelFilter::from_str(level).map_err(|_| {
-        format!(
-            "RUST_LOG: '{part}' has no level; write {name}=error, warn, info, debug, trace or off"
-        )
+        format!("'{part}' has no level; write {name}=error, warn, info, debug, trace or off")
     })?;
     match targets(name) {
         targets if targets.is_empty() => Err(format!(
-            "RUST_LOG: nothing here is called '{name}'; write a name as the log lines show it (operator=debug), or a level alone"
+            "nothing here is called '{name}'; write a name as the log lines show it (operator=debug), or a level alone (error, warn, info, \
+             debug, trace or off)"
         )),
         targets => Ok(Part::Named(targets, level)),
     }
@@ -185,7 +190,7 @@ mod tests {
 
             assert_eq!(filter.directives, DEFAULT, "{said}");
             assert_eq!(filter.complaints.len(), 1, "{said}");
-            assert!(filter.complaints[0].starts_with("RUST_LOG: "), "{said}");
+            assert!(filter.complaints[0].contains("write "), "{said}");
         }
     }
 }

@@ -16,7 +16,10 @@ use crate::{
         spec::TaskSpec,
         text::escape,
     },
-    ports::master::{MasterAddress, Registration},
+    ports::{
+        admin::LogLevel,
+        master::{MasterAddress, Registration},
+    },
 };
 
 /// How much of a text from outside stands within a line, in bytes; the whole of it stands behind.
@@ -111,6 +114,15 @@ pub fn cordoned(cordon: Option<&Cordon>) {
             warn!(by, stop_at:?; "Cordoned by {by}: no new tasks are taken until `worker-node uncordon`");
         }
         None => info!("✓ Uncordoned: new tasks are taken again"),
+    }
+}
+
+/// An operator has other lines shown, or those of the start again.
+pub fn log_level(level: &LogLevel) {
+    let LogLevel { in_force, left, .. } = level;
+    match left.map(humantime::format_duration) {
+        Some(left) => info!("Log level for {left}: {in_force}"),
+        None => info!("Log level: {in_force}"),
     }
 }
 

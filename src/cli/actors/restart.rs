@@ -118,6 +118,13 @@ mod tests {
             Err(AdminError::Unavailable)
         }
 
+        async fn log_level(
+            &self,
+            _: crate::ports::admin::LogOrder,
+        ) -> Result<crate::ports::admin::LogLevel, AdminError> {
+            Err(AdminError::Unavailable)
+        }
+
         async fn actors(&self) -> Result<ActorTree, AdminError> {
             Err(AdminError::Unavailable)
         }

@@ -88,6 +88,19 @@ Examples:
       who changed what in the last hour: by address, certificate, or user of this machine
 ";
 
+pub(super) const LOGLEVEL_EXAMPLES: &str = "\
+What is said is added to what RUST_LOG said at the worker's start, in the same words; a level alone takes the place of the default.
+Each order takes the place of the last. Exit codes: 0 done, 2 there is no such name or level, 3 no worker runs there.
+
+Examples:
+  worker-node loglevel operator=debug --for 10m
+      every line about tasks and the master, for ten minutes
+  worker-node loglevel lifecycle=debug,outbox=trace
+      the life of every actor, and all that the outbox does, until 'worker-node loglevel reset'
+  worker-node loglevel
+      what is shown now, and for how long
+";
+
 pub(super) const LOGS_EXAMPLES: &str = "\
 Examples:
   worker-node logs -f --tail 10 ID

@@ -18,7 +18,7 @@ use crate::{
     domain::callers::Caller,
     grpc::{client::Requests, status},
     ports::{
-        admin::{ActorTree, ActorView, Admin, AdminError, Reload, TaskView},
+        admin::{ActorTree, ActorView, Admin, AdminError, LogLevel, LogOrder, Reload, TaskView},
         status::WorkerStatus,
     },
     proto::worker_admin::{
@@ -185,6 +185,12 @@ impl Admin for RemoteAdmin {
             kept,
             faults,
         })
+    }
+
+    async fn log_level(&self, order: LogOrder) -> Result<LogLevel, AdminError> {
+        let request = convert::log_order_to_wire(order);
+        let asked = self.call(|mut client| async move { client.set_log_level(request).await });
+        Ok(convert::log_level(asked.await?))
     }
 
     async fn cancel(&self, _: &Caller, task: &str) -> Result<(), AdminError> {

@@ -9,7 +9,10 @@ use crate::{
         restart::{Budget, RestartType},
     },
     ports::{
-        admin::{ActorKind, ActorSpec, ActorState, ActorTree, ActorView, AdminError, TaskView},
+        admin::{
+            ActorKind, ActorSpec, ActorState, ActorTree, ActorView, AdminError, LogLevel, LogOrder,
+            TaskView,
+        },
         status::{EngineContact, MasterContact, Room, WorkerStatus},
     },
     proto::worker_admin::{self as wire, ListActorsReply},
@@ -111,6 +114,60 @@ pub(super) fn status(status: wire::Status) -> Result<WorkerStatus, AdminError> {
             tasks: room.tasks,
         },
     })
+}
+
+pub(super) fn log_order_to_wire(order: LogOrder) -> wire::SetLogLevelRequest {
+    let (said, lasts) = match order {
+        LogOrder::Show => (None, None),
+        LogOrder::Reset => (Some(String::new()), None),
+        LogOrder::Set { said, lasts } => (Some(said), lasts),
+    };
+    wire::SetLogLevelRequest {
+        said,
+        lasts_ms: lasts.map(millis),
+    }
+}
+
+pub(super) fn log_order(request: &wire::SetLogLevelRequest) -> LogOrder {
+    match request.said.as_deref() {
+        None => LogOrder::Show,
+        Some("") => LogOrder::Reset,
+        Some(said) => LogOrder::Set {
+            said: said.to_owned(),
+            lasts: request.lasts_ms.map(Duration::from_millis),
+        },
+    }
+}
+
+/// What an order says, for the book of who changed what; `None` for one that changes nothing.
+pub(super) fn told(order: &LogOrder) -> Option<String> {
+    match order {
+        LogOrder::Show => None,
+        LogOrder::Reset => Some("reset".to_owned()),
+        LogOrder::Set { said, lasts: None } => Some(said.clone()),
+        LogOrder::Set {
+            said,
+            lasts: Some(lasts),
+        } => Some(format!("{said} for {}", humantime::format_duration(*lasts))),
+    }
+}
+
+pub(super) fn log_level_to_wire(level: LogLevel) -> wire::SetLogLevelReply {
+    wire::SetLogLevelReply {
+        in_force: level.in_force,
+        left_ms: level.left.map(millis),
+        then: level.then,
+        faults: level.faults,
+    }
+}
+
+pub(super) fn log_level(level: wire::SetLogLevelReply) -> LogLevel {
+    LogLevel {
+        in_force: level.in_force,
+        left: level.left_ms.map(Duration::from_millis),
+        then: level.then,
+        faults: level.faults,
+    }
 }
 
 pub(super) fn actor_to_wire(actor: ActorView) -> wire::Actor {
@@ -284,6 +341,30 @@ mod tests {
                 assert_eq!(tree(tree_to_wire(sent.clone())), Ok(sent));
             }
         }
+    }
+
+    #[test]
+    fn what_the_log_is_to_show_comes_through_whole() {
+        let lasts = Some(Duration::from_secs(600));
+        let said = "operator=debug".to_owned();
+        for (order, in_the_book) in [
+            (LogOrder::Show, None),
+            (LogOrder::Reset, Some("reset")),
+            (
+                LogOrder::Set { said, lasts },
+                Some("operator=debug for 10m"),
+            ),
+        ] {
+            assert_eq!(told(&order).as_deref(), in_the_book);
+            assert_eq!(log_order(&log_order_to_wire(order.clone())), order);
+        }
+        let level = LogLevel {
+            in_force: "debug".into(),
+            left: lasts,
+            then: Some("warn".into()),
+            faults: vec!["x".into()],
+        };
+        assert_eq!(log_level(log_level_to_wire(level.clone())), level);
     }
 
     #[test]

@@ -145,6 +145,18 @@ impl admin_server::Admin for AdminService {
         }))
     }
 
+    async fn set_log_level(
+        &self,
+        request: Request<wire::SetLogLevelRequest>,
+    ) -> Result<Response<wire::SetLogLevelReply>, Status> {
+        let order = convert::log_order(request.get_ref());
+        let level = self.admin.log_level(order.clone()).await?;
+        if let (Some(told), true) = (convert::told(&order), level.faults.is_empty()) {
+            self.record(&request, Deed::LogLevel(told));
+        }
+        Ok(Response::new(convert::log_level_to_wire(level)))
+    }
+
     async fn cancel_task(
         &self,
         request: Request<CancelTaskRequest>,
