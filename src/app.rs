@@ -16,6 +16,7 @@ mod signals;
 #[cfg(test)]
 mod simulation;
 mod state;
+mod summary;
 mod tree;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -136,6 +137,7 @@ async fn serve(
     let exit = tokio::select! {
         exit = until_the_end(&tree, config, &mut signals, &mut fatals) => exit,
         never = service_manager::attend(&tree.supervisor) => match never {},
+        never = summary::attend(&tree) => match never {},
     };
     ownership.release();
     exit

@@ -229,7 +229,32 @@ fn times<const LABELS: usize>(
     times
 }
 
+/// Tasks since the process began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// That have come in.
+    pub taken: u64,
+    /// That ended well.
+    pub succeeded: u64,
+    /// That did not.
+    pub failed: u64,
+    /// That were ended by request.
+    pub cancelled: u64,
+}
+
 impl Metrics {
+    /// What has become of tasks.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        let ended = |word| self.ended.get_or_create(&[("outcome", word)]).get();
+        Tally {
+            taken: self.accepted.get(),
+            succeeded: ended(journal::SUCCEEDED),
+            failed: ended(journal::FAILED),
+            cancelled: ended(journal::CANCELLED),
+        }
+    }
+
     /// All of it, with what `reading` says of this moment.
     #[must_use]
     pub fn page(&self, reading: &Reading, form: Form) -> String {

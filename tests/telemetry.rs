@@ -4,6 +4,7 @@
 use std::{
     io::{self, Write},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use env_logger::Target;
@@ -11,11 +12,15 @@ use log::Level;
 use worker_node::{
     domain::{
         id::{ContainerId, TaskId, WorkerId},
-        outcome::{Failure, Outcome},
+        outcome::{Exit, Failure, Outcome},
         spec::{MachineTotals, TaskSpec, Wants},
     },
     ports::master::{MasterAddress, Registration},
-    telemetry::{LogFormat, logger_into, operator, voice::Outage},
+    telemetry::{
+        LogFormat, logger_into,
+        operator::{self, End, Reported},
+        voice::Outage,
+    },
 };
 
 /// Keeps what is logged.
@@ -92,9 +97,27 @@ fn speak_of_a_task() {
     operator::task_refused(Level::Info, &task, "no room: cpu 1 asked, 0.5 free");
     operator::task_refused(Level::Debug, &task, "no room: cpu 1 asked, 0.3 free");
     operator::task_ended(&task, &Outcome::Succeeded);
-    operator::task_ended(&task, &Outcome::Cancelled);
-    operator::task_ended(&task, &Outcome::Failed(Failure::ExitCode(3)));
-    operator::task_reported(&task);
+    operator::task_reported(Level::Debug, &task);
+    speak_of_its_end(&task);
+}
+
+fn speak_of_its_end(task: &TaskId) {
+    let exit = Exit {
+        code: 3,
+        duration: Duration::from_millis(2_104),
+        peak_memory: Some(64 << 20),
+        ..Exit::default()
+    };
+    let end = |outcome, exit| End {
+        outcome,
+        exit,
+        image: "busybox",
+    };
+    let failed = Outcome::Failed(Failure::ExitCode(3));
+    operator::task_over(task, end(&Outcome::Succeeded, None), Reported::Yes);
+    operator::task_over(task, end(&Outcome::Cancelled, None), Reported::Yes);
+    operator::task_over(task, end(&failed, Some(&exit)), Reported::NotYet);
+    operator::task_reported(Level::Info, task);
 }
 
 /// Level and text of each line, in order.
@@ -111,16 +134,13 @@ const LINES: &[&str] = &[
     "INFO  operator: Heartbeat sent: CPU=30.0%, Memory=45.2%, Tasks=0 cpu=30.04 memory=45.2 tasks=0",
     "INFO  operator: Received task assignment: task-1 (Image: busybox\\nERROR forged) task=task-1 \
      image=\"busybox\\nERROR forged\" cpu=0.5 memory_gib=0 storage_gib=0 gpu=0",
-    "INFO  operator: [Task task-1] Starting execution... task=task-1 attempt=1",
-    "INFO  operator: [Task task-1] Creating container... task=task-1",
-    "INFO  operator: [Task task-1] Starting container: abc123def456 task=task-1 container=abc123def456",
-    "INFO  operator: [Task task-1] Waiting for completion... task=task-1",
     "INFO  operator: Cancelling task: task-1 task=task-1",
     "INFO  operator: Refused task assignment: task-1: no room: cpu 1 asked, 0.5 free task=task-1 \
      reason=\"no room: cpu 1 asked, 0.5 free\"",
-    "INFO  operator: [Task task-1] ✓ Completed successfully task=task-1",
-    "INFO  operator: [Task task-1] ✓ Cancelled task=task-1",
-    "INFO  operator: [Task task-1] ✗ Failed: exit code 3 task=task-1 reason=\"exit code 3\"",
+    "INFO  operator: [Task task-1] ✓ Completed successfully task=task-1 image=busybox reported=yes",
+    "INFO  operator: [Task task-1] ✓ Cancelled task=task-1 image=busybox reported=yes",
+    "INFO  operator: [Task task-1] ✗ Failed: exit code 3 task=task-1 exit_code=3 duration_s=2.1 peak_mib=64 image=busybox \
+     reported=\"not yet\"",
     "INFO  operator: [Task task-1] ✓ Task result reported task=task-1",
 ];
 

@@ -156,12 +156,7 @@ impl HeartbeatActor {
                 self.sources.master_view.has_beaten(took);
                 drop(settle);
                 self.forgotten.over();
-                operator::heartbeat_sent(
-                    self.voice.sent(Instant::now()),
-                    load.cpu,
-                    load.memory,
-                    tasks,
-                );
+                operator::heartbeat_sent(self.voice.sent(), load.cpu, load.memory, tasks);
                 // A master that was away may have forgotten us, or be another one.
                 if std::mem::take(&mut self.failing) {
                     self.register_again(ctx);

@@ -14,7 +14,7 @@ use std::{
 };
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
-use log::{info, warn};
+use log::{debug, warn};
 use tokio::{sync::watch, time::Instant};
 
 pub use self::{
@@ -322,7 +322,7 @@ impl Tools {
             blocking(move || spools.remove(&name).and_then(|()| outputs.remove(&name))).await;
         match removed {
             Ok(Ok(())) => {
-                info!(task:%; "the log of a finished task was removed; its retention is over")
+                debug!(task:%; "the log of a finished task was removed; its retention is over")
             }
             Ok(Err(error)) => {
                 warn!(task:%, error:%; "the log of a finished task could not be removed")

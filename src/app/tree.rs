@@ -14,7 +14,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{build::Built, doors, parts::Parts, reload::Reloader};
+use super::{
+    build::Built,
+    doors,
+    parts::Parts,
+    reload::Reloader,
+    summary::{self, Moment},
+};
 use crate::{
     actors::{
         engine_watch::{EngineView, EngineWatchActor},
@@ -66,6 +72,7 @@ pub(super) struct Tree {
     pub(super) supervisor: SupervisorHandle,
     registry: Slot<RegistryActor>,
     board: Board,
+    boards: Boards,
     master_view: Arc<MasterView>,
     stop_serving: CancellationToken,
     /// Holds the lock on the state folder until the process ends.
@@ -187,6 +194,7 @@ impl Tree {
         Self {
             supervisor,
             registry: inside.asked.registry,
+            boards: inside.beside.boards(&built.parts),
             board: inside.beside.board,
             master_view: inside.beside.master_view,
             stop_serving,
@@ -232,6 +240,17 @@ impl Tree {
         let board = self.board.borrow();
         let running = board.iter().filter(|task| !task.is_over());
         running.map(|task| task.task.clone()).collect()
+    }
+
+    /// How things stand, for the log.
+    pub(super) fn moment(&self) -> Moment {
+        Moment {
+            running: self.running().len(),
+            waiting: self.undelivered(),
+            tally: self.built.doors.metrics.tally(),
+            engine: summary::engine(&self.boards.engine_contact()),
+            master: summary::master(&self.boards.master_contact()),
+        }
     }
 
     /// How many results the master does not have.

@@ -294,7 +294,9 @@ impl Admin for AdminHandle {
 }
 
 impl Boards {
-    fn master_contact(&self) -> MasterContact {
+    /// What has come of the calls to the master.
+    #[must_use]
+    pub fn master_contact(&self) -> MasterContact {
         let contact = self.master.contact();
         let (failing_for, failure) = contact
             .failure
@@ -311,7 +313,9 @@ impl Boards {
         }
     }
 
-    fn engine_contact(&self) -> EngineContact {
+    /// Whether the engine is there.
+    #[must_use]
+    pub fn engine_contact(&self) -> EngineContact {
         let (version, away_for, failure) = match &*self.engine.status().borrow() {
             EngineStatus::Unknown => (None, None, None),
             EngineStatus::Away { since, why } => (None, Some(since.elapsed()), Some(why.clone())),

@@ -17,6 +17,11 @@ use crate::{
     ports::journal::{JournalError, JournalReader, JournalStore, Known, Refused},
 };
 
+/// The words for how tasks end.
+pub(super) const SUCCEEDED: &str = "succeeded";
+pub(super) const FAILED: &str = "failed";
+pub(super) const CANCELLED: &str = "cancelled";
+
 /// When each task that is not done came to the step that it last came to; those from before this process have none until their
 /// next one.
 #[derive(Debug, Default)]
@@ -121,9 +126,9 @@ fn name(before: Phase, phase: Phase) -> Option<&'static str> {
 /// How a task ended, for programs.
 pub(super) fn word(outcome: &Outcome) -> &'static str {
     match outcome {
-        Outcome::Succeeded => "succeeded",
-        Outcome::Failed(_) => "failed",
-        Outcome::Cancelled => "cancelled",
+        Outcome::Succeeded => SUCCEEDED,
+        Outcome::Failed(_) => FAILED,
+        Outcome::Cancelled => CANCELLED,
     }
 }
 

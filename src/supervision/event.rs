@@ -112,9 +112,9 @@ impl LifecycleEvent {
             Edge::GaveUp | Edge::Panicked | Edge::Hung => Level::Error,
             Edge::Restarting => Level::Warn,
             Edge::Stopped if self.failure => Level::Warn,
-            Edge::Starting | Edge::Started | Edge::Stopping | Edge::Stopped | Edge::Recovered => {
-                Level::Info
-            }
+            Edge::Recovered => Level::Info,
+            // The ordinary course of things: the history has it all the same.
+            Edge::Starting | Edge::Started | Edge::Stopping | Edge::Stopped => Level::Debug,
         }
     }
 
@@ -221,7 +221,7 @@ mod tests {
         };
 
         assert_eq!(gave_up().level(), Level::Error);
-        assert_eq!(level(Edge::Stopped, false), Level::Info);
+        assert_eq!(level(Edge::Stopped, false), Level::Debug);
         assert_eq!(level(Edge::Stopped, true), Level::Warn);
         assert_eq!(level(Edge::Restarting, false), Level::Warn);
         assert_eq!(level(Edge::Recovered, false), Level::Info);

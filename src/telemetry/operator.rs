@@ -3,7 +3,7 @@
 
 use std::{fmt::Display, net::SocketAddr, time::Duration};
 
-use log::{Level, error, info, log, warn};
+use log::{Level, debug, error, info, log, warn};
 use tokio::time::Instant;
 
 use super::voice::{Outage, Trouble};
@@ -12,7 +12,7 @@ use crate::{
         callers::AllowFrom,
         cordon::Cordon,
         id::{Attempt, ContainerId, TaskId, WorkerId},
-        outcome::Outcome,
+        outcome::{Exit, Outcome},
         spec::TaskSpec,
         text::escape,
     },
@@ -202,22 +202,22 @@ pub fn task_cancelling(task: &TaskId) {
 
 /// Work on a task begins, or goes on after a restart.
 pub fn task_starting(task: &TaskId, attempt: Attempt) {
-    info!(task:%, attempt; "[Task {task}] Starting execution...");
+    debug!(task:%, attempt; "[Task {task}] Starting execution...");
 }
 
 /// Its container is made.
 pub fn task_creating(task: &TaskId) {
-    info!(task:%; "[Task {task}] Creating container...");
+    debug!(task:%; "[Task {task}] Creating container...");
 }
 
 /// Its container is started.
 pub fn task_container_starting(task: &TaskId, container: &ContainerId) {
-    info!(task:%, container:%; "[Task {task}] Starting container: {container}");
+    debug!(task:%, container:%; "[Task {task}] Starting container: {container}");
 }
 
 /// Its container runs.
 pub fn task_running(task: &TaskId) {
-    info!(task:%; "[Task {task}] Waiting for completion...");
+    debug!(task:%; "[Task {task}] Waiting for completion...");
 }
 
 /// Its container was found running, after a restart of ours.
@@ -227,24 +227,68 @@ pub fn task_adopted(task: &TaskId, container: &ContainerId) {
 
 /// Its outputs are sent.
 pub fn task_uploading(task: &TaskId, files: usize) {
-    info!(task:%, files; "[Task {task}] Uploading {files} output file(s)...");
+    debug!(task:%, files; "[Task {task}] Uploading {files} output file(s)...");
 }
 
-/// Its end is known.
+/// Its end is known here; the master is not told yet.
 pub fn task_ended(task: &TaskId, outcome: &Outcome) {
-    match outcome {
-        Outcome::Succeeded => info!(task:%; "[Task {task}] ✓ Completed successfully"),
-        Outcome::Cancelled => info!(task:%; "[Task {task}] ✓ Cancelled"),
-        Outcome::Failed(failure) => {
-            let shown = escape(&failure.to_string(), SHOWN);
-            info!(task:%, reason:% = failure; "[Task {task}] ✗ Failed: {shown}");
+    debug!(task:%; "[Task {task}] Its end is known: {}", escape(&outcome.to_string(), SHOWN));
+}
+
+/// How a task ended, for the one line about it.
+#[derive(Debug, Clone, Copy)]
+pub struct End<'a> {
+    /// What the master is told.
+    pub outcome: &'a Outcome,
+    /// What the container said, if one ran.
+    pub exit: Option<&'a Exit>,
+    /// What it ran.
+    pub image: &'a str,
+}
+
+/// Whether the master knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reported {
+    /// It has the result.
+    Yes,
+    /// It has been told in vain, and is told again.
+    NotYet,
+}
+
+/// It is over. Said once the master was told, in vain or not: the one line about a task's end.
+pub fn task_over(task: &TaskId, end: End<'_>, reported: Reported) {
+    let End {
+        outcome,
+        exit,
+        image,
+    } = end;
+    let said = match outcome {
+        Outcome::Succeeded => "✓ Completed successfully".to_owned(),
+        Outcome::Cancelled => "✓ Cancelled".to_owned(),
+        Outcome::Failed(failure) => format!("✗ Failed: {}", escape(&failure.to_string(), SHOWN)),
+    };
+    let reported = match reported {
+        Reported::Yes => "yes",
+        Reported::NotYet => "not yet",
+    };
+    let Some(exit) = exit else {
+        info!(task:%, image, reported; "[Task {task}] {said}");
+        return;
+    };
+    let (exit_code, duration_s) = (exit.code, rounded(exit.duration.as_secs_f64()));
+    match exit.peak_memory {
+        #[expect(clippy::cast_precision_loss, reason = "shown with two decimals")]
+        Some(bytes) => {
+            let peak_mib = rounded(bytes as f64 / 1_048_576.0);
+            info!(task:%, exit_code, duration_s, peak_mib, image, reported; "[Task {task}] {said}");
         }
+        None => info!(task:%, exit_code, duration_s, image, reported; "[Task {task}] {said}"),
     }
 }
 
-/// The master has its result.
-pub fn task_reported(task: &TaskId) {
-    info!(task:%; "[Task {task}] ✓ Task result reported");
+/// The master has its result. `Level::Info` where its end was told without that.
+pub fn task_reported(level: Level, task: &TaskId) {
+    log!(level, task:%; "[Task {task}] ✓ Task result reported");
 }
 
 /// The master takes no results: said once for all of them, by the first.

@@ -9,28 +9,22 @@ use std::{
 use log::Level;
 use tokio::time::Instant;
 
-/// While all is well, one heartbeat in this time is shown to everybody.
-const SHOWN_EVERY: Duration = Duration::from_secs(60);
-
 /// Decides how loudly a heartbeat is said.
 #[derive(Debug, Default)]
 pub struct HeartbeatVoice {
-    shown: Option<Instant>,
+    /// One was sent.
+    begun: bool,
     outage: Outage,
 }
 
 impl HeartbeatVoice {
-    /// A heartbeat has reached the master: shown is the first one, the first after a failure, and one a minute.
-    pub fn sent(&mut self, now: Instant) -> Level {
+    /// A heartbeat has reached the master: shown is the first one, and the first after a failure.
+    pub fn sent(&mut self) -> Level {
         let back = self.outage.over();
-        let due = self
-            .shown
-            .is_none_or(|shown| now.saturating_duration_since(shown) >= SHOWN_EVERY);
-        if !back && !due {
-            return Level::Debug;
+        match std::mem::replace(&mut self.begun, true) && !back {
+            true => Level::Debug,
+            false => Level::Info,
         }
-        self.shown = Some(now);
-        Level::Info
     }
 
     /// A heartbeat has not: the first of a row is a warning.
@@ -180,28 +174,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_heartbeat_a_minute_is_shown() {
+    fn the_first_heartbeat_is_shown_and_no_more_while_all_is_well() {
         let mut voice = HeartbeatVoice::default();
-        let start = Instant::now();
 
-        let shown: Vec<u64> = (0..30)
-            .map(|beat| beat * 5)
-            .filter(|seconds| voice.sent(start + Duration::from_secs(*seconds)) == Level::Info)
-            .collect();
+        let shown = (0..1_000).filter(|_| voice.sent() == Level::Info);
 
-        assert_eq!(shown, [0, 60, 120]);
+        assert_eq!(shown.count(), 1);
     }
 
     #[test]
     fn a_failure_is_told_once_and_so_is_its_end() {
         let mut voice = HeartbeatVoice::default();
-        let now = Instant::now();
-        voice.sent(now);
+        voice.sent();
 
         assert_eq!(voice.failed(), Level::Warn);
         assert_eq!(voice.failed(), Level::Debug);
-        assert_eq!(voice.sent(now), Level::Info);
-        assert_eq!(voice.sent(now), Level::Debug);
+        assert_eq!(voice.sent(), Level::Info);
+        assert_eq!(voice.sent(), Level::Debug);
         assert_eq!(voice.failed(), Level::Warn, "a new row of failures");
     }
 

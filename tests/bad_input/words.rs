@@ -31,8 +31,8 @@ fn assert_order(process: &Process, words: &[&str]) {
 /// What the log says of a task that is run now stands behind everything that was said before.
 async fn let_the_log_come(cluster: &Cluster) {
     let task = cluster.submit(cluster.task("true")).await;
-    let reported = format!("[Task {task}] ✓ Task result reported");
-    cluster.worker.wait_log_line(&reported).await;
+    let ended = format!("[Task {task}] ✓ Completed successfully");
+    cluster.worker.wait_log_line(&ended).await;
 }
 
 #[tokio::test]

@@ -39,7 +39,12 @@ async fn upload_of(cluster: &Cluster, task: &str) -> Upload {
 async fn one_that_waits_for_its_turn_ends_at_once_and_one_that_is_being_created_ends_without_running()
  {
     let proxy = EngineProxy::start();
-    let cluster = behind(&proxy).await;
+    let engine = proxy.address();
+    let cluster = Cluster::start_with(|setup: WorkerSetup| {
+        let setup = setup.arguments(["--engine", &engine]);
+        setup.variable("RUST_LOG", "operator=debug")
+    })
+    .await;
     // One that ran before proves that the worker takes offers.
     let first = cluster.run("true").await;
     cluster.report(&first).await;

@@ -11,6 +11,9 @@ use worker_node::dev_master::DevMaster;
 use super::process::Process;
 use super::{engine, unique};
 
+/// The tests read from the log what an operator reads from the history: the lives of actors, and where a log was read on.
+const SHOWN: (&str, &str) = ("RUST_LOG", "lifecycle=debug,log_router=debug");
+
 /// How a worker is started.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkerSetup {
@@ -40,7 +43,9 @@ impl WorkerSetup {
             id: unique("test-worker"),
             master: master.to_owned(),
             arguments: Vec::new(),
-            environment: vec![(HOST_NETWORK.0.into(), HOST_NETWORK.1.into())],
+            environment: [HOST_NETWORK, SHOWN]
+                .map(|(name, value)| (name.into(), value.into()))
+                .into(),
             state: None,
             state_beneath: std::env::temp_dir(),
         }

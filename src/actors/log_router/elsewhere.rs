@@ -26,7 +26,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use log::{info, warn};
+use log::{debug, warn};
 use tokio::time::{Instant, sleep, timeout};
 
 use self::{
@@ -113,7 +113,7 @@ impl Elsewhere {
     }
 
     pub(super) async fn run(mut self) -> ReadEnd {
-        info!(task:% = self.work.task; "reading on from the engine's record of the output");
+        debug!(task:% = self.work.task; "reading on from the engine's record of the output");
         loop {
             let has_ended = match self.state().await {
                 None => return ReadEnd::Broken,
@@ -159,7 +159,7 @@ impl Elsewhere {
             return self.prove().await.map(Some);
         }
         self.is_joined = false;
-        info!(task:% = self.work.task; "following the engine's record of the output");
+        debug!(task:% = self.work.task; "following the engine's record of the output");
         let since = self.go_back();
         let (engine, container) = (&self.work.engine, &self.work.container);
         let frames = engine.follow(container, since).await?;

@@ -13,7 +13,7 @@ mod tests;
 
 use std::{io, sync::Arc, time::SystemTime};
 
-use log::{info, warn};
+use log::{debug, warn};
 use tokio::sync::watch;
 
 use super::{
@@ -137,7 +137,7 @@ impl FromFile {
                 self.had = self.until_now();
             }
         }
-        info!(task:% = self.task; "reading on from the engine's log files");
+        debug!(task:% = self.task; "reading on from the engine's log files");
         self.run = position.run;
         let present = run.map_or(0, |run| run.id);
         self.was_missed = found && position.run != 0 && present != position.run;
@@ -297,7 +297,7 @@ impl FromFile {
 
     /// What comes was written by another run of the engine.
     async fn pass_a_death(&mut self, next: NextRun) {
-        info!(task:% = self.task; "the output goes on behind a restart of the engine");
+        debug!(task:% = self.task; "the output goes on behind a restart of the engine");
         if self.is_anything_lost() {
             self.note(ENGINE_DIED).await;
         }

@@ -5,7 +5,7 @@ mod sealing;
 
 use std::{fmt::Write as _, io, sync::Arc};
 
-use log::{info, warn};
+use log::{debug, info, warn};
 use tokio::{
     sync::SemaphorePermit,
     time::{Instant, sleep, sleep_until},
@@ -33,7 +33,7 @@ use crate::{
         worker::LogsError,
     },
     supervision::threads::beside,
-    telemetry::operator,
+    telemetry::operator::{self, End},
 };
 
 /// How long another actor may take to answer before it is asked anew.
@@ -78,7 +78,7 @@ pub(super) async fn again(
         }
         Some(Known::Record(record)) => {
             let delivery = Delivery::new(with, gates, *record);
-            Told::At(delivery.report(Some(until)).await)
+            Told::At(delivery.report(until).await)
         }
         Some(Known::Retired(stone)) => {
             let compose = async || report_of(&with, &stone);
@@ -149,7 +149,7 @@ impl Delivery {
         let task = self.record.spec.id.clone();
         let _ = self.with.news.send(TaskNews::Sealed(task));
         // Both tell what is sealed: the report need not wait until the end of the log is on the disk.
-        let ((), left) = tokio::join!(self.close_log(log), self.report(None));
+        let ((), left) = tokio::join!(self.close_log(log), self.report_first());
         failpoint!("outbox.reported");
         self.note_delivered().await;
         failpoint!("outbox.delivered");
@@ -172,10 +172,26 @@ impl Delivery {
         }
     }
 
-    async fn report(&self, not_before: Option<Instant>) -> Instant {
+    async fn report(&self, not_before: Instant) -> Instant {
         let task = &self.record.spec.id;
         Reporter::new(&self.with, &self.gates, task, async || self.compose().await)
-            .deliver(not_before)
+            .deliver(Some(not_before))
+            .await
+    }
+
+    /// The same for the first time: how the task ended is told by the log then.
+    async fn report_first(&self) -> Instant {
+        let record = &self.record;
+        let verdict = self.sealed();
+        let end = End {
+            outcome: &verdict.outcome,
+            exit: record.ending.as_ref().and_then(|end| end.exit.as_ref()),
+            image: &record.spec.image,
+        };
+        let compose = async || self.compose().await;
+        Reporter::new(&self.with, &self.gates, &record.spec.id, compose)
+            .telling(end)
+            .deliver(None)
             .await
     }
 
@@ -306,7 +322,7 @@ impl Delivery {
             .master
             .upload(&self.with.master_view.address(), upload)
             .await?;
-        info!(task:% = spec.id, files = uploaded.received; "output files uploaded");
+        debug!(task:% = spec.id, files = uploaded.received; "output files uploaded");
         Ok(uploaded.skipped)
     }
 

@@ -10,7 +10,10 @@ use crate::{
     domain::{id::TaskId, record::Change},
     failpoint,
     ports::master::{MasterError, Report},
-    telemetry::{operator, voice::Outage},
+    telemetry::{
+        operator::{self, End, Reported},
+        voice::Outage,
+    },
 };
 
 /// What to do after a report that was not accepted.
@@ -34,6 +37,8 @@ pub(super) struct Reporter<'a, F> {
     gates: &'a Gates,
     task: &'a TaskId,
     compose: F,
+    /// How it ended, where nobody was told.
+    end: Option<End<'a>>,
 }
 
 impl<'a, F: AsyncFn() -> Report> Reporter<'a, F> {
@@ -49,7 +54,14 @@ impl<'a, F: AsyncFn() -> Report> Reporter<'a, F> {
             gates,
             task,
             compose,
+            end: None,
         }
+    }
+
+    /// With the line about the task's end, once it was tried.
+    pub(super) fn telling(mut self, end: End<'a>) -> Self {
+        self.end = Some(end);
+        self
     }
 
     /// Until the master has it, by a report that left no earlier than `not_before`; when the report that it took left. Parked
@@ -61,9 +73,15 @@ impl<'a, F: AsyncFn() -> Report> Reporter<'a, F> {
         let mut kept = None;
         loop {
             let next = match self.report_once(&mut kept, not_before).await {
-                Ok(left) => return left,
+                Ok(left) => {
+                    self.tell_taken(tries);
+                    return left;
+                }
                 Err(next) => next,
             };
+            if let (Some(end), 0) = (self.end, tries) {
+                operator::task_over(self.task, end, Reported::NotYet);
+            }
             match next {
                 Next::Soon => {
                     let delay = patience.backoff.delay(tries, fastrand::f64());
@@ -95,6 +113,15 @@ impl<'a, F: AsyncFn() -> Report> Reporter<'a, F> {
         }
     }
 
+    fn tell_taken(&self, tries: u32) {
+        if let (Some(end), 0) = (self.end, tries) {
+            operator::task_over(self.task, end, Reported::Yes);
+        }
+        let was_late = self.end.is_some() && tries > 0;
+        let level = if was_late { Level::Info } else { Level::Debug };
+        operator::task_reported(level, self.task);
+    }
+
     /// Leaves in `kept` what the next try can send again.
     async fn report_once(
         &self,
@@ -120,7 +147,6 @@ impl<'a, F: AsyncFn() -> Report> Reporter<'a, F> {
         let sent = self.with.receipts.send(self.task, not_before, call).await;
         let Err(error) = sent.answer else {
             self.gates.silence.over(self.task);
-            operator::task_reported(self.task);
             return Ok(sent.left);
         };
         let in_doubt = matches!(error, MasterError::Lost(_) | MasterError::Deadline(_));
