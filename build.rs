@@ -5,6 +5,7 @@ use std::{
     error::Error,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -22,9 +23,45 @@ fn main() -> Result<(), Box<dyn Error>> {
         modules(Path::new("src"))?,
         libraries(&fs::read_to_string("Cargo.lock")?),
     );
+    tell_source();
     let out = env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
     fs::write(PathBuf::from(out).join("log_names.rs"), names)?;
     Ok(())
+}
+
+/// What a release was built from: its commit, where there is a repository and a git, and its date. Builds of every day say nothing:
+/// each commit would have everything compiled anew.
+fn tell_source() {
+    println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
+    let is_release = env::var("PROFILE").is_ok_and(|profile| profile == "release");
+    let ask = |arguments: &[&str]| is_release.then(|| git(arguments)).flatten();
+    let commit = ask(&["rev-parse", "--short=12", "HEAD"]);
+    let date = env::var("SOURCE_DATE_EPOCH").ok();
+    let date = date.or_else(|| ask(&["log", "-1", "--format=%ct"]));
+    // Where HEAD is, and the branch that it names: one of them changes at each commit. A file that is not there would have this run
+    // at every build.
+    let branch = ask(&["symbolic-ref", "--quiet", "HEAD"]);
+    let names = ["HEAD", "packed-refs"].map(str::to_owned);
+    for name in names.into_iter().chain(branch) {
+        let path = ask(&["rev-parse", "--git-path", &name]);
+        if let Some(path) = path.filter(|path| Path::new(path).exists()) {
+            println!("cargo::rerun-if-changed={path}");
+        }
+    }
+    let commit = commit.as_deref().unwrap_or("unknown");
+    println!("cargo::rustc-env=WORKER_NODE_COMMIT={commit}");
+    let date = date.as_deref().unwrap_or_default();
+    println!("cargo::rustc-env=WORKER_NODE_DATE={date}");
+}
+
+/// `None` where this is no repository of its own, or there is no git.
+fn git(arguments: &[&str]) -> Option<String> {
+    if !Path::new(".git").exists() {
+        return None;
+    }
+    let output = Command::new("git").args(arguments).output().ok()?;
+    let said = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (output.status.success() && !said.is_empty()).then_some(said)
 }
 
 /// The paths of all modules: a log line's target is the one that it was written in.

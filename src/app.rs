@@ -130,16 +130,21 @@ async fn serve(
     {
         return refuse_engine(config, &unfit).await;
     }
-    let ownership = Arc::clone(&built.ownership);
+    let (ownership, lifecycle) = (Arc::clone(&built.ownership), built.lifecycle.clone());
+    lifecycle.begun();
     let reloader = Arc::new(Reloader::new(launch, reread, &built));
     signals.reload_by(Arc::clone(&reloader));
     let tree = Tree::start(built, &reloader, runtime);
-    let exit = tokio::select! {
-        exit = until_the_end(&tree, config, &mut signals, &mut fatals) => exit,
+    let (exit, why) = tokio::select! {
+        end = until_the_end(&tree, config, &mut signals, &mut fatals) => end,
         never = service_manager::attend(&tree.supervisor) => match never {},
         never = summary::attend(&tree) => match never {},
     };
     ownership.release();
+    lifecycle.stopped(match exit {
+        Exit::Clean => why,
+        _ => format!("{why}; exit code {}", exit.code()),
+    });
     exit
 }
 
@@ -148,23 +153,20 @@ async fn until_the_end(
     config: &Config,
     signals: &mut Signals,
     fatals: &mut mpsc::UnboundedReceiver<Fatal>,
-) -> Exit {
-    tokio::select! {
-        name = signals.end() => stop(tree, config, name, signals).await,
-        ended = tree.supervisor.ended() => gave_up(&ended),
-        () = tree.master_missed(MASTER_PATIENCE), if config.process.when_away == WhenAway::EndProcess => {
-            error!("the master did not register this worker within {MASTER_PATIENCE:?} (--fail-fast)");
-            hurry_at(STOP + Duration::from_secs(2));
-            tree.stop(Instant::now() + STOP).await;
-            Exit::DependencyAway
-        }
-        Some(Fatal { exit, message }) = fatals.recv() => {
-            error!("{message}");
-            hurry_at(STOP + Duration::from_secs(2));
-            tree.stop(Instant::now() + STOP).await;
-            exit
-        }
-    }
+) -> (Exit, String) {
+    let fatal = tokio::select! {
+        name = signals.end() => return (stop(tree, config, name, signals).await, name.to_owned()),
+        ended = tree.supervisor.ended() => return (gave_up(&ended), "a subsystem was given up".to_owned()),
+        () = tree.master_missed(MASTER_PATIENCE), if config.process.when_away == WhenAway::EndProcess => Fatal {
+            exit: Exit::DependencyAway,
+            message: format!("the master did not register this worker within {MASTER_PATIENCE:?} (--fail-fast)"),
+        },
+        Some(fatal) = fatals.recv() => fatal,
+    };
+    error!("{}", fatal.message);
+    hurry_at(STOP + Duration::from_secs(2));
+    tree.stop(Instant::now() + STOP).await;
+    (fatal.exit, fatal.message)
 }
 
 fn gave_up(ended: &Ended) -> Exit {

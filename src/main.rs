@@ -70,7 +70,11 @@ fn node(launch: &Launch) -> Exit {
         log::error!("{error}");
         return Exit::Usage;
     }
-    operator::starting(&config.cluster.worker);
+    operator::starting(
+        &config.cluster.worker,
+        &config.state.folder,
+        &config.tasks.engine,
+    );
     operator::master_address(&config.cluster.master);
     let state = match StateDir::open(&config.state.folder) {
         Ok(state) => state,

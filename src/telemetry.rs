@@ -10,6 +10,7 @@ mod sink;
 pub mod history;
 pub mod machine;
 pub mod operator;
+pub mod program;
 pub mod voice;
 
 use std::{

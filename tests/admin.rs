@@ -5,6 +5,8 @@ mod harness;
 
 #[path = "admin/loglevel.rs"]
 mod loglevel;
+#[path = "admin/process.rs"]
+mod process;
 
 use std::{
     os::unix::{

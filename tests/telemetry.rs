@@ -3,6 +3,7 @@
 
 use std::{
     io::{self, Write},
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -69,7 +70,7 @@ fn spec(task: &TaskId) -> TaskSpec {
 fn speak_of_the_worker() {
     let (registration, master) = (registration(), MasterAddress("m:50051".into()));
     let (mut refused, mut engine) = (Outage::default(), Outage::default());
-    operator::starting(&registration.worker);
+    operator::starting(&registration.worker, Path::new("/s"), &"unix:///x");
     operator::master_address(&master);
     operator::listening("127.0.0.1:50052".parse().expect("an address"));
     for _ in 0..2 {

@@ -36,7 +36,8 @@ const NAMED: usize = 10;
 
 /// See the module. `name` is the signal's.
 pub(super) async fn stop(tree: &Tree, config: &Config, name: &str, signals: &mut Signals) -> Exit {
-    info!(signal = name; "stopping: no new tasks are taken");
+    let (worker, state) = (&config.cluster.worker, config.state.folder.display());
+    info!(signal = name, worker:%, state:%; "stopping: no new tasks are taken");
     service_manager::stopping();
     let orderly = async {
         tree.drain().await;

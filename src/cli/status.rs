@@ -6,9 +6,9 @@ mod page;
 #[cfg(test)]
 mod specimen;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::{ask, tasks::Stories};
+use super::{ask, tasks::Stories, words};
 use crate::{
     domain::record::Phase,
     exit::Exit,
@@ -17,7 +17,11 @@ use crate::{
         state::{TaskStory, Wanted},
         status::WorkerStatus,
     },
+    telemetry::history::process::last_words,
 };
+
+/// What is shown of them, in bytes.
+const LAST_WORDS: usize = 1_024;
 
 /// What was asked for, checked.
 #[derive(Debug, PartialEq, Eq)]
@@ -74,7 +78,7 @@ pub fn perform(command: &StatusCommand, admin: &dyn Admin, stories: Stories<'_>)
     let results = Results::of(&stories);
     let moment = match runtime.block_on(asked(admin, results, command)) {
         Ok(moment) => moment,
-        Err(error) => return unanswered(&error, results),
+        Err(error) => return unanswered(&error, results, &command.folder),
     };
     let troubles = page::troubles(&moment);
     let text = match command.json {
@@ -105,9 +109,12 @@ async fn asked(
     })
 }
 
-/// What is left in the journal is told where nobody answers.
-fn unanswered(error: &AdminError, results: Results) -> Exit {
+/// When it was last seen and why it ended, and what is left in the journal, is told where nobody answers.
+fn unanswered(error: &AdminError, results: Results, folder: &Path) -> Exit {
     let exit = ask::unanswered(error);
+    if let (AdminError::NoWorker(_), Ok(Some(told))) = (error, last_words(folder)) {
+        eprintln!("the last one {}", words::foreign(&told, LAST_WORDS));
+    }
     let Results {
         waiting,
         parked,

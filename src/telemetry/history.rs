@@ -4,6 +4,7 @@
 //! own, the book of who changed what: no flood of calls pushes the story of the actors out, and no crashing actor that book.
 
 mod follow;
+pub mod process;
 
 pub use self::follow::Follower;
 
@@ -13,6 +14,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
+    time::SystemTime,
 };
 
 use rustix::fs::OFlags;
@@ -150,6 +152,15 @@ impl History {
             *open = Open::newer(&self.folder, self.book)?;
         }
         open.write(line)
+    }
+
+    /// Says that the process lives, without writing anything.
+    ///
+    /// # Errors
+    /// The file is another user's.
+    pub fn touch(&self, now: SystemTime) -> io::Result<()> {
+        let open = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        open.file.set_modified(now)
     }
 }
 

@@ -1,12 +1,15 @@
 //! The lines by which operators know the existing worker, each in one place, each one record: the text is theirs, the values
 //! stand behind it for machines. Whoever does a thing says it here; whether it is said loudly is `voice`'s decision.
 
-use std::{fmt::Display, net::SocketAddr, time::Duration};
+use std::{fmt::Display, net::SocketAddr, path::Path, time::Duration};
 
 use log::{Level, debug, error, info, log, warn};
 use tokio::time::Instant;
 
-use super::voice::{Outage, Trouble};
+use super::{
+    program,
+    voice::{Outage, Trouble},
+};
 use crate::{
     domain::{
         callers::AllowFrom,
@@ -25,10 +28,11 @@ use crate::{
 /// How much of a text from outside stands within a line, in bytes; the whole of it stands behind.
 const SHOWN: usize = 256;
 
-/// The process begins.
-pub fn starting(worker: &WorkerId) {
-    let version = env!("CARGO_PKG_VERSION");
-    info!(worker:%, version; "Starting worker node: {worker}");
+/// The process begins: who it is, what it runs, where its state lies, whose containers are its own.
+pub fn starting(worker: &WorkerId, state: &Path, engine: &dyn Display) {
+    let (version, commit, process) = (program::VERSION, program::COMMIT, std::process::id());
+    let state = state.display();
+    info!(worker:%, version, commit, process, state:%, engine:%; "Starting worker node: {worker}");
 }
 
 /// Which master is called.

@@ -1,0 +1,124 @@
+//! The process's own part in the story: that it began, that it stopped and why. One that is killed says nothing; but the file of
+//! the history is touched as long as it lives, so the next one, and whoever asks meanwhile, can tell when that was.
+
+use std::{fs, io, path::Path};
+
+use memchr::memmem;
+
+use super::{Book, HistoryEvent, lines};
+
+/// Its name among the actors.
+pub const PROCESS: &str = "worker";
+
+/// It began.
+pub const STARTED: &str = "started";
+
+/// It stopped in good order.
+pub const STOPPED: &str = "stopped";
+
+/// It was found to have ended in some other way; said by the next one.
+pub const ENDED: &str = "ended";
+
+/// What the history says of the last process, in words that go on from 'it'.
+///
+/// # Errors
+/// A file of the history is there and cannot be read.
+pub fn last_words(folder: &Path) -> io::Result<Option<String>> {
+    let Some(last) = last(folder)? else {
+        return Ok(None);
+    };
+    let cause = last.cause.unwrap_or_default();
+    Ok(Some(match last.event.as_str() {
+        STARTED => format!("ended {}", without_a_stop(folder)),
+        STOPPED => format!("stopped at {} ({cause})", last.ts),
+        _ => format!("ended {cause}"),
+    }))
+}
+
+/// How the process before this one ended, if that has to be told: it neither said so, nor was it said by another.
+///
+/// # Errors
+/// As above.
+pub fn untold_end(folder: &Path) -> io::Result<Option<String>> {
+    let last = last(folder)?.filter(|last| last.event == STARTED);
+    Ok(last.map(|_| without_a_stop(folder)))
+}
+
+fn without_a_stop(folder: &Path) -> String {
+    let file = fs::metadata(folder.join(Book::Lifecycle.newer()));
+    let alive = file.and_then(|file| file.modified()).ok();
+    let alive = alive.and_then(|alive| jiff::Timestamp::try_from(alive).ok());
+    match alive {
+        Some(alive) => format!("without a stop, last sign of life {alive:.0}"),
+        None => "without a stop".to_owned(),
+    }
+}
+
+/// The last event of a process's own.
+fn last(folder: &Path) -> io::Result<Option<HistoryEvent>> {
+    let ours = format!("\"actor\":\"{PROCESS}\"");
+    for name in [Book::Lifecycle.newer(), Book::Lifecycle.older()] {
+        // There are few of them among tens of thousands: only those are read.
+        let found = lines(&folder.join(name))?
+            .filter(|line| memmem::find(line, ours.as_bytes()).is_some())
+            .filter_map(|line| serde_json::from_slice::<HistoryEvent>(&line).ok())
+            .filter(|event| event.actor == PROCESS)
+            .last();
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::telemetry::history::History;
+
+    fn tell(folder: &Path, actor: &str, event: &str, cause: &str) -> History {
+        let history = History::open(folder, Book::Lifecycle).unwrap();
+        let event = HistoryEvent {
+            ts: "2026-11-23T18:29:22Z".into(),
+            actor: actor.into(),
+            event: event.into(),
+            cause: Some(cause.into()),
+            ..HistoryEvent::default()
+        };
+        history.append(&event).unwrap();
+        history
+    }
+
+    #[test]
+    fn a_process_that_stopped_is_told_with_its_signal() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(last_words(folder.path()).unwrap(), None);
+
+        tell(folder.path(), PROCESS, STARTED, "");
+        tell(folder.path(), PROCESS, STOPPED, "SIGTERM");
+        tell(folder.path(), "journal", STOPPED, "\"actor\":\"worker\"");
+
+        let told = last_words(folder.path()).unwrap().unwrap();
+        assert_eq!(told, "stopped at 2026-11-23T18:29:22Z (SIGTERM)");
+        assert_eq!(untold_end(folder.path()).unwrap(), None);
+    }
+
+    #[test]
+    fn a_process_that_was_killed_is_told_with_its_last_sign_of_life_and_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let history = tell(folder.path(), PROCESS, STARTED, "");
+        let alive = UNIX_EPOCH + Duration::from_millis(1_795_458_562_929);
+        history.touch(alive).unwrap();
+
+        let end = "without a stop, last sign of life 2026-11-23T18:29:22Z";
+        let told = last_words(folder.path()).unwrap().unwrap();
+        assert_eq!(told, format!("ended {end}"));
+        assert_eq!(untold_end(folder.path()).unwrap().unwrap(), end);
+
+        tell(folder.path(), PROCESS, ENDED, end);
+        assert_eq!(untold_end(folder.path()).unwrap(), None);
+        assert_eq!(last_words(folder.path()).unwrap(), Some(told));
+    }
+}
