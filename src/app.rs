@@ -39,7 +39,7 @@ use self::{
 pub use self::{
     doctor::diagnose,
     reload::Reread,
-    state::{log_of, state_of, tasks_of},
+    state::{JOURNAL_FORMAT, log_of, state_of, tasks_of},
 };
 use crate::{
     actors::engine_watch::Unfit,

@@ -26,6 +26,7 @@ pub mod state;
 pub mod status;
 pub mod tasks;
 mod variables;
+pub mod version;
 mod words;
 
 use std::{ffi::OsString, path::PathBuf};
@@ -35,7 +36,7 @@ use clap::CommandFactory;
 pub use self::args::DemoTask;
 use self::{
     actors::ActorsCommand,
-    args::{Command, CommandLine, DemoArgs, DemoCommand, FolderArgs},
+    args::{Command, CommandLine, DemoArgs, DemoCommand, FolderArgs, LogLevelArgs},
     config::ConfigCommand,
     cordon::{Order, OrderCommand},
     doctor::DoctorCommand,
@@ -50,6 +51,7 @@ use self::{
     state::StateCommand,
     status::StatusCommand,
     tasks::TasksCommand,
+    version::VersionCommand,
 };
 use crate::{
     config::{self as settings, Launch, Surroundings},
@@ -99,6 +101,8 @@ pub enum Invocation {
     Status(StatusCommand),
     /// A look at a worker's tasks.
     Tasks(TasksCommand),
+    /// What this program is.
+    Version(VersionCommand),
 }
 
 /// Why there is nothing to perform.
@@ -140,6 +144,9 @@ fn parse(
     surroundings: Surroundings,
 ) -> Result<Invocation, Answer> {
     let argv = known_flags::rewrite(argv, CommandLine::command());
+    if version::is_asked(&argv) {
+        return Ok(Invocation::Version(VersionCommand { json: false }));
+    }
     let (line, reading) = reading::read(&argv, surroundings)?;
     match line.command {
         None => reading.launch(&line.run.flags).map(run_worker),
@@ -170,11 +177,7 @@ fn parse(
             let folder = folder(&args.folder, &reading)?;
             Ok(Invocation::Events(EventsCommand::new(args, folder)))
         }
-        Some(Command::LogLevel(args)) => {
-            let folder = folder(&args.folder, &reading)?;
-            let command = LogLevelCommand::new(args, folder).map_err(Answer::Words)?;
-            Ok(Invocation::LogLevel(command))
-        }
+        Some(Command::LogLevel(args)) => log_level(args, &reading),
         Some(Command::Logs(args)) => {
             let folder = folder(&args.folder, &reading)?;
             Ok(Invocation::Logs(LogsCommand::new(args, folder)))
@@ -200,6 +203,7 @@ fn parse(
             let folder = folder(&args.folder, &reading)?;
             Ok(Invocation::Tasks(TasksCommand::new(args, folder)))
         }
+        Some(Command::Version { json }) => Ok(Invocation::Version(VersionCommand { json })),
     }
 }
 
@@ -220,6 +224,12 @@ fn demonstrate(args: DemoArgs, reading: &Reading) -> Result<Invocation, Answer> 
 fn uninstall(args: UninstallArgs, reading: &Reading) -> Result<Invocation, Answer> {
     let folder = folder(&args.folder, reading)?;
     Ok(Invocation::Uninstall(UninstallCommand::new(args, &folder)))
+}
+
+fn log_level(args: LogLevelArgs, reading: &Reading) -> Result<Invocation, Answer> {
+    let folder = folder(&args.folder, reading)?;
+    let command = LogLevelCommand::new(args, folder).map_err(Answer::Words)?;
+    Ok(Invocation::LogLevel(command))
 }
 
 fn order(order: Order, args: &FolderArgs, reading: &Reading) -> Result<Invocation, Answer> {

@@ -58,6 +58,7 @@ fn perform(invocation: Invocation) -> Exit {
             let tasks = app::tasks_of(&command.folder);
             cli::status::perform(&command, &admin, &tasks)
         }
+        Invocation::Version(command) => cli::version::perform(&command, app::JOURNAL_FORMAT),
         Invocation::State(command) => cli::state::perform(&command, app::state_of(&command.folder)),
     }
 }

@@ -107,6 +107,24 @@ fn the_version_is_one_line() {
 }
 
 #[test]
+fn the_whole_version_is_a_command_and_two_flags() {
+    let command = ended(worker(&["version"]));
+    let flags = ended(worker(&["--version", "--verbose"]));
+
+    assert_eq!((command.code, flags.code), (Some(0), Some(0)));
+    assert_eq!(command.stdout, flags.stdout);
+    for fact in [
+        "worker-node 0.",
+        "\ncommit ",
+        "\nfeatures ",
+        "\nwire contract ",
+        "\njournal format ",
+    ] {
+        assert!(flags.stdout.contains(fact), "{fact}: {}", flags.stdout);
+    }
+}
+
+#[test]
 fn a_mistake_ends_with_2_and_names_its_flag() {
     for (arguments, flag) in [
         (&["-port", "99999"][..], "--port '99999'"),

@@ -26,6 +26,9 @@ use crate::{
 /// A worker may start or end while its folder is looked at: then it is looked at again.
 const LOOKS: usize = 5;
 
+/// Of the journals that this program writes.
+pub const JOURNAL_FORMAT: i64 = look::FORMAT;
+
 /// Looks at a state folder.
 ///
 /// # Errors

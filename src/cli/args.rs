@@ -123,6 +123,13 @@ pub(super) enum Command {
     /// Write the manual pages, one for each command.
     #[command(after_help = MAN_EXAMPLES)]
     Man(ManArgs),
+    /// Say exactly what this program is: version, commit, features, what it speaks and what it writes (`--version --verbose` does
+    /// the same).
+    Version {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Which worker is meant.

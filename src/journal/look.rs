@@ -20,6 +20,9 @@ use crate::ports::{
     state::{JournalFacts, TaskStory, Wanted},
 };
 
+/// Of the journals that this build writes.
+pub const FORMAT: i64 = schema::KNOWN;
+
 /// Whether somebody writes to it meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Beside {
