@@ -5,6 +5,7 @@
 pub mod actors;
 mod args;
 mod ask;
+pub mod bundle;
 mod columns;
 pub mod config;
 pub mod cordon;
@@ -36,7 +37,8 @@ use clap::CommandFactory;
 pub use self::args::DemoTask;
 use self::{
     actors::ActorsCommand,
-    args::{Command, CommandLine, DemoArgs, DemoCommand, FolderArgs, LogLevelArgs},
+    args::{BundleArgs, Command, CommandLine, DemoArgs, DemoCommand, FolderArgs, LogLevelArgs},
+    bundle::BundleCommand,
     config::ConfigCommand,
     cordon::{Order, OrderCommand},
     doctor::DoctorCommand,
@@ -77,6 +79,8 @@ pub enum Invocation {
     Failpoints,
     /// A look at the actors of a worker that runs, or an order to one.
     Actors(ActorsCommand),
+    /// A file for whoever else has to look.
+    Bundle(BundleCommand),
     /// The history of a worker's actors.
     Events(EventsCommand),
     /// Which lines a worker that runs shows of its own log.
@@ -164,6 +168,7 @@ fn parse(
         Some(Command::Uninstall(args)) => uninstall(args, &reading),
         Some(Command::Completions(args)) => Ok(Invocation::Manual(args.into())),
         Some(Command::Man(args)) => Ok(Invocation::Manual(args.into())),
+        Some(Command::Bundle(args)) => bundle(args, &reading),
         Some(Command::Cordon(args)) => order(Order::Cordon, &args, &reading),
         Some(Command::Uncordon(args)) => order(Order::Uncordon, &args, &reading),
         Some(Command::Drain(args)) => {
@@ -224,6 +229,14 @@ fn demonstrate(args: DemoArgs, reading: &Reading) -> Result<Invocation, Answer> 
 fn uninstall(args: UninstallArgs, reading: &Reading) -> Result<Invocation, Answer> {
     let folder = folder(&args.folder, reading)?;
     Ok(Invocation::Uninstall(UninstallCommand::new(args, &folder)))
+}
+
+fn bundle(args: BundleArgs, reading: &Reading) -> Result<Invocation, Answer> {
+    Ok(Invocation::Bundle(BundleCommand {
+        folder: folder(&args.folder, reading)?,
+        config: args.folder.config,
+        file: args.file.into(),
+    }))
 }
 
 fn log_level(args: LogLevelArgs, reading: &Reading) -> Result<Invocation, Answer> {

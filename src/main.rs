@@ -37,6 +37,7 @@ fn perform(invocation: Invocation) -> Exit {
             cli::cordon::perform(&command, &admin)
         }
         Invocation::Reload(command) => cli::reload::perform(&app::admin_of(&command.folder)),
+        Invocation::Bundle(command) => cli::bundle::perform(&command),
         Invocation::Events(command) => cli::events::perform(&command),
         Invocation::LogLevel(command) => {
             cli::loglevel::perform(&command, &app::admin_of(&command.folder))

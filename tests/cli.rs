@@ -1,5 +1,7 @@
 //! The real binary as people and service managers see it: what it prints, where, and how it ends.
 
+#[path = "cli/bundle.rs"]
+mod bundle;
 #[path = "cli/config.rs"]
 mod config;
 #[path = "cli/doctor.rs"]

@@ -7,7 +7,7 @@ use std::{ffi::OsString, time::Duration};
 use clap::{Args, Parser, Subcommand};
 
 use self::examples::{
-    ACTORS_EXAMPLES, COMPLETIONS_EXAMPLES, CONFIG_EXAMPLES, DEMO_EXAMPLES, DOCTOR_EXAMPLES,
+    ACTORS_EXAMPLES, BUNDLE_EXAMPLES, COMPLETIONS_EXAMPLES, CONFIG_EXAMPLES, DEMO_EXAMPLES, DOCTOR_EXAMPLES,
     DRAIN_EXAMPLES, EVENTS_EXAMPLES, EXAMPLES, INSTALL_EXAMPLES, LOGLEVEL_EXAMPLES, LOGS_EXAMPLES, MAN_EXAMPLES,
     OUTBOX_EXAMPLES, RELOAD_EXAMPLES, STATE_EXAMPLES, STATUS_EXAMPLES, SUBMIT_EXAMPLES,
     TASKS_EXAMPLES, UNINSTALL_EXAMPLES,
@@ -76,6 +76,10 @@ pub(super) enum Command {
     /// Show the actors of the worker that runs here: where they stand, what they do, how they were restarted.
     #[command(after_help = ACTORS_EXAMPLES)]
     Actors(ActorsArgs),
+    /// Put all that somebody else needs to see of a worker into one file: version, configuration, doctor, status, actors, events,
+    /// who changed what, whether its state is sound. No worker needs to run for it.
+    #[command(after_help = BUNDLE_EXAMPLES)]
+    Bundle(BundleArgs),
     /// Take the worker that runs here out of service: it refuses new tasks, also after a restart, until `uncordon`. What runs goes
     /// on.
     Cordon(FolderArgs),
@@ -211,6 +215,17 @@ pub(super) struct DrainArgs {
     /// Return when the last task has ended and its result is delivered, not at once.
     #[arg(long)]
     pub(super) wait: bool,
+    /// Which worker.
+    #[command(flatten)]
+    pub(super) folder: FolderArgs,
+}
+
+/// What `bundle` is told.
+#[derive(Debug, Args)]
+pub(super) struct BundleArgs {
+    /// The file to make, such as worker-1.tar.gz; one that is there is left alone.
+    #[arg(value_name = "FILE.tar.gz")]
+    pub(super) file: OsString,
     /// Which worker.
     #[command(flatten)]
     pub(super) folder: FolderArgs,

@@ -1,8 +1,9 @@
 //! No secret is told: distinct ones are planted wherever the worker meets one, and looked for in all that it says and keeps.
 
-use std::path::PathBuf;
+use std::{io::Read, path::PathBuf};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use flate2::read::GzDecoder;
 
 use super::*;
 use crate::harness::{Engine, LOGIN, Registry, remove_image};
@@ -113,6 +114,22 @@ fn files_of(folder: &Path) -> Vec<PathBuf> {
     found.collect()
 }
 
+/// What lies in a bundle.
+fn entries_of(bundle: &Path) -> Vec<(String, String)> {
+    let file = std::fs::File::open(bundle).expect("it was made");
+    let mut archive = tar::Archive::new(GzDecoder::new(file));
+    let entries = archive.entries().expect("an archive").map(|entry| {
+        let mut entry = entry.expect("an entry");
+        let name = entry.path().expect("a name").display().to_string();
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).expect("all of it");
+        (name, String::from_utf8_lossy(&content).into_owned())
+    });
+    let entries: Vec<_> = entries.collect();
+    assert!(entries.len() > 10, "{entries:?}");
+    entries
+}
+
 /// Everything that the worker said and kept, by where.
 async fn everything(house: &House, tasks: &[&str]) -> Vec<(String, String)> {
     let process = house.worker.process();
@@ -137,6 +154,9 @@ async fn everything(house: &House, tasks: &[&str]) -> Vec<(String, String)> {
     ] {
         said.push((words.join(" "), house.prints(words).await));
     }
+    let bundle = house.folder.path().join("bundle.tar.gz");
+    house.prints(&["bundle", &text(&bundle)]).await;
+    said.extend(entries_of(&bundle));
     for file in files_of(house.worker.state_dir()) {
         let bytes = std::fs::read(&file).unwrap_or_default();
         said.push((text(&file), String::from_utf8_lossy(&bytes).into_owned()));

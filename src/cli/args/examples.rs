@@ -68,6 +68,15 @@ Examples:
       take new tasks again
 ";
 
+pub(super) const BUNDLE_EXAMPLES: &str = "\
+The file is its owner's alone. Tokens, keys and the values of variables are not in it; the ids of tasks, names of images and addresses
+are. Exit codes: 0 it is made, 2 there is such a file already.
+
+Examples:
+  worker-node bundle worker-1.tar.gz
+      what stands in it first: README.txt, with what could not be had and why
+";
+
 pub(super) const ACTORS_EXAMPLES: &str = "\
 Examples:
   worker-node actors --watch
