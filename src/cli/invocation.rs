@@ -1,0 +1,186 @@
+//! From the words of a command line to a command that can be performed.
+
+use std::path::PathBuf;
+
+use super::{
+    Answer,
+    actors::ActorsCommand,
+    args::{
+        BundleArgs, Command, CommandLine, DemoArgs, DemoCommand, DemoTask, FolderArgs, LogLevelArgs,
+    },
+    bundle::BundleCommand,
+    config::ConfigCommand,
+    cordon::{Order, OrderCommand},
+    demo,
+    doctor::DoctorCommand,
+    events::EventsCommand,
+    install::{InstallCommand, UninstallArgs, UninstallCommand},
+    loglevel::LogLevelCommand,
+    logs::LogsCommand,
+    manual::ManualCommand,
+    outbox::OutboxCommand,
+    reading::Reading,
+    reload::ReloadCommand,
+    state::StateCommand,
+    status::StatusCommand,
+    tasks::TasksCommand,
+    version::VersionCommand,
+};
+use crate::config::{self as settings, Launch};
+
+/// What was asked for, checked.
+#[derive(Debug, PartialEq)]
+pub enum Invocation {
+    /// The worker itself.
+    Run(Box<Launch>),
+    /// A look at a configuration.
+    Config(ConfigCommand),
+    /// A master and a worker to try.
+    Demo(demo::Settings),
+    /// A look at everything that a worker needs.
+    Doctor(DoctorCommand),
+    /// A task for a demo that runs.
+    DemoSubmit(DemoTask),
+    /// The list of this build's failpoints.
+    #[cfg(feature = "failpoints")]
+    Failpoints,
+    /// A look at the actors of a worker that runs, or an order to one.
+    Actors(ActorsCommand),
+    /// A file for whoever else has to look.
+    Bundle(BundleCommand),
+    /// The history of a worker's actors.
+    Events(EventsCommand),
+    /// Which lines a worker that runs shows of its own log.
+    LogLevel(LogLevelCommand),
+    /// A task's log.
+    Logs(LogsCommand),
+    /// The worker as a service.
+    Install(InstallCommand),
+    /// No service any more.
+    Uninstall(UninstallCommand),
+    /// What shells and `man` are told.
+    Manual(ManualCommand),
+    /// An order to a worker that runs.
+    Order(OrderCommand),
+    /// An order to the outbox of a worker that runs.
+    Outbox(OutboxCommand),
+    /// An order to read the configuration anew.
+    Reload(ReloadCommand),
+    /// A look at what lies in a state folder.
+    State(StateCommand),
+    /// The question whether a worker is well.
+    Status(StatusCommand),
+    /// A look at a worker's tasks.
+    Tasks(TasksCommand),
+    /// What this program is.
+    Version(VersionCommand),
+}
+
+impl Invocation {
+    pub(super) fn of(line: CommandLine, reading: Reading) -> Result<Self, Answer> {
+        match line.command {
+            None => reading.launch(&line.run.flags).map(run_worker),
+            Some(Command::Run(args)) => reading.launch(&args.flags).map(run_worker),
+            Some(Command::Config(args)) => ConfigCommand::new(args, reading).map(Self::Config),
+            Some(Command::Doctor(args)) => DoctorCommand::new(&args, &reading).map(Self::Doctor),
+            Some(Command::Demo(args)) => demonstrate(*args, &reading),
+            #[cfg(feature = "failpoints")]
+            Some(Command::Failpoints) => Ok(Self::Failpoints),
+            Some(Command::Actors(args)) => {
+                let folder = folder(&args.folder, &reading)?;
+                Ok(Self::Actors(ActorsCommand::new(args, folder)))
+            }
+            Some(Command::Install(args)) => Ok(Self::Install(InstallCommand::new(args))),
+            Some(Command::Uninstall(args)) => uninstall(args, &reading),
+            Some(Command::Completions(args)) => Ok(Self::Manual(args.into())),
+            Some(Command::Man(args)) => Ok(Self::Manual(args.into())),
+            Some(Command::Bundle(args)) => bundle(args, &reading),
+            Some(Command::Cordon(args)) => order(Order::Cordon, &args, &reading),
+            Some(Command::Uncordon(args)) => order(Order::Uncordon, &args, &reading),
+            Some(Command::Drain(args)) => {
+                let (deadline, wait) = (args.deadline, args.wait);
+                order(Order::Drain { deadline, wait }, &args.folder, &reading)
+            }
+            Some(Command::Cancel(args)) => {
+                order(Order::Cancel { task: args.task }, &args.folder, &reading)
+            }
+            Some(Command::Events(args)) => {
+                let folder = folder(&args.folder, &reading)?;
+                Ok(Self::Events(EventsCommand::new(args, folder)))
+            }
+            Some(Command::LogLevel(args)) => log_level(args, &reading),
+            Some(Command::Logs(args)) => {
+                let folder = folder(&args.folder, &reading)?;
+                Ok(Self::Logs(LogsCommand::new(args, folder)))
+            }
+            Some(Command::Outbox(args)) => {
+                let folder = folder(&args.folder, &reading)?;
+                Ok(Self::Outbox(OutboxCommand::new(args.order, folder)))
+            }
+            Some(Command::Reload(args)) => {
+                let folder = folder(&args, &reading)?;
+                Ok(Self::Reload(ReloadCommand { folder }))
+            }
+            Some(Command::State(args)) => {
+                let folder = folder(&args.folder, &reading)?;
+                Ok(Self::State(StateCommand::new(&args.order, folder)))
+            }
+            Some(Command::Status(args)) => {
+                let folder = folder(&args.folder, &reading)?;
+                let json = args.json;
+                Ok(Self::Status(StatusCommand { folder, json }))
+            }
+            Some(Command::Tasks(args)) => {
+                let folder = folder(&args.folder, &reading)?;
+                Ok(Self::Tasks(TasksCommand::new(args, folder)))
+            }
+            Some(Command::Version { json }) => Ok(Self::Version(VersionCommand { json })),
+        }
+    }
+}
+
+fn demonstrate(args: DemoArgs, reading: &Reading) -> Result<Invocation, Answer> {
+    if let Some(DemoCommand::Submit(task)) = args.command {
+        return Ok(Invocation::DemoSubmit(task));
+    }
+    let engine = settings::engine_address(args.engine.as_deref(), &reading.surroundings)
+        .map_err(Answer::Values)?;
+    Ok(Invocation::Demo(demo::Settings {
+        image: args.image,
+        engine,
+        keep: args.keep,
+        verbose: args.verbose,
+    }))
+}
+
+fn uninstall(args: UninstallArgs, reading: &Reading) -> Result<Invocation, Answer> {
+    let folder = folder(&args.folder, reading)?;
+    Ok(Invocation::Uninstall(UninstallCommand::new(args, &folder)))
+}
+
+fn bundle(args: BundleArgs, reading: &Reading) -> Result<Invocation, Answer> {
+    Ok(Invocation::Bundle(BundleCommand {
+        folder: folder(&args.folder, reading)?,
+        config: args.folder.config,
+        file: args.file.into(),
+    }))
+}
+
+fn log_level(args: LogLevelArgs, reading: &Reading) -> Result<Invocation, Answer> {
+    let folder = folder(&args.folder, reading)?;
+    let command = LogLevelCommand::new(args, folder).map_err(Answer::Words)?;
+    Ok(Invocation::LogLevel(command))
+}
+
+fn order(order: Order, args: &FolderArgs, reading: &Reading) -> Result<Invocation, Answer> {
+    let folder = folder(args, reading)?;
+    Ok(Invocation::Order(OrderCommand { folder, order }))
+}
+
+fn folder(args: &FolderArgs, reading: &Reading) -> Result<PathBuf, Answer> {
+    reading.state_folder(args.state_dir.as_deref())
+}
+
+fn run_worker(launch: Launch) -> Invocation {
+    Invocation::Run(Box::new(launch))
+}
