@@ -48,10 +48,11 @@ fn tell_source() {
             println!("cargo::rerun-if-changed={path}");
         }
     }
+    // Cargo sets them for what it runs, too: under names like those of flags the worker would warn of them.
     let commit = commit.as_deref().unwrap_or("unknown");
-    println!("cargo::rustc-env=WORKER_NODE_COMMIT={commit}");
+    println!("cargo::rustc-env=BUILT_FROM_COMMIT={commit}");
     let date = date.as_deref().unwrap_or_default();
-    println!("cargo::rustc-env=WORKER_NODE_DATE={date}");
+    println!("cargo::rustc-env=BUILT_FROM_DATE={date}");
 }
 
 /// `None` where this is no repository of its own, or there is no git.

@@ -4,13 +4,13 @@
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Of the source, for a release; else 'unknown': a build of every day would be made anew for each commit.
-pub const COMMIT: &str = env!("WORKER_NODE_COMMIT");
+pub const COMMIT: &str = env!("BUILT_FROM_COMMIT");
 
 /// When the source was committed, or what SOURCE_DATE_EPOCH said, in RFC 3339; 'unknown' like the commit. Two builds of one source
 /// say the same.
 #[must_use]
 pub fn date() -> String {
-    date_of(env!("WORKER_NODE_DATE"))
+    date_of(env!("BUILT_FROM_DATE"))
 }
 
 fn date_of(seconds: &str) -> String {
