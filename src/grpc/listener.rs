@@ -30,11 +30,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 
 pub use self::doorkeeper::Doorkeeper;
-pub(crate) use self::places::Connection;
+pub(crate) use self::places::{Connection, Use};
 use self::{accept::Acceptor, checked::Checked};
 pub(super) use self::{
     guarded::{Guarded, Patience},
-    places::{Entry, Peer, Places, Use},
+    places::{Entry, Peer, Places},
     unfinished::Measured,
 };
 use super::{CALL_LIMIT, MESSAGE_LIMIT, server::WorkerService};

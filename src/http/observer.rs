@@ -9,7 +9,7 @@ use std::{convert::Infallible, future::pending, sync::Arc};
 
 use axum::{
     Router,
-    extract::{Path, RawQuery, State},
+    extract::{Path, RawQuery, Request, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -17,7 +17,7 @@ use axum::{
 use tokio::sync::watch;
 
 use super::{Desk, reading, reasons};
-use crate::{metrics::Metrics, ports::master::RunningTask};
+use crate::{grpc::listener::Connection, metrics::Metrics, ports::master::RunningTask};
 
 /// Nothing of a stranger's is run or loaded by it, and no other page shows it as its own.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
@@ -107,9 +107,12 @@ async fn log(
     State(desk): State<Desk>,
     Path(task): Path<String>,
     RawQuery(query): RawQuery,
+    request: Request,
 ) -> Response {
     let lines = number(query.as_deref(), "tail").unwrap_or(TAIL);
-    log::stream(&desk, &task, lines).await
+    let connection = request.extensions().get::<Connection>();
+    let answers = connection.map(Connection::answers);
+    log::stream(&desk, &task, lines, answers).await
 }
 
 /// The value of a parameter of a query, where it has one that is a number.

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::Desk;
 use crate::{
     domain::{id::TaskId, log_line::Source},
+    grpc::listener::Use,
     ports::spool::{LogCursor, LogRange, RawItem, Start, Stretch},
 };
 
@@ -26,9 +27,11 @@ struct Reading {
     is_over: bool,
     stop: CancellationToken,
     _place: OwnedSemaphorePermit,
+    /// Its connection is in use while nothing comes, too.
+    _use: Option<Use>,
 }
 
-pub(super) async fn stream(desk: &Desk, task: &str, lines: u64) -> Response {
+pub(super) async fn stream(desk: &Desk, task: &str, lines: u64, answers: Option<Use>) -> Response {
     let Ok(place) = desk.logs.clone().try_acquire_owned() else {
         let again = [(header::RETRY_AFTER, "1")];
         let words = "so many logs are being read already that there is no place for one more\n";
@@ -54,6 +57,7 @@ pub(super) async fn stream(desk: &Desk, task: &str, lines: u64) -> Response {
         is_over: false,
         stop: desk.stop.clone(),
         _place: place,
+        _use: answers,
     };
     let pieces = stream::unfold(reading, |mut reading| async {
         let piece = reading.next().await?;
