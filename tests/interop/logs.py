@@ -189,7 +189,8 @@ def a_client_goes_on_where_it_left_off(stage):
     *chunks, _ = stage.node.whole_log(offer.task_id, batches=True)
     wanted = "".join(f"{number}\n" for number in range(1, 50001)).encode()
     true("the whole log should come", bytes_of(chunks) == wanted)
-    true("a chunk should hold many lines", len(chunks) < 50, len(chunks))
+    # The container writes 4 KiB at a time, and whoever follows it live may get each of them as it comes: 71.
+    true("a chunk should hold many lines", len(chunks) <= 100, len(chunks))
 
     _, offset, data = pieces_of(chunks[:1])[-1]
     *rest, _ = stage.node.whole_log(offer.task_id, batches=True, offset=offset + len(data))
