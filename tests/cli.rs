@@ -98,6 +98,39 @@ fn help_shows_every_flag_in_groups_with_examples() {
 }
 
 #[test]
+fn the_readme_names_every_flag_and_every_command() {
+    let readme = include_str!("../README.md");
+    let help = ended(worker(&["-h"])).stdout;
+    let (_, commands) = help.split_once("Commands:").expect("commands");
+    let (commands, _) = commands.split_once("\n\n").expect("their end");
+    // A line that begins with a name; the rest of a sentence stands further in.
+    let commands = commands.lines().filter_map(|line| line.strip_prefix("  "));
+    let commands = commands.filter(|line| !line.starts_with(' '));
+    let commands: Vec<_> = commands
+        .filter_map(|line| line.split_whitespace().next())
+        // Of test builds alone, and clap's own.
+        .filter(|name| !["failpoints", "help"].contains(name))
+        .collect();
+    assert!(commands.len() > 20, "{commands:?}");
+    let flags = help
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("--"));
+    let flags = flags.filter_map(|line| line.split([' ', '[', '.']).next());
+
+    let missing: Vec<_> = commands
+        .into_iter()
+        .filter(|name| {
+            !readme.contains(&format!("`{name}"))
+                && !readme.contains(&format!("worker-node {name}"))
+        })
+        .chain(flags.filter(|name| {
+            !["help", "version"].contains(name) && !readme.contains(&format!("-{name}"))
+        }))
+        .collect();
+    assert_eq!(missing, [""; 0]);
+}
+
+#[test]
 fn the_version_is_one_line() {
     let version = ended(worker(&["--version"]));
 
