@@ -130,7 +130,15 @@ async fn ready_is_said_when_the_master_has_let_the_worker_in() {
     master.admit(worker.id());
     worker.wait_log_line(READY).await;
 
-    assert_order(worker.process(), &[refused, "✓ Worker registered", READY]);
+    assert_order(worker.process(), &[refused, READY]);
+    // On a busy machine a heartbeat may be lost, and it registers again.
+    let lines = worker.process().lines();
+    let first = |text: &str| lines.iter().position(|line| line.contains(text));
+    let registered = first("✓ Worker registered");
+    assert!(
+        first(refused) < registered && registered < first(READY),
+        "{lines:?}"
+    );
     assert_eq!(worker.stop().await, Some(0));
 }
 
