@@ -51,9 +51,6 @@ const CONNECTIONS: usize = 64;
 /// Requests that are answered at once; one more is told to come again. Each asks the supervisor one question.
 const REQUESTS: usize = 8;
 
-/// Logs that are read at once; one more is told to come again.
-const LOGS: usize = 8;
-
 /// How long the file system may take to say what is free on it.
 const DISK: Duration = Duration::from_secs(1);
 
@@ -84,7 +81,7 @@ pub struct Door {
 struct Desk {
     door: Door,
     turns: Arc<Semaphore>,
-    logs: Arc<Semaphore>,
+    readers: Arc<observer::Readers>,
     /// Fires when the door closes.
     stop: CancellationToken,
 }
@@ -116,7 +113,7 @@ fn router(door: Door, stop: CancellationToken) -> Router {
     let desk = Desk {
         door,
         turns: Arc::new(Semaphore::new(REQUESTS)),
-        logs: Arc::new(Semaphore::new(LOGS)),
+        readers: Arc::default(),
         stop,
     };
     observer::routes()

@@ -5,6 +5,8 @@
 mod log;
 mod snapshot;
 
+pub(super) use self::log::Readers;
+
 use std::{convert::Infallible, future::pending, sync::Arc};
 
 use axum::{

@@ -1,7 +1,12 @@
 //! A task's log as a stream of bytes: what is there of its end, and then what comes, until the task is done. Who reads slowly holds
-//! a place and a cursor in files, and nobody else.
+//! a cursor in files, and nobody else: one reader too many is let in, and the one that came first is not told more.
 
-use std::{convert::Infallible, io};
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    io,
+    sync::{Mutex, PoisonError},
+};
 
 use axum::{
     body::{Body, Bytes},
@@ -9,8 +14,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::stream;
-use tokio::{sync::OwnedSemaphorePermit, task::spawn_blocking};
-use tokio_util::sync::CancellationToken;
+use tokio::task::spawn_blocking;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::super::Desk;
 use crate::{
@@ -19,24 +24,45 @@ use crate::{
     ports::spool::{LogCursor, LogRange, RawItem, Start, Stretch},
 };
 
+/// Logs that are read at once.
+const READERS: usize = 8;
+
+/// Who reads a log now, the one that came first in front. One that has ended is fired.
+#[derive(Debug, Default)]
+pub(in crate::http) struct Readers(Mutex<VecDeque<CancellationToken>>);
+
+impl Readers {
+    /// Lets one more in; what it gets fires when it shall end.
+    fn enter(&self) -> CancellationToken {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|reader| !reader.is_cancelled());
+        if all.len() == READERS
+            && let Some(first) = all.pop_front()
+        {
+            first.cancel();
+        }
+        let newcomer = CancellationToken::new();
+        all.push_back(newcomer.clone());
+        newcomer
+    }
+}
+
 /// What one stream reads.
 struct Reading {
     cursor: Box<dyn LogCursor>,
     /// Whose line is not ended yet.
     open: Option<Source>,
     is_over: bool,
+    /// The door closes.
     stop: CancellationToken,
-    _place: OwnedSemaphorePermit,
+    /// Another one needs the place.
+    displaced: CancellationToken,
+    _place: DropGuard,
     /// Its connection is in use while nothing comes, too.
     _use: Option<Use>,
 }
 
 pub(super) async fn stream(desk: &Desk, task: &str, lines: u64, answers: Option<Use>) -> Response {
-    let Ok(place) = desk.logs.clone().try_acquire_owned() else {
-        let again = [(header::RETRY_AFTER, "1")];
-        let words = "so many logs are being read already that there is no place for one more\n";
-        return (StatusCode::SERVICE_UNAVAILABLE, again, words).into_response();
-    };
     let cursor = match find(desk, task, lines).await {
         Ok(Some(cursor)) => cursor,
         Ok(None) => {
@@ -51,12 +77,14 @@ pub(super) async fn stream(desk: &Desk, task: &str, lines: u64, answers: Option<
             return (StatusCode::INTERNAL_SERVER_ERROR, words).into_response();
         }
     };
+    let displaced = desk.readers.enter();
     let reading = Reading {
         cursor,
         open: None,
         is_over: false,
         stop: desk.stop.clone(),
-        _place: place,
+        _place: displaced.clone().drop_guard(),
+        displaced,
         _use: answers,
     };
     let pieces = stream::unfold(reading, |mut reading| async {
@@ -87,15 +115,16 @@ async fn find(desk: &Desk, task: &str, lines: u64) -> io::Result<Option<Box<dyn 
 }
 
 impl Reading {
-    /// The next bytes; `None`: the log is over, or the worker stops.
+    /// The next bytes; `None`: the log is over, the worker stops, or the place is another's.
     async fn next(&mut self) -> Option<Bytes> {
-        while !self.is_over {
+        while !self.is_over && !self.displaced.is_cancelled() {
             match self.cursor.next_bytes().await {
                 Ok(RawItem::Bytes(stretch)) => return Some(self.lines(&stretch).into()),
                 Ok(RawItem::CaughtUp) => {
                     tokio::select! {
                         () = self.cursor.grown() => {}
                         () = self.stop.cancelled() => return None,
+                        () = self.displaced.cancelled() => return None,
                     }
                 }
                 Ok(RawItem::End(end)) => return Some(self.last(&end.trailer)),
@@ -127,5 +156,24 @@ impl Reading {
         self.is_over = true;
         let begins = if self.open.is_some() { "\n" } else { "" };
         format!("{begins}{line}\n").into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_too_many_takes_the_place_of_the_first_that_still_reads() {
+        let readers = Readers::default();
+        let all: Vec<_> = (0..READERS).map(|_| readers.enter()).collect();
+        assert!(all.iter().all(|reader| !reader.is_cancelled()));
+
+        // It has read enough.
+        all[1].cancel();
+        readers.enter();
+        assert!(!all[0].is_cancelled(), "there was a place");
+        readers.enter();
+        assert!(all[0].is_cancelled() && !all[2].is_cancelled());
     }
 }

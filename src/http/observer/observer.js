@@ -336,7 +336,7 @@ async function openLog(task) {
       if (done) break;
       addLog(decoder.decode(value, { stream: true }));
     }
-    put($("log-state"), "the log is over, or the worker stopped");
+    put($("log-state"), "ended: the log is over, the worker stops, or others read");
   } catch (error) {
     if (mine.signal.aborted) return;
     put($("log-state"), plain(error.message));
