@@ -1,6 +1,6 @@
 //! The operator's door over HTTP (`--http`): whether the process is alive (`/healthz`) and of use (`/readyz`), its figures
-//! (`/metrics`), and a page to look at it (`/`). Read-only. What it tells comes from the same view as `worker-node status` (`ports::admin`); who may connect, and
-//! how long, is decided by the listener's guards, as at the master's port.
+//! (`/metrics`), and a page to look at it (`/`). Read-only. What it tells comes from the same view as `worker-node status`
+//! (`ports::admin`); who may connect, and how long, is decided by the listener's guards, as at the master's port.
 //!
 //! A browser that a stranger's page sends here is turned away by the name that it asked for (`host`); whoever comes from another
 //! machine must show the token or a certificate, without which [`Door`] is not opened beyond this machine (`config`).
