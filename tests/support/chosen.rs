@@ -5,6 +5,11 @@ pub(crate) fn is_full() -> bool {
     std::env::var_os("WORKER_NODE_FULL").is_some()
 }
 
+/// How often something is tried: a few times in the gate, as often as it takes to be sure in a full run.
+pub(crate) fn times(few: usize, full: usize) -> usize {
+    if is_full() { full } else { few }
+}
+
 /// Every `stride`-th, beginning with any of the first `stride`; with `WORKER_NODE_FULL` all of them, `times` times each. What
 /// was chosen is told, so that a failure can be had again.
 pub(crate) fn chosen(

@@ -21,7 +21,7 @@ mod registry;
 mod small_disk;
 mod worker;
 
-pub(crate) use chosen::{chosen, is_full};
+pub(crate) use chosen::{chosen, is_full, times};
 pub(crate) use cluster::{Cluster, master_options};
 pub(crate) use engine::{
     BUSYBOX, Engine, TASK_LABEL, WORKER_LABEL, remove_all_of, remove_container,
