@@ -32,7 +32,6 @@ mod trial;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    thread,
     time::{Duration, SystemTime},
 };
 
@@ -132,10 +131,6 @@ impl DockerEngine {
         codec: Arc<dyn SpecCodec>,
         options: EngineOptions,
     ) -> Self {
-        // Its first use is slow: better here than in the first task. Without a thread for it, it is done there.
-        let _ = thread::Builder::new()
-            .name("image names".into())
-            .spawn(reference::prepare);
         Self {
             line: Line::to(address.clone()),
             codec,
