@@ -27,6 +27,7 @@ pub mod reload;
 pub mod state;
 pub mod status;
 pub mod tasks;
+pub mod top;
 mod variables;
 pub mod version;
 mod words;

@@ -22,3 +22,4 @@ pub mod settle;
 pub mod spec;
 pub mod task;
 pub mod text;
+pub mod usage;

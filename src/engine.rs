@@ -28,6 +28,7 @@ mod run;
 mod stop;
 mod streams;
 mod trial;
+mod usage;
 
 use std::{
     path::{Path, PathBuf},
@@ -50,6 +51,7 @@ use crate::{
     domain::{
         id::{ContainerId, WorkerId},
         privileges::{Privileges, Ulimit},
+        usage::Usage,
     },
     ports::{
         engine::{
@@ -318,9 +320,9 @@ impl ContainerEngine for DockerEngine {
             .await
     }
 
-    async fn peak_memory(&self, container: &ContainerId) -> Result<Option<u64>, EngineError> {
+    async fn usage(&self, container: &ContainerId) -> Result<Option<Usage>, EngineError> {
         self.line
-            .within(LOOK, "stats", self.read_peak_memory(container))
+            .within(LOOK, "stats", self.read_usage(container))
             .await
     }
 

@@ -197,7 +197,6 @@ mod armed {
         "task.recorded",
         "task.remove",
         "task.run_step",
-        "task.sample_memory",
         "task.signal",
         "task.signalled",
         "task.start",
@@ -206,6 +205,7 @@ mod armed {
         "task.tell_anew",
         "task.wait",
         "task.wait_out",
+        "task.watch_usage",
     ];
 
     /// Does what is configured for this point, if anything.

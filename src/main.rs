@@ -59,6 +59,7 @@ fn perform(invocation: Invocation) -> Exit {
             let tasks = app::tasks_of(&command.folder);
             cli::status::perform(&command, &admin, &tasks)
         }
+        Invocation::Top(command) => cli::top::perform(&command, &app::admin_of(&command.folder)),
         Invocation::Version(command) => cli::version::perform(&command, app::JOURNAL_FORMAT),
         Invocation::State(command) => cli::state::perform(&command, app::state_of(&command.folder)),
     }

@@ -15,6 +15,7 @@ use worker_node::{
         id::{ContainerId, TaskId, WorkerId},
         outcome::{Exit, Failure, Outcome},
         spec::{MachineTotals, TaskSpec, Wants},
+        usage::Usage,
     },
     ports::master::{MasterAddress, Registration},
     telemetry::{
@@ -106,7 +107,11 @@ fn speak_of_its_end(task: &TaskId) {
     let exit = Exit {
         code: 3,
         duration: Duration::from_millis(2_104),
-        peak_memory: Some(64 << 20),
+        usage: Some(Usage {
+            cpu: Duration::from_millis(520),
+            peak_memory: 64 << 20,
+            ..Usage::default()
+        }),
         ..Exit::default()
     };
     let end = |outcome, exit| End {
@@ -140,7 +145,7 @@ const LINES: &[&str] = &[
      reason=\"no room: cpu 1 asked, 0.5 free\"",
     "INFO  operator: [Task task-1] ✓ Completed successfully task=task-1 image=busybox reported=yes",
     "INFO  operator: [Task task-1] ✓ Cancelled task=task-1 image=busybox reported=yes",
-    "INFO  operator: [Task task-1] ✗ Failed: exit code 3 task=task-1 exit_code=3 duration_s=2.1 peak_mib=64 image=busybox \
+    "INFO  operator: [Task task-1] ✗ Failed: exit code 3 task=task-1 exit_code=3 duration_s=2.1 cpu_s=0.52 peak_mib=64 image=busybox \
      reported=\"not yet\"",
     "INFO  operator: [Task task-1] ✓ Task result reported task=task-1",
 ];

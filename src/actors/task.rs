@@ -7,14 +7,13 @@ mod ending;
 mod exit;
 mod full_log;
 mod image;
+mod usage;
 
 use self::again::Trouble;
 pub(crate) use self::full_log::next_lines;
+pub use self::usage::UsageBoard;
 
-use std::{
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle,
@@ -82,6 +81,8 @@ pub struct TaskEnv {
     pub images_allowed: watch::Receiver<ImageRules>,
     /// How tasks are run.
     pub rules: TaskRules,
+    /// Where it is told what containers use.
+    pub usage: Arc<UsageBoard>,
     /// For records.
     pub clock: Arc<dyn Clock>,
     /// Counts the times that the journal was lost under us: damaged, set aside, and begun anew.
@@ -141,7 +142,6 @@ pub struct TaskActor {
     permit: Option<OwnedSemaphorePermit>,
     /// What the step under way has met so far.
     trouble: Option<Trouble>,
-    peak_memory: Arc<AtomicU64>,
     /// Set once the container is removed: whoever wants it removed waits for the one removal.
     removed: Arc<OnceCell<()>>,
 }
@@ -161,7 +161,6 @@ impl TaskActor {
             waiting: None,
             permit: None,
             trouble: None,
-            peak_memory: Arc::default(),
             removed: Arc::default(),
         }
     }

@@ -36,7 +36,7 @@ use crate::{
             StopAll, TaskDirectory, TaskNews,
         },
         session::{MasterView, Pin, SessionActor, SessionPeers},
-        task::{TaskEnv, TaskRules},
+        task::{TaskEnv, TaskRules, UsageBoard},
     },
     config::{Config, Limits, MasterMoves, PullPolicy, WhenSubsystemFails},
     domain::{id::TaskId, patience::Patience, settle::SettleTime},
@@ -114,6 +114,7 @@ pub(super) struct Beside {
     pub(super) master_view: Arc<MasterView>,
     readers: Arc<Readers>,
     pub(super) board: Board,
+    usage: Arc<UsageBoard>,
     settle: Arc<Mutex<SettleTime>>,
     directory: Arc<TaskDirectory>,
     pressure: Arc<watch::Sender<Option<String>>>,
@@ -133,6 +134,7 @@ impl Beside {
             master_view: Arc::new(MasterView::new(parts.master_address.clone())),
             readers: Arc::new(Readers::through(parts.intake.clone())),
             board: Arc::new(watch::Sender::new(Arc::default())),
+            usage: Arc::default(),
             settle: Arc::new(Mutex::new(SettleTime::new(
                 parts.config.cluster.settle_time,
             ))),
@@ -152,6 +154,7 @@ impl Beside {
         let totals = &parts.totals;
         Boards {
             tasks: self.board.subscribe(),
+            usage: Arc::clone(&self.usage),
             master: Arc::clone(&self.master_view),
             engine: Arc::clone(&self.view),
             engine_address: parts.config.tasks.engine.to_string(),
@@ -547,6 +550,7 @@ impl Wiring<'_> {
                 enforce_limits: tasks.limits == Limits::Enforce,
                 patience: Patience(tasks.patience),
             },
+            usage: Arc::clone(&self.beside.usage),
             clock: Arc::clone(&self.parts.clock),
             journal_lost: self.parts.journal_lost.clone(),
         })

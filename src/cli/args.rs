@@ -10,11 +10,13 @@ use self::examples::{
     ACTORS_EXAMPLES, BUNDLE_EXAMPLES, COMPLETIONS_EXAMPLES, CONFIG_EXAMPLES, DEMO_EXAMPLES,
     DOCTOR_EXAMPLES, DRAIN_EXAMPLES, EVENTS_EXAMPLES, EXAMPLES, INSTALL_EXAMPLES,
     LOGLEVEL_EXAMPLES, LOGS_EXAMPLES, MAN_EXAMPLES, OUTBOX_EXAMPLES, RELOAD_EXAMPLES,
-    STATE_EXAMPLES, STATUS_EXAMPLES, SUBMIT_EXAMPLES, TASKS_EXAMPLES, UNINSTALL_EXAMPLES,
+    STATE_EXAMPLES, STATUS_EXAMPLES, SUBMIT_EXAMPLES, TASKS_EXAMPLES, TOP_EXAMPLES,
+    UNINSTALL_EXAMPLES,
 };
 use super::{
     install::{InstallArgs, UninstallArgs},
     manual::{CompletionsArgs, ManArgs},
+    top::Sort,
 };
 use crate::config::RunArgs;
 
@@ -115,6 +117,9 @@ pub(super) enum Command {
     /// run for it.
     #[command(after_help = TASKS_EXAMPLES)]
     Tasks(TasksArgs),
+    /// Show what the tasks of the worker that runs here use of the machine: processors, memory, disks, network.
+    #[command(after_help = TOP_EXAMPLES)]
+    Top(TopArgs),
     /// Make the worker a service of this machine's systemd: program, unit, configuration.
     #[command(after_help = INSTALL_EXAMPLES)]
     Install(InstallArgs),
@@ -394,6 +399,23 @@ pub(super) struct TasksArgs {
     #[arg(long)]
     pub(super) watch: bool,
     /// Print JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Which worker.
+    #[command(flatten)]
+    pub(super) folder: FolderArgs,
+}
+
+/// What `top` is told.
+#[derive(Debug, Args)]
+pub(super) struct TopArgs {
+    /// Which come first.
+    #[arg(long, value_enum, default_value = "cpu", value_name = "WHAT")]
+    pub(super) sort: Sort,
+    /// Show them once, also on a terminal; elsewhere that is so anyway.
+    #[arg(long)]
+    pub(super) once: bool,
+    /// Print JSON, once.
     #[arg(long)]
     pub(super) json: bool,
     /// Which worker.

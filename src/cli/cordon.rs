@@ -127,6 +127,7 @@ mod tests {
 
     fn tasks(count: usize) -> Vec<TaskView> {
         let task = |number| TaskView {
+            used: None,
             task: format!("t{number}"),
             stage: "running".into(),
             cpu: 1.0,

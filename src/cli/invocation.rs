@@ -6,7 +6,8 @@ use super::{
     Answer,
     actors::ActorsCommand,
     args::{
-        BundleArgs, Command, CommandLine, DemoArgs, DemoCommand, DemoTask, FolderArgs, LogLevelArgs,
+        BundleArgs, Command, CommandLine, DemoArgs, DemoCommand, DemoTask, FolderArgs,
+        LogLevelArgs, StatusArgs, TopArgs,
     },
     bundle::BundleCommand,
     config::ConfigCommand,
@@ -24,6 +25,7 @@ use super::{
     state::StateCommand,
     status::StatusCommand,
     tasks::TasksCommand,
+    top::TopCommand,
     version::VersionCommand,
 };
 use crate::config::{self as settings, Launch};
@@ -72,6 +74,8 @@ pub enum Invocation {
     Status(StatusCommand),
     /// A look at a worker's tasks.
     Tasks(TasksCommand),
+    /// A look at what a worker's tasks use.
+    Top(TopCommand),
     /// What this program is.
     Version(VersionCommand),
 }
@@ -125,15 +129,12 @@ impl Invocation {
                 let folder = folder(&args.folder, &reading)?;
                 Ok(Self::State(StateCommand::new(&args.order, folder)))
             }
-            Some(Command::Status(args)) => {
-                let folder = folder(&args.folder, &reading)?;
-                let json = args.json;
-                Ok(Self::Status(StatusCommand { folder, json }))
-            }
+            Some(Command::Status(args)) => status(&args, &reading),
             Some(Command::Tasks(args)) => {
                 let folder = folder(&args.folder, &reading)?;
                 Ok(Self::Tasks(TasksCommand::new(args, folder)))
             }
+            Some(Command::Top(args)) => top(&args, &reading),
             Some(Command::Version { json }) => Ok(Self::Version(VersionCommand { json })),
         }
     }
@@ -163,6 +164,22 @@ fn bundle(args: BundleArgs, reading: &Reading) -> Result<Invocation, Answer> {
         folder: folder(&args.folder, reading)?,
         config: args.folder.config,
         file: args.file.into(),
+    }))
+}
+
+fn status(args: &StatusArgs, reading: &Reading) -> Result<Invocation, Answer> {
+    Ok(Invocation::Status(StatusCommand {
+        folder: folder(&args.folder, reading)?,
+        json: args.json,
+    }))
+}
+
+fn top(args: &TopArgs, reading: &Reading) -> Result<Invocation, Answer> {
+    Ok(Invocation::Top(TopCommand {
+        folder: folder(&args.folder, reading)?,
+        sort: args.sort,
+        once: args.once,
+        json: args.json,
     }))
 }
 

@@ -40,6 +40,11 @@ impl Paper<Stdout> {
 }
 
 impl<W: Write> Paper<W> {
+    /// Whether the next page takes the place of the last one.
+    pub(super) fn is_screen(&self) -> bool {
+        self.surface == Surface::Screen
+    }
+
     /// Writes text as it is.
     pub(super) fn put(&mut self, text: &str) -> io::Result<()> {
         self.out.write_all(text.as_bytes())?;

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use crate::domain::text;
+use serde_json::{Value, json};
+
+use crate::domain::{text, usage::Usage};
 
 /// The version of everything that is printed as JSON. It changes when a field goes or changes its meaning, not when one comes.
 pub(super) const JSON_VERSION: u32 = 1;
@@ -28,6 +30,40 @@ pub(super) fn time(time: Duration) -> String {
 /// `12.5%`, of a share of 0.125.
 pub(super) fn percent(share: f64) -> String {
     format!("{:.1}%", share * 100.0)
+}
+
+/// `0 B`, `1.5 KiB`, `300.0 MiB`.
+#[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+pub(super) fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut amount = bytes as f64;
+    let mut unit = "B";
+    for larger in UNITS {
+        // What would be rounded to 1024.0 is 1.0 of the next.
+        if amount < 1_023.95 {
+            break;
+        }
+        (amount, unit) = (amount / 1_024.0, larger);
+    }
+    match unit {
+        "B" => format!("{bytes} B"),
+        _ => format!("{amount:.1} {unit}"),
+    }
+}
+
+/// What a container used, as JSON has it.
+pub(super) fn usage(usage: &Usage) -> Value {
+    let network = usage.network;
+    json!({
+        "cpu_seconds": usage.cpu.as_secs_f64(),
+        "memory_bytes": usage.memory,
+        "peak_memory_bytes": usage.peak_memory,
+        "pids": usage.pids,
+        "disk_read_bytes": usage.disk.into,
+        "disk_write_bytes": usage.disk.out,
+        "network_receive_bytes": network.map(|network| network.into),
+        "network_transmit_bytes": network.map(|network| network.out),
+    })
 }
 
 /// Text that somebody else chose, on one line and of at most `limit` bytes.
@@ -58,6 +94,21 @@ mod tests {
             (183_600_000, "2d3h"),
         ] {
             assert_eq!(time(Duration::from_millis(milliseconds)), told);
+        }
+    }
+
+    #[test]
+    fn a_size_is_told_in_its_largest_unit() {
+        for (size, told) in [
+            (0, "0 B"),
+            (1_023, "1023 B"),
+            (1_024, "1.0 KiB"),
+            (1_536, "1.5 KiB"),
+            ((1 << 20) - 1, "1.0 MiB"),
+            (300 << 20, "300.0 MiB"),
+            (u64::MAX, "16384.0 PiB"),
+        ] {
+            assert_eq!(bytes(size), told);
         }
     }
 

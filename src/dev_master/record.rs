@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::fault::Method;
 use super::judge::{Rule, Violation};
 use super::upload::Upload;
-use crate::proto::{Heartbeat, Task, TaskAck, WorkerInfo};
+use crate::proto::{Heartbeat, ResourceUsage, Task, TaskAck, WorkerInfo};
 
 /// A worker as the master knows it.
 #[derive(Clone, Debug, Default)]
@@ -147,6 +147,8 @@ pub struct ReportCopy {
     pub logs: String,
     /// As sent.
     pub output_files: Vec<String>,
+    /// As sent.
+    pub usage: Option<ResourceUsage>,
     /// Whether the answer was handed to the connection.
     pub answered: bool,
 }

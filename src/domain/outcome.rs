@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::text::truncate;
+use super::{text::truncate, usage::Usage};
 
 /// How a task ended. One per task; durable before anybody hears of it, and never changed after it is sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,8 +143,8 @@ pub struct Exit {
     pub oom_killed: bool,
     /// From the container's start to its end, by the engine's clock; zero where it makes no sense.
     pub duration: Duration,
-    /// Peak memory in bytes, where it was seen.
-    pub peak_memory: Option<u64>,
+    /// What it used of the machine, where that was seen.
+    pub usage: Option<Usage>,
 }
 
 impl Exit {
@@ -199,10 +199,14 @@ fn write_exit(f: &mut fmt::Formatter<'_>, exit: &Exit, outcome: &Outcome) -> fmt
         f.write_str(", out of memory")?;
     }
     write!(f, ", duration {:.3} s", exit.duration.as_secs_f64())?;
-    match exit.peak_memory {
-        #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
-        Some(bytes) => write!(f, ", peak memory {:.1} MiB", bytes as f64 / 1_048_576.0)?,
-        None => f.write_str(", peak memory unknown")?,
+    match &exit.usage {
+        Some(usage) => {
+            let cpu = usage.cpu.as_secs_f64();
+            #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+            let peak = usage.peak_memory as f64 / 1_048_576.0;
+            write!(f, ", cpu time {cpu:.2} s, peak memory {peak:.1} MiB")?;
+        }
+        None => f.write_str(", cpu time and peak memory unknown")?,
     }
     if exit.oom_killed && !of_memory {
         f.write_str("; something in it ran out of memory")?;
@@ -248,7 +252,7 @@ mod tests {
             };
             (exit.outcome(), trailer.to_string())
         };
-        let remark = ", duration 0.000 s, peak memory unknown; something in it ran out of memory";
+        let remark = ", duration 0.000 s, cpu time and peak memory unknown; something in it ran out of memory";
 
         let (outcome, trailer) = told(0);
         assert_eq!(outcome, Outcome::Succeeded);
@@ -288,7 +292,11 @@ mod tests {
             code: 137,
             oom_killed: true,
             duration: Duration::from_millis(1_234),
-            peak_memory: Some(64 * 1024 * 1024),
+            usage: Some(Usage {
+                cpu: Duration::from_millis(520),
+                peak_memory: 64 << 20,
+                ..Usage::default()
+            }),
         };
         let trailer = Trailer {
             outcome: &exit.outcome(),
@@ -298,7 +306,7 @@ mod tests {
 
         assert_eq!(
             trailer.to_string(),
-            "[worker-node] failed; exit code 137, signal 9, out of memory, duration 1.234 s, \
+            "[worker-node] failed; exit code 137, signal 9, out of memory, duration 1.234 s, cpu time 0.52 s, \
              peak memory 64.0 MiB; 1 file skipped"
         );
     }

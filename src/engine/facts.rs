@@ -6,12 +6,11 @@ use std::time::SystemTime;
 use bollard::{
     models::{
         ContainerInspectResponse, ContainerState as State, ContainerStateStatusEnum as Status,
-        ContainerStatsResponse, ContainerSummary, ContainerSummaryStateEnum as Listing, SystemInfo,
-        SystemVersion,
+        ContainerSummary, ContainerSummaryStateEnum as Listing, SystemInfo, SystemVersion,
     },
-    query_parameters::{ListContainersOptions, StatsOptions},
+    query_parameters::ListContainersOptions,
 };
-use futures_util::{StreamExt, future::try_join};
+use futures_util::future::try_join;
 
 use super::{
     DockerEngine,
@@ -76,25 +75,6 @@ impl DockerEngine {
             .map_err(failure::of_call)?;
         let listed = |summary| listed(summary, &*self.codec, self.options.maker.as_ref());
         Ok(found.into_iter().filter_map(listed).collect())
-    }
-
-    pub(super) async fn read_peak_memory(
-        &self,
-        container: &ContainerId,
-    ) -> Result<Option<u64>, EngineError> {
-        let options = StatsOptions {
-            stream: false,
-            one_shot: true,
-        };
-        let id = path_part(&container.0)?;
-        let mut answers = self.line.docker()?.stats(id, Some(options));
-        match answers.next().await {
-            Some(Ok(stats)) => Ok(peak_memory(stats)),
-            Some(Err(error)) => Err(failure::of_call(error)),
-            None => Err(EngineError::Away(
-                "it closed the stats without an answer".into(),
-            )),
-        }
     }
 }
 
@@ -196,13 +176,6 @@ fn listed(
     })
 }
 
-/// The kernel's high-water mark where it keeps one (control groups of version 1), else what is used right now. A container
-/// that does not run uses nothing, which is no figure.
-fn peak_memory(stats: ContainerStatsResponse) -> Option<u64> {
-    let memory = stats.memory_stats?;
-    memory.max_usage.or(memory.usage).filter(|bytes| *bytes > 0)
-}
-
 #[cfg(test)]
 mod tests {
     use bollard::models::SystemVersionComponents;
@@ -299,22 +272,5 @@ mod tests {
         assert_eq!(line.record.unwrap().container_name, plan().name);
         assert_eq!(listed(foreign, &IdCodec, None), None);
         assert_eq!(listed(nameless, &IdCodec, None).unwrap().record, None);
-    }
-
-    #[test]
-    fn peak_memory_prefers_the_kernels_own_mark() {
-        let stats = |max_usage, usage| ContainerStatsResponse {
-            memory_stats: Some(bollard::models::ContainerMemoryStats {
-                max_usage,
-                usage,
-                ..Default::default()
-            }),
-            ..ContainerStatsResponse::default()
-        };
-
-        assert_eq!(peak_memory(stats(Some(9), Some(5))), Some(9));
-        assert_eq!(peak_memory(stats(None, Some(5))), Some(5));
-        assert_eq!(peak_memory(stats(None, Some(0))), None);
-        assert_eq!(peak_memory(ContainerStatsResponse::default()), None);
     }
 }

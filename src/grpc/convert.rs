@@ -16,6 +16,7 @@ use crate::{
         limits,
         spec::{Impossible, Offer, TaskSpec, Wants},
         text::HeadAndTail,
+        usage::Usage,
     },
     ports::{
         engine::SpecCodec,
@@ -226,10 +227,22 @@ pub(super) fn task_result(report: Report) -> proto::TaskResult {
         result_location: String::new(),
         output_files,
         result_id: report.result_id.0,
+        usage: report.usage.map(usage),
     };
     let room = SEND_LIMIT.saturating_sub(result.encoded_len() + MARKER_ROOM);
     result.logs = cut(report.logs, room);
     result
+}
+
+fn usage(usage: Usage) -> proto::ResourceUsage {
+    proto::ResourceUsage {
+        cpu_seconds: usage.cpu.as_secs_f64(),
+        peak_memory_bytes: usage.peak_memory,
+        disk_read_bytes: usage.disk.into,
+        disk_write_bytes: usage.disk.out,
+        network_receive_bytes: usage.network.map(|network| network.into),
+        network_transmit_bytes: usage.network.map(|network| network.out),
+    }
 }
 
 fn cut(logs: String, limit: usize) -> String {

@@ -18,6 +18,7 @@ use crate::{
         outbox::{DropParked, OutboxActor, RetryParked},
         registry::{CancelTask, RegistryActor, SetCordon},
         session::MasterView,
+        task::UsageBoard,
     },
     domain::{
         callers::Caller,
@@ -65,6 +66,8 @@ pub struct AdminHandle {
 pub struct Boards {
     /// The tasks.
     pub tasks: watch::Receiver<Arc<Vec<RunningTask>>>,
+    /// What their containers use.
+    pub usage: Arc<UsageBoard>,
     /// The master.
     pub master: Arc<MasterView>,
     /// The engine.
@@ -173,6 +176,7 @@ impl Admin for AdminHandle {
                 cpu: task.cpu,
                 memory: task.memory,
                 gpu: task.gpu,
+                used: self.boards.usage.of(&task.task),
             })
             .collect())
     }
@@ -494,6 +498,7 @@ mod tests {
         };
         let boards = Boards {
             tasks: watch::channel(Arc::default()).1,
+            usage: Arc::default(),
             master: Arc::new(MasterView::new(MasterAddress("m:1".into()))),
             engine: Arc::default(),
             engine_address: "unix:///e".into(),

@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::domain::{
     outcome::{Exit, Failure, Outcome},
     record::{Ending, OutputFile, Outputs, Verdict},
+    usage::{Transfer, Usage},
 };
 
 /// Text that this program cannot have written.
@@ -114,7 +115,7 @@ fn exit(exit: &Exit) -> Value {
         "oom_killed": exit.oom_killed,
         "seconds": exit.duration.as_secs(),
         "nanos": exit.duration.subsec_nanos(),
-        "peak_memory": exit.peak_memory,
+        "usage": exit.usage.as_ref().map(usage),
     })
 }
 
@@ -132,7 +133,49 @@ fn read_exit(stored: &Value) -> Result<Exit, Garbled> {
             stored["seconds"].as_u64().ok_or(Garbled("seconds"))?,
             nanos.ok_or(Garbled("nanos"))?,
         ),
-        peak_memory: stored["peak_memory"].as_u64(),
+        usage: read_usage(stored),
+    })
+}
+
+fn usage(usage: &Usage) -> Value {
+    json!({
+        "cpu_nanos": u64::try_from(usage.cpu.as_nanos()).unwrap_or(u64::MAX),
+        "memory": usage.memory,
+        "peak_memory": usage.peak_memory,
+        "pids": usage.pids,
+        "disk": transfer(&usage.disk),
+        "network": usage.network.as_ref().map(transfer),
+    })
+}
+
+fn transfer(transfer: &Transfer) -> Value {
+    json!([transfer.into, transfer.out])
+}
+
+/// What is missing or no number was not seen: no task is lost for it. An older worker wrote the peak of memory alone.
+fn read_usage(stored: &Value) -> Option<Usage> {
+    let seen = &stored["usage"];
+    if seen.is_null() {
+        let peak_memory = stored["peak_memory"].as_u64()?;
+        return Some(Usage {
+            peak_memory,
+            ..Usage::default()
+        });
+    }
+    let number = |name: &str| seen[name].as_u64().unwrap_or(0);
+    let transfer = |name: &str| {
+        Some(Transfer {
+            into: seen[name][0].as_u64()?,
+            out: seen[name][1].as_u64()?,
+        })
+    };
+    Some(Usage {
+        cpu: Duration::from_nanos(number("cpu_nanos")),
+        memory: number("memory"),
+        peak_memory: number("peak_memory"),
+        pids: number("pids"),
+        disk: transfer("disk").unwrap_or_default(),
+        network: transfer("network"),
     })
 }
 

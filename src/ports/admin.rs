@@ -12,6 +12,7 @@ use crate::domain::{
     callers::Caller,
     id::WorkerId,
     restart::{Budget, RestartType},
+    usage::Use,
 };
 
 /// The operator's questions and orders. Every method answers within seconds, or fails.
@@ -180,6 +181,8 @@ pub struct TaskView {
     pub memory: f64,
     /// GPUs that it holds.
     pub gpu: f64,
+    /// What its container uses, where one runs and was looked at.
+    pub used: Option<Use>,
 }
 
 /// All actors of a worker.

@@ -21,6 +21,7 @@ use crate::domain::{
     log_line::Source,
     record::TaskRecord,
     spec::TaskSpec,
+    usage::Usage,
 };
 
 /// What the engine says of itself.
@@ -504,11 +505,11 @@ pub trait ContainerEngine: Send + Sync {
     /// The engine's.
     async fn remove(&self, container: &ContainerId, force: Force) -> Result<(), EngineError>;
 
-    /// Peak memory of a running container in bytes, where the kernel tells.
+    /// What a running container uses; none where it does not run.
     ///
     /// # Errors
     /// The engine's.
-    async fn peak_memory(&self, container: &ContainerId) -> Result<Option<u64>, EngineError>;
+    async fn usage(&self, container: &ContainerId) -> Result<Option<Usage>, EngineError>;
 
     /// Everything below `/output` of a container as a tar archive. Its paths begin with `output/`; links are entries and are
     /// not followed, `/output` itself included.

@@ -12,6 +12,7 @@ use crate::domain::{
     outcome::StatusWord,
     record::OutputFile,
     spec::MachineTotals,
+    usage::Usage,
 };
 
 /// `host:port` of a master, checked.
@@ -137,6 +138,8 @@ pub struct Report {
     pub logs: String,
     /// Relative paths of what was uploaded.
     pub output_files: Vec<String>,
+    /// What its container used, where that was seen.
+    pub usage: Option<Usage>,
     /// How long to wait for the answer.
     pub timeout: Duration,
 }

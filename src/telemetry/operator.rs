@@ -280,11 +280,12 @@ pub fn task_over(task: &TaskId, end: End<'_>, reported: Reported) {
         return;
     };
     let (exit_code, duration_s) = (exit.code, rounded(exit.duration.as_secs_f64()));
-    match exit.peak_memory {
+    match &exit.usage {
         #[expect(clippy::cast_precision_loss, reason = "shown with two decimals")]
-        Some(bytes) => {
-            let peak_mib = rounded(bytes as f64 / 1_048_576.0);
-            info!(task:%, exit_code, duration_s, peak_mib, image, reported; "[Task {task}] {said}");
+        Some(usage) => {
+            let cpu_s = rounded(usage.cpu.as_secs_f64());
+            let peak_mib = rounded(usage.peak_memory as f64 / 1_048_576.0);
+            info!(task:%, exit_code, duration_s, cpu_s, peak_mib, image, reported; "[Task {task}] {said}");
         }
         None => info!(task:%, exit_code, duration_s, image, reported; "[Task {task}] {said}"),
     }

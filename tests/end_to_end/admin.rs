@@ -47,11 +47,11 @@ async fn run(mut command: Command) -> Output {
         .expect("the program can be started")
 }
 
-async fn asked(cluster: &Cluster, arguments: &[&str]) -> Output {
+pub(crate) async fn asked(cluster: &Cluster, arguments: &[&str]) -> Output {
     run(command(cluster.worker.state_dir(), arguments)).await
 }
 
-fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     assert!(
         output.status.success(),
         "{}: {}",

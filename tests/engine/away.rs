@@ -40,7 +40,7 @@ async fn every_call(engine: &DockerEngine) -> Vec<(&'static str, Option<EngineEr
         ),
         ("kill", engine.kill(&id, Signal::Kill).await.err()),
         ("remove", engine.remove(&id, Force::No).await.err()),
-        ("peak_memory", engine.peak_memory(&id).await.err()),
+        ("usage", engine.usage(&id).await.err()),
         ("download_output", engine.download_output(&id).await.err()),
         ("list", engine.list(&worker).await.err()),
         ("events", engine.events(&worker).await.err()),
@@ -188,7 +188,7 @@ async fn a_silent_engine_ends_every_call_at_its_deadline() {
     assert_deadline!(5, engine.inspect("ab"));
     assert_deadline!(5, engine.was_started(&id));
     assert_deadline!(5, engine.has_lived_since(UNIX_EPOCH));
-    assert_deadline!(5, engine.peak_memory(&id));
+    assert_deadline!(5, engine.usage(&id));
     assert_deadline!(
         5,
         engine.find_image(&engine.parse_image("busybox").unwrap())

@@ -230,7 +230,7 @@ async fn every_call_about_a_missing_container_says_so() {
         ("inspect", engine.inspect(&id.0).await.err()),
         ("kill", engine.kill(&id, Signal::Term).await.err()),
         ("was_started", engine.was_started(&id).await.err()),
-        ("peak_memory", engine.peak_memory(&id).await.err()),
+        ("usage", engine.usage(&id).await.err()),
         ("download_output", engine.download_output(&id).await.err()),
     ];
 

@@ -162,14 +162,16 @@ async fn events_of_this_worker_arrive_in_order_from_the_call_on() {
 }
 
 #[tokio::test]
-async fn memory_is_told_while_a_container_runs() {
+async fn what_a_container_uses_is_told_while_it_runs() {
     let bench = Bench::new();
     let id = bench.running().await;
 
-    let peak = bench.engine.peak_memory(&id).await.unwrap();
+    let usage = bench.engine.usage(&id).await.unwrap().expect("it runs");
 
-    assert!(peak.is_some_and(|bytes| bytes > 10_000), "{peak:?}");
+    assert!(usage.peak_memory > 10_000, "{usage:?}");
+    assert!(usage.peak_memory >= usage.memory, "{usage:?}");
+    assert!(usage.cpu > Duration::ZERO && usage.pids > 0, "{usage:?}");
     bench.engine.kill(&id, Signal::Kill).await.unwrap();
     in_time(bench.engine.wait(&id)).await.unwrap();
-    assert_eq!(bench.engine.peak_memory(&id).await, Ok(None));
+    assert_eq!(bench.engine.usage(&id).await, Ok(None));
 }

@@ -59,6 +59,7 @@ fn report(logs: String) -> Report {
         status: StatusWord::Success,
         logs,
         output_files: vec!["out/a".into()],
+        usage: None,
         timeout: TIMEOUT,
     }
 }

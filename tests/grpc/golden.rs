@@ -288,12 +288,23 @@ fn the_additions_to_results_and_files_are_golden_and_unseen_by_a_peer_of_before(
         result_id: "r-1".to_owned(),
         ..result()
     };
+    let with_usage = proto::TaskResult {
+        usage: Some(proto::ResourceUsage {
+            cpu_seconds: 1.5,
+            peak_memory_bytes: 7,
+            network_receive_bytes: Some(0),
+            network_transmit_bytes: Some(300),
+            ..proto::ResourceUsage::default()
+        }),
+        ..result()
+    };
     let with_sum = proto::FileChunk {
         sha256: "e3b0".to_owned(),
         ..chunk()
     };
 
     is_added::<made_before::TaskResult, _>(TASK_RESULT, RESULT_ID, &with_id);
+    is_added::<made_before::TaskResult, _>(TASK_RESULT, USAGE, &with_usage);
     is_added::<made_before::FileChunk, _>(FILE_CHUNK, SHA256, &with_sum);
 }
 

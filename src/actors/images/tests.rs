@@ -7,7 +7,10 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::{
-    domain::id::{ContainerId, WorkerId},
+    domain::{
+        id::{ContainerId, WorkerId},
+        usage::Usage,
+    },
     ports::{
         engine::{
             ContainerFacts, ContainerPlan, EngineInfo, Events, Force, Frames, Listed,
@@ -112,7 +115,7 @@ impl ContainerEngine for Registries {
     async fn remove(&self, _: &ContainerId, _: Force) -> Answer<()> {
         away()
     }
-    async fn peak_memory(&self, _: &ContainerId) -> Answer<Option<u64>> {
+    async fn usage(&self, _: &ContainerId) -> Answer<Option<Usage>> {
         away()
     }
     async fn download_output(&self, _: &ContainerId) -> Answer<TarStream> {

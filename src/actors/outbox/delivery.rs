@@ -101,6 +101,7 @@ fn report_of(with: &Correspondents, stone: &Tombstone) -> Report {
             stone.verdict.trailer
         ),
         output_files: Vec::new(),
+        usage: None,
         timeout: with.patience.report,
     }
 }
@@ -386,6 +387,7 @@ impl Delivery {
         }
         let ending = self.record.ending.as_ref();
         let files = ending.map_or_else(Vec::new, |ending| ending.outputs.paths());
+        let exit = ending.and_then(|ending| ending.exit.as_ref());
         Report {
             task: self.record.spec.id.clone(),
             worker: self.with.worker.clone(),
@@ -393,6 +395,7 @@ impl Delivery {
             status: verdict.outcome.word(),
             logs,
             output_files: files,
+            usage: exit.and_then(|exit| exit.usage),
             timeout: self.with.patience.report,
         }
     }

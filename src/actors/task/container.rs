@@ -1,10 +1,7 @@
 //! The middle of a task: its container is created, started, watched and stopped. What the engine's answers leave unknown is
 //! looked up again, never guessed.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use log::{debug, warn};
@@ -18,6 +15,7 @@ use super::{
     again::{Retry, Step},
     exit::{Watched, exit_of},
     image::note,
+    usage::with_usage,
 };
 use crate::{
     actors::{
@@ -50,9 +48,6 @@ const KILL_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long attaching may take.
 const ATTACH: Duration = Duration::from_secs(30);
-
-/// Between two looks at a container's memory; the first after a fifth of that.
-const MEMORY: Duration = Duration::from_secs(5);
 
 /// A task that ends within this was never recorded as running: 'starting' says enough.
 const RECORD_RUNNING: Duration = Duration::from_millis(500);
@@ -193,7 +188,7 @@ impl TaskActor {
         self.record.container = Some(container.clone());
         self.permit = None;
         self.record_running(container.clone(), ctx);
-        self.sample_memory(container.clone(), ctx);
+        self.watch_usage(container.clone(), ctx);
         let (env, record, spool) = (
             Arc::clone(&self.env),
             self.record.clone(),
@@ -207,12 +202,12 @@ impl TaskActor {
             }
         };
         ctx.spawn(read.into_actor(self));
-        let peak = Arc::clone(&self.peak_memory);
+        let task = self.id().clone();
         let wait = async move {
             failpoint!("task.wait");
             let event = env.wait_for_end(&container).await;
             failpoint!("task.exited");
-            Self::with_peak(event, peak.load(Ordering::Relaxed))
+            with_usage(event, &env.usage, &task)
         };
         self.run(wait, ctx);
     }
@@ -230,24 +225,6 @@ impl TaskActor {
             let _ = records.keep_of(&record, running).await;
         };
         ctx.spawn(keep.into_actor(self));
-    }
-
-    fn sample_memory(&self, container: ContainerId, ctx: &mut Context<Self>) {
-        let (env, peak) = (Arc::clone(&self.env), Arc::clone(&self.peak_memory));
-        let sample = async move {
-            sleep(MEMORY / 5).await;
-            loop {
-                match env.engine.peak_memory(&container).await {
-                    Ok(seen) => peak.fetch_max(seen.unwrap_or(0), Ordering::Relaxed),
-                    // The wait for its end says what there is to say.
-                    Err(EngineError::Away(_) | EngineError::Deadline(_)) => 0,
-                    Err(_) => return,
-                };
-                failpoint!("task.sample_memory");
-                sleep(MEMORY).await;
-            }
-        };
-        ctx.spawn(sample.into_actor(self));
     }
 
     /// TERM now, KILL when the grace period is over.

@@ -1,7 +1,7 @@
 //! How a task's container stands and how it ended, found out from the engine. Who ended it, and whether for want of memory, is
 //! told by the engine's events, as they were heard or as the engine remembers them, and where it was stopped itself, by that.
 
-use super::{TaskActor, TaskEnv};
+use super::TaskEnv;
 use crate::{
     actors::engine_watch::ride_out,
     domain::{
@@ -31,21 +31,6 @@ pub(super) enum Watched {
     Stops,
     /// Nobody has: it was away itself.
     No,
-}
-
-impl TaskActor {
-    /// An exit with the peak of memory that was seen, where it has none.
-    pub(super) fn with_peak(event: Event, peak: u64) -> Event {
-        let add = |mut exit: Exit| {
-            exit.peak_memory = exit.peak_memory.or(Some(peak).filter(|bytes| *bytes > 0));
-            exit
-        };
-        match event {
-            Event::Exited(exit) => Event::Exited(add(exit)),
-            Event::StoppedByOther(exit, who) => Event::StoppedByOther(add(exit), who),
-            other => other,
-        }
-    }
 }
 
 impl TaskEnv {
@@ -276,6 +261,6 @@ pub(super) fn exit_of(facts: &ExitFacts) -> Exit {
         code: facts.code,
         oom_killed: facts.oom_killed,
         duration: duration.unwrap_or_default(),
-        peak_memory: None,
+        usage: None,
     }
 }

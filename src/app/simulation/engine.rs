@@ -17,6 +17,7 @@ use crate::{
     domain::{
         id::{ContainerId, WorkerId},
         log_line::Source,
+        usage::Usage,
     },
     ports::{
         engine::{
@@ -300,8 +301,8 @@ impl ContainerEngine for Engine {
         self.call(|state| state.remove(container, force)).await
     }
 
-    async fn peak_memory(&self, _: &ContainerId) -> Answer<Option<u64>> {
-        self.call(|_| Ok(Some(1 << 20))).await
+    async fn usage(&self, _: &ContainerId) -> Answer<Option<Usage>> {
+        self.call(|_| Ok(Some(Usage::default()))).await
     }
 
     async fn download_output(&self, _: &ContainerId) -> Answer<TarStream> {

@@ -200,3 +200,16 @@ Examples:
   sudo worker-node uninstall --purge
       its configuration, journal, logs and output folders too
 ";
+
+pub(super) const TOP_EXAMPLES: &str = "\
+The worker looks at each container at its start and every 5 s: figures are as old as that at most. CPU is cores kept busy between
+the last two looks; MEMORY leaves out the file cache that can be dropped, PEAK does not. Exit codes: 0 shown, 3 no worker runs there.
+
+Examples:
+  worker-node top
+      the busiest first, again every second, until Ctrl-C
+  worker-node top --sort memory --once | head
+      the largest ones
+  worker-node top --json | jq '.tasks[] | select(.used.cores > 0.9 * .holds.cpu) | .id'
+      those at their limit
+";

@@ -15,6 +15,7 @@ use crate::{
 /// One with nothing wrong, and three tasks.
 pub(super) fn well() -> Moment {
     let task = |stage: &str, cpu, memory| TaskView {
+        used: None,
         task: format!("a {stage} task"),
         stage: stage.into(),
         cpu,

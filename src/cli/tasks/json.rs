@@ -5,8 +5,14 @@ use serde_json::{Map, Value, json};
 
 use super::{Moment, id, words};
 use crate::{
-    cli::state::{outcome, word},
-    domain::record::{Phase, TaskRecord},
+    cli::{
+        state::{outcome, word},
+        top,
+    },
+    domain::{
+        outcome::Exit,
+        record::{Phase, TaskRecord},
+    },
     ports::{admin::TaskView, state::TaskStory},
 };
 
@@ -83,7 +89,8 @@ fn kept(record: &TaskRecord, view: Option<&TaskView>) -> Value {
         "outcome": outcome(record),
         "exit_code": exit.map(|exit| exit.code),
         "run_ms": exit.map(|exit| words::millis(exit.duration)),
-        "peak_memory_bytes": exit.and_then(|exit| exit.peak_memory),
+        "peak_memory_bytes": exit.and_then(|exit| exit.usage).map(|usage| usage.peak_memory),
+        "used": used(exit, view),
         "outputs": ending.map(|ending| ending.outputs.files.iter().map(|file| json!({
             "path": file.path,
             "bytes": file.size,
@@ -95,6 +102,13 @@ fn kept(record: &TaskRecord, view: Option<&TaskView>) -> Value {
         "parked": record.parked,
         "result_id": record.result_id.0,
     })
+}
+
+/// While it runs and after its end.
+fn used(exit: Option<&Exit>, view: Option<&TaskView>) -> Option<Value> {
+    let live = view.and_then(|view| view.used);
+    let live = live.map(|used| top::used_to_json(&used));
+    live.or_else(|| exit?.usage.as_ref().map(words::usage))
 }
 
 fn time(at: std::time::SystemTime) -> Value {

@@ -5,7 +5,10 @@ use jiff::Timestamp;
 use super::{Moment, state, table, words};
 use crate::{
     cli::state::{outcome, word},
-    domain::record::{Phase, TaskRecord},
+    domain::{
+        record::{Phase, TaskRecord},
+        usage::Use,
+    },
     ports::{admin::TaskView, state::TaskStory},
 };
 
@@ -82,6 +85,12 @@ fn kept(
                 .unwrap_or_default(),
         ),
         (
+            "uses",
+            view.and_then(|view| view.used)
+                .map(uses)
+                .unwrap_or_default(),
+        ),
+        (
             "container",
             record
                 .container
@@ -114,6 +123,16 @@ fn kept(
     facts
 }
 
+/// At the last look of the worker.
+fn uses(Use { usage, cores }: Use) -> String {
+    format!(
+        "{cores:.2} cores, {} of memory; so far {:.2} s of CPU time, at most {} of memory",
+        words::bytes(usage.memory),
+        usage.cpu.as_secs_f64(),
+        words::bytes(usage.peak_memory),
+    )
+}
+
 fn asked_for(record: &TaskRecord) -> String {
     let wants = &record.spec.wants;
     let amount = |amount: f64, unit: &str| match amount {
@@ -137,10 +156,11 @@ fn end(record: &TaskRecord) -> Vec<(&'static str, String)> {
     let mut facts = Vec::new();
     if let Some(exit) = &ending.exit {
         let mut words = format!("code {} after {}", exit.code, words::time(exit.duration));
-        if let Some(bytes) = exit.peak_memory {
+        if let Some(usage) = &exit.usage {
             words.push_str(&format!(
-                ", at most {} MiB of memory",
-                bytes.div_ceil(1 << 20)
+                ", {:.2} s of CPU time, at most {} of memory",
+                usage.cpu.as_secs_f64(),
+                words::bytes(usage.peak_memory)
             ));
         }
         if exit.oom_killed {
@@ -204,7 +224,7 @@ asked for   1.5 cores, 2 GiB of memory, any number of GiB of storage, 0 GPUs
 container   c1 (wn-b)
 attempt     1
 outcome     failed: exit code 3
-exit        code 3 after 2s, at most 5 MiB of memory
+exit        code 3 after 2s, 0.52 s of CPU time, at most 5.0 MiB of memory
 output      a/b (7 bytes)
 remark      left out: x
 delivery    parked after 8 tries: no such task; `worker-node outbox retry` sends it again now; its output is not uploaded yet (0 tries failed)

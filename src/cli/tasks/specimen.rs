@@ -9,6 +9,7 @@ use crate::{
         outcome::{Exit, Failure, Outcome},
         record::{Ending, OutputFile, Outputs, Phase, TaskRecord, Tombstone, Verdict},
         spec::{TaskSpec, Wants},
+        usage::Usage,
     },
     ports::{
         admin::TaskView,
@@ -97,7 +98,7 @@ pub(super) fn parked(task: &str) -> TaskStory {
         exit: Some(Exit {
             code: 3,
             duration: Duration::from_secs(2),
-            peak_memory: Some(5 << 20),
+            usage: Some(used()),
             ..Exit::default()
         }),
         outputs: Outputs {
@@ -153,6 +154,16 @@ pub(super) fn view(task: &str, stage: &str) -> TaskView {
         cpu: 1.5,
         memory: 2.0,
         gpu: 0.0,
+        used: None,
+    }
+}
+
+/// What a container used until its end.
+pub(super) fn used() -> Usage {
+    Usage {
+        cpu: Duration::from_millis(520),
+        peak_memory: 5 << 20,
+        ..Usage::default()
     }
 }
 

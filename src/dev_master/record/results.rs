@@ -72,6 +72,7 @@ impl Record {
             stored: stored.to_owned(),
             logs: result.logs,
             output_files: result.output_files,
+            usage: result.usage,
             answered: false,
         };
         task.reports.push(copy);

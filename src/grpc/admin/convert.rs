@@ -7,6 +7,7 @@ use crate::{
     domain::{
         id::WorkerId,
         restart::{Budget, RestartType},
+        usage::{Transfer, Usage, Use},
     },
     ports::{
         admin::{
@@ -33,6 +34,39 @@ pub(super) fn task_to_wire(task: TaskView) -> wire::Task {
         cpu: task.cpu,
         memory: task.memory,
         gpu: task.gpu,
+        used: task.used.map(used_to_wire),
+    }
+}
+
+fn used_to_wire(Use { usage, cores }: Use) -> wire::TaskUse {
+    wire::TaskUse {
+        cores,
+        cpu_seconds: usage.cpu.as_secs_f64(),
+        memory_bytes: usage.memory,
+        peak_memory_bytes: usage.peak_memory,
+        pids: usage.pids,
+        disk_read_bytes: usage.disk.into,
+        disk_write_bytes: usage.disk.out,
+        network_receive_bytes: usage.network.map(|network| network.into),
+        network_transmit_bytes: usage.network.map(|network| network.out),
+    }
+}
+
+fn used(used: wire::TaskUse) -> Use {
+    let network = used.network_receive_bytes.zip(used.network_transmit_bytes);
+    Use {
+        cores: used.cores,
+        usage: Usage {
+            cpu: Duration::try_from_secs_f64(used.cpu_seconds).unwrap_or_default(),
+            memory: used.memory_bytes,
+            peak_memory: used.peak_memory_bytes,
+            pids: used.pids,
+            disk: Transfer {
+                into: used.disk_read_bytes,
+                out: used.disk_write_bytes,
+            },
+            network: network.map(|(into, out)| Transfer { into, out }),
+        },
     }
 }
 
@@ -43,6 +77,7 @@ pub(super) fn task(task: wire::Task) -> TaskView {
         cpu: task.cpu,
         memory: task.memory,
         gpu: task.gpu,
+        used: task.used.map(used),
     }
 }
 

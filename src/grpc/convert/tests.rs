@@ -8,6 +8,7 @@ use super::*;
 use crate::domain::{
     id::{ResultId, WorkerId},
     outcome::StatusWord,
+    usage::Usage,
 };
 
 fn offered() -> proto::Task {
@@ -217,6 +218,7 @@ fn a_report_is_under_the_limit_whatever_it_holds() {
         status: StatusWord::Failed,
         logs: "\u{1f980}".repeat(2 * 1_024 * 1_024),
         output_files: vec!["y".repeat(4_096); 1_000],
+        usage: Some(Usage::default()),
         timeout: Duration::ZERO,
     };
 

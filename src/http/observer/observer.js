@@ -10,6 +10,7 @@ const POINTS = 300; // of a plot, one per snapshot
 const EVENTS = 500; // kept here
 const COURSES = 1500; // tasks kept here, done ones first to go
 const LOG = 1 << 20; // characters of a log that are shown
+const GIB = 1 << 30; // bytes
 
 const STAGES = [
   ["accepted", "waiting"], ["pulling", "pull"], ["creating", "create"], ["running", "run"], ["collecting", "collect"],
@@ -303,8 +304,9 @@ function showTasks(now) {
     put(cells[1], course && course.image ? plain(course.image) : "");
     put(cells[2], task ? task.stage : course && course.done ? "done" : "–");
     put(cells[3], task && since ? span(Math.max(0, now.now - since) / 1000) : course && course.done && stages.length ? span((course.done - stages[0][1]) / 1000) : "–");
-    put(cells[4], task ? amount(task.cores) : "");
-    put(cells[5], task ? amount(task.memory_gib) : "");
+    const used = task && task.used;
+    put(cells[4], task ? (used ? amount(used.cores) + " of " : "") + amount(task.cores) : "");
+    put(cells[5], task ? (used ? amount(used.memory_bytes / GIB) + " of " : "") + amount(task.memory_gib) : "");
     put(cells[6], task ? amount(task.gpus) : "");
     put(cells[7], course && course.outcome ? course.outcome : "");
     mark(cells[7], course && course.outcome ? course.outcome : "");

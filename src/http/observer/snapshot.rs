@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::super::{JSON_VERSION, reasons::Reason};
+use crate::domain::usage::Use;
 use crate::{
     metrics::{Course, Event, News, Reading},
     ports::{
@@ -93,6 +94,15 @@ fn task(task: &TaskView) -> Value {
         "cores": task.cpu,
         "memory_gib": task.memory,
         "gpus": task.gpu,
+        "used": task.used.map(used),
+    })
+}
+
+fn used(used: Use) -> Value {
+    json!({
+        "cores": used.cores,
+        "memory_bytes": used.usage.memory,
+        "peak_memory_bytes": used.usage.peak_memory,
     })
 }
 

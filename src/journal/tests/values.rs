@@ -13,6 +13,7 @@ use crate::domain::{
     outcome::{Exit, Failure, Outcome},
     record::{Change, Ending, OutputFile, Outputs, Phase, TaskRecord, Verdict},
     spec::{TaskSpec, Wants},
+    usage::{Transfer, Usage},
 };
 
 pub(super) fn task_id(id: &str) -> TaskId {
@@ -272,13 +273,28 @@ fn any_ending() -> impl Strategy<Value = Ending> {
 
 fn any_exit() -> impl Strategy<Value = Exit> {
     let duration = (any::<u64>(), 0..1_000_000_000_u32);
-    let memory = prop::option::of(any::<u64>());
-    (any::<i64>(), any::<bool>(), duration, memory).prop_map(
-        |(code, oom_killed, (seconds, nanos), peak_memory)| Exit {
+    let usage = prop::option::of(any_usage());
+    (any::<i64>(), any::<bool>(), duration, usage).prop_map(
+        |(code, oom_killed, (seconds, nanos), usage)| Exit {
             code,
             oom_killed,
             duration: Duration::new(seconds, nanos),
+            usage,
+        },
+    )
+}
+
+fn any_usage() -> impl Strategy<Value = Usage> {
+    let transfer = || any::<(u64, u64)>().prop_map(|(into, out)| Transfer { into, out });
+    let numbers = any::<(u64, u64, u64, u64)>();
+    (numbers, transfer(), prop::option::of(transfer())).prop_map(
+        |((cpu, memory, peak_memory, pids), disk, network)| Usage {
+            cpu: Duration::from_nanos(cpu),
+            memory,
             peak_memory,
+            pids,
+            disk,
+            network,
         },
     )
 }

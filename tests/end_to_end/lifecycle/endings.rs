@@ -8,6 +8,7 @@ use worker_node::dev_master::ReportCopy;
 use worker_node::proto::Task;
 
 use super::cancels::behind;
+use crate::admin::{asked, text};
 use crate::harness::{Cluster, Engine, EngineProxy, TestImage, unique};
 
 /// The last line of a report.
@@ -34,7 +35,7 @@ async fn end_of(cluster: &Cluster, task: Task) -> ReportCopy {
 async fn a_task_that_succeeds_is_told_with_its_output_and_its_figures() {
     let cluster = Cluster::start_with(|setup| {
         let setup = setup.variable("RUST_LOG", "info");
-        setup.variable("FAILPOINTS", "task.sample_memory=print(memory was sampled)")
+        setup.variable("FAILPOINTS", "task.watch_usage=print(memory was sampled)")
     })
     .await;
     let begun = Instant::now();
@@ -43,6 +44,11 @@ async fn a_task_that_succeeds_is_told_with_its_output_and_its_figures() {
     let task = cluster.run(task).await;
     // A busy engine takes seconds to tell it.
     cluster.worker.wait_log_line("memory was sampled").await;
+    let shown = text(&asked(&cluster, &["top", "--json"]).await);
+    let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!(shown["tasks"][0]["id"], task.as_str(), "{shown}");
+    let now = shown["tasks"][0]["used"]["memory_bytes"].as_u64();
+    assert!(now.is_some_and(|bytes| bytes > 0), "{shown}");
     let container = cluster.engine.containers_of(&task).await.remove(0);
     cluster.engine.touch_in(&container, "/tmp/end").await;
     let report = cluster.report(&task).await;
@@ -61,10 +67,17 @@ async fn a_task_that_succeeds_is_told_with_its_output_and_its_figures() {
     // to say of a busy machine.
     let longest = begun.elapsed().as_secs_f64();
     assert!(duration > 0.0 && duration <= longest, "{trailer}");
+    let used = report.usage.expect("it was looked at");
     assert!(
-        trailer.contains(", peak memory ") && trailer.ends_with(" MiB"),
-        "{trailer}"
+        used.cpu_seconds > 0.0 && used.peak_memory_bytes > 0,
+        "{used:?}"
     );
+    let peak = used.peak_memory_bytes as f64 / 1_048_576.0;
+    let figures = format!(
+        " s, cpu time {:.2} s, peak memory {peak:.1} MiB",
+        used.cpu_seconds
+    );
+    assert!(trailer.ends_with(&figures), "{trailer}");
     cluster.finish().await;
 }
 

@@ -36,7 +36,10 @@ const PASSED_BY: &[(&str, &str)] = &[
         "task.grace_elapsed_again",
         "it takes a container that survives a KILL for a while: tests/failpoints",
     ),
-    ("task.sample_memory", "it takes a task of seconds"),
+    (
+        "task.watch_usage",
+        "a container that ends at once is not looked at",
+    ),
     (
         "journal.Withdraw.before",
         "it takes a disk that is too slow for an answer: tests/recovery/offers.rs",

@@ -94,6 +94,7 @@ impl Partition {
                 status: StatusWord::Success,
                 logs: self.log.clone(),
                 output_files: Vec::new(),
+                usage: None,
                 timeout: self.with.patience.report,
             }
         };

@@ -19,6 +19,7 @@ use crate::{
     domain::{
         id::{ContainerId, WorkerId},
         log_line::Source,
+        usage::Usage,
     },
     ports::{
         clock::Clock,
@@ -226,7 +227,7 @@ impl ContainerEngine for Scripted {
     async fn remove(&self, _: &ContainerId, _: Force) -> Answer<()> {
         never()
     }
-    async fn peak_memory(&self, _: &ContainerId) -> Answer<Option<u64>> {
+    async fn usage(&self, _: &ContainerId) -> Answer<Option<Usage>> {
         never()
     }
     async fn download_output(&self, _: &ContainerId) -> Answer<TarStream> {
