@@ -67,6 +67,8 @@ use credentials::Credentials;
 
 /// Deadline of questions about what there is.
 const LOOK: Duration = Duration::from_secs(5);
+/// Deadline of a registry's answer about one name: as long a task waits whose image is here, and whose registry is silent.
+const ASK_REGISTRY: Duration = Duration::from_secs(5);
 /// Deadline of create, the empty output folder included.
 const CREATE: Duration = Duration::from_secs(60);
 /// Deadline of start, which takes seconds on a loaded machine.
@@ -181,6 +183,16 @@ impl ContainerEngine for DockerEngine {
     async fn find_image(&self, image: &ImageRef) -> Result<Option<Image>, EngineError> {
         self.line
             .within(LOOK, "image inspect", self.look_for_image(image))
+            .await
+    }
+
+    async fn registry_digest(&self, image: &ImageRef) -> Result<String, EngineError> {
+        self.line
+            .within(
+                ASK_REGISTRY,
+                "distribution inspect",
+                self.ask_registry(image),
+            )
             .await
     }
 

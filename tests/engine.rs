@@ -11,6 +11,8 @@ mod away;
 mod bench;
 #[path = "engine/config.rs"]
 mod config;
+#[path = "engine/images.rs"]
+mod images;
 #[path = "engine/life.rs"]
 mod life;
 #[path = "engine/log_file.rs"]

@@ -1,6 +1,7 @@
 //! Images: present or pulled, one pull per image however many tasks wait for it. A task gets a ticket and waits on that
 //! itself; when the last ticket is dropped (all its tasks were cancelled) the pull is let go. Who may pull: `places`.
 
+mod latest;
 mod places;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -15,7 +16,10 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use self::places::{Place, Places, Wish};
+use self::{
+    latest::Silent,
+    places::{Place, Places, Wish},
+};
 use super::engine_watch::{EngineView, ride_out};
 use crate::{
     domain::patience::Patience,
@@ -44,8 +48,11 @@ const PROGRESS_LINES: usize = 256;
 /// Whether to ask the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PullPolicy {
-    /// Only when the image is not here.
+    /// When the image is not here, or is not what its registry has by now under a name that moves. Where that cannot be told,
+    /// what is here is good enough.
     #[default]
+    Auto,
+    /// Only when the image is not here.
     Missing,
     /// Every time.
     Always,
@@ -95,6 +102,7 @@ struct Puller {
     policy: PullPolicy,
     patience: Patience,
     places: Arc<Places>,
+    silent: Silent,
 }
 
 impl ImagesActor {
@@ -114,6 +122,7 @@ impl ImagesActor {
                 policy,
                 patience,
                 places,
+                silent: Silent::default(),
             }),
             pulls: HashMap::new(),
         }
@@ -187,18 +196,42 @@ impl Puller {
         wish: &Wish,
         lines: &broadcast::Sender<String>,
     ) -> PullResult {
-        if self.policy != PullPolicy::Always
-            && let Some(found) = self.find(image).await?
-        {
-            return Ok(found);
+        if self.policy == PullPolicy::Always {
+            return self.pull(image, wish, lines).await;
         }
-        if self.policy == PullPolicy::Never {
-            return Err(format!(
+        match (self.find(image).await?, self.policy) {
+            (Some(here), PullPolicy::Auto) if image.is_latest() => {
+                Ok(self.renew(image, here, wish, lines).await)
+            }
+            (Some(here), _) => Ok(here),
+            (None, PullPolicy::Never) => Err(format!(
                 "{} is not on this machine, and --pull is never",
                 image.0
-            ));
+            )),
+            (None, _) => self.pull(image, wish, lines).await,
         }
-        self.pull(image, wish, lines).await
+    }
+
+    /// What the registry has by now, else what is here, and a line about it.
+    async fn renew(
+        &self,
+        image: &ImageRef,
+        here: Image,
+        wish: &Wish,
+        lines: &broadcast::Sender<String>,
+    ) -> Image {
+        let newer = match self.silent.ask(self.engine.as_ref(), image).await {
+            Ok(digest) if here.has_digest(&digest) => return here,
+            Ok(_) => self.pull(image, wish, lines).await,
+            Err(why) => Err(why),
+        };
+        newer.unwrap_or_else(|why| {
+            let _ = lines.send(format!(
+                "[worker-node] {} is used as it is here; a newer one could not be had: {why}",
+                image.0
+            ));
+            here
+        })
     }
 
     /// A turn to pull. Whoever has to wait for one is told.

@@ -415,6 +415,7 @@ impl Wiring<'_> {
             Arc::clone(&self.beside.view),
         );
         let policy = match self.parts.config.tasks.pull {
+            PullPolicy::Auto => images::PullPolicy::Auto,
             PullPolicy::Missing => images::PullPolicy::Missing,
             PullPolicy::Always => images::PullPolicy::Always,
             PullPolicy::Never => images::PullPolicy::Never,

@@ -112,8 +112,9 @@ pub struct RunArgs {
     #[arg(long, value_name = "enforce|reserve", env = "WORKER_NODE_LIMITS", default_value = "enforce", help_heading = TASKS)]
     pub limits: String,
 
-    /// When to pull a task's image.
-    #[arg(long, value_name = "missing|always|never", env = "WORKER_NODE_PULL", default_value = "missing", help_heading = TASKS)]
+    /// When to pull a task's image: auto pulls what is missing, and asks the registry again for a tag latest or none; where that
+    /// cannot be asked, what is here is used.
+    #[arg(long, value_name = "auto|missing|always|never", env = "WORKER_NODE_PULL", default_value = "auto", help_heading = TASKS)]
     pub pull: String,
 
     /// Which images may run, by their full names, such as docker.io/library/*; may be given more than once [default: all]

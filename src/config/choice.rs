@@ -25,6 +25,8 @@ pub enum Limits {
 /// When an image is pulled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PullPolicy {
+    /// When it is not there; one with the tag `latest` or none also when its registry has another one by now.
+    Auto,
     /// When it is not there.
     Missing,
     /// Before every task.
@@ -85,6 +87,7 @@ impl PullPolicy {
         one_of(
             text,
             &[
+                ("auto", Self::Auto),
                 ("missing", Self::Missing),
                 ("always", Self::Always),
                 ("never", Self::Never),

@@ -252,7 +252,7 @@ fn a_mistake_names_its_flag_its_value_and_the_way_out() {
         ("--output-bytes", "10GB", "such as 512MiB"),
         ("--engine-log", "1MiB", "give 4MiB to"),
         ("--limits", "soft", "enforce, reserve"),
-        ("--pull", "sometimes", "missing, always, never"),
+        ("--pull", "sometimes", "auto, missing, always, never"),
         ("--on-stop", "die", "leave, drain, stop"),
         ("--log-format", "xml", "text, json"),
         ("--engine", "ssh://a", "tcp://host:2375"),

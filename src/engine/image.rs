@@ -31,6 +31,16 @@ impl DockerEngine {
         }
     }
 
+    pub(super) async fn ask_registry(&self, image: &ImageRef) -> Result<String, EngineError> {
+        let checked = reference::parse(&image.0).map_err(EngineError::Invalid)?;
+        let parts = reference::pullable(&checked).ok_or_else(|| no_such_id(&checked))?;
+        let credentials = self.credentials.find(parts.registry).await?;
+        let docker = self.line.docker()?;
+        let asked = docker.inspect_registry_image(&checked.0, credentials).await;
+        let digest = asked.map_err(failure::of_pull)?.descriptor.digest;
+        digest.ok_or_else(|| EngineError::Failed(format!("no digest of {} is told", checked.0)))
+    }
+
     pub(super) async fn pull_image(
         &self,
         image: &ImageRef,

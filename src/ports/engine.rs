@@ -138,6 +138,20 @@ pub fn worker_of_name(name: &ContainerName) -> Option<&str> {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ImageRef(pub String);
 
+impl ImageRef {
+    /// Its tag is one that by custom stands for whatever is newest.
+    #[must_use]
+    pub fn is_latest(&self) -> bool {
+        self.0.ends_with(":latest")
+    }
+
+    /// Where it comes from, such as `docker.io` or `host:5000`.
+    #[must_use]
+    pub fn registry(&self) -> &str {
+        self.0.split('/').next().unwrap_or_default()
+    }
+}
+
 /// An image that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
@@ -145,6 +159,15 @@ pub struct Image {
     pub id: String,
     /// The registry's digest, where the image has one: for records and comparisons across engines.
     pub repo_digest: Option<String>,
+}
+
+impl Image {
+    /// Whether a registry's digest (`sha256:...`) is its own.
+    #[must_use]
+    pub fn has_digest(&self, digest: &str) -> bool {
+        let own = self.repo_digest.as_deref();
+        own.and_then(|own| own.rsplit('@').next()) == Some(digest)
+    }
 }
 
 /// What a container is made from.
@@ -388,6 +411,12 @@ pub trait ContainerEngine: Send + Sync {
     /// # Errors
     /// The engine's.
     async fn find_image(&self, image: &ImageRef) -> Result<Option<Image>, EngineError>;
+
+    /// Asks the registry, by way of the engine, which image has that name by now: its digest, `sha256:...`. Nothing is pulled.
+    ///
+    /// # Errors
+    /// As of `pull`.
+    async fn registry_digest(&self, image: &ImageRef) -> Result<String, EngineError>;
 
     /// Pulls an image once; progress as lines for people. Dropping the future hangs up, which ends the pull, though an engine
     /// that still waits for the registry's first answer may do so to its end. No deadline: the caller watches the progress,

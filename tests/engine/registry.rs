@@ -77,6 +77,16 @@ impl Registry {
 
     /// Brings an image of that content here under `name`, and away from the engine.
     pub(crate) async fn offer(&self, bench: &Bench, name: &str, content: &[u8]) -> String {
+        self.offer_as(bench, (name, "1"), content).await
+    }
+
+    /// The same, under a tag.
+    pub(crate) async fn offer_as(
+        &self,
+        bench: &Bench,
+        (name, tag): (&str, &str),
+        content: &[u8],
+    ) -> String {
         let mut archive = tar::Builder::new(Vec::new());
         let mut header = tar::Header::new_ustar();
         header.set_mode(0o644);
@@ -87,13 +97,13 @@ impl Registry {
         let local = bench.imported(name, archive.into_inner().unwrap()).await;
         let docker = &bench.docker;
         let repository = format!("{}/{name}", self.address);
-        let tag = TagImageOptions {
+        let named = TagImageOptions {
             repo: Some(repository.clone()),
-            tag: Some("1".into()),
+            tag: Some(tag.into()),
         };
-        docker.tag_image(&local.id, Some(tag)).await.unwrap();
+        docker.tag_image(&local.id, Some(named)).await.unwrap();
         let push = PushImageOptions {
-            tag: Some("1".into()),
+            tag: Some(tag.into()),
             ..Default::default()
         };
         let pushing = docker.push_image(&repository, Some(push), Some(credentials()));
@@ -106,7 +116,7 @@ impl Registry {
             .remove_image(&local.id, Some(force), None)
             .await
             .unwrap();
-        let reference = format!("{repository}:1");
+        let reference = format!("{repository}:{tag}");
         bench.remove_later(&reference);
         reference
     }

@@ -30,6 +30,9 @@ pub(crate) struct WorkerSetup {
 /// A network of its own takes the engine 0.2 s of a core for each container, half of what all the rest of it takes.
 const HOST_NETWORK: (&str, &str) = ("WORKER_NODE_NETWORK", "host");
 
+/// The images of the tests are of this machine alone: no registry has them, and none is to be asked for each task.
+const AS_IT_IS_HERE: (&str, &str) = ("WORKER_NODE_PULL", "missing");
+
 impl WorkerSetup {
     /// A worker of this master, under a new id.
     pub(crate) fn new(master: &DevMaster) -> Self {
@@ -43,7 +46,7 @@ impl WorkerSetup {
             id: unique("test-worker"),
             master: master.to_owned(),
             arguments: Vec::new(),
-            environment: [HOST_NETWORK, SHOWN]
+            environment: [HOST_NETWORK, AS_IT_IS_HERE, SHOWN]
                 .map(|(name, value)| (name.into(), value.into()))
                 .into(),
             state: None,

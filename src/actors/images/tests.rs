@@ -1,6 +1,9 @@
 //! Pulls by several users, from registries that answer and from some that do not, on a paused clock.
 
-use std::time::SystemTime;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::SystemTime,
+};
 
 use async_trait::async_trait;
 use tokio::task::JoinHandle;
@@ -20,8 +23,15 @@ use crate::{
     },
 };
 
-/// Has no images. What it pulls from `slow/` shows a sign of life every 5 s and never comes; the rest comes at once.
-struct Registries;
+/// Has the images of `here`, of an old digest. What it pulls from `slow/` shows a sign of life every 5 s and never comes; the rest
+/// comes at once, and is new.
+#[derive(Default)]
+struct Registries {
+    here: Vec<&'static str>,
+    /// What it says of digests.
+    latest: Option<Answer<String>>,
+    asked: AtomicUsize,
+}
 
 type Answer<T> = Result<T, EngineError>;
 
@@ -39,8 +49,17 @@ impl ContainerEngine for Registries {
         Ok(ImageRef(name.into()))
     }
 
-    async fn find_image(&self, _: &ImageRef) -> Answer<Option<Image>> {
-        Ok(None)
+    async fn find_image(&self, image: &ImageRef) -> Answer<Option<Image>> {
+        let is_here = self.here.contains(&image.0.as_str());
+        Ok(is_here.then(|| Image {
+            id: "old".into(),
+            repo_digest: Some(format!("{}@sha256:old", image.0)),
+        }))
+    }
+
+    async fn registry_digest(&self, _: &ImageRef) -> Answer<String> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.latest.clone().unwrap()
     }
 
     async fn pull(
@@ -130,13 +149,13 @@ impl ContainerEngine for Registries {
 }
 
 fn images() -> ImagesActor {
+    images_of(&Arc::default(), PullPolicy::Auto)
+}
+
+fn images_of(engine: &Arc<Registries>, policy: PullPolicy) -> ImagesActor {
+    let engine = Arc::clone(engine);
     let patience = Patience(Duration::from_secs(600));
-    ImagesActor::new(
-        Arc::new(Registries),
-        Arc::default(),
-        PullPolicy::Missing,
-        patience,
-    )
+    ImagesActor::new(engine, Arc::default(), policy, patience)
 }
 
 /// A task's pull, driven by nobody but itself.
@@ -228,4 +247,90 @@ async fn an_image_that_somebody_waits_for_is_pulled_in_the_turn_of_who_joins() {
 
     assert!(first.comes().await.is_ok());
     assert_eq!(begun.elapsed(), Duration::ZERO);
+}
+
+const APP: &str = "r.example/app:latest";
+
+/// An engine that has `APP`, and a registry that says that of it.
+fn with_app(latest: Answer<String>) -> Arc<Registries> {
+    Arc::new(Registries {
+        here: vec![APP, "r.example/app:1", "r.example/other:latest"],
+        latest: Some(latest),
+        asked: AtomicUsize::new(0),
+    })
+}
+
+/// The id that comes of a name, and the lines of the log.
+async fn comes_of(images: &mut ImagesActor, name: &str) -> (String, Vec<String>) {
+    let PullTicket {
+        image,
+        mut progress,
+    } = images.begin(ImageRef(name.into()), "ann");
+    let id = image.await.expect("an image").id;
+    let lines = std::iter::from_fn(|| progress.try_recv().ok()).collect();
+    (id, lines)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_latest_that_has_moved_is_pulled_and_one_that_has_not_is_used() {
+    let same = with_app(Ok("sha256:old".into()));
+    let moved = with_app(Ok("sha256:new".into()));
+
+    let unmoved = comes_of(&mut images_of(&same, PullPolicy::Auto), APP).await;
+    let newer = comes_of(&mut images_of(&moved, PullPolicy::Auto), APP).await;
+
+    assert_eq!(unmoved, ("old".into(), vec![]));
+    assert_eq!(newer.0, APP, "what the registry has now");
+    assert_eq!(newer.1, [format!("[worker-node] pulling image {APP}")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_tags_and_digests_and_other_policies_ask_nobody_for_what_is_here() {
+    let engine = with_app(Ok("sha256:new".into()));
+
+    let tagged = comes_of(&mut images_of(&engine, PullPolicy::Auto), "r.example/app:1").await;
+    let missing = comes_of(&mut images_of(&engine, PullPolicy::Missing), APP).await;
+    let never = comes_of(&mut images_of(&engine, PullPolicy::Never), APP).await;
+
+    for outcome in [tagged, missing, never] {
+        assert_eq!(outcome, ("old".into(), vec![]));
+    }
+    assert_eq!(engine.asked.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_cannot_be_asked_is_left_alone_for_a_minute_by_those_who_have_an_image() {
+    let engine = with_app(Err(EngineError::Deadline("distribution inspect")));
+    let mut images = images_of(&engine, PullPolicy::Auto);
+    let line = |name| {
+        vec![format!(
+            "[worker-node] {name} is used as it is here; a newer one could not be had: r.example did not answer in time"
+        )]
+    };
+
+    for name in [APP, APP, "r.example/other:latest"] {
+        let outcome = comes_of(&mut images, name).await;
+        assert_eq!(outcome, ("old".into(), line(name)));
+    }
+    assert_eq!(engine.asked.load(Ordering::Relaxed), 1);
+
+    tokio::time::advance(Duration::from_secs(60)).await;
+    comes_of(&mut images, APP).await;
+    assert_eq!(engine.asked.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_that_the_registry_does_not_have_says_nothing_about_its_others() {
+    let engine = with_app(Err(EngineError::NotFound("manifest unknown".into())));
+    let mut images = images_of(&engine, PullPolicy::Auto);
+
+    let (id, lines) = comes_of(&mut images, APP).await;
+    comes_of(&mut images, "r.example/other:latest").await;
+
+    assert_eq!(id, "old");
+    assert!(
+        lines[0].ends_with("could not be had: manifest unknown"),
+        "{lines:?}"
+    );
+    assert_eq!(engine.asked.load(Ordering::Relaxed), 2);
 }

@@ -151,6 +151,11 @@ impl ContainerEngine for Engine {
         .await
     }
 
+    /// No image of a scene has a tag that may move.
+    async fn registry_digest(&self, image: &ImageRef) -> Answer<String> {
+        Err(EngineError::NotFound(format!("{} has no tag", image.0)))
+    }
+
     async fn pull(
         &self,
         image: &ImageRef,

@@ -142,6 +142,8 @@ fn arguments(command: &mut Command, start: &Start<'_>) {
     command.args(["--engine", &start.engine.to_string()]);
     // A task that ignores SIGTERM shall not keep the demo from its end.
     command.args(["--stop-grace", "2s"]);
+    // The demo has made sure of its image, and shall look the same where no registry can be asked.
+    command.args(["--pull", "missing"]);
     command.arg("--state-dir").arg(start.folder.join("state"));
 }
 

@@ -194,6 +194,9 @@ impl ContainerEngine for Scripted {
     async fn find_image(&self, _: &ImageRef) -> Answer<Option<Image>> {
         never()
     }
+    async fn registry_digest(&self, _: &ImageRef) -> Answer<String> {
+        never()
+    }
     async fn pull(&self, _: &ImageRef, _: mpsc::Sender<Option<String>>) -> Answer<Image> {
         never()
     }
