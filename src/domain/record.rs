@@ -137,6 +137,8 @@ pub struct TaskRecord {
     pub cancel_requested: bool,
     /// Fixed before create.
     pub container_name: ContainerName,
+    /// Which image that is made of: the registry's digest, or the engine's id of one that has none. Known from `Starting` on.
+    pub image: Option<String>,
     /// Known once it was created.
     pub container: Option<ContainerId>,
     /// Known from `Ended` on.
@@ -176,6 +178,8 @@ pub enum Change {
         attempt: Attempt,
         /// The name that the container will have.
         container_name: ContainerName,
+        /// Which image it is made of.
+        image: String,
     },
     /// The engine said that it runs.
     Running {
@@ -287,6 +291,7 @@ impl TaskRecord {
             answered: false,
             cancel_requested: false,
             container_name,
+            image: None,
             container: None,
             ending: None,
             verdict: None,

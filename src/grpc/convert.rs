@@ -228,6 +228,7 @@ pub(super) fn task_result(report: Report) -> proto::TaskResult {
         output_files,
         result_id: report.result_id.0,
         usage: report.usage.map(usage),
+        image: report.image.unwrap_or_default(),
     };
     let room = SEND_LIMIT.saturating_sub(result.encoded_len() + MARKER_ROOM);
     result.logs = cut(report.logs, room);

@@ -134,6 +134,7 @@ fn step(record: &mut TaskRecord, change: &Change) -> Result<(), Refused> {
         Change::Starting {
             attempt,
             container_name,
+            image,
             ..
         } => {
             past(Phase::Running)?;
@@ -143,6 +144,7 @@ fn step(record: &mut TaskRecord, change: &Change) -> Result<(), Refused> {
             record.phase = Phase::Starting;
             record.attempt = *attempt;
             record.container_name = container_name.clone();
+            record.image = Some(image.clone());
             record.container = None;
         }
         Change::Running { container, .. } => {

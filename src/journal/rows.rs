@@ -22,7 +22,7 @@ use crate::{
 
 const SELECT_TASKS: &str = "
 SELECT id, image, command, req_cpu, req_memory, req_storage, req_gpu, user_id, task_name, task_type, sla_multiplier,
-       submitted_at, digest, attempt, result_id, phase, answered, cancel_requested, container_name, container, ending,
+       submitted_at, digest, attempt, result_id, phase, answered, cancel_requested, container_name, image_ran, container, ending,
        verdict, accepted_at, done_at, coalesce(uploaded, 0) AS uploaded, upload_note,
        coalesce(upload_attempts, 0) AS upload_attempts, coalesce(report_attempts, 0) AS report_attempts, parked,
        starting_at, running_at, ended_at, sealed_at, delivered_at
@@ -31,10 +31,10 @@ FROM tasks LEFT JOIN outbox ON outbox.task = tasks.id";
 const INSERT_TASK: &str = "
 INSERT INTO tasks (id, image, command, req_cpu, req_memory, req_storage, req_gpu, user_id, task_name, task_type,
                    sla_multiplier, submitted_at, digest, attempt, result_id, phase, answered, cancel_requested,
-                   container_name, container, ending, verdict, accepted_at, done_at)
+                   container_name, image_ran, container, ending, verdict, accepted_at, done_at)
 VALUES (:id, :image, :command, :req_cpu, :req_memory, :req_storage, :req_gpu, :user_id, :task_name, :task_type,
         :sla_multiplier, :submitted_at, :digest, :attempt, :result_id, :phase, :answered, :cancel_requested,
-        :container_name, :container, :ending, :verdict, :accepted_at, :done_at)";
+        :container_name, :image_ran, :container, :ending, :verdict, :accepted_at, :done_at)";
 
 const INSERT_OUTBOX: &str = "
 INSERT INTO outbox (task, uploaded, upload_attempts, report_attempts, parked)
@@ -290,6 +290,7 @@ pub(super) fn insert(connection: &Connection, record: &TaskRecord) -> rusqlite::
             ":answered": record.answered,
             ":cancel_requested": record.cancel_requested,
             ":container_name": record.container_name.0,
+            ":image_ran": record.image,
             ":container": record.container.as_ref().map(|container| &container.0),
             ":ending": record.ending.as_ref().map(json::ending_to_text),
             ":verdict": record.verdict.as_ref().map(json::verdict_to_text),
@@ -331,6 +332,7 @@ fn read_task(row: &Row<'_>) -> rusqlite::Result<TaskRecord> {
         answered: row.get("answered")?,
         cancel_requested: row.get("cancel_requested")?,
         container_name: ContainerName(row.get("container_name")?),
+        image: row.get("image_ran")?,
         container: row.get::<_, Option<_>>("container")?.map(ContainerId),
         ending,
         verdict: parsed(row, "verdict", json::verdict_from_text)?,

@@ -11,7 +11,7 @@ pub(super) const KNOWN: i64 = STEPS.len() as i64;
 
 /// What leads from format n to n + 1. Times are nanoseconds since the Unix epoch. An amount that is NULL was no number:
 /// SQLite cannot store one, and a task that asks for it is accepted all the same, to fail with that reason.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     r"
 CREATE TABLE tasks (
     seq              INTEGER PRIMARY KEY,
@@ -97,6 +97,10 @@ ALTER TABLE tasks ADD COLUMN running_at INTEGER;
 ALTER TABLE tasks ADD COLUMN ended_at INTEGER;
 ALTER TABLE tasks ADD COLUMN sealed_at INTEGER;
 ALTER TABLE tasks ADD COLUMN delivered_at INTEGER;
+",
+    r"
+-- Which image its container is made of: a registry's digest, else the engine's id.
+ALTER TABLE tasks ADD COLUMN image_ran TEXT;
 ",
 ];
 

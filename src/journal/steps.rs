@@ -68,7 +68,8 @@ pub(super) fn apply(connection: &Connection, change: &Change, now: i64) -> Resul
             task,
             attempt,
             container_name,
-        } => steps.starting(task, *attempt, container_name),
+            image,
+        } => steps.starting(task, *attempt, (container_name, image)),
         Change::Running { task, container } => steps.running(task, container),
         Change::Ended { task, ending } => steps.ended(task, ending),
         Change::UploadFailed(task) => steps.upload_failed(task),
@@ -167,15 +168,22 @@ impl Steps<'_> {
         &self,
         task: &TaskId,
         attempt: Attempt,
-        container_name: &ContainerName,
+        (container_name, image): (&ContainerName, &str),
     ) -> Result<(), Stop> {
         let standing = self.standing(task)?;
         if standing.phase > Phase::Starting || attempt < standing.attempt {
             return Err(Refused::Past.into());
         }
-        let update = "UPDATE tasks SET phase = ?2, attempt = ?3, container_name = ?4, container = NULL, starting_at = ?5 WHERE id = ?1";
+        let update = "UPDATE tasks SET phase = ?2, attempt = ?3, container_name = ?4, image_ran = ?5, container = NULL, starting_at = ?6 WHERE id = ?1";
         let phase = rows::phase_word(Phase::Starting);
-        let values = params![task.as_str(), phase, attempt, container_name.0, self.now];
+        let values = params![
+            task.as_str(),
+            phase,
+            attempt,
+            container_name.0,
+            image,
+            self.now
+        ];
         self.run(update, values)?;
         Ok(())
     }

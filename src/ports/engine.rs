@@ -162,6 +162,12 @@ pub struct Image {
 }
 
 impl Image {
+    /// Which one it is, in words that say the same to every engine where it can be: its digest, else its id.
+    #[must_use]
+    pub fn told(&self) -> String {
+        self.repo_digest.as_ref().unwrap_or(&self.id).clone()
+    }
+
     /// Whether a registry's digest (`sha256:...`) is its own.
     #[must_use]
     pub fn has_digest(&self, digest: &str) -> bool {

@@ -140,6 +140,8 @@ pub struct Report {
     pub output_files: Vec<String>,
     /// What its container used, where that was seen.
     pub usage: Option<Usage>,
+    /// Which image ran; `None`: none did, or it is not known any more.
+    pub image: Option<String>,
     /// How long to wait for the answer.
     pub timeout: Duration,
 }

@@ -60,6 +60,7 @@ fn report(logs: String) -> Report {
         logs,
         output_files: vec!["out/a".into()],
         usage: None,
+        image: Some("docker.io/library/a@sha256:0".into()),
         timeout: TIMEOUT,
     }
 }

@@ -286,6 +286,7 @@ async fn a_call_that_lacks_a_field_is_answered_in_the_contracts_words() {
 fn the_additions_to_results_and_files_are_golden_and_unseen_by_a_peer_of_before() {
     let with_id = proto::TaskResult {
         result_id: "r-1".to_owned(),
+        image: "a@sha256:0".to_owned(),
         ..result()
     };
     let with_usage = proto::TaskResult {

@@ -102,6 +102,7 @@ fn report_of(with: &Correspondents, stone: &Tombstone) -> Report {
         ),
         output_files: Vec::new(),
         usage: None,
+        image: None,
         timeout: with.patience.report,
     }
 }
@@ -396,6 +397,7 @@ impl Delivery {
             logs,
             output_files: files,
             usage: exit.and_then(|exit| exit.usage),
+            image: self.record.image.clone(),
             timeout: self.with.patience.report,
         }
     }

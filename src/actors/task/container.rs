@@ -89,12 +89,14 @@ impl TaskActor {
             self.record.attempt,
         );
         self.record.phase = self.record.phase.max(Phase::Starting);
+        self.record.image = Some(image.told());
         let (env, record) = (Arc::clone(&self.env), self.record.clone());
         let work = async move {
             let starting = Change::Starting {
                 task: record.spec.id.clone(),
                 attempt: record.attempt,
                 container_name: record.container_name.clone(),
+                image: image.told(),
             };
             let (recorded, created) = tokio::join!(
                 env.records.keep_of(&record, starting),

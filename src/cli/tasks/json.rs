@@ -67,6 +67,7 @@ fn kept(record: &TaskRecord, view: Option<&TaskView>) -> Value {
         "phase": word(record.phase),
         "stage": view.map(|view| &view.stage),
         "image": spec.image,
+        "image_ran": record.image,
         "command": spec.command,
         "name": spec.task_name,
         "user": spec.user_id,
@@ -138,6 +139,7 @@ mod tests {
         };
         assert_eq!(parked["stage"], "reporting");
         assert_eq!(parked["exit_code"], 3);
+        assert_eq!(parked["image_ran"], "r.example/alpine@sha256:1");
         assert_eq!(parked["parked"], "no such task");
         assert_eq!(parked["times"]["running"], "1970-01-01T00:16:41.500Z");
         assert_eq!(parked["holds"]["memory_gib"], 2.0);

@@ -73,6 +73,10 @@ fn kept(
         ("task", name(spec.id.as_str())),
         ("state", state(record, view, is_live)),
         ("image", name(&spec.image)),
+        (
+            "image ran",
+            record.image.as_deref().map(name).unwrap_or_default(),
+        ),
         ("command", words::foreign(&spec.command, TEXT_LIMIT)),
         ("name", name(&spec.task_name)),
         ("user", name(&spec.user_id)),
@@ -218,6 +222,7 @@ mod tests {
 task        b
 state       parked: the master does not take its result
 image       alpine
+image ran   r.example/alpine@sha256:1
 command     echo \\u{1b}[2J
 user        u
 asked for   1.5 cores, 2 GiB of memory, any number of GiB of storage, 0 GPUs

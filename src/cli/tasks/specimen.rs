@@ -50,6 +50,7 @@ pub(super) fn running(task: &str) -> TaskStory {
     TaskStory::Kept {
         record: Box::new(TaskRecord {
             phase: Phase::Running,
+            image: Some("r.example/alpine@sha256:1".into()),
             container: Some(ContainerId("c1".into())),
             ..record(task)
         }),

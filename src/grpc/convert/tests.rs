@@ -219,6 +219,7 @@ fn a_report_is_under_the_limit_whatever_it_holds() {
         logs: "\u{1f980}".repeat(2 * 1_024 * 1_024),
         output_files: vec!["y".repeat(4_096); 1_000],
         usage: Some(Usage::default()),
+        image: Some("z".repeat(300)),
         timeout: Duration::ZERO,
     };
 

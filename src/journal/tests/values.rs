@@ -81,6 +81,7 @@ pub(super) fn any_record() -> impl Strategy<Value = TaskRecord> {
                 phase: start.1,
                 answered: start.2,
                 cancel_requested: start.3,
+                image: start.4.clone(),
                 container: start.4.map(ContainerId),
                 ending: ends.0,
                 verdict: ends.1,
@@ -125,7 +126,8 @@ fn any_change() -> impl Strategy<Value = Change> {
             5 => Change::Starting {
                 task,
                 attempt,
-                container_name: ContainerName(word),
+                container_name: ContainerName(word.clone()),
+                image: word,
             },
             6 => Change::Running {
                 task,

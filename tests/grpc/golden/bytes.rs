@@ -22,7 +22,7 @@ pub(super) const TASK_ID: &str = "0a067461736b2d31";
 pub(super) const TASK_LOG_REQUEST: &str = "0a067461736b2d311203616e6e1801";
 pub(super) const LOG_CHUNK: &str = "0a067461736b2d3112036f6e651a16323032362d31312d32375431303a30303a30302e355a20012a09636f6d706c65746564";
 
-pub(super) const RESULT_ID: &str = "a20603722d31";
+pub(super) const RESULT_ID: &str = "a20603722d31aa060a61407368613235363a30";
 pub(super) const USAGE: &str = "b2061009000000000000f83f1007280030ac02";
 pub(super) const SHA256: &str = "a2060465336230";
 pub(super) const BATCHES_FROM_OFFSET: &str = "a00601a806f0a204c00602";

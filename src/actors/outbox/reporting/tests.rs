@@ -95,6 +95,7 @@ impl Partition {
                 logs: self.log.clone(),
                 output_files: Vec::new(),
                 usage: None,
+                image: None,
                 timeout: self.with.patience.report,
             }
         };
