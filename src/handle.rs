@@ -16,7 +16,10 @@ use crate::{
     actors::{
         journal::{CommitError, Records},
         log_router::{LogRouterActor, OpenLog, OpenSpool},
-        registry::{AssignTask, CancelTask, FailOffer, GetStanding, RegistryActor, TaskNews},
+        registry::{
+            AssignTask, CancelTask, FailOffer, GetStanding, RegistryActor, TaskNews,
+            finished_answer,
+        },
         session::{MasterIsAt, SessionActor},
     },
     domain::{
@@ -154,6 +157,14 @@ impl WorkerHandle {
         operator::task_refused(level, task, reason);
     }
 
+    /// What a cancel is answered that came too late for the journal.
+    async fn finished(&self, task: &TaskId) -> CancelAnswer {
+        let known = self.records.find(task, Instant::now() + KEEP).await;
+        let known = known.ok().flatten();
+        let over = known.as_ref().and_then(finished_answer);
+        over.unwrap_or(CancelAnswer::NotFound)
+    }
+
     fn tell(&self, news: TaskNews) {
         // The receiver lives as long as the process.
         let _ = self.news.send(news);
@@ -201,13 +212,13 @@ impl Worker for WorkerHandle {
                 warn!(task:%, error:%; "the registry does not answer; the cancel is kept for it");
                 let keep = vec![Change::CancelRequested(task.clone())];
                 let kept = self.records.commit(keep, Instant::now() + KEEP).await;
-                self.tell(TaskNews::CancelKept(task));
+                self.tell(TaskNews::CancelKept(task.clone()));
                 match kept {
                     Ok(())
                     | Err(
                         CommitError::Journal(_) | CommitError::Unavailable | CommitError::Poisoned,
                     ) => CancelAnswer::Accepted,
-                    Err(CommitError::Refused(_)) => CancelAnswer::NotFound,
+                    Err(CommitError::Refused(_)) => self.finished(&task).await,
                 }
             }
         }

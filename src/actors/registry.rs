@@ -24,7 +24,7 @@ use tokio::{sync::watch, time::Instant};
 use self::entry::{Entry, Standing};
 pub use self::{
     admit::{AssignTask, FailOffer},
-    cancel::CancelTask,
+    cancel::{CancelTask, finished_answer},
     cordon::SetCordon,
     entry::TaskNews,
     launch::TaskDirectory,

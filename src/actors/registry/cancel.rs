@@ -96,7 +96,9 @@ impl RegistryActor {
                 Ok(()) => CancelAnswer::Accepted,
                 Err(CommitError::Refused(Refused::Past)) => {
                     match records.find(&task, deadline).await {
-                        Ok(Some(known)) => answer_for(&known).unwrap_or(CancelAnswer::Accepted),
+                        Ok(Some(known)) => {
+                            finished_answer(&known).unwrap_or(CancelAnswer::Accepted)
+                        }
                         Ok(None) | Err(_) => CancelAnswer::Accepted,
                     }
                 }
@@ -115,7 +117,7 @@ impl RegistryActor {
         let find = async move {
             failpoint!("registry.answer_finished");
             match records.find(&task, Instant::now() + PATIENCE).await {
-                Ok(Some(known)) => answer_for(&known).unwrap_or(CancelAnswer::NotFound),
+                Ok(Some(known)) => finished_answer(&known).unwrap_or(CancelAnswer::NotFound),
                 Ok(None) => {
                     debug!(task:%; "a cancel of a task that is not here");
                     CancelAnswer::NotFound
@@ -148,8 +150,9 @@ impl RegistryActor {
     }
 }
 
-/// The answer for a task whose outcome is sealed.
-fn answer_for(known: &Known) -> Option<CancelAnswer> {
+/// What a cancel of a task is answered that is over; `None`: it is not.
+#[must_use]
+pub fn finished_answer(known: &Known) -> Option<CancelAnswer> {
     let word: Option<StatusWord> = match known {
         Known::Record(record) => sealed_word(record),
         Known::Retired(stone) => Some(stone.verdict.outcome.word()),
