@@ -14,6 +14,7 @@ pub mod keys;
 mod process;
 mod settings;
 mod surroundings;
+mod upkeep;
 mod written;
 
 use std::{ffi::OsStr, path::PathBuf, time::Duration};
@@ -39,6 +40,7 @@ use crate::{
         address::HostPort,
         id::WorkerId,
         image_rules::{ImageRules, Pattern},
+        shelf::Upkeep,
         text::escape,
     },
     ports::master::MasterAddress,
@@ -165,6 +167,8 @@ pub struct StateConfig {
     pub disk_low: u64,
     /// Bytes of all that is in the folder; beyond them new tasks are refused.
     pub state_cap: u64,
+    /// Which images go again that were pulled for tasks.
+    pub image_upkeep: Upkeep,
 }
 
 /// How the process behaves.
@@ -449,6 +453,7 @@ fn state(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Opti
         spool_cap: spool_cap?,
         disk_low: disk_low?,
         state_cap: state_cap?,
+        image_upkeep: upkeep::upkeep(args, check)?,
     })
 }
 

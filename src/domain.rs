@@ -19,6 +19,7 @@ pub mod recent;
 pub mod record;
 pub mod restart;
 pub mod settle;
+pub mod shelf;
 pub mod spec;
 pub mod task;
 pub mod text;

@@ -51,6 +51,7 @@ use crate::{
     domain::{
         id::{ContainerId, WorkerId},
         privileges::{Privileges, Ulimit},
+        shelf::Stored,
         usage::Usage,
     },
     ports::{
@@ -60,6 +61,7 @@ use crate::{
             TarStream, Trial, TrialResult,
         },
         engine_log::EngineLog,
+        shelf::ImageShelf,
     },
 };
 use call::Line;
@@ -151,6 +153,25 @@ impl DockerEngine {
             line: self.line.watched(Some(watch)),
             ..self
         }
+    }
+}
+
+#[async_trait]
+impl ImageShelf for DockerEngine {
+    async fn images(&self) -> Result<Vec<Stored>, EngineError> {
+        self.line
+            .within(LOOK, "image list", self.list_images())
+            .await
+    }
+
+    async fn remove_image(&self, name_or_id: &str) -> Result<(), EngineError> {
+        self.line
+            .within(
+                REMOVE,
+                "image remove",
+                self.of_our_own(self.let_go_of_image(name_or_id)),
+            )
+            .await
     }
 }
 

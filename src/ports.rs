@@ -12,6 +12,7 @@ pub mod holdings;
 pub mod journal;
 pub mod master;
 pub mod outputs;
+pub mod shelf;
 pub mod spool;
 pub mod state;
 pub mod status;

@@ -22,7 +22,11 @@ use self::{
 };
 use super::engine_watch::{EngineView, ride_out};
 use crate::{
-    domain::patience::Patience,
+    domain::{
+        patience::Patience,
+        record::Change,
+        shelf::{Brought, Stored},
+    },
     failpoint,
     ports::engine::{ContainerEngine, EngineError, Image, ImageRef},
 };
@@ -96,6 +100,9 @@ pub struct ImagesActor {
     pulls: HashMap<ImageRef, Pull>,
 }
 
+/// Writes a pull down that is over. Nobody waits for it: an image whose pull is not written down is not ours to remove.
+pub type NotePull = Arc<dyn Fn(Change) + Send + Sync>;
+
 struct Puller {
     engine: Arc<dyn ContainerEngine>,
     view: Arc<EngineView>,
@@ -103,16 +110,18 @@ struct Puller {
     patience: Patience,
     places: Arc<Places>,
     silent: Silent,
+    note: NotePull,
 }
 
 impl ImagesActor {
-    /// Pulls through `engine`.
+    /// Pulls through `engine`, and has each pull noted.
     #[must_use]
     pub fn new(
         engine: Arc<dyn ContainerEngine>,
         view: Arc<EngineView>,
         policy: PullPolicy,
         patience: Patience,
+        note: NotePull,
     ) -> Self {
         let places = Places::new(PARALLEL_PULLS);
         Self {
@@ -123,6 +132,7 @@ impl ImagesActor {
                 patience,
                 places,
                 silent: Silent::default(),
+                note,
             }),
             pulls: HashMap::new(),
         }
@@ -291,6 +301,28 @@ impl Puller {
         }
     }
 
+    /// What cannot be told to be new is taken for somebody else's.
+    async fn pull_and_note(
+        &self,
+        image: &ImageRef,
+        progress: mpsc::Sender<Option<String>>,
+    ) -> Result<Image, EngineError> {
+        let before = self.engine.images().await;
+        let pulled = self.engine.pull(image, progress).await?;
+        let is_new = |stored: Vec<Stored>| stored.iter().all(|stored| stored.id != pulled.id);
+        let brought = match before.is_ok_and(is_new) {
+            true => Brought::New,
+            false => Brought::Nothing,
+        };
+        (self.note)(Change::ImagePulled {
+            id: pulled.id.clone(),
+            told: pulled.told(),
+            reference: image.0.clone(),
+            brought,
+        });
+        Ok(pulled)
+    }
+
     async fn pull_once(
         &self,
         image: &ImageRef,
@@ -298,7 +330,7 @@ impl Puller {
         lines: &broadcast::Sender<String>,
     ) -> Result<Image, EngineError> {
         let (progress, mut steps) = mpsc::channel(16);
-        let pull = self.engine.pull(image, progress);
+        let pull = self.pull_and_note(image, progress);
         tokio::pin!(pull);
         let end = Instant::now() + PULL_TOTAL;
         let mut quiet = Instant::now() + PULL_INACTIVITY;

@@ -1,9 +1,10 @@
 //! Keeps the house clean: retires tasks whose retention is over, removes containers, logs and output folders of ours that no
-//! task knows, and watches the disk and the size of the state folder. Nothing that is not delivered is ever removed, and nobody
+//! task knows, and images that it has pulled and nothing uses, and watches the disk and the size of the state folder. Nothing that is not delivered is ever removed, and nobody
 //! else's containers are touched.
 
 mod ages;
 mod disk;
+mod images;
 mod strays;
 
 use std::{
@@ -31,6 +32,7 @@ use crate::{
     domain::{
         id::{ContainerId, TaskId},
         record::Change,
+        shelf::Upkeep,
     },
     failpoint,
     ports::{
@@ -66,6 +68,8 @@ pub struct Retention {
     pub total: u64,
     /// With less free space than this new tasks are refused. In bytes.
     pub disk_low: u64,
+    /// Which images go again that were pulled for tasks.
+    pub images: Upkeep,
 }
 
 /// Bytes on the disk of the state folder: free ones, or used by something.
@@ -143,6 +147,7 @@ impl JanitorActor {
             failpoint!("janitor.round");
             let household = tools.records.household().await;
             tools.retire(&household).await;
+            tools.collect_images(&household).await;
             household
         };
         ctx.spawn(

@@ -110,6 +110,7 @@ impl Dials {
                 orphan_grace: config.state.orphan_grace,
                 total: config.state.state_cap,
                 disk_low: config.state.disk_low,
+                images: config.state.image_upkeep,
             }),
         }
     }
@@ -121,6 +122,7 @@ impl Dials {
         self.retention.send_modify(|retention| {
             retention.keep = config.state.retention;
             retention.total = config.state.state_cap;
+            retention.images = config.state.image_upkeep;
         });
     }
 }
@@ -132,12 +134,15 @@ mod tests {
     use super::*;
 
     /// Another value than the default for each key that is taken.
-    const OTHERS: [&str; 5] = [
+    const OTHERS: [&str; 8] = [
         "--max-tasks=1",
         "--allow-image=*/a",
         "--require-digest",
         "--retention=1m",
         "--state-cap=1GiB",
+        "--image-max-age=1d",
+        "--image-gc-high=90",
+        "--image-gc-low=70",
     ];
 
     fn config(flags: &[&str]) -> Config {

@@ -271,6 +271,7 @@ fn parts(world: &Shared, config: Config, planted: Planted) -> Parts {
             };
             Ok(Room {
                 bytes,
+                size: u64::MAX,
                 inodes: None,
             })
         }),

@@ -25,7 +25,7 @@ use crate::{
     actors::{
         engine_watch::{EngineView, EngineWatchActor},
         heartbeat::{BeatSources, HeartbeatActor},
-        images::{self, ImagesActor},
+        images::{self, ImagesActor, NotePull},
         janitor::{JanitorActor, Tools},
         journal::{JournalActor, Records, WritersTurn},
         log_router::{LogRouterActor, Readers},
@@ -53,6 +53,7 @@ use crate::{
     supervision::{
         Backoff, Budget, ChildSpec, LifecycleEvent, RestartPolicy, Restarts, Seat, Slot,
         StartError, StopReport, SupervisorActor, SupervisorHandle, SupervisorOptions, slot,
+        threads::beside,
     },
     telemetry,
 };
@@ -373,7 +374,7 @@ impl Wiring<'_> {
         vec![
             self.journal(places.journal.1),
             self.engine_watch(places.engine_watch.1),
-            self.images(places.images.1),
+            self.images(places.images.1, records.clone()),
             self.log_router(places.log_router.1),
             self.registry(places.registry.1, peers),
             self.session(places.session.1, records.clone()),
@@ -409,7 +410,7 @@ impl Wiring<'_> {
         })
     }
 
-    fn images(&self, seat: Seat<ImagesActor>) -> ChildSpec {
+    fn images(&self, seat: Seat<ImagesActor>, records: Records) -> ChildSpec {
         let (engine, view) = (
             Arc::clone(&self.parts.engine),
             Arc::clone(&self.beside.view),
@@ -421,8 +422,13 @@ impl Wiring<'_> {
             PullPolicy::Never => images::PullPolicy::Never,
         };
         let patience = Patience(self.parts.config.tasks.patience);
+        let note: NotePull = Arc::new(move |pull| {
+            let records = records.clone();
+            drop(beside(async move { records.keep(vec![pull]).await }));
+        });
         spec(seat, move || {
-            ImagesActor::new(Arc::clone(&engine), Arc::clone(&view), policy, patience)
+            let (engine, view) = (Arc::clone(&engine), Arc::clone(&view));
+            ImagesActor::new(engine, view, policy, patience, Arc::clone(&note))
         })
     }
 

@@ -195,6 +195,19 @@ pub struct RunArgs {
     #[arg(long, value_name = "SIZE", env = "WORKER_NODE_STATE_CAP", allow_negative_numbers = true, default_value = "100GiB", help_heading = STATE)]
     pub state_cap: String,
 
+    /// An image that was pulled for tasks, and that nothing has used for longer, is removed; 0s: age is no reason.
+    #[arg(long, value_name = "TIME", env = "WORKER_NODE_IMAGE_MAX_AGE", default_value = "7d", help_heading = STATE)]
+    pub image_max_age: String,
+
+    /// With so many percent of the engine's disk in use, images that were pulled for tasks go, the least recently used first; 100:
+    /// none does.
+    #[arg(long, value_name = "N", env = "WORKER_NODE_IMAGE_GC_HIGH", allow_negative_numbers = true, default_value = "85", help_heading = STATE)]
+    pub image_gc_high: String,
+
+    /// Down to so many percent.
+    #[arg(long, value_name = "N", env = "WORKER_NODE_IMAGE_GC_LOW", allow_negative_numbers = true, default_value = "80", help_heading = STATE)]
+    pub image_gc_low: String,
+
     /// Where to answer a monitoring system and probes over HTTP (/metrics, /healthz, /readyz), such as 127.0.0.1:9100; beyond this
     /// machine only with --token-file, or --tls-cert and --tls-ca [default: nowhere]
     #[arg(long, value_name = "[ADDRESS]:PORT", env = "WORKER_NODE_HTTP", help_heading = PROCESS)]

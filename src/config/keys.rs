@@ -6,12 +6,15 @@ use clap::{Arg, Args, Command};
 use super::RunArgs;
 
 /// What of the configuration a running worker takes from the file when it reads it anew; all else is for its next start.
-pub const RELOADED: [&str; 5] = [
+pub const RELOADED: [&str; 8] = [
     "--max-tasks",
     "--allow-image",
     "--require-digest",
     "--retention",
     "--state-cap",
+    "--image-max-age",
+    "--image-gc-high",
+    "--image-gc-low",
 ];
 
 /// One key.

@@ -62,6 +62,14 @@ fn the_defaults_are_those_of_the_existing_worker() {
     assert_eq!(config.state.spool_cap, 1 << 30);
     assert_eq!(config.state.disk_low, 256 << 20);
     assert_eq!(config.state.state_cap, 100 << 30);
+    assert_eq!(
+        config.state.image_upkeep,
+        Upkeep {
+            max_age: Some(7 * DAY),
+            high: 85,
+            low: 80
+        }
+    );
     assert_eq!(config.process.on_stop, OnStop::Leave);
     assert_eq!(
         config.process.when_subsystem_fails,
@@ -73,7 +81,7 @@ fn the_defaults_are_those_of_the_existing_worker() {
 /// Every flag, none at its default.
 const EVERYTHING: &str = "--id=w --ip=10.0.0.7:1 --master=[::1]:2 --port=[::1]:3 --http=:9 --pin-master --allow-from=master,10.0.0.0/8 --tls-cert=/c --tls-key=/k --tls-ca=/a --master-tls --allow-master-name=m.example,m2 --token-file=/t --token-overlap=1m --token-in-clear --settle-time=2s --upload-inactivity=3s --upload-total=1m --report-timeout=4s --report-doubt=5s \
     --engine=tcp://e:1 --max-tasks=1 --limits=reserve --pull=never --allow-image=docker.io/* --allow-image=r.example/a --require-digest --network=none --task-pids=99 --privileges=restricted --cap-add=sys_ptrace,NET_RAW --cap-drop=CHOWN --ulimit=nofile=5:6 --ulimit=core=-1 --stop-grace=0s --output-files=7 --output-bytes=5g --engine-log=6m --patience=7s --state-dir=/s \
-    --retention=90m --orphan-grace=5s --spool-cap=2m --disk-low=3m --state-cap=4g --supervise --fail-fast=true --on-stop=drain --log-format=json \
+    --retention=90m --orphan-grace=5s --spool-cap=2m --disk-low=3m --state-cap=4g --image-max-age=0s --image-gc-high=70 --image-gc-low=60 --supervise --fail-fast=true --on-stop=drain --log-format=json \
     --restart-intensity=2 --restart-period=1m --restart-backoff=1s --restart-backoff-max=2s";
 
 #[test]
@@ -204,6 +212,11 @@ fn everything_about_state_and_process_can_be_set() {
             spool_cap: 2 << 20,
             disk_low: 3 << 20,
             state_cap: 4 << 30,
+            image_upkeep: Upkeep {
+                max_age: None,
+                high: 70,
+                low: 60,
+            },
         }
     );
     assert_eq!(
@@ -252,6 +265,8 @@ fn a_mistake_names_its_flag_its_value_and_the_way_out() {
         ("--output-bytes", "10GB", "such as 512MiB"),
         ("--engine-log", "1MiB", "give 4MiB to"),
         ("--limits", "soft", "enforce, reserve"),
+        ("--image-gc-high", "101", "give 0 to 100"),
+        ("--image-gc-low", "85", "is not below --image-gc-high, 85"),
         ("--pull", "sometimes", "auto, missing, always, never"),
         ("--on-stop", "die", "leave, drain, stop"),
         ("--log-format", "xml", "text, json"),

@@ -7,6 +7,7 @@ use super::{
     id::{Attempt, ContainerId, ContainerName, PayloadDigest, ResultId, TaskId},
     limits,
     outcome::{Exit, Failure, Outcome},
+    shelf::Brought,
     spec::TaskSpec,
     text::truncate,
 };
@@ -235,6 +236,19 @@ pub enum Change {
     },
     /// Retention is over: forget all but a tombstone (id, digest, outcome).
     Retire(TaskId),
+    /// A pull was over. An image that came by it is this worker's, and so is one more name for one that is.
+    ImagePulled {
+        /// The engine's id of it.
+        id: String,
+        /// What is told of tasks that run it.
+        told: String,
+        /// Under which name.
+        reference: String,
+        /// Whether it was there before.
+        brought: Brought,
+    },
+    /// An image of that id is not there any more.
+    ImageRemoved(String),
     /// A setting: the master's address and such.
     Set {
         /// Its name.

@@ -1,6 +1,9 @@
 //! Looking for images and pulling them.
 
-use bollard::query_parameters::CreateImageOptions;
+use bollard::{
+    models::ImageSummary,
+    query_parameters::{CreateImageOptions, ListImagesOptions, RemoveImageOptions},
+};
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
@@ -9,7 +12,10 @@ use super::{
     progress::{Narrator, Sign},
     reference,
 };
-use crate::ports::engine::{EngineError, Image, ImageRef};
+use crate::{
+    domain::shelf::Stored,
+    ports::engine::{EngineError, Image, ImageRef},
+};
 
 impl DockerEngine {
     pub(super) async fn look_for_image(
@@ -39,6 +45,29 @@ impl DockerEngine {
         let asked = docker.inspect_registry_image(&checked.0, credentials).await;
         let digest = asked.map_err(failure::of_pull)?.descriptor.digest;
         digest.ok_or_else(|| EngineError::Failed(format!("no digest of {} is told", checked.0)))
+    }
+
+    pub(super) async fn list_images(&self) -> Result<Vec<Stored>, EngineError> {
+        let listed = self
+            .line
+            .docker()?
+            .list_images(None::<ListImagesOptions>)
+            .await;
+        let listed = listed.map_err(failure::of_call)?;
+        Ok(listed.into_iter().map(stored).collect())
+    }
+
+    /// Parents without a name may be somebody's build: they stay.
+    pub(super) async fn let_go_of_image(&self, name_or_id: &str) -> Result<(), EngineError> {
+        let checked = reference::parse(name_or_id).map_err(EngineError::Invalid)?;
+        let gently = RemoveImageOptions {
+            force: false,
+            noprune: true,
+            ..RemoveImageOptions::default()
+        };
+        let docker = self.line.docker()?;
+        let removed = docker.remove_image(&checked.0, Some(gently), None).await;
+        removed.map(drop).map_err(failure::of_call)
     }
 
     pub(super) async fn pull_image(
@@ -79,6 +108,20 @@ async fn pass_on(sign: Sign, progress: &mpsc::Sender<Option<String>>) {
         Sign::Life => {
             let _ = progress.try_send(None);
         }
+    }
+}
+
+fn stored(image: ImageSummary) -> Stored {
+    // Older engines say this of one that has lost its name.
+    let names = image
+        .repo_tags
+        .into_iter()
+        .filter(|tag| tag != "<none>:<none>");
+    let normal = |tag: String| reference::parse(&tag).map_or(tag, |reference| reference.0);
+    Stored {
+        id: image.id,
+        tags: names.map(normal).collect(),
+        bytes: u64::try_from(image.size).unwrap_or(0),
     }
 }
 

@@ -36,6 +36,8 @@ impl Model {
                 self.0.redeliveries.retain(|known| known != task);
                 return Ok(());
             }
+            // No part of a snapshot.
+            Change::ImagePulled { .. } | Change::ImageRemoved(_) => return Ok(()),
             Change::Set { key, value } => {
                 self.0.settings.retain(|(known, _)| known != key);
                 self.0.settings.push((key.clone(), value.clone()));
@@ -253,6 +255,8 @@ fn task_of(change: &Change) -> &TaskId {
         | Change::Redeliver(_)
         | Change::Redelivered(_)
         | Change::Retire(_)
+        | Change::ImagePulled { .. }
+        | Change::ImageRemoved(_)
         | Change::Set { .. } => unreachable!("not about a record alone"),
     }
 }

@@ -12,6 +12,7 @@ use crate::{
     domain::{
         id::{ContainerId, ContainerName, PayloadDigest, ResultId, TaskId},
         record::{Phase, Snapshot, TaskRecord, Tombstone},
+        shelf::Pulled,
         spec::{TaskSpec, Wants},
     },
     ports::{
@@ -164,7 +165,41 @@ pub(super) fn household(connection: &Connection) -> rusqlite::Result<Household> 
             "SELECT task, parked_at FROM outbox WHERE parked_at IS NOT NULL ORDER BY parked_at",
             |row| dated(row, "task", "parked_at"),
         )?,
+        images: images(connection)?,
+        images_wanted: connection
+            .prepare_cached(
+                "SELECT image FROM tasks WHERE phase <> 'done'
+                 UNION SELECT image_ran FROM tasks WHERE phase <> 'done' AND image_ran IS NOT NULL",
+            )?
+            .query_map([], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?,
     })
+}
+
+/// Each image once, with all its names.
+fn images(connection: &Connection) -> rusqlite::Result<Vec<Pulled>> {
+    let query = "SELECT id, reference, told, pulled_at, used_at FROM images ORDER BY id, reference";
+    let rows = all(connection, query, |row| {
+        Ok(Pulled {
+            id: row.get("id")?,
+            told: row.get("told")?,
+            references: vec![row.get("reference")?],
+            pulled_at: time(row.get("pulled_at")?),
+            used_at: time(row.get("used_at")?),
+        })
+    })?;
+    let mut images: Vec<Pulled> = Vec::new();
+    for row in rows {
+        match images.last_mut().filter(|image| image.id == row.id) {
+            Some(image) => {
+                image.references.extend(row.references);
+                image.pulled_at = image.pulled_at.min(row.pulled_at);
+                image.used_at = image.used_at.max(row.used_at);
+            }
+            None => images.push(row),
+        }
+    }
+    Ok(images)
 }
 
 fn dated(row: &Row<'_>, id: &str, at: &str) -> rusqlite::Result<(TaskId, SystemTime)> {

@@ -11,7 +11,7 @@ pub(super) const KNOWN: i64 = STEPS.len() as i64;
 
 /// What leads from format n to n + 1. Times are nanoseconds since the Unix epoch. An amount that is NULL was no number:
 /// SQLite cannot store one, and a task that asks for it is accepted all the same, to fail with that reason.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     r"
 CREATE TABLE tasks (
     seq              INTEGER PRIMARY KEY,
@@ -101,6 +101,17 @@ ALTER TABLE tasks ADD COLUMN delivered_at INTEGER;
     r"
 -- Which image its container is made of: a registry's digest, else the engine's id.
 ALTER TABLE tasks ADD COLUMN image_ran TEXT;
+",
+    r"
+-- Images that came by a pull of this worker, a row for each name.
+CREATE TABLE images (
+    id               TEXT    NOT NULL,
+    reference        TEXT    NOT NULL,
+    told             TEXT    NOT NULL,
+    pulled_at        INTEGER NOT NULL,
+    used_at          INTEGER NOT NULL,
+    PRIMARY KEY (id, reference)
+) STRICT, WITHOUT ROWID;
 ",
 ];
 

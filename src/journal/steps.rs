@@ -11,6 +11,7 @@ use crate::{
         limits,
         outcome::Outcome,
         record::{Change, Ending, Phase, TaskRecord, Verdict},
+        shelf::Brought,
     },
     ports::journal::Refused,
 };
@@ -82,6 +83,13 @@ pub(super) fn apply(connection: &Connection, change: &Change, now: i64) -> Resul
         Change::Redelivered(task) => steps.redelivered(task),
         Change::Done { task, at } => steps.done(task, rows::nanos(*at)),
         Change::Retire(task) => steps.retire(task),
+        Change::ImagePulled {
+            id,
+            told,
+            reference,
+            brought,
+        } => steps.image_pulled((id, told), reference, *brought),
+        Change::ImageRemoved(id) => steps.image_removed(id),
         Change::Set { key, value } => steps.set(key, value),
     }
 }
@@ -185,7 +193,7 @@ impl Steps<'_> {
             self.now
         ];
         self.run(update, values)?;
-        Ok(())
+        self.image_used(task)
     }
 
     fn running(&self, task: &TaskId, container: &ContainerId) -> Result<(), Stop> {
@@ -288,6 +296,37 @@ impl Steps<'_> {
         Ok(())
     }
 
+    /// What brought nothing new makes no image ours, and a further name of ours is.
+    fn image_pulled(
+        &self,
+        (id, told): (&str, &str),
+        reference: &str,
+        brought: Brought,
+    ) -> Result<(), Stop> {
+        let is_ours = "SELECT EXISTS (SELECT 1 FROM images WHERE id = ?1)";
+        let mut is_ours = self.connection.prepare_cached(is_ours)?;
+        let is_ours: bool = is_ours.query_row([id], |row| row.get(0))?;
+        if brought == Brought::New || is_ours {
+            let insert = "INSERT INTO images (id, reference, told, pulled_at, used_at) VALUES (?1, ?2, ?3, ?4, ?4)
+                          ON CONFLICT DO UPDATE SET told = ?3, used_at = ?4";
+            self.run(insert, params![id, reference, told, self.now])?;
+        }
+        Ok(())
+    }
+
+    fn image_removed(&self, id: &str) -> Result<(), Stop> {
+        self.run("DELETE FROM images WHERE id = ?1", [id])?;
+        Ok(())
+    }
+
+    /// The task has begun with its image, or is done with it.
+    fn image_used(&self, task: &TaskId) -> Result<(), Stop> {
+        let update = "UPDATE images SET used_at = max(used_at, ?2)
+                      WHERE told = (SELECT image_ran FROM tasks WHERE id = ?1)";
+        self.run(update, params![task.as_str(), self.now])?;
+        Ok(())
+    }
+
     fn redeliver(&self, task: &TaskId) -> Result<(), Stop> {
         if self.find(task)?.is_none() && !self.is_buried(task)? {
             return Err(Refused::UnknownTask.into());
@@ -310,7 +349,7 @@ impl Steps<'_> {
         let update = "UPDATE tasks SET phase = ?2, done_at = ?3 WHERE id = ?1";
         let phase = rows::phase_word(Phase::Done);
         self.run(update, params![task.as_str(), phase, at])?;
-        Ok(())
+        self.image_used(task)
     }
 
     fn retire(&self, task: &TaskId) -> Result<(), Stop> {

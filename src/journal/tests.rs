@@ -1,5 +1,6 @@
 //! The journal against a model of it, against damage, and against a full disk.
 
+mod images;
 mod too_big;
 mod values;
 

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-use super::engine_log::EngineLog;
+use super::{engine_log::EngineLog, shelf::ImageShelf};
 use crate::domain::{
     id::{Attempt, ContainerId, ContainerName, PayloadDigest, TaskId, WorkerId},
     log_line::Source,
@@ -389,7 +389,7 @@ pub type CallWatch = Arc<dyn Fn(&'static str, Duration, Option<&EngineError>) + 
 
 /// A container engine. Every call but `attach`, `follow`, `wait`, `events`, `pull` and the streams has a deadline of its own.
 #[async_trait]
-pub trait ContainerEngine: Send + Sync {
+pub trait ContainerEngine: ImageShelf {
     /// Asks whether it is there, and who it is.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use thiserror::Error;
 use crate::domain::{
     id::{ContainerId, TaskId},
     record::{Change, Snapshot, TaskRecord, Tombstone},
+    shelf::Pulled,
 };
 
 /// Opens and owns the store. One writer at a time; called on a thread that may block.
@@ -70,6 +71,10 @@ pub struct Household {
     pub containers: HashSet<ContainerId>,
     /// Of those, results that are put aside, and since when: the oldest first.
     pub parked: Vec<(TaskId, SystemTime)>,
+    /// Images that this worker has pulled.
+    pub images: Vec<Pulled>,
+    /// Images that the tasks want that are not done: the name that each asks for, and which one it has.
+    pub images_wanted: HashSet<String>,
 }
 
 /// What the journal knows of a task.

@@ -120,6 +120,8 @@ impl MachineSampler {
 pub struct Room {
     /// Bytes, for anybody but root.
     pub bytes: u64,
+    /// Bytes that it has in all.
+    pub size: u64,
     /// Files and folders; `None` where there is no limit but the bytes.
     pub inodes: Option<u64>,
 }
@@ -134,8 +136,19 @@ impl Room {
         Ok(Self {
             // Some count none, and say 0 of 0.
             inodes: (stat.f_files > 0).then_some(stat.f_favail),
+            size: stat.f_blocks.saturating_mul(stat.f_frsize),
             bytes: Space::from(stat).available,
         })
+    }
+
+    /// How much of it is not to be had, of a hundred: rounded down, and 0 where the file system does not say.
+    #[must_use]
+    pub fn used_percent(&self) -> u8 {
+        let used = u128::from(self.size.saturating_sub(self.bytes));
+        let percent = (used * 100).checked_div(u128::from(self.size));
+        percent
+            .and_then(|percent| u8::try_from(percent).ok())
+            .unwrap_or(0)
     }
 }
 

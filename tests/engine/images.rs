@@ -39,6 +39,7 @@ async fn a_latest_is_pulled_where_its_tag_has_moved_and_used_where_its_registry_
         Arc::default(),
         PullPolicy::Auto,
         Patience(Duration::ZERO),
+        Arc::new(drop),
     )
     .start();
     let name = registry.offer_as(&bench, ("app", "latest"), b"1").await;

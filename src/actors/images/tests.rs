@@ -20,6 +20,7 @@ use crate::{
             RememberedEnd, Signal, TarStream, Trial, TrialResult,
         },
         engine_log::EngineLog,
+        shelf::ImageShelf,
     },
 };
 
@@ -37,6 +38,21 @@ type Answer<T> = Result<T, EngineError>;
 
 fn away<T>() -> Answer<T> {
     Err(EngineError::Away("only images are here".into()))
+}
+
+#[async_trait]
+impl ImageShelf for Registries {
+    async fn images(&self) -> Answer<Vec<Stored>> {
+        let stored = |name: &&str| Stored {
+            id: "old".into(),
+            tags: vec![(*name).into()],
+            bytes: 1,
+        };
+        Ok(self.here.iter().map(stored).collect())
+    }
+    async fn remove_image(&self, _: &str) -> Answer<()> {
+        away()
+    }
 }
 
 #[async_trait]
@@ -155,7 +171,7 @@ fn images() -> ImagesActor {
 fn images_of(engine: &Arc<Registries>, policy: PullPolicy) -> ImagesActor {
     let engine = Arc::clone(engine);
     let patience = Patience(Duration::from_secs(600));
-    ImagesActor::new(engine, Arc::default(), policy, patience)
+    ImagesActor::new(engine, Arc::default(), policy, patience, Arc::new(drop))
 }
 
 /// A task's pull, driven by nobody but itself.
@@ -333,4 +349,28 @@ async fn an_image_that_the_registry_does_not_have_says_nothing_about_its_others(
         "{lines:?}"
     );
     assert_eq!(engine.asked.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_pull_is_told_with_whether_it_brought_an_image_that_was_not_there() {
+    let engine = with_app(Ok("sha256:new".into()));
+    let (told, mut pulls) = mpsc::unbounded_channel();
+    let note: NotePull = Arc::new(move |pull| drop(told.send(pull)));
+    let patience = Patience(Duration::ZERO);
+    let mut images = ImagesActor::new(engine, Arc::default(), PullPolicy::Always, patience, note);
+    let pull = |id: &str, reference: &str, brought| Change::ImagePulled {
+        id: id.into(),
+        told: id.into(),
+        reference: reference.into(),
+        brought,
+    };
+
+    comes_of(&mut images, "r.example/new").await;
+    comes_of(&mut images, "old").await;
+
+    assert_eq!(
+        pulls.try_recv(),
+        Ok(pull("r.example/new", "r.example/new", Brought::New))
+    );
+    assert_eq!(pulls.try_recv(), Ok(pull("old", "old", Brought::Nothing)));
 }

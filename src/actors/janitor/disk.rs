@@ -138,6 +138,7 @@ mod tests {
     fn a_disk_without_inodes_is_full_though_it_has_bytes() {
         let room = |inodes| Room {
             bytes: u64::MAX,
+            size: u64::MAX,
             inodes,
         };
 

@@ -39,6 +39,8 @@ fn names(change: &Change) -> [&'static str; 2] {
         Change::Delivered(_) => ["journal.Delivered.before", "journal.Delivered.after"],
         Change::Done { .. } => ["journal.Done.before", "journal.Done.after"],
         Change::Retire(_) => ["journal.Retire.before", "journal.Retire.after"],
+        Change::ImagePulled { .. } => ["journal.ImagePulled.before", "journal.ImagePulled.after"],
+        Change::ImageRemoved(_) => ["journal.ImageRemoved.before", "journal.ImageRemoved.after"],
         Change::Set { .. } => ["journal.Set.before", "journal.Set.after"],
     }
 }

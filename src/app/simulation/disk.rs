@@ -331,6 +331,8 @@ fn word(change: &Change) -> String {
         Change::Redelivered(task) => format!("Redelivered {task}"),
         Change::Done { task, .. } => format!("Done {task}"),
         Change::Retire(task) => format!("Retire {task}"),
+        Change::ImagePulled { reference, .. } => format!("ImagePulled {reference}"),
+        Change::ImageRemoved(id) => format!("ImageRemoved {id}"),
         Change::Set { key, .. } => format!("Set {key}"),
     }
 }

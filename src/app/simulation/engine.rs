@@ -17,6 +17,7 @@ use crate::{
     domain::{
         id::{ContainerId, WorkerId},
         log_line::Source,
+        shelf::Stored,
         usage::Usage,
     },
     ports::{
@@ -26,6 +27,7 @@ use crate::{
             Signal, TarStream, Trial, TrialResult,
         },
         engine_log::EngineLog,
+        shelf::ImageShelf,
     },
 };
 
@@ -96,6 +98,24 @@ fn frame((line, at): &(String, Duration), told: Told) -> Frame {
         source: Source::Stdout,
         bytes: line.clone().into(),
         time: (told == Told::Recorded).then(|| engine_time(*at)),
+    }
+}
+
+#[async_trait]
+impl ImageShelf for Engine {
+    async fn images(&self) -> Answer<Vec<Stored>> {
+        let stored = |name: &String| Stored {
+            id: name.clone(),
+            tags: vec![name.clone()],
+            bytes: 0,
+        };
+        self.call(move |state| Ok(state.docker.images.iter().map(stored).collect()))
+            .await
+    }
+
+    /// The journal of a scene has no images, so that nobody lets go of one.
+    async fn remove_image(&self, name_or_id: &str) -> Answer<()> {
+        Err(EngineError::Conflict(format!("{name_or_id} is in use")))
     }
 }
 

@@ -64,6 +64,7 @@ pub(crate) fn way_to(name: &str) -> Way {
         "janitor.round"
         | "janitor.retire"
         | "janitor.orphans"
+        | "janitor.images"
         | "journal.GetHousehold"
         | "registry.reconcile_again" => Way::Time,
         "registry.Drain" => Way::Stop("drain"),
@@ -84,6 +85,12 @@ pub(crate) fn way_to(name: &str) -> Way {
         }
         "journal.Retire.before" | "journal.Retire.after" => {
             Way::NotReached("the least retention is a minute, and rounds are 30 s apart")
+        }
+        "journal.ImagePulled.before"
+        | "journal.ImagePulled.after"
+        | "journal.ImageRemoved.before"
+        | "journal.ImageRemoved.after" => {
+            Way::NotReached("it takes a registry of images, which `engine` has")
         }
         "task.wait_out" => Way::NotReached(
             "it takes an engine or a registry of images that fails for a while, which `engine_faults` has",

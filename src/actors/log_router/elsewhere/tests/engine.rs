@@ -19,6 +19,7 @@ use crate::{
     domain::{
         id::{ContainerId, WorkerId},
         log_line::Source,
+        shelf::Stored,
         usage::Usage,
     },
     ports::{
@@ -29,6 +30,7 @@ use crate::{
             RememberedEnd, Signal, TarStream, Trial, TrialResult,
         },
         engine_log::EngineLog,
+        shelf::ImageShelf,
     },
 };
 
@@ -132,6 +134,16 @@ type Answer<T> = Result<T, EngineError>;
 
 fn never<T>() -> Answer<T> {
     Err(EngineError::Invalid("a reader asks for this".into()))
+}
+
+#[async_trait]
+impl ImageShelf for Scripted {
+    async fn images(&self) -> Answer<Vec<Stored>> {
+        never()
+    }
+    async fn remove_image(&self, _: &str) -> Answer<()> {
+        never()
+    }
 }
 
 #[async_trait]
