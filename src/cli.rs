@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod events;
 #[cfg(feature = "failpoints")]
 pub mod failpoints;
+pub mod images;
 pub mod install;
 mod invocation;
 mod known_flags;

@@ -39,6 +39,8 @@ fn perform(invocation: Invocation) -> Exit {
         Invocation::Reload(command) => cli::reload::perform(&app::admin_of(&command.folder)),
         Invocation::Bundle(command) => cli::bundle::perform(&command),
         Invocation::Events(command) => cli::events::perform(&command),
+        Invocation::Images(command) => cli::images::show(&command, &app::admin_of(&command.folder)),
+        Invocation::Pull(command) => cli::images::pull(&command, &app::admin_of(&command.folder)),
         Invocation::LogLevel(command) => {
             cli::loglevel::perform(&command, &app::admin_of(&command.folder))
         }

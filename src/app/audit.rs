@@ -103,6 +103,7 @@ fn words(deed: Deed) -> (&'static str, String, Option<String>) {
                 format!("what runs is stopped after {time}")
             }),
         ),
+        Deed::Pulled(image) => ("pull", "images".to_owned(), Some(image)),
         Deed::Uncordoned => ("uncordon", "registry".to_owned(), None),
         Deed::Reloaded(taken) => (
             "reload",

@@ -42,12 +42,13 @@ use crate::{
     domain::{id::TaskId, patience::Patience, settle::SettleTime},
     handle::{
         WorkerHandle,
-        admin::{Asked, Boards},
+        admin::{Asked, Boards, ImageDesk},
     },
     ports::{
         admin::Reload,
         clock::SteadyClock,
         master::{Registration, RunningTask},
+        shelf::ImageShelf,
         status::Room,
     },
     supervision::{
@@ -334,6 +335,7 @@ impl Inside {
         let places = Places::new();
         let asked = Asked {
             outbox: places.outbox.0.clone(),
+            images: image_desk(parts, &places),
             registry: places.registry.0.clone(),
             configuration,
             log: telemetry::order,
@@ -356,6 +358,17 @@ impl Inside {
             beside,
             asked,
         }
+    }
+}
+
+/// Whom an operator asks about images.
+fn image_desk(parts: &Parts, places: &Places) -> ImageDesk {
+    let engine = Arc::clone(&parts.engine);
+    ImageDesk {
+        shelf: Arc::clone(&parts.engine) as Arc<dyn ImageShelf>,
+        parse: Arc::new(move |name| engine.parse_image(name)),
+        actor: places.images.0.clone(),
+        records: Records(places.journal.0.clone()),
     }
 }
 

@@ -8,10 +8,10 @@ use clap::{Args, Parser, Subcommand};
 
 use self::examples::{
     ACTORS_EXAMPLES, BUNDLE_EXAMPLES, COMPLETIONS_EXAMPLES, CONFIG_EXAMPLES, DEMO_EXAMPLES,
-    DOCTOR_EXAMPLES, DRAIN_EXAMPLES, EVENTS_EXAMPLES, EXAMPLES, INSTALL_EXAMPLES,
-    LOGLEVEL_EXAMPLES, LOGS_EXAMPLES, MAN_EXAMPLES, OUTBOX_EXAMPLES, RELOAD_EXAMPLES,
-    STATE_EXAMPLES, STATUS_EXAMPLES, SUBMIT_EXAMPLES, TASKS_EXAMPLES, TOP_EXAMPLES,
-    UNINSTALL_EXAMPLES,
+    DOCTOR_EXAMPLES, DRAIN_EXAMPLES, EVENTS_EXAMPLES, EXAMPLES, IMAGES_EXAMPLES, INSTALL_EXAMPLES,
+    LOGLEVEL_EXAMPLES, LOGS_EXAMPLES, MAN_EXAMPLES, OUTBOX_EXAMPLES, PULL_EXAMPLES,
+    RELOAD_EXAMPLES, STATE_EXAMPLES, STATUS_EXAMPLES, SUBMIT_EXAMPLES, TASKS_EXAMPLES,
+    TOP_EXAMPLES, UNINSTALL_EXAMPLES,
 };
 use super::{
     install::{InstallArgs, UninstallArgs},
@@ -95,6 +95,13 @@ pub(super) enum Command {
     /// Show what has happened to the actors; no worker needs to run for it.
     #[command(after_help = EVENTS_EXAMPLES)]
     Events(EventsArgs),
+    /// Show the images that the engine of the worker that runs here has: size, tasks that want them, and of those that the worker has
+    /// pulled when that was, and when one was used last.
+    #[command(after_help = IMAGES_EXAMPLES)]
+    Images(ImagesArgs),
+    /// Have the worker that runs here pull an image before a task needs it.
+    #[command(after_help = PULL_EXAMPLES)]
+    Pull(PullArgs),
     /// Say which lines the log of the worker that runs here shows, or have it show others, until its next start.
     #[command(name = "loglevel", after_help = LOGLEVEL_EXAMPLES)]
     LogLevel(LogLevelArgs),
@@ -382,6 +389,27 @@ pub(super) struct StatusArgs {
     /// Print JSON.
     #[arg(long)]
     pub(super) json: bool,
+    /// Which worker.
+    #[command(flatten)]
+    pub(super) folder: FolderArgs,
+}
+
+/// What `images` is told.
+#[derive(Debug, Args)]
+pub(super) struct ImagesArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Which worker.
+    #[command(flatten)]
+    pub(super) folder: FolderArgs,
+}
+
+/// What `pull` is told.
+#[derive(Debug, Args)]
+pub(super) struct PullArgs {
+    /// The image, as a task would name it.
+    pub(super) image: String,
     /// Which worker.
     #[command(flatten)]
     pub(super) folder: FolderArgs,

@@ -15,6 +15,7 @@ use super::{
     demo,
     doctor::DoctorCommand,
     events::EventsCommand,
+    images::{ImagesCommand, PullCommand},
     install::{InstallCommand, UninstallArgs, UninstallCommand},
     loglevel::LogLevelCommand,
     logs::LogsCommand,
@@ -52,6 +53,10 @@ pub enum Invocation {
     Bundle(BundleCommand),
     /// The history of a worker's actors.
     Events(EventsCommand),
+    /// A look at the images of a worker that runs.
+    Images(ImagesCommand),
+    /// One more image for it.
+    Pull(PullCommand),
     /// Which lines a worker that runs shows of its own log.
     LogLevel(LogLevelCommand),
     /// A task's log.
@@ -111,6 +116,16 @@ impl Invocation {
             Some(Command::Events(args)) => {
                 let folder = folder(&args.folder, &reading)?;
                 Ok(Self::Events(EventsCommand::new(args, folder)))
+            }
+            Some(Command::Images(args)) => {
+                let folder = folder(&args.folder, &reading)?;
+                let json = args.json;
+                Ok(Self::Images(ImagesCommand { folder, json }))
+            }
+            Some(Command::Pull(args)) => {
+                let folder = folder(&args.folder, &reading)?;
+                let image = args.image;
+                Ok(Self::Pull(PullCommand { folder, image }))
             }
             Some(Command::LogLevel(args)) => log_level(args, &reading),
             Some(Command::Logs(args)) => {

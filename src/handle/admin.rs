@@ -2,6 +2,8 @@
 //! operators. It translates and waits no longer than an operator would; it keeps nothing, and decides only that tasks are
 //! not restarted by hand.
 
+mod images;
+
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -12,6 +14,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+pub use self::images::{ImageDesk, ParseImage};
 use crate::{
     actors::{
         engine_watch::{EngineStatus, EngineView},
@@ -28,8 +31,8 @@ use crate::{
     },
     ports::{
         admin::{
-            ActorKind, ActorSpec, ActorState, ActorTree, ActorView, Admin, AdminError, LogLevel,
-            LogOrder, Reload, TaskView,
+            ActorKind, ActorSpec, ActorState, ActorTree, ActorView, Admin, AdminError, ImageView,
+            LogLevel, LogOrder, PullSteps, Reload, TaskView,
         },
         clock::Clock,
         master::RunningTask,
@@ -86,11 +89,13 @@ pub struct Boards {
     pub max_tasks: watch::Receiver<usize>,
 }
 
-/// Whom an operator's orders go to.
+/// Whom an operator's questions and orders go to.
 #[derive(Clone)]
 pub struct Asked {
     /// For what waits for the master.
     pub outbox: Slot<OutboxActor>,
+    /// For images.
+    pub images: ImageDesk,
     /// For tasks, and for whether they are taken.
     pub registry: Slot<RegistryActor>,
     /// Reads the configuration anew, and takes what can change.
@@ -295,6 +300,16 @@ impl Admin for AdminHandle {
             Err(_) => Err(AdminError::Unavailable),
         }
     }
+
+    async fn images(&self) -> Result<Vec<ImageView>, AdminError> {
+        let views = timeout(ANSWER, self.asked.images.views());
+        views.await.map_err(|_| AdminError::Unavailable)?
+    }
+
+    async fn pull(&self, caller: &Caller, image: &str) -> Result<PullSteps, AdminError> {
+        let deadline = Instant::now() + ANSWER;
+        self.asked.images.pull(caller, image, deadline).await
+    }
 }
 
 impl Boards {
@@ -413,106 +428,4 @@ fn short_type(name: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        ports::{clock::SystemClock, master::MasterAddress},
-        supervision::{Budget, RestartType, slot},
-    };
-
-    fn child(name: &str, dynamic: bool) -> ChildView {
-        ChildView {
-            name: Arc::from(name),
-            dynamic,
-            state: ChildState::Running,
-            uptime: None,
-            generation: 1,
-            restarts: 0,
-            last_restart: None,
-            depth: 0,
-            handled: 0,
-            last_message: "",
-            busy: 0.0,
-            last_reason: None,
-            restart: RestartType::Permanent,
-            budget: Budget::SUBSYSTEM,
-            budget_left: 5,
-            shutdown: Duration::from_secs(5),
-            placement: Placement::OwnArbiter,
-        }
-    }
-
-    #[test]
-    fn a_type_is_shown_without_its_modules() {
-        for (name, short) in [
-            ("worker_node::actors::registry::AssignTask", "AssignTask"),
-            ("Ping", "Ping"),
-            ("a::Batch<b::c::Line, [d::E; 2]>", "Batch<Line, [E; 2]>"),
-            ("", ""),
-        ] {
-            assert_eq!(short_type(name), short);
-        }
-    }
-
-    #[test]
-    fn a_task_is_found_by_its_id_and_never_hides_a_subsystem() {
-        let children = || {
-            vec![
-                child("journal", false),
-                child("task(a)", true),
-                child("task(journal)", true),
-            ]
-        };
-        let found = |name| find(children(), name).map(|child| child.name.to_string());
-
-        assert_eq!(found("a").as_deref(), Some("task(a)"));
-        assert_eq!(found("task(a)").as_deref(), Some("task(a)"));
-        assert_eq!(found("journal").as_deref(), Some("journal"));
-        assert_eq!(found("task(journal)").as_deref(), Some("task(journal)"));
-        assert_eq!(found("b"), None);
-    }
-
-    #[test]
-    fn a_long_reason_is_cut_before_it_is_sent() {
-        let told = actor(ChildView {
-            last_reason: Some("é".repeat(1_000)),
-            last_message: "a::B",
-            ..child("journal", false)
-        });
-
-        assert_eq!(told.last_reason.map(|reason| reason.len()), Some(512));
-        assert_eq!(told.last_message.as_deref(), Some("B"));
-        assert_eq!(actor(child("x", false)).last_message, None);
-    }
-
-    #[tokio::test]
-    async fn before_the_supervisor_begins_nobody_answers() {
-        let (_announce, supervisor) = watch::channel(None);
-        let worker = WorkerId::new("w").unwrap();
-
-        let asked = Asked {
-            outbox: slot("outbox").0,
-            registry: slot("registry").0,
-            configuration: Arc::new(Reload::default),
-            log: |_| LogLevel::default(),
-        };
-        let boards = Boards {
-            tasks: watch::channel(Arc::default()).1,
-            usage: Arc::default(),
-            master: Arc::new(MasterView::new(MasterAddress("m:1".into()))),
-            engine: Arc::default(),
-            engine_address: "unix:///e".into(),
-            pressure: watch::channel(None).1,
-            cordon: watch::channel(None).1,
-            reconciled: watch::channel(true).1,
-            room: Room::default(),
-            max_tasks: watch::channel(0).1,
-        };
-        let clock = Arc::new(SystemClock);
-        let told = AdminHandle::new(worker, supervisor, asked, boards, clock)
-            .actors()
-            .await;
-
-        assert_eq!(told, Err(AdminError::Unavailable));
-    }
-}
+mod tests;

@@ -167,11 +167,8 @@ pub(super) fn household(connection: &Connection) -> rusqlite::Result<Household> 
         )?,
         images: images(connection)?,
         images_wanted: connection
-            .prepare_cached(
-                "SELECT image FROM tasks WHERE phase <> 'done'
-                 UNION SELECT image_ran FROM tasks WHERE phase <> 'done' AND image_ran IS NOT NULL",
-            )?
-            .query_map([], |row| row.get(0))?
+            .prepare_cached("SELECT image, image_ran FROM tasks WHERE phase <> 'done'")?
+            .query_map([], |row| Ok((row.get("image")?, row.get("image_ran")?)))?
             .collect::<rusqlite::Result<_>>()?,
     })
 }

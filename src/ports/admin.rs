@@ -2,9 +2,15 @@
 //! and the outbox, `grpc::admin` carries it through the socket in the state folder, and the commands of `cli` are its callers.
 //! What happened to the actors before is not here: the history lies in files, and is read from them.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{
+    fmt,
+    path::PathBuf,
+    pin::Pin,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
+use futures_util::Stream;
 use thiserror::Error;
 
 use super::status::WorkerStatus;
@@ -94,6 +100,49 @@ pub trait Admin: Send + Sync {
     /// # Errors
     /// No such task is under way, or nobody answers.
     async fn cancel(&self, caller: &Caller, task: &str) -> Result<(), AdminError>;
+
+    /// The images that its engine has, and what the worker knows of them.
+    ///
+    /// # Errors
+    /// The engine or the journal does not answer, or nobody does.
+    async fn images(&self) -> Result<Vec<ImageView>, AdminError>;
+
+    /// Has an image there as if a task wanted it; how it goes, step by step. Whoever lets go of the steps lets go of the pull.
+    ///
+    /// # Errors
+    /// Nobody answers.
+    async fn pull(&self, caller: &Caller, image: &str) -> Result<PullSteps, AdminError>;
+}
+
+/// How a pull goes; the last step is its end.
+pub type PullSteps = Pin<Box<dyn Stream<Item = Result<PullStep, AdminError>> + Send>>;
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PullStep {
+    /// A line for people.
+    Line(String),
+    /// It is there: which one, by its digest where it has one.
+    Here(String),
+    /// It cannot be had: the engine's or the registry's words.
+    Failed(String),
+}
+
+/// An image at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageView {
+    /// Its names, such as `docker.io/library/busybox:latest`.
+    pub names: Vec<String>,
+    /// Which one: a registry's digest where that is known, else the engine's id.
+    pub told: String,
+    /// The engine's id.
+    pub id: String,
+    /// What it takes on the disk, with what it shares with others.
+    pub bytes: u64,
+    /// How many tasks that are not done want it.
+    pub tasks: u64,
+    /// When this worker has pulled it, and when a task of it began or was done last; `None`: it is somebody else's.
+    pub ours: Option<(SystemTime, SystemTime)>,
 }
 
 /// Why an operator has no answer.

@@ -19,6 +19,8 @@ pub enum Deed {
     Dropped(String),
     /// New tasks are refused; those that are here may run on for so long, or to their end.
     Cordoned(Option<std::time::Duration>),
+    /// An image is pulled ahead of its tasks.
+    Pulled(String),
     /// New tasks are taken again.
     Uncordoned,
     /// The configuration was read anew; these keys of it have changed what the worker does.

@@ -73,8 +73,8 @@ pub struct Household {
     pub parked: Vec<(TaskId, SystemTime)>,
     /// Images that this worker has pulled.
     pub images: Vec<Pulled>,
-    /// Images that the tasks want that are not done: the name that each asks for, and which one it has.
-    pub images_wanted: HashSet<String>,
+    /// Which image each task wants that is not done, in its own words, and which one it has.
+    pub images_wanted: Vec<(String, Option<String>)>,
 }
 
 /// What the journal knows of a task.

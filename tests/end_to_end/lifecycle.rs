@@ -7,6 +7,7 @@ mod crowd;
 mod endings;
 mod fidelity;
 mod hostile;
+mod images;
 mod in_container;
 mod logs;
 mod other_user;

@@ -83,6 +83,11 @@ impl Registry {
 
     /// Pushes busybox under a new name and leaves the engine without that name. Returns the repository's name alone.
     pub(crate) async fn push_busybox(&self, docker: &Docker) -> String {
+        self.push(docker, BUSYBOX).await
+    }
+
+    /// Pushes any image of the engine, likewise.
+    pub(crate) async fn push(&self, docker: &Docker, image: &str) -> String {
         let name = unique("pulled");
         let repository = format!("{}/{name}", self.address);
         let tag = TagImageOptions {
@@ -90,9 +95,9 @@ impl Registry {
             tag: Some("1".to_owned()),
         };
         docker
-            .tag_image(BUSYBOX, Some(tag))
+            .tag_image(image, Some(tag))
             .await
-            .expect("busybox can be tagged");
+            .expect("it can be tagged");
         let push = PushImageOptions {
             tag: Some("1".to_owned()),
             ..PushImageOptions::default()
@@ -101,7 +106,7 @@ impl Registry {
         progress
             .try_collect::<Vec<_>>()
             .await
-            .expect("busybox can be pushed");
+            .expect("it can be pushed");
         remove_image(docker, &format!("{repository}:1")).await;
         name
     }

@@ -23,9 +23,11 @@ impl Tools {
         if household.images.is_empty() {
             return;
         }
-        let normal = |name: &String| self.engine.parse_image(name).map(|image| image.0).ok();
         let wanted = household.images_wanted.iter();
-        let wanted = wanted.flat_map(|name| normal(name).into_iter().chain([name.clone()]));
+        let wanted = wanted.flat_map(|(name, ran)| {
+            let normal = self.engine.parse_image(name).map(|image| image.0).ok();
+            normal.into_iter().chain(ran.clone())
+        });
         let collection = Collection {
             shelf: self.engine.as_ref(),
             pulled: &household.images,

@@ -168,6 +168,18 @@ mod tests {
         async fn cancel(&self, _: &Caller, _: &str) -> Result<(), AdminError> {
             Err(AdminError::Unavailable)
         }
+
+        async fn images(&self) -> Result<Vec<crate::ports::admin::ImageView>, AdminError> {
+            Err(AdminError::Unavailable)
+        }
+
+        async fn pull(
+            &self,
+            _: &Caller,
+            _: &str,
+        ) -> Result<crate::ports::admin::PullSteps, AdminError> {
+            Err(AdminError::Unavailable)
+        }
     }
 
     fn actor(generation: u64, state: ActorState) -> Result<ActorView, AdminError> {

@@ -164,6 +164,24 @@ Examples:
       what became of one task: each step with its time, container, outcome, delivery
 ";
 
+pub(super) const IMAGES_EXAMPLES: &str = "\
+An image with times was pulled by the worker, which removes it when nothing has used it for long, or its disk is full
+(--image-max-age, --image-gc-high). The others are somebody else's, and stay.
+
+Examples:
+  worker-node images
+  worker-node images --json
+      the same for programs: names, digest, id, bytes, tasks, ours, pulled, used
+";
+
+pub(super) const PULL_EXAMPLES: &str = "\
+Whether its registry is asked, and for how long, is as for a task (--pull, --patience). Progress goes to standard error, which image it
+is by its digest to standard output. Exit codes: 0 it is there, 1 it cannot be had.
+
+Examples:
+  worker-node pull registry.example/team/app:1.4
+";
+
 pub(super) const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
   worker-node completions bash > /usr/share/bash-completion/completions/worker-node

@@ -8,6 +8,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures_util::StreamExt;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::time::timeout;
@@ -18,13 +19,17 @@ use crate::{
     domain::callers::Caller,
     grpc::{client::Requests, status},
     ports::{
-        admin::{ActorTree, ActorView, Admin, AdminError, LogLevel, LogOrder, Reload, TaskView},
+        admin::{
+            ActorTree, ActorView, Admin, AdminError, ImageView, LogLevel, LogOrder, PullSteps,
+            Reload, TaskView,
+        },
         status::WorkerStatus,
     },
     proto::worker_admin::{
         CancelTaskRequest, CordonRequest, DropResultRequest, GetActorRequest, GetStatusRequest,
-        ListActorsRequest, ListTasksRequest, ReloadReply, ReloadRequest, RestartActorRequest,
-        RetryOutboxRequest, UncordonRequest, admin_client::AdminClient,
+        ListActorsRequest, ListImagesRequest, ListTasksRequest, PullImageRequest, ReloadReply,
+        ReloadRequest, RestartActorRequest, RetryOutboxRequest, UncordonRequest,
+        admin_client::AdminClient,
     },
 };
 
@@ -202,6 +207,27 @@ impl Admin for RemoteAdmin {
             other => other,
         })?;
         Ok(())
+    }
+
+    async fn images(&self) -> Result<Vec<ImageView>, AdminError> {
+        let asked =
+            self.call(|mut client| async move { client.list_images(ListImagesRequest {}).await });
+        let images = asked.await?.images.into_iter();
+        Ok(images.map(convert::image).collect())
+    }
+
+    /// The worker itself bounds how long a pull may take.
+    async fn pull(&self, _: &Caller, image: &str) -> Result<PullSteps, AdminError> {
+        let request = PullImageRequest {
+            image: image.to_owned(),
+        };
+        let asked = self.call(|mut client| async move { client.pull_image(request).await });
+        let (steps, worker) = (asked.await?, self.clone());
+        let steps = steps.map(move |step| match step {
+            Ok(step) => convert::step(step),
+            Err(status) => Err(worker.failed(&status)),
+        });
+        Ok(steps.boxed())
     }
 }
 

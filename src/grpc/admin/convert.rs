@@ -1,7 +1,7 @@
 //! Between the words of `ports::admin` and the messages of `worker_admin.proto`, both ways. What makes no sense on the way
 //! back (a state that this build does not know) is an answer that was lost.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::{
     domain::{
@@ -11,12 +11,12 @@ use crate::{
     },
     ports::{
         admin::{
-            ActorKind, ActorSpec, ActorState, ActorTree, ActorView, AdminError, LogLevel, LogOrder,
-            TaskView,
+            ActorKind, ActorSpec, ActorState, ActorTree, ActorView, AdminError, ImageView,
+            LogLevel, LogOrder, PullStep, TaskView,
         },
         status::{EngineContact, MasterContact, Room, WorkerStatus},
     },
-    proto::worker_admin::{self as wire, ListActorsReply},
+    proto::worker_admin::{self as wire, ListActorsReply, pull_image_reply::Step},
 };
 
 pub(super) fn tree_to_wire(tree: ActorTree) -> ListActorsReply {
@@ -79,6 +79,53 @@ pub(super) fn task(task: wire::Task) -> TaskView {
         gpu: task.gpu,
         used: task.used.map(used),
     }
+}
+
+pub(super) fn image_to_wire(image: ImageView) -> wire::Image {
+    let since_1970 = |time: SystemTime| millis(time.duration_since(UNIX_EPOCH).unwrap_or_default());
+    let (pulled, used) = image.ours.unzip();
+    wire::Image {
+        names: image.names,
+        told: image.told,
+        id: image.id,
+        bytes: image.bytes,
+        tasks: image.tasks,
+        pulled_ms: pulled.map(since_1970),
+        used_ms: used.map(since_1970),
+    }
+}
+
+pub(super) fn image(image: wire::Image) -> ImageView {
+    let time = |millis: u64| UNIX_EPOCH.checked_add(Duration::from_millis(millis));
+    let pulled = image.pulled_ms.and_then(time);
+    ImageView {
+        names: image.names,
+        told: image.told,
+        id: image.id,
+        bytes: image.bytes,
+        tasks: image.tasks,
+        ours: pulled.zip(image.used_ms.and_then(time)),
+    }
+}
+
+pub(super) fn step_to_wire(step: PullStep) -> wire::PullImageReply {
+    wire::PullImageReply {
+        step: Some(match step {
+            PullStep::Line(line) => Step::Line(line),
+            PullStep::Here(told) => Step::Here(told),
+            PullStep::Failed(why) => Step::Failed(why),
+        }),
+    }
+}
+
+pub(super) fn step(reply: wire::PullImageReply) -> Result<PullStep, AdminError> {
+    Ok(
+        match reply.step.ok_or_else(|| senseless("a step of a pull"))? {
+            Step::Line(line) => PullStep::Line(line),
+            Step::Here(told) => PullStep::Here(told),
+            Step::Failed(why) => PullStep::Failed(why),
+        },
+    )
 }
 
 pub(super) fn status_to_wire(status: WorkerStatus) -> wire::Status {
@@ -375,6 +422,30 @@ mod tests {
 
                 assert_eq!(tree(tree_to_wire(sent.clone())), Ok(sent));
             }
+        }
+    }
+
+    #[test]
+    fn an_image_and_the_steps_of_its_pull_come_through_whole() {
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        for ours in [None, Some((at(1), at(2)))] {
+            let sent = ImageView {
+                names: vec!["r/a:1".into()],
+                told: "r/a@sha256:1".into(),
+                id: "sha256:2".into(),
+                bytes: 3,
+                tasks: 4,
+                ours,
+            };
+
+            assert_eq!(image(image_to_wire(sent.clone())), sent);
+        }
+        for sent in [
+            PullStep::Line("l".into()),
+            PullStep::Here("h".into()),
+            PullStep::Failed("f".into()),
+        ] {
+            assert_eq!(step(step_to_wire(sent.clone())), Ok(sent));
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::{StreamExt, stream::BoxStream};
 use tonic::{Request, Response, Status};
 
 use super::convert;
@@ -168,5 +169,28 @@ impl admin_server::Admin for AdminService {
             self.record(&request, Deed::Cancelled(task));
         }
         Ok(Response::new(CancelTaskReply {}))
+    }
+
+    async fn list_images(
+        &self,
+        _: Request<wire::ListImagesRequest>,
+    ) -> Result<Response<wire::ListImagesReply>, Status> {
+        let images = self.admin.images().await?.into_iter();
+        Ok(Response::new(wire::ListImagesReply {
+            images: images.map(convert::image_to_wire).collect(),
+        }))
+    }
+
+    type PullImageStream = BoxStream<'static, Result<wire::PullImageReply, Status>>;
+
+    async fn pull_image(
+        &self,
+        request: Request<wire::PullImageRequest>,
+    ) -> Result<Response<Self::PullImageStream>, Status> {
+        let image = &request.get_ref().image;
+        let steps = self.admin.pull(&caller(&request), image).await?;
+        self.record(&request, Deed::Pulled(image.clone()));
+        let steps = steps.map(|step| Ok(convert::step_to_wire(step?)));
+        Ok(Response::new(steps.boxed()))
     }
 }

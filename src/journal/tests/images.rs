@@ -1,7 +1,5 @@
 //! What is kept of images that were pulled.
 
-use std::collections::HashSet;
-
 use super::*;
 use crate::domain::{
     id::ContainerName,
@@ -91,7 +89,7 @@ fn what_open_tasks_want_is_told_by_the_name_they_ask_for_and_by_what_they_run() 
         let household = journal.reader().unwrap().household().unwrap();
         household.images_wanted
     };
-    assert_eq!(wanted(&journal), [name.clone()].into());
+    assert_eq!(wanted(&journal), [(name.clone(), None)]);
 
     let starting = Change::Starting {
         task: task_id("t"),
@@ -100,12 +98,12 @@ fn what_open_tasks_want_is_told_by_the_name_they_ask_for_and_by_what_they_run() 
         image: "r/a@sha256:a".into(),
     };
     one(&mut journal, vec![starting]).unwrap();
-    assert_eq!(wanted(&journal), [name, "r/a@sha256:a".into()].into());
+    assert_eq!(wanted(&journal), [(name, Some("r/a@sha256:a".into()))]);
 
     let done = Change::Done {
         task: task_id("t"),
         at: UNIX_EPOCH,
     };
     one(&mut journal, vec![sealed("t"), done]).unwrap();
-    assert_eq!(wanted(&journal), HashSet::new());
+    assert_eq!(wanted(&journal), []);
 }
