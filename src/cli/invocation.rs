@@ -6,8 +6,8 @@ use super::{
     Answer,
     actors::ActorsCommand,
     args::{
-        BundleArgs, Command, CommandLine, DemoArgs, DemoCommand, DemoTask, FolderArgs,
-        LogLevelArgs, StatusArgs, TopArgs,
+        BundleArgs, Command, CommandLine, DemoArgs, DemoCommand, DemoTask, FolderArgs, ImagesArgs,
+        LogLevelArgs, PullArgs, StatusArgs, TopArgs,
     },
     bundle::BundleCommand,
     config::ConfigCommand,
@@ -117,16 +117,8 @@ impl Invocation {
                 let folder = folder(&args.folder, &reading)?;
                 Ok(Self::Events(EventsCommand::new(args, folder)))
             }
-            Some(Command::Images(args)) => {
-                let folder = folder(&args.folder, &reading)?;
-                let json = args.json;
-                Ok(Self::Images(ImagesCommand { folder, json }))
-            }
-            Some(Command::Pull(args)) => {
-                let folder = folder(&args.folder, &reading)?;
-                let image = args.image;
-                Ok(Self::Pull(PullCommand { folder, image }))
-            }
+            Some(Command::Images(args)) => images(&args, &reading),
+            Some(Command::Pull(args)) => pull(args, &reading),
             Some(Command::LogLevel(args)) => log_level(args, &reading),
             Some(Command::Logs(args)) => {
                 let folder = folder(&args.folder, &reading)?;
@@ -179,6 +171,20 @@ fn bundle(args: BundleArgs, reading: &Reading) -> Result<Invocation, Answer> {
         folder: folder(&args.folder, reading)?,
         config: args.folder.config,
         file: args.file.into(),
+    }))
+}
+
+fn images(args: &ImagesArgs, reading: &Reading) -> Result<Invocation, Answer> {
+    Ok(Invocation::Images(ImagesCommand {
+        folder: folder(&args.folder, reading)?,
+        json: args.json,
+    }))
+}
+
+fn pull(args: PullArgs, reading: &Reading) -> Result<Invocation, Answer> {
+    Ok(Invocation::Pull(PullCommand {
+        folder: folder(&args.folder, reading)?,
+        image: args.image,
     }))
 }
 
