@@ -12,6 +12,7 @@ mod door;
 mod file;
 pub mod keys;
 mod process;
+pub mod profiles;
 mod settings;
 mod surroundings;
 mod upkeep;
@@ -40,6 +41,7 @@ use crate::{
         address::HostPort,
         id::WorkerId,
         image_rules::{ImageRules, Pattern},
+        profile::Profiles,
         shelf::Upkeep,
         text::escape,
     },
@@ -140,6 +142,8 @@ pub struct TaskConfig {
     pub network: Option<String>,
     /// What else their containers get.
     pub container: ContainerConfig,
+    /// What the file says that tasks get, by profiles.
+    pub profiles: Profiles,
     /// From asking a task to end to making it end.
     pub stop_grace: Duration,
     /// How many of its output files are taken.
@@ -360,6 +364,7 @@ fn tasks(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Opti
         images: ImageRules::new(patterns?, require_digest?),
         network: network?,
         container: container?,
+        profiles: Profiles::default(),
         stop_grace: stop_grace?,
         output_files: output_files?,
         output_bytes: output_bytes?,

@@ -13,7 +13,8 @@ use super::{
     words,
 };
 use crate::{
-    config::{self, ConfigFile, Mistakes, Settings, Surroundings, Value},
+    config::{self, ConfigFile, Mistakes, Settings, Surroundings, profiles},
+    domain::profile::{Profile, Profiles},
     exit::Exit,
 };
 
@@ -37,10 +38,11 @@ impl ConfigCommand {
     pub(super) fn new(args: ConfigArgs, reading: Reading) -> Result<Self, Answer> {
         Ok(match args.order {
             ConfigOrder::Show(show) => {
-                let settings = reading.launch(&show.run.flags)?.settings;
+                let launch = reading.launch(&show.run.flags)?;
+                let profiles = &launch.config.tasks.profiles;
                 Self::Show(match show.json {
-                    true => json(&settings),
-                    false => settings.written(show.origin),
+                    true => json(&launch.settings, profiles),
+                    false => launch.settings.written(show.origin) + &profiles::written(profiles),
                 })
             }
             ConfigOrder::Check { file } => Self::Check {
@@ -78,10 +80,16 @@ fn check(file: Option<&OsString>, surroundings: &Surroundings) -> Exit {
         return wrong(&mistakes);
     }
     let path = words::foreign(&path.to_string_lossy(), 1_024);
-    match found.len() {
-        1 => ask::put(&format!("{path} is sound: it sets 1 key\n")),
-        keys => ask::put(&format!("{path} is sound: it sets {keys} keys\n")),
-    }
+    let counted = |count: usize, what: &str| match count {
+        1 => format!("1 {what}"),
+        many => format!("{many} {what}s"),
+    };
+    let keys = counted(found.len(), "key");
+    let profiles = match found.profiles().profiles.len() {
+        0 => String::new(),
+        many => format!(", and has {}", counted(many, "profile")),
+    };
+    ask::put(&format!("{path} is sound: it sets {keys}{profiles}\n"))
 }
 
 fn wrong(mistakes: &Mistakes) -> Exit {
@@ -89,16 +97,19 @@ fn wrong(mistakes: &Mistakes) -> Exit {
     Exit::Configuration
 }
 
+fn of_profile(profile: &Profile) -> serde_json::Value {
+    json!({
+        "name": profile.name,
+        "match": words::told(&profiles::matching(&profile.matching)),
+        "settings": words::settings(&profile.settings),
+    })
+}
+
 /// For programs: one object on one line.
-fn json(settings: &Settings) -> String {
+fn json(settings: &Settings, profiles: &Profiles) -> String {
     let mut sections = Map::new();
     for setting in &settings.all {
-        let value = setting.value().map(|value| match value {
-            Value::Switch(on) => json!(on),
-            Value::Number(number) => json!(number),
-            Value::Text(text) => json!(text),
-            Value::List(texts) => json!(texts),
-        });
+        let value = setting.value().as_ref().map(words::value);
         let section = sections
             .entry(setting.key.section.clone())
             .or_insert_with(|| json!({}));
@@ -113,6 +124,8 @@ fn json(settings: &Settings) -> String {
         "version": words::JSON_VERSION,
         "file": file,
         "settings": sections,
+        "task_defaults": words::settings(&profiles.defaults),
+        "profiles": profiles.profiles.iter().map(of_profile).collect::<Vec<_>>(),
     });
     format!("{page}\n")
 }

@@ -104,7 +104,10 @@ impl Reading {
         let judged = Config::checked(flags, &self.surroundings, &places);
         let mistakes: Vec<_> = self.file.faults().to_vec();
         match judged {
-            Ok(config) if mistakes.is_empty() => Ok(config),
+            Ok(mut config) if mistakes.is_empty() => {
+                config.tasks.profiles = self.file.profiles().clone();
+                Ok(config)
+            }
             Ok(_) => Err(Answer::Values(Mistakes(mistakes))),
             Err(more) => Err(Answer::Values(Mistakes([mistakes, more.0].concat()))),
         }

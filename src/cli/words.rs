@@ -3,9 +3,15 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, json};
 
-use crate::domain::{text, usage::Usage};
+use crate::{
+    config::{
+        Value,
+        profiles::{self, Told},
+    },
+    domain::{task_settings::TaskSettings, text, usage::Usage},
+};
 
 /// The version of everything that is printed as JSON. It changes when a field goes or changes its meaning, not when one comes.
 pub(super) const JSON_VERSION: u32 = 1;
@@ -52,7 +58,7 @@ pub(super) fn bytes(bytes: u64) -> String {
 }
 
 /// What a container used, as JSON has it.
-pub(super) fn usage(usage: &Usage) -> Value {
+pub(super) fn usage(usage: &Usage) -> serde_json::Value {
     let network = usage.network;
     json!({
         "cpu_seconds": usage.cpu.as_secs_f64(),
@@ -74,6 +80,36 @@ pub(super) fn foreign(words: &str, limit: usize) -> String {
 /// Milliseconds, as JSON has them.
 pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A value of the configuration, as JSON has it.
+pub(super) fn value(value: &Value) -> serde_json::Value {
+    match value {
+        Value::Switch(on) => json!(on),
+        Value::Number(number) => json!(number),
+        Value::Text(text) => json!(text),
+        Value::List(texts) => json!(texts),
+    }
+}
+
+/// The same of a setting of tasks.
+pub(super) fn told(told: &Told) -> serde_json::Value {
+    let table = |row: &Vec<(&str, Value)>| {
+        let pairs = row.iter().map(|(key, one)| ((*key).into(), value(one)));
+        serde_json::Value::Object(pairs.collect::<Map<_, _>>())
+    };
+    match told {
+        Told::One(one) => value(one),
+        Told::Table(row) => table(row),
+        Told::Tables(rows) => rows.iter().map(table).collect(),
+    }
+}
+
+/// All settings of tasks that are said, by their keys.
+pub(super) fn settings(settings: &TaskSettings) -> serde_json::Value {
+    let pairs = profiles::told(settings).into_iter();
+    let pairs = pairs.map(|(key, value)| (key, told(&value)));
+    serde_json::Value::Object(pairs.collect::<Map<_, _>>())
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub(super) fn read_time(text: &str, range: Range<Duration>) -> Result<Duration, 
 }
 
 /// A time in the largest unit that keeps it whole; a year has 365 days.
-struct Time(Duration);
+pub(super) struct Time(pub(super) Duration);
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -74,7 +74,7 @@ pub(super) fn read_size(text: &str, range: Range<u64>) -> Result<u64, String> {
 }
 
 /// A size in the largest unit that keeps it whole.
-struct Bytes(u64);
+pub(super) struct Bytes(pub(super) u64);
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

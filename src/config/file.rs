@@ -1,6 +1,7 @@
 //! The configuration file: read within bounds, and taken apart into the words that the flags would have been given, each with its
 //! line. What the words say is checked where the flags' are. Nothing of the file is trusted, not even that it is one.
 
+mod profiles;
 mod read;
 mod taking;
 
@@ -19,15 +20,17 @@ use super::{
     settings::Settings,
     surroundings::Surroundings,
 };
-use crate::domain::text::escape;
+use crate::domain::{profile::Profiles, text::escape};
 
 /// A configuration file: what it sets, and what is wrong with it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConfigFile {
     /// Where it lies; none: there is no file.
     pub path: Option<PathBuf>,
     /// What it sets.
     pub(super) values: Vec<FileValue>,
+    /// What it says that tasks get.
+    profiles: Profiles,
     /// What is wrong with it, in the order of its lines.
     faults: Vec<Mistake>,
 }
@@ -82,16 +85,24 @@ impl ConfigFile {
     /// What this text says.
     #[must_use]
     pub fn of_text(path: &Path, text: &str) -> Self {
-        let (values, faults) = taking::take(text, &keys::all());
+        let taken = taking::take(text, &keys::all());
         let shown = shown(path);
-        let faults = faults
+        let faults = taken
+            .faults
             .into_iter()
             .map(|fault| Mistake::of_file(format!("{shown}:{}: {}", fault.line, fault.complaint)));
         Self {
             path: Some(path.to_owned()),
-            values,
+            values: taken.values,
+            profiles: taken.profiles,
             faults: faults.collect(),
         }
+    }
+
+    /// What it says that tasks get.
+    #[must_use]
+    pub fn profiles(&self) -> &Profiles {
+        &self.profiles
     }
 
     /// What is wrong with it by itself, whatever its values say.
@@ -140,7 +151,9 @@ impl ConfigFile {
         let matches = matches.map_err(unread)?;
         let args = RunArgs::from_arg_matches(&matches).map_err(unread)?;
         let places = Settings::of(&matches, self).places(self);
-        Config::checked(&args, surroundings, &places)
+        let mut config = Config::checked(&args, surroundings, &places)?;
+        config.tasks.profiles = self.profiles.clone();
+        Ok(config)
     }
 
     /// How many keys it sets.

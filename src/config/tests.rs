@@ -188,6 +188,7 @@ fn everything_can_be_set() {
                     .map(|text| Ulimit::read(text).unwrap())
                     .into(),
             },
+            profiles: Profiles::default(),
             stop_grace: Duration::ZERO,
             output_files: 7,
             output_bytes: 5 << 30,

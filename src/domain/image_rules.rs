@@ -46,7 +46,7 @@ impl Pattern {
         })
     }
 
-    fn fits(&self, image: &str) -> bool {
+    pub(super) fn fits(&self, image: &str) -> bool {
         self.matcher.matches(image) || self.matcher.matches(name_of(image))
     }
 }

@@ -59,6 +59,26 @@ impl Privileges {
     }
 }
 
+impl Privileges {
+    /// These, with those capabilities beside them and the others left out; one that is in both is given.
+    #[must_use]
+    pub fn with(&self, add: &[Capability], drop: &[Capability]) -> Self {
+        let drop: Vec<_> = drop
+            .iter()
+            .filter(|drop| !add.contains(drop))
+            .cloned()
+            .collect();
+        fn names(list: &[String]) -> Vec<&str> {
+            list.iter().map(String::as_str).collect()
+        }
+        Self {
+            dropped: with_less(&names(&self.dropped), &drop, add),
+            added: with_less(&names(&self.added), add, &drop),
+            no_new: self.no_new,
+        }
+    }
+}
+
 impl Default for Privileges {
     fn default() -> Self {
         Self::new(Base::Default, &[], &[])
@@ -84,6 +104,12 @@ fn with_less(names: &[&str], more: &[Capability], less: &[Capability]) -> Vec<St
 pub struct Capability(String);
 
 impl Capability {
+    /// Without `CAP_`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+
     /// Reads what an operator wrote, in either form and case.
     ///
     /// # Errors

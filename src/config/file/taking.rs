@@ -8,10 +8,10 @@ use toml::{
 
 use super::{
     super::keys::{self, Key, Kind},
-    FileValue,
+    FileValue, profiles,
     read::line_of,
 };
-use crate::domain::text::escape;
+use crate::domain::{profile::Profiles, text::escape};
 
 /// How much of a foreign word is shown, in bytes.
 const SHOWN: usize = 60;
@@ -28,12 +28,20 @@ pub(super) struct Fault {
     pub(super) complaint: String,
 }
 
-/// What the text sets of these keys.
-pub(super) fn take(text: &str, keys: &[Key]) -> (Vec<FileValue>, Vec<Fault>) {
+/// What a text says.
+pub(super) struct Taken {
+    pub(super) values: Vec<FileValue>,
+    pub(super) profiles: Profiles,
+    pub(super) faults: Vec<Fault>,
+}
+
+/// What the text sets of these keys, and what it says of tasks.
+pub(super) fn take(text: &str, keys: &[Key]) -> Taken {
     let mut taking = Taking {
         text,
         keys,
         values: Vec::new(),
+        profiles: Profiles::default(),
         faults: Vec::new(),
     };
     let (table, errors) = DeTable::parse_recoverable(text);
@@ -47,13 +55,18 @@ pub(super) fn take(text: &str, keys: &[Key]) -> (Vec<FileValue>, Vec<Fault>) {
     }
     taking.values.sort_by_key(|value| value.line);
     taking.faults.sort_by_key(|fault| fault.line);
-    (taking.values, taking.faults)
+    Taken {
+        values: taking.values,
+        profiles: taking.profiles,
+        faults: taking.faults,
+    }
 }
 
-struct Taking<'a> {
+pub(super) struct Taking<'a> {
     text: &'a str,
     keys: &'a [Key],
     values: Vec<FileValue>,
+    pub(super) profiles: Profiles,
     faults: Vec<Fault>,
 }
 
@@ -64,6 +77,8 @@ impl Taking<'_> {
             let name = name.get_ref().as_ref();
             let is_known = self.keys.iter().any(|key| key.section == name);
             match value.get_ref() {
+                _ if name == profiles::DEFAULTS => self.defaults(value),
+                _ if name == profiles::PROFILE => self.profiles(at, value),
                 DeValue::Table(section) if is_known => self.section(name, section),
                 DeValue::Table(_) => self.unknown_section(at, name),
                 _ if is_known => {
@@ -108,7 +123,8 @@ impl Taking<'_> {
     }
 
     fn unknown_section(&mut self, at: usize, name: &str) {
-        let sections = keys::sections(self.keys);
+        let mut sections = keys::sections(self.keys);
+        sections.push(profiles::DEFAULTS.into());
         let hint = match nearest(name, sections.iter().map(String::as_str)) {
             Some(near) => format!("did you mean [{near}]?"),
             None => format!("there are [{}]", sections.join("], [")),
@@ -140,6 +156,9 @@ impl Taking<'_> {
     fn outside(&mut self, at: usize, name: &str) {
         let hint = match self.keys.iter().find(|key| key.name == name) {
             Some(key) => format!("write it below [{}]", key.section),
+            None if nearest(name, std::iter::once(profiles::PROFILE)).is_some() => {
+                "did you mean [[profile]]?".into()
+            }
             None => match nearest(name, self.keys.iter().map(|key| key.name.as_str())) {
                 Some(near) => format!("did you mean `{near}`? Each stands in its section"),
                 None => {
@@ -151,7 +170,7 @@ impl Taking<'_> {
         self.fault(at, format!("the key `{name}` stands in no section: {hint}"));
     }
 
-    fn fault(&mut self, at: usize, complaint: String) {
+    pub(super) fn fault(&mut self, at: usize, complaint: String) {
         let line = self.line(at);
         self.faults.push(Fault { line, complaint });
     }
@@ -188,7 +207,7 @@ fn wanted(kind: Kind) -> &'static str {
     }
 }
 
-fn article(kind: &str) -> String {
+pub(super) fn article(kind: &str) -> String {
     match kind.starts_with(['a', 'e', 'i', 'o', 'u']) {
         true => format!("an {kind}"),
         false => format!("a {kind}"),
@@ -196,7 +215,7 @@ fn article(kind: &str) -> String {
 }
 
 /// The likest of these, if it is like enough.
-fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     // What is that long is nobody's misspelling, and would be compared for long.
     if word.len() > SHOWN {
         return None;
@@ -209,6 +228,6 @@ fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a s
     (likeness >= ALIKE).then_some(near)
 }
 
-fn shown(word: &str) -> String {
+pub(super) fn shown(word: &str) -> String {
     escape(word, SHOWN)
 }

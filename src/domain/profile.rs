@@ -1,0 +1,270 @@
+//! Profiles: what the operator says that tasks get, for a master that cannot say it. The first profile that matches a task wins over
+//! what every task gets, setting by setting. Nothing here looks at anything but its arguments.
+
+use wildmatch::WildMatch;
+
+use super::{image_rules::Pattern, spec::TaskSpec, task_settings::TaskSettings};
+
+/// All that an operator has said, in the order in which it is looked at.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Profiles {
+    /// What every task gets.
+    pub defaults: TaskSettings,
+    /// No two of one name.
+    pub profiles: Vec<Profile>,
+}
+
+/// What some tasks get.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Profile {
+    /// For people.
+    pub name: String,
+    /// Which tasks.
+    pub matching: Matching,
+    /// What they get.
+    pub settings: TaskSettings,
+}
+
+/// Which tasks are meant: those that everything given here fits.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Matching {
+    /// The image, in its normal form.
+    pub image: Option<Pattern>,
+    /// The master's class of task.
+    pub task_type: Option<TextPattern>,
+    /// Who submitted it.
+    pub user: Option<TextPattern>,
+    /// What the user calls it.
+    pub task_name: Option<TextPattern>,
+}
+
+/// `*` stands for any text, `?` for one character; upper and lower case differ.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextPattern {
+    text: String,
+    matcher: WildMatch,
+}
+
+/// What one task gets, and which profile is in that.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Given {
+    /// The profile's name; `None`: none matched.
+    pub profile: Option<String>,
+    /// Everything that was said.
+    pub settings: TaskSettings,
+}
+
+impl TextPattern {
+    /// Takes what an operator wrote: every text is one.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self {
+            text: text.to_owned(),
+            matcher: WildMatch::new(text),
+        }
+    }
+
+    /// As it was written.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl Matching {
+    /// Whether it names no task in particular.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn fits(&self, image: &str, spec: &TaskSpec) -> bool {
+        let fits = |pattern: &Option<TextPattern>, text: &str| {
+            let pattern = pattern.as_ref();
+            pattern.is_none_or(|pattern| pattern.matcher.matches(text))
+        };
+        let image_fits = self.image.as_ref().is_none_or(|own| own.fits(image));
+        image_fits
+            && fits(&self.task_type, &spec.task_type)
+            && fits(&self.user, &spec.user_id)
+            && fits(&self.task_name, &spec.task_name)
+    }
+}
+
+impl Profiles {
+    /// The first that matches this task, whose image has this normal form.
+    #[must_use]
+    pub fn first(&self, image: &str, spec: &TaskSpec) -> Option<&Profile> {
+        let mut profiles = self.profiles.iter();
+        profiles.find(|profile| profile.matching.fits(image, spec))
+    }
+
+    /// What this task gets.
+    #[must_use]
+    pub fn given(&self, image: &str, spec: &TaskSpec) -> Given {
+        match self.first(image, spec) {
+            Some(profile) => Given {
+                profile: Some(profile.name.clone()),
+                settings: profile.settings.over(&self.defaults),
+            },
+            None => Given {
+                profile: None,
+                settings: self.defaults.clone(),
+            },
+        }
+    }
+
+    /// Whether nothing is said.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::{id::TaskId, spec::Wants, task_settings::Variable};
+
+    const IMAGE: &str = "docker.io/team/trainer:1";
+
+    fn spec() -> TaskSpec {
+        TaskSpec {
+            id: TaskId::new("a").unwrap(),
+            image: "team/trainer:1".into(),
+            command: String::new(),
+            wants: Wants::default(),
+            user_id: "alice".into(),
+            task_name: "nightly-7".into(),
+            task_type: "train".into(),
+            sla_multiplier: 1.0,
+            submitted_at: 0,
+        }
+    }
+
+    fn matching(image: Option<&str>, rest: [Option<&str>; 3]) -> Matching {
+        let [task_type, user, task_name] = rest.map(|text| text.map(TextPattern::new));
+        Matching {
+            image: image.map(|text| Pattern::read(text).unwrap()),
+            task_type,
+            user,
+            task_name,
+        }
+    }
+
+    #[test]
+    fn all_that_is_given_must_match() {
+        for (image, rest, fits) in [
+            (Some("*/train*"), [None; 3], true),
+            (
+                Some("*/train*"),
+                [Some("train"), Some("alice"), Some("nightly-*")],
+                true,
+            ),
+            (Some("*/other"), [Some("train"), None, None], false),
+            (None, [None, Some("bob"), None], false),
+            (None, [None, Some("Alice"), None], false),
+            (None, [None, Some("a?ice"), None], true),
+            (Some("*/train*"), [None, None, Some("daily-*")], false),
+        ] {
+            let fit = matching(image, rest).fits(IMAGE, &spec());
+            assert_eq!(fit, fits, "{image:?} {rest:?}");
+        }
+    }
+
+    fn profile(name: &str, user: &str, settings: TaskSettings) -> Profile {
+        Profile {
+            name: name.into(),
+            matching: matching(None, [None, Some(user), None]),
+            settings,
+        }
+    }
+
+    fn variables(pairs: &[(&str, &str)]) -> TaskSettings {
+        let one = |(name, value): &(&str, &str)| {
+            ((*name).to_owned(), Variable::Text((*value).to_owned()))
+        };
+        TaskSettings {
+            environment: pairs.iter().map(one).collect(),
+            ..TaskSettings::default()
+        }
+    }
+
+    #[test]
+    fn the_first_that_matches_wins_over_what_every_task_gets() {
+        let profiles = Profiles {
+            defaults: TaskSettings {
+                network: Some("none".into()),
+                user: Some("1000".into()),
+                ..variables(&[("A", "0"), ("B", "0")])
+            },
+            profiles: vec![
+                profile("bobs", "bob", variables(&[("A", "bob")])),
+                profile(
+                    "alices",
+                    "al*",
+                    TaskSettings {
+                        network: Some("bridge".into()),
+                        ..variables(&[("A", "1"), ("C", "1")])
+                    },
+                ),
+                profile("everybodys", "*", variables(&[("A", "2")])),
+            ],
+        };
+
+        let given = profiles.given(IMAGE, &spec());
+
+        assert_eq!(given.profile.as_deref(), Some("alices"));
+        assert_eq!(given.settings.network.as_deref(), Some("bridge"));
+        assert_eq!(given.settings.user.as_deref(), Some("1000"));
+        let merged = variables(&[("A", "1"), ("B", "0"), ("C", "1")]);
+        assert_eq!(given.settings.environment, merged.environment);
+    }
+
+    fn settings() -> impl Strategy<Value = TaskSettings> {
+        let word = || prop::option::of("[a-c]");
+        let environment = prop::collection::btree_map("[A-C]", "[0-9]", 0..3);
+        (environment, word(), word(), word(), any::<Option<bool>>()).prop_map(
+            |(environment, network, user, hostname, read_only_root)| TaskSettings {
+                environment: environment
+                    .into_iter()
+                    .map(|(name, value)| (name, Variable::Text(value)))
+                    .collect(),
+                network,
+                user,
+                hostname,
+                read_only_root,
+                ..TaskSettings::default()
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_task_gets_is_the_first_match_else_the_default_setting_by_setting(
+            defaults in settings(),
+            rows in prop::collection::vec(("[ab]", settings()), 0..5),
+            user in "[ab]",
+        ) {
+            let made = rows.iter().enumerate();
+            let made = made.map(|(at, (user, own))| profile(&at.to_string(), user, own.clone()));
+            let profiles = Profiles { defaults: defaults.clone(), profiles: made.collect() };
+            let task = TaskSpec { user_id: user.clone(), ..spec() };
+
+            let given = profiles.given(IMAGE, &task);
+
+            let first = rows.iter().position(|(own, _)| *own == user);
+            prop_assert_eq!(&given.profile, &first.map(|at| at.to_string()));
+            let own = first.map(|at| rows[at].1.clone()).unwrap_or_default();
+            prop_assert_eq!(&given.settings.network, &own.network.clone().or(defaults.network.clone()));
+            prop_assert_eq!(&given.settings.user, &own.user.clone().or(defaults.user.clone()));
+            prop_assert_eq!(given.settings.read_only_root, own.read_only_root.or(defaults.read_only_root));
+            for name in ["A", "B", "C"] {
+                let expected = own.environment.get(name).or(defaults.environment.get(name));
+                prop_assert_eq!(given.settings.environment.get(name), expected);
+            }
+        }
+    }
+}
