@@ -15,6 +15,7 @@ mod events;
 mod examine;
 mod facts;
 mod failure;
+mod given;
 mod image;
 mod labels;
 mod log_file;
@@ -118,6 +119,14 @@ impl Default for EngineOptions {
             own: OwnEngine::default(),
         }
     }
+}
+
+/// The normal form of an image's name, without an engine.
+///
+/// # Errors
+/// It is none: why.
+pub fn image_name(name: &str) -> Result<String, String> {
+    reference::parse(name).map(|image| image.0)
 }
 
 /// A Docker engine at an address.

@@ -9,11 +9,15 @@ mod full_log;
 mod image;
 mod usage;
 
-use self::again::Trouble;
 pub(crate) use self::full_log::next_lines;
 pub use self::usage::UsageBoard;
 
-use std::{sync::Arc, time::Duration};
+use self::{again::Trouble, exit::Looked};
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle,
@@ -31,9 +35,11 @@ use crate::{
         id::{ResultId, TaskId, WorkerId},
         image_rules::ImageRules,
         patience::Patience,
+        profile::{Given, Profiles},
         record::{Change, Phase, TaskRecord},
         spec::{MachineTotals, TaskSpec},
         task::{Effect, Event, Found, Stage, State, StopReason},
+        task_settings::Terms,
         text::escape,
     },
     failpoint,
@@ -79,6 +85,8 @@ pub struct TaskEnv {
     pub totals: MachineTotals,
     /// Which images may run.
     pub images_allowed: watch::Receiver<ImageRules>,
+    /// What the operator has tasks get: those whose containers are made from now on.
+    pub profiles: watch::Receiver<Profiles>,
     /// How tasks are run.
     pub rules: TaskRules,
     /// Where it is told what containers use.
@@ -142,6 +150,10 @@ pub struct TaskActor {
     permit: Option<OwnedSemaphorePermit>,
     /// What the step under way has met so far.
     trouble: Option<Trouble>,
+    /// How long its container may run and how it ends, as it was when that was made.
+    terms: Terms,
+    /// When its container was started, where an incarnation before has started it.
+    started_at: Option<SystemTime>,
     /// Set once the container is removed: whoever wants it removed waits for the one removal.
     removed: Arc<OnceCell<()>>,
 }
@@ -161,6 +173,8 @@ impl TaskActor {
             waiting: None,
             permit: None,
             trouble: None,
+            terms: Terms::default(),
+            started_at: None,
             removed: Arc::default(),
         }
     }
@@ -287,22 +301,24 @@ impl TaskActor {
         let look = async move {
             failpoint!("task.look");
             if fresh {
-                return (env.spool_of(&record).await, record, Found::Nothing);
+                return (env.spool_of(&record).await, record, Looked::default());
             }
             let record = match env.records.find_in_the_end(&task).await {
                 Some(Known::Record(record)) => *record,
                 Some(Known::Retired(_) | Known::Unreadable) | None => record,
             };
-            let found = env.look_at(&record).await;
-            (env.spool_of(&record).await, record, found)
+            let looked = env.look_at(&record).await;
+            (env.spool_of(&record).await, record, looked)
         };
         ctx.spawn(
             look.into_actor(self)
-                .map(|(spool, record, found), actor, ctx| {
+                .map(|(spool, record, looked), actor, ctx| {
                     failpoint!("task.begin");
                     actor.spool = spool;
                     actor.record = record;
-                    actor.resume(found, ctx);
+                    actor.terms = looked.terms;
+                    actor.started_at = looked.started_at;
+                    actor.resume(looked.found.unwrap_or(Found::Nothing), ctx);
                 }),
         );
     }
@@ -362,6 +378,14 @@ impl TaskEnv {
                 }
             }
         })
+    }
+
+    /// What the operator has this task get.
+    fn given(&self, spec: &TaskSpec) -> Given {
+        // One whose image has no name comes to no container.
+        let image = self.engine.parse_image(&spec.image);
+        let image = image.map_or(String::new(), |image| image.0);
+        self.profiles.borrow().given(&image, spec)
     }
 
     /// A task that has ended writes no more lines: its log is opened by whoever ends it, and not held.

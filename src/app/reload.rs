@@ -10,13 +10,16 @@ use super::build::Built;
 use crate::{
     actors::janitor::Retention,
     config::{Config, Launch, Settings},
-    domain::{callers::Caller, image_rules::ImageRules},
+    domain::{callers::Caller, image_rules::ImageRules, profile::Profiles},
     grpc::keys::Keys,
     ports::{
         admin::Reload,
         audit::{Audit, Deed},
     },
 };
+
+/// What is told where anything of the profiles, or of what every task gets, was changed.
+const PROFILES: &str = "profiles";
 
 /// Makes the configuration of this process anew, or says everything that is wrong.
 pub type Reread = fn() -> Result<Launch, Vec<String>>;
@@ -35,6 +38,7 @@ pub(super) struct Reloader {
 pub(super) struct Dials {
     pub(super) max_tasks: watch::Sender<usize>,
     pub(super) images: watch::Sender<ImageRules>,
+    pub(super) profiles: watch::Sender<Profiles>,
     pub(super) retention: watch::Sender<Retention>,
 }
 
@@ -75,6 +79,9 @@ impl Reloader {
                 reload.kept.push(name);
             }
         }
+        if *self.dials.profiles.borrow() != launch.config.tasks.profiles {
+            reload.taken.push(PROFILES.into());
+        }
         self.dials.turn(&launch.config);
         tell(&reload);
         reload
@@ -105,6 +112,7 @@ impl Dials {
         Self {
             max_tasks: watch::Sender::new(config.tasks.max_tasks),
             images: watch::Sender::new(config.tasks.images.clone()),
+            profiles: watch::Sender::new(config.tasks.profiles.clone()),
             retention: watch::Sender::new(Retention {
                 keep: config.state.retention,
                 orphan_grace: config.state.orphan_grace,
@@ -119,6 +127,7 @@ impl Dials {
     fn turn(&self, config: &Config) {
         self.max_tasks.send_replace(config.tasks.max_tasks);
         self.images.send_replace(config.tasks.images.clone());
+        self.profiles.send_replace(config.tasks.profiles.clone());
         self.retention.send_modify(|retention| {
             retention.keep = config.state.retention;
             retention.total = config.state.state_cap;
@@ -176,6 +185,17 @@ mod tests {
 
             assert_ne!(shown(&dials), before, "{flag}");
         }
+    }
+
+    #[test]
+    fn profiles_are_taken() {
+        let dials = Dials::of(&config(&[]));
+        let mut changed = config(&[]);
+        changed.tasks.profiles.defaults.network = Some("none".into());
+
+        dials.turn(&changed);
+
+        assert_eq!(*dials.profiles.borrow(), changed.tasks.profiles);
     }
 
     #[test]

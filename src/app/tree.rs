@@ -565,6 +565,7 @@ impl Wiring<'_> {
             starts: Arc::new(Semaphore::new(STARTS_PER_CORE * self.parts.cores)),
             totals: self.parts.totals,
             images_allowed: self.parts.dials.images.subscribe(),
+            profiles: self.parts.dials.profiles.subscribe(),
             rules: TaskRules {
                 stop_grace: tasks.stop_grace,
                 enforce_limits: tasks.limits == Limits::Enforce,

@@ -19,6 +19,7 @@ use super::{
     DockerEngine, EngineOptions,
     call::path_part,
     failure::{self, has_any},
+    given,
     labels::{self, Labels},
     log_file,
     outputs::OUTPUT,
@@ -44,7 +45,11 @@ impl DockerEngine {
             ..CreateContainerOptions::default()
         };
         let labels = labels::of_plan(plan, &*self.codec, self.options.maker.as_ref());
+        let given = &plan.given;
+        given::check_binds(given, &self.line.address).await?;
+        let variables = given::variables(given).await?;
         let body = body(plan, labels, &self.options)?;
+        let body = given::give(body, given, variables, &self.options);
         let docker = self.line.docker()?;
         let created = docker.create_container(Some(options), body).await;
         match created.map_err(failure::of_call) {
@@ -222,6 +227,7 @@ fn host_config(plan: &ContainerPlan, options: &EngineOptions) -> Result<HostConf
         // Equal to the memory: no swap.
         memory_swap: memory,
         pids_limit: Some(options.pids_limit),
+        oom_score_adj: Some(oom_score(memory)),
         ulimits: Some(ulimits(options)),
         shm_size: wants.memory_bytes().map(shared_memory),
         security_opt: (privileges.no_new).then(|| vec!["no-new-privileges".into()]),
@@ -235,15 +241,16 @@ fn host_config(plan: &ContainerPlan, options: &EngineOptions) -> Result<HostConf
     })
 }
 
+/// Where the machine itself runs out of memory, tasks die before the engine and the worker do, and one without a limit dies first.
+fn oom_score(memory: Option<i64>) -> i64 {
+    match memory {
+        Some(_) => 300,
+        None => 600,
+    }
+}
+
 fn ulimits(options: &EngineOptions) -> Vec<ResourcesUlimits> {
-    let limits = options.ulimits.iter();
-    limits
-        .map(|limit| ResourcesUlimits {
-            name: Some(limit.name.clone()),
-            soft: Some(limit.soft),
-            hard: Some(limit.hard),
-        })
-        .collect()
+    options.ulimits.iter().cloned().map(given::ulimit).collect()
 }
 
 /// Programs that share data between their processes (data loaders) do it here. What lies there counts as the task's memory.
@@ -348,6 +355,8 @@ mod tests {
             (None, None, None)
         );
         assert_eq!(reserved.pids_limit, Some(4_096), "never without this one");
+        assert!(reserved.oom_score_adj > enforced.oom_score_adj);
+        assert!(enforced.oom_score_adj > Some(0));
     }
 
     #[test]

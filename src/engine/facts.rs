@@ -108,6 +108,7 @@ fn facts(
         .ok_or_else(|| unclear("the container's state"))?;
     let state = state(&told).ok_or_else(|| unclear("a state that is known"))?;
     let labels = found.config.and_then(|config| config.labels);
+    let terms = labels.as_ref().map(labels::terms).unwrap_or_default();
     let name = found
         .name
         .as_deref()
@@ -123,6 +124,8 @@ fn facts(
     Ok(ContainerFacts {
         id: ContainerId(found.id.ok_or_else(|| unclear("the container's id"))?),
         state,
+        started_at: told.started_at.as_deref().and_then(read_time),
+        terms,
         ours: labels.and_then(|labels| labels::owner(&labels, name, created, maker)),
         output_is_bound,
         error: told.error.unwrap_or_default(),

@@ -1,7 +1,10 @@
 //! The labels of our containers: what a worker that lost its journal finds again. Their names and forms are durable: a change
 //! needs a new [`FORMAT`], and containers of the old one are still read.
 
-use std::{collections::HashMap, time::SystemTime};
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -11,6 +14,7 @@ use crate::{
     domain::{
         id::{Attempt, ContainerId, ContainerName, PayloadDigest, ResultId, WorkerId},
         record::{Phase, TaskRecord},
+        task_settings::Terms,
     },
     ports::engine::{ContainerPlan, Ours, Proof, SpecCodec},
 };
@@ -25,6 +29,8 @@ const ATTEMPT_LABEL: &str = "worker-node.attempt";
 const DIGEST_LABEL: &str = "worker-node.digest";
 const CREATED_LABEL: &str = "worker-node.created";
 const SPEC_LABEL: &str = "worker-node.spec";
+const PROFILE_LABEL: &str = "worker-node.profile";
+const TERMS_LABEL: &str = "worker-node.terms";
 const MARK_LABEL: &str = "worker-node.mark";
 
 /// The labels of an existing container.
@@ -47,7 +53,36 @@ pub(super) fn of_plan(
         label(CREATED_LABEL, shown_time(plan.created)),
         label(SPEC_LABEL, codec.encode(&plan.spec)),
     ];
-    labels.into_iter().chain(mark).collect()
+    let profile = plan.given.profile.clone();
+    let profile = profile.map(|name| label(PROFILE_LABEL, name));
+    let terms = written_terms(plan.given.settings.terms());
+    let terms = terms.map(|terms| label(TERMS_LABEL, terms));
+    let of_profile = profile.into_iter().chain(terms);
+    labels.into_iter().chain(of_profile).chain(mark).collect()
+}
+
+/// `timeout=7200000 stop_grace=30000`, in milliseconds; `None` where nothing is said.
+fn written_terms(terms: Terms) -> Option<String> {
+    let all = [("timeout", terms.timeout), ("stop_grace", terms.stop_grace)];
+    let said = all.into_iter();
+    let said: Vec<_> = said
+        .filter_map(|(name, time)| Some(format!("{name}={}", time?.as_millis())))
+        .collect();
+    (!said.is_empty()).then(|| said.join(" "))
+}
+
+/// What the labels say of how long their container may run and how it ends; what is damaged says nothing.
+pub(super) fn terms(labels: &Labels) -> Terms {
+    let text = labels.get(TERMS_LABEL).map_or("", String::as_str);
+    let said = |wanted: &str| {
+        let mut words = text.split(' ');
+        let figure = words.find_map(|word| word.strip_prefix(wanted)?.strip_prefix('='))?;
+        figure.parse().ok().map(Duration::from_millis)
+    };
+    Terms {
+        timeout: said("timeout"),
+        stop_grace: said("stop_grace"),
+    }
 }
 
 fn ours_of(plan: &ContainerPlan) -> Ours {
@@ -165,13 +200,13 @@ pub(super) fn read_time(text: &str) -> Option<SystemTime> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{
         domain::{
             id::TaskId,
+            profile::Given,
             spec::{TaskSpec, Wants},
+            task_settings::Variable,
         },
         ports::engine::Image,
     };
@@ -215,6 +250,7 @@ pub(super) mod tests {
                 id: "sha256:ab".into(),
                 repo_digest: None,
             },
+            given: Given::default(),
             output_folder: None,
             enforce_limits: true,
             init: true,
@@ -290,6 +326,28 @@ pub(super) mod tests {
         assert!(is_of_plan(&ours, &plan));
         assert!(!is_of_plan(&ours, &later));
         assert_eq!(owner(&Labels::new(), None, None, None), None);
+    }
+
+    #[test]
+    fn what_counts_after_the_start_stands_in_the_labels_and_no_variable_does() {
+        let mut plan = plan();
+        assert!(!of_plan(&plan, &IdCodec, None).contains_key(TERMS_LABEL));
+        let settings = &mut plan.given.settings;
+        settings.timeout = Some(Duration::from_millis(1_500));
+        settings.stop_grace = Some(Duration::ZERO);
+        let secret = Variable::Text("hunter2".into());
+        settings.environment.insert("TOKEN".into(), secret);
+        plan.given.profile = Some("training".into());
+
+        let labels = of_plan(&plan, &IdCodec, None);
+
+        assert_eq!(labels[PROFILE_LABEL], "training");
+        assert_eq!(labels[TERMS_LABEL], "timeout=1500 stop_grace=0");
+        assert_eq!(terms(&labels), plan.given.settings.terms());
+        assert!(labels.values().all(|value| !value.contains("hunter2")));
+        let damaged = Labels::from([(TERMS_LABEL.into(), "timeout=x =5".into())]);
+        assert_eq!(terms(&damaged), Terms::default());
+        assert_eq!(terms(&Labels::new()), Terms::default());
     }
 
     #[test]

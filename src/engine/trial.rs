@@ -25,6 +25,7 @@ use super::{
 use crate::{
     domain::{
         id::{ContainerId, ContainerName, PayloadDigest, TaskId},
+        profile::Given,
         spec::{TaskSpec, Wants},
     },
     ports::engine::{ContainerPlan, EngineError, Image, Trial, TrialResult},
@@ -422,6 +423,7 @@ fn plan(trial: &Trial, image: &str) -> Result<ContainerPlan, EngineError> {
             id: image.to_owned(),
             repo_digest: None,
         },
+        given: Given::default(),
         output_folder: trial.folder.clone(),
         enforce_limits: trial.enforce_limits,
         init: false,

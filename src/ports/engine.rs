@@ -19,8 +19,10 @@ use super::{engine_log::EngineLog, shelf::ImageShelf};
 use crate::domain::{
     id::{Attempt, ContainerId, ContainerName, PayloadDigest, TaskId, WorkerId},
     log_line::Source,
+    profile::Given,
     record::TaskRecord,
     spec::TaskSpec,
+    task_settings::Terms,
     usage::Usage,
 };
 
@@ -193,6 +195,8 @@ pub struct ContainerPlan {
     pub created: SystemTime,
     /// What to run.
     pub image: Image,
+    /// What the operator has it get.
+    pub given: Given,
     /// Bound at `/output`, or nothing: then the adapter makes `/output` inside the container before it is started.
     pub output_folder: Option<PathBuf>,
     /// Limits are set on the container; else they are only reserved.
@@ -234,8 +238,12 @@ pub struct ContainerFacts {
     pub id: ContainerId,
     /// Where it stands.
     pub state: ContainerState,
+    /// When it was started, by the engine's clock; `None` where it never was.
+    pub started_at: Option<SystemTime>,
     /// Ours, if it has our labels.
     pub ours: Option<Ours>,
+    /// What our labels say of how long it may run and how it ends.
+    pub terms: Terms,
     /// A folder of the engine's machine is bound at its `/output`.
     pub output_is_bound: bool,
     /// The engine's own words about a start that failed, else empty.

@@ -12,4 +12,5 @@ mod in_container;
 mod logs;
 mod other_user;
 mod outputs;
+mod profiles;
 mod viewers;

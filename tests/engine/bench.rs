@@ -19,6 +19,7 @@ use worker_node::{
     domain::{
         id::{ContainerId, ContainerName, PayloadDigest, TaskId, WorkerId},
         log_line::Source,
+        profile::Given,
         spec::{TaskSpec, Wants},
     },
     engine::{DockerEngine, EngineAddress, EngineOptions},
@@ -112,6 +113,7 @@ impl Bench {
             attempt: 1,
             created: SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_123_456),
             image: found.expect("these tests need the image busybox:latest on the engine"),
+            given: Given::default(),
             output_folder: None,
             enforce_limits: true,
             init: true,

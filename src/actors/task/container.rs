@@ -24,8 +24,10 @@ use crate::{
     },
     domain::{
         id::ContainerId,
+        profile::Given,
         record::{Change, Phase, TaskRecord},
         task::{Event, State},
+        task_settings::Terms,
     },
     failpoint,
     ports::{
@@ -91,6 +93,8 @@ impl TaskActor {
         self.record.phase = self.record.phase.max(Phase::Starting);
         self.record.image = Some(image.told());
         let (env, record) = (Arc::clone(&self.env), self.record.clone());
+        let given = env.given(&record.spec);
+        self.terms = given.settings.terms();
         let work = async move {
             let starting = Change::Starting {
                 task: record.spec.id.clone(),
@@ -100,7 +104,7 @@ impl TaskActor {
             };
             let (recorded, created) = tokio::join!(
                 env.records.keep_of(&record, starting),
-                env.create_container(&record, image)
+                env.create_container(&record, image, given)
             );
             failpoint!("task.created");
             if let Err(refused) = recorded {
@@ -191,6 +195,7 @@ impl TaskActor {
         self.permit = None;
         self.record_running(container.clone(), ctx);
         self.watch_usage(container.clone(), ctx);
+        self.time_out(ctx);
         let (env, record, spool) = (
             Arc::clone(&self.env),
             self.record.clone(),
@@ -214,6 +219,23 @@ impl TaskActor {
         self.run(wait, ctx);
     }
 
+    /// Ends it when its time is over. By the engine's clock where an incarnation before has started it: one that runs ahead of ours
+    /// gives it longer.
+    fn time_out(&self, ctx: &mut Context<Self>) {
+        let Some(timeout) = self.terms.timeout else {
+            return;
+        };
+        let now = self.env.clock.now();
+        let ran = self.started_at.and_then(|at| now.duration_since(at).ok());
+        let left = timeout.saturating_sub(ran.unwrap_or_default());
+        ctx.run_later(left, |actor, ctx| actor.advance(Event::TimeElapsed, ctx));
+    }
+
+    fn stop_grace(&self) -> Duration {
+        let grace = self.terms.stop_grace;
+        grace.unwrap_or(self.env.rules.stop_grace)
+    }
+
     fn record_running(&self, container: ContainerId, ctx: &mut Context<Self>) {
         let (records, record) = (self.env.records.clone(), self.record.clone());
         let running = Change::Running {
@@ -232,7 +254,7 @@ impl TaskActor {
     /// TERM now, KILL when the grace period is over.
     pub(super) fn terminate(&mut self, container: ContainerId, ctx: &mut Context<Self>) {
         self.signal(container, Signal::Term, ctx);
-        ctx.run_later(self.env.rules.stop_grace, |actor, ctx| {
+        ctx.run_later(self.stop_grace(), |actor, ctx| {
             failpoint!("task.grace_elapsed");
             actor.advance(Event::GraceElapsed, ctx)
         });
@@ -242,7 +264,7 @@ impl TaskActor {
     pub(super) fn kill(&mut self, container: ContainerId, ctx: &mut Context<Self>) {
         failpoint!("task.kill");
         self.signal(container, Signal::Kill, ctx);
-        ctx.run_later(self.env.rules.stop_grace.max(KILL_AGAIN), |actor, ctx| {
+        ctx.run_later(self.stop_grace().max(KILL_AGAIN), |actor, ctx| {
             failpoint!("task.grace_elapsed_again");
             actor.advance(Event::GraceElapsed, ctx)
         });
@@ -262,9 +284,10 @@ impl TaskActor {
 
 impl TaskEnv {
     /// Creates under the fixed name. Idempotent: one that is there already with the same digest and attempt is the one.
-    async fn create_container(&self, record: &TaskRecord, image: Image) -> Creation {
+    async fn create_container(&self, record: &TaskRecord, image: Image, given: Given) -> Creation {
+        let terms = given.settings.terms();
         let plan = match self.plan(record, image).await {
-            Ok(plan) => plan,
+            Ok(plan) => ContainerPlan { given, ..plan },
             Err(error) => {
                 let why = format!("its output folder could not be made: {error}");
                 return if is_out_of_room(&error) {
@@ -281,7 +304,7 @@ impl TaskEnv {
             };
             match error {
                 EngineError::Conflict(_) | EngineError::Away(_) | EngineError::Deadline(_) => {
-                    if let Some(creation) = self.settle_name(record, &error).await {
+                    if let Some(creation) = self.settle_name(record, terms, &error).await {
                         return creation;
                     }
                 }
@@ -307,6 +330,7 @@ impl TaskEnv {
             attempt: record.attempt,
             created: record.accepted_at,
             image,
+            given: Given::default(),
             output_folder: fitness.binds_outputs.then_some(folder),
             enforce_limits: self.rules.enforce_limits,
             init: fitness.has_init,
@@ -315,7 +339,12 @@ impl TaskEnv {
     }
 
     /// Who has the name? `None`: it is free now, create again.
-    async fn settle_name(&self, record: &TaskRecord, error: &EngineError) -> Option<Creation> {
+    async fn settle_name(
+        &self,
+        record: &TaskRecord,
+        terms: Terms,
+        error: &EngineError,
+    ) -> Option<Creation> {
         if !matches!(error, EngineError::Conflict(_)) {
             ride_out(&self.view, error).await;
         }
@@ -331,7 +360,8 @@ impl TaskEnv {
             )));
         };
         let same = ours.attempt == record.attempt && ours.digest == record.digest.to_string();
-        if same && facts.state == ContainerState::Created {
+        // Made before the profiles were changed, it is made anew.
+        if same && facts.terms == terms && facts.state == ContainerState::Created {
             return Some(Creation::Created(facts.id));
         }
         warn!(task:% = record.spec.id, container:% = facts.id; "a leftover container of ours has the task's name; it is removed");

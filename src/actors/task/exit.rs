@@ -1,6 +1,8 @@
 //! How a task's container stands and how it ended, found out from the engine. Who ended it, and whether for want of memory, is
 //! told by the engine's events, as they were heard or as the engine remembers them, and where it was stopped itself, by that.
 
+use std::time::SystemTime;
+
 use super::TaskEnv;
 use crate::{
     actors::engine_watch::ride_out,
@@ -9,6 +11,7 @@ use crate::{
         outcome::Exit,
         record::{Phase, TaskRecord},
         task::{Event, Found},
+        task_settings::Terms,
     },
     ports::engine::{
         ContainerFacts, ContainerState, EngineError, ExitFacts, Listed, Ours, Proof, RememberedEnd,
@@ -33,19 +36,38 @@ pub(super) enum Watched {
     No,
 }
 
+/// What the engine has of a task, and what its container says of the rest of its life.
+#[derive(Debug, Default)]
+pub(super) struct Looked {
+    /// What there is; `None` counts as nothing.
+    pub(super) found: Option<Found>,
+    /// How long it may run and how it ends.
+    pub(super) terms: Terms,
+    /// When it was started, by the engine's clock.
+    pub(super) started_at: Option<SystemTime>,
+}
+
 impl TaskEnv {
     /// What the engine has of a task.
-    pub(super) async fn look_at(&self, record: &TaskRecord) -> Found {
+    pub(super) async fn look_at(&self, record: &TaskRecord) -> Looked {
         if record.phase == Phase::Done {
-            return Found::Nothing;
+            return Looked::default();
         }
         let Some(facts) = self.find(record).await else {
             let is_lost = (self.lost_with_engine)(&record.result_id);
-            return match is_lost {
-                true => Found::GoneWithEngine,
-                false => Found::Nothing,
+            return Looked {
+                found: is_lost.then_some(Found::GoneWithEngine),
+                ..Looked::default()
             };
         };
+        Looked {
+            terms: facts.terms,
+            started_at: facts.started_at,
+            found: Some(self.found(record, facts).await),
+        }
+    }
+
+    async fn found(&self, record: &TaskRecord, facts: ContainerFacts) -> Found {
         let exit = match facts.state {
             ContainerState::Created => return Found::Created(facts.id),
             ContainerState::Running => return Found::Running(facts.id),

@@ -167,7 +167,9 @@ impl Docker {
                 Stands::Running { .. } => ContainerState::Running,
                 Stands::Exited { facts } => ContainerState::Exited(facts),
             },
+            started_at: None,
             ours: Some(container.ours()),
+            terms: container.plan.given.settings.terms(),
             output_is_bound: container.plan.output_folder.is_some(),
             error: String::new(),
         })

@@ -20,6 +20,7 @@ use crate::{
         id::{ContainerId, WorkerId},
         log_line::Source,
         shelf::Stored,
+        task_settings::Terms,
         usage::Usage,
     },
     ports::{
@@ -182,7 +183,9 @@ impl ContainerEngine for Scripted {
                     finished_at: None,
                 })
             },
+            started_at: None,
             ours: None,
+            terms: Terms::default(),
             output_is_bound: false,
             error: String::new(),
         })
