@@ -90,6 +90,14 @@ pub fn admin_of(folder: &Path) -> impl Admin {
     RemoteAdmin::of(folder)
 }
 
+/// The full form of an image's name, or what is wrong with it.
+///
+/// # Errors
+/// It is none.
+pub fn image_name(name: &str) -> Result<String, String> {
+    crate::engine::image_name(name)
+}
+
 fn refuse(error: &StartError) -> Exit {
     error!("{error}");
     error.exit()

@@ -23,6 +23,7 @@ pub mod logs;
 pub mod manual;
 pub mod outbox;
 mod page;
+pub mod profiles;
 mod reading;
 pub mod reload;
 pub mod state;

@@ -36,6 +36,7 @@ fn perform(invocation: Invocation) -> Exit {
             let admin = app::admin_of(&command.folder);
             cli::cordon::perform(&command, &admin)
         }
+        Invocation::Profiles(command) => cli::profiles::perform(&command, app::image_name),
         Invocation::Reload(command) => cli::reload::perform(&app::admin_of(&command.folder)),
         Invocation::Bundle(command) => cli::bundle::perform(&command),
         Invocation::Events(command) => cli::events::perform(&command),

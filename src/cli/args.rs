@@ -9,9 +9,9 @@ use clap::{Args, Parser, Subcommand};
 use self::examples::{
     ACTORS_EXAMPLES, BUNDLE_EXAMPLES, COMPLETIONS_EXAMPLES, CONFIG_EXAMPLES, DEMO_EXAMPLES,
     DOCTOR_EXAMPLES, DRAIN_EXAMPLES, EVENTS_EXAMPLES, EXAMPLES, IMAGES_EXAMPLES, INSTALL_EXAMPLES,
-    LOGLEVEL_EXAMPLES, LOGS_EXAMPLES, MAN_EXAMPLES, OUTBOX_EXAMPLES, PULL_EXAMPLES,
-    RELOAD_EXAMPLES, STATE_EXAMPLES, STATUS_EXAMPLES, SUBMIT_EXAMPLES, TASKS_EXAMPLES,
-    TOP_EXAMPLES, UNINSTALL_EXAMPLES,
+    LOGLEVEL_EXAMPLES, LOGS_EXAMPLES, MAN_EXAMPLES, OUTBOX_EXAMPLES, PROFILES_EXAMPLES,
+    PULL_EXAMPLES, RELOAD_EXAMPLES, STATE_EXAMPLES, STATUS_EXAMPLES, SUBMIT_EXAMPLES,
+    TASKS_EXAMPLES, TOP_EXAMPLES, UNINSTALL_EXAMPLES,
 };
 use super::{
     install::{InstallArgs, UninstallArgs},
@@ -111,6 +111,9 @@ pub(super) enum Command {
     /// Hurry the outbox of the worker that runs here: the results that it has still to deliver.
     #[command(after_help = OUTBOX_EXAMPLES)]
     Outbox(OutboxArgs),
+    /// Show what tasks get by the profiles of the configuration file.
+    #[command(after_help = PROFILES_EXAMPLES)]
+    Profiles(ProfilesArgs),
     /// Have the worker that runs here read its configuration anew: what can change while it runs is taken, the rest is named.
     #[command(after_help = RELOAD_EXAMPLES)]
     Reload(FolderArgs),
@@ -216,6 +219,58 @@ pub(super) struct ConfigShowArgs {
     /// The flags of `run`.
     #[command(flatten)]
     pub(super) run: RunCommand,
+}
+
+/// What `profiles` is told.
+#[derive(Debug, Args)]
+#[command(
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(super) struct ProfilesArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub(super) order: ProfilesOrder,
+}
+
+/// What to do with profiles.
+#[derive(Debug, Subcommand)]
+pub(super) enum ProfilesOrder {
+    /// Show what a task would get, and which place of the file says so. Nothing is run.
+    Test(Box<ProfilesTestArgs>),
+}
+
+/// What `profiles test` is told.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(super) struct ProfilesTestArgs {
+    /// The task.
+    #[command(flatten)]
+    pub(super) task: TaskArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+    /// The flags of `run`.
+    #[command(flatten)]
+    pub(super) run: RunCommand,
+}
+
+/// What profiles know a task by.
+#[derive(Debug, Args)]
+pub(super) struct TaskArgs {
+    /// Its image.
+    #[arg(long, value_name = "IMAGE")]
+    pub(super) image: String,
+    /// The master's class of task.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(super) task_type: Option<String>,
+    /// Who submitted it.
+    #[arg(long, value_name = "USER")]
+    pub(super) user: Option<String>,
+    /// What its user calls it.
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Option<String>,
 }
 
 /// What `drain` is told.

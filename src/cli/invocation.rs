@@ -7,7 +7,7 @@ use super::{
     actors::ActorsCommand,
     args::{
         BundleArgs, Command, CommandLine, DemoArgs, DemoCommand, DemoTask, FolderArgs, ImagesArgs,
-        LogLevelArgs, PullArgs, StatusArgs, TopArgs,
+        LogLevelArgs, ProfilesArgs, PullArgs, StatusArgs, TopArgs,
     },
     bundle::BundleCommand,
     config::ConfigCommand,
@@ -21,6 +21,7 @@ use super::{
     logs::LogsCommand,
     manual::ManualCommand,
     outbox::OutboxCommand,
+    profiles::ProfilesCommand,
     reading::Reading,
     reload::ReloadCommand,
     state::StateCommand,
@@ -71,6 +72,8 @@ pub enum Invocation {
     Order(OrderCommand),
     /// An order to the outbox of a worker that runs.
     Outbox(OutboxCommand),
+    /// A look at what a task would get.
+    Profiles(Box<ProfilesCommand>),
     /// An order to read the configuration anew.
     Reload(ReloadCommand),
     /// A look at what lies in a state folder.
@@ -128,6 +131,7 @@ impl Invocation {
                 let folder = folder(&args.folder, &reading)?;
                 Ok(Self::Outbox(OutboxCommand::new(args.order, folder)))
             }
+            Some(Command::Profiles(args)) => profiles(args, &reading),
             Some(Command::Reload(args)) => {
                 let folder = folder(&args, &reading)?;
                 Ok(Self::Reload(ReloadCommand { folder }))
@@ -202,6 +206,11 @@ fn top(args: &TopArgs, reading: &Reading) -> Result<Invocation, Answer> {
         once: args.once,
         json: args.json,
     }))
+}
+
+fn profiles(args: ProfilesArgs, reading: &Reading) -> Result<Invocation, Answer> {
+    let command = ProfilesCommand::new(args, reading)?;
+    Ok(Invocation::Profiles(Box::new(command)))
 }
 
 fn log_level(args: LogLevelArgs, reading: &Reading) -> Result<Invocation, Answer> {

@@ -58,6 +58,16 @@ Examples:
       the same with flags, as a start would be given them
 ";
 
+pub(super) const PROFILES_EXAMPLES: &str = "\
+Exit codes: 0 it is shown, 2 a flag or a variable is wrong, 78 the file is.
+
+Examples:
+  worker-node profiles test --image team/trainer:1
+      what a task of that image would get, and from which profile
+  worker-node profiles test --image team/trainer:1 --type train --user alice --json
+      the same of one task of a user, for programs
+";
+
 pub(super) const DRAIN_EXAMPLES: &str = "\
 Examples:
   worker-node drain --wait

@@ -54,6 +54,24 @@ fn the_sample_shows_every_setting_and_is_sound() {
     assert_eq!(settings.environment["TOKEN"], token);
 }
 
+#[test]
+fn every_example_of_the_readme_is_sound() {
+    let readme = include_str!("../../../../README.md");
+    let parts = readme.split("```toml\n").skip(1);
+    let examples: Vec<_> = parts.filter_map(|part| part.split("```").next()).collect();
+
+    let sound = examples.iter().map(|example| {
+        let surroundings = Surroundings {
+            home: Some("/home/u".into()),
+            ..Surroundings::default()
+        };
+        assert_eq!(file(example).mistakes(&surroundings).0, [], "{example}");
+        file(example).profiles().profiles.len()
+    });
+
+    assert!(sound.sum::<usize>() > 0, "none has a profile");
+}
+
 /// What stands below `[[profile]]`, and what is said of it, its line before it.
 const FAULTS: &[(&str, &str)] = &[
     (
