@@ -213,6 +213,9 @@ pub(super) struct ConfigShowArgs {
     /// Say what set each value.
     #[arg(long)]
     pub(super) origin: bool,
+    /// Leave out what the variables of tasks are set to: that may be secret.
+    #[arg(long)]
+    pub(super) redact: bool,
     /// Print JSON, with what set each value.
     #[arg(long)]
     pub(super) json: bool,

@@ -35,7 +35,7 @@ pub struct BundleCommand {
 /// What is in a bundle, and who says it.
 const PARTS: [(&str, &[&str]); 11] = [
     ("version.txt", &["version"]),
-    ("config.toml", &["config", "show", "--origin"]),
+    ("config.toml", &["config", "show", "--origin", "--redact"]),
     ("doctor.txt", &["doctor"]),
     ("status.txt", &["status"]),
     ("status.json", &["status", "--json"]),

@@ -39,10 +39,14 @@ impl ConfigCommand {
         Ok(match args.order {
             ConfigOrder::Show(show) => {
                 let launch = reading.launch(&show.run.flags)?;
-                let profiles = &launch.config.tasks.profiles;
+                let profiles = launch.config.tasks.profiles;
+                let profiles = match show.redact {
+                    true => profiles.redacted(),
+                    false => profiles,
+                };
                 Self::Show(match show.json {
-                    true => json(&launch.settings, profiles),
-                    false => launch.settings.written(show.origin) + &profiles::written(profiles),
+                    true => json(&launch.settings, &profiles),
+                    false => launch.settings.written(show.origin) + &profiles::written(&profiles),
                 })
             }
             ConfigOrder::Check { file } => Self::Check {

@@ -3,7 +3,11 @@
 
 use wildmatch::WildMatch;
 
-use super::{image_rules::Pattern, spec::TaskSpec, task_settings::TaskSettings};
+use super::{
+    image_rules::Pattern,
+    spec::TaskSpec,
+    task_settings::{TaskSettings, Variable},
+};
 
 /// All that an operator has said, in the order in which it is looked at.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -12,6 +16,23 @@ pub struct Profiles {
     pub defaults: TaskSettings,
     /// No two of one name.
     pub profiles: Vec<Profile>,
+}
+
+impl Profiles {
+    /// The same, without what variables are set to: that may be secret.
+    #[must_use]
+    pub fn redacted(mut self) -> Self {
+        let profiles = self.profiles.iter_mut();
+        let all = profiles.map(|profile| &mut profile.settings);
+        for settings in all.chain([&mut self.defaults]) {
+            for variable in settings.environment.values_mut() {
+                if let Variable::Text(text) = variable {
+                    *text = "(left out)".into();
+                }
+            }
+        }
+        self
+    }
 }
 
 /// What some tasks get.

@@ -59,6 +59,31 @@ fn a_bundle_is_made_without_a_worker_and_says_what_is_missing() {
 }
 
 #[test]
+fn what_tasks_have_in_their_variables_is_in_no_bundle() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, config) = (folder.path().join("b.tar.gz"), folder.path().join("c.toml"));
+    let text = "task_defaults.environment = { MODE = 'hunter2' }\n\
+                [[profile]]\nname = 'p'\nmatch = { user = 'a' }\nenvironment = { TOKEN = 'hunter2' }\n";
+    fs::write(&config, text).expect("it can be written");
+    let words = ["bundle", file.to_str().expect("UTF-8"), "--config"];
+    let mut command = worker(&words);
+    command.arg(&config).arg("--state-dir").arg(folder.path());
+
+    let made = ended(command);
+
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    let told = entry(&file, "config.toml");
+    assert!(told.contains("TOKEN") && told.contains("MODE"), "{told}");
+    let mut archive = tar::Archive::new(GzDecoder::new(File::open(&file).expect("it is there")));
+    for entry in archive.entries().expect("an archive") {
+        let mut text = String::new();
+        let mut entry = entry.expect("an entry");
+        entry.read_to_string(&mut text).expect("UTF-8");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
 fn a_file_that_is_there_is_left_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("b.tar.gz");
