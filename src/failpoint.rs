@@ -208,6 +208,7 @@ mod armed {
         "task.started",
         "task.step",
         "task.tell_anew",
+        "task.time_out",
         "task.wait",
         "task.wait_out",
         "task.watch_usage",

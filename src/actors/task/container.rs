@@ -222,6 +222,7 @@ impl TaskActor {
     /// Ends it when its time is over. By the engine's clock where an incarnation before has started it: one that runs ahead of ours
     /// gives it longer.
     fn time_out(&self, ctx: &mut Context<Self>) {
+        failpoint!("task.time_out");
         let Some(timeout) = self.terms.timeout else {
             return;
         };
