@@ -38,6 +38,8 @@ class Node:
         self._log = open(self._folder / "log", "wb")
         arguments = ["run", "-id", self.id, "-ip", "127.0.0.1", "-master", master.address]
         arguments += ["-port", "127.0.0.1:0", "--supervise", "--stop-grace", "2s"]
+        # No registry is in reach: asked for a newer image, it would say so in each log.
+        arguments += ["--pull", "missing"]
         arguments += ["--state-dir", str(self._folder / "state")]
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("WORKER_NODE_")

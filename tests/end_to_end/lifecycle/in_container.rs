@@ -65,6 +65,8 @@ impl Boxed {
             ":0",
             "--state-dir",
             "/state",
+            "--pull",
+            "missing",
         ];
         ContainerCreateBody {
             image: Some(self.id.clone()),

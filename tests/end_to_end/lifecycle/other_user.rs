@@ -118,7 +118,16 @@ fn command(id: &str, master: &DevMaster, state: &Path) -> Command {
         "--no-new-privs",
     ]);
     command.arg(env!("CARGO_BIN_EXE_worker-node"));
-    command.args(["-id", id, "-ip", "127.0.0.1", "-port", ":0"]);
+    command.args([
+        "-id",
+        id,
+        "-ip",
+        "127.0.0.1",
+        "-port",
+        ":0",
+        "--pull",
+        "missing",
+    ]);
     command.args(["-master", &master.address().to_string()]);
     command.arg("--state-dir").arg(state);
     command.env("XDG_RUNTIME_DIR", state);

@@ -108,7 +108,7 @@ pub(crate) fn journal(path: &Path) {
 }
 
 /// The format that a worker of this build writes.
-pub(crate) const FORMAT: i64 = 4;
+pub(crate) const FORMAT: i64 = worker_node::app::JOURNAL_FORMAT;
 
 /// Makes it a journal of another format: of 1 what that was, of any other number only in name.
 pub(crate) fn set_version(path: &Path, version: i64) {
@@ -119,7 +119,8 @@ pub(crate) fn set_version(path: &Path, version: i64) {
             DROP INDEX outbox_parked; ALTER TABLE outbox DROP COLUMN parked_at;
             ALTER TABLE tasks DROP COLUMN starting_at; ALTER TABLE tasks DROP COLUMN running_at;
             ALTER TABLE tasks DROP COLUMN ended_at; ALTER TABLE tasks DROP COLUMN sealed_at;
-            ALTER TABLE tasks DROP COLUMN delivered_at";
+            ALTER TABLE tasks DROP COLUMN delivered_at; ALTER TABLE tasks DROP COLUMN image_ran;
+            DROP TABLE images";
         let drop = connection.execute_batch(later);
         drop.expect("it has what came later");
     }
