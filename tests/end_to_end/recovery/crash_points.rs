@@ -26,15 +26,15 @@ const OF_THE_REGISTRY: &[&str] = &[
 const PASSED_BY: &[(&str, &str)] = &[
     (
         "task.prove_start",
-        "it takes an actor that fails alone: tests/failpoints",
+        "it takes an actor that fails alone: failpoints",
     ),
     (
         "task.create_anew",
-        "it takes an actor that fails alone: tests/failpoints",
+        "it takes an actor that fails alone: failpoints",
     ),
     (
         "task.grace_elapsed_again",
-        "it takes a container that survives a KILL for a while: tests/failpoints",
+        "it takes a container that survives a KILL for a while: failpoints",
     ),
     (
         "task.watch_usage",
@@ -42,11 +42,11 @@ const PASSED_BY: &[(&str, &str)] = &[
     ),
     (
         "journal.Withdraw.before",
-        "it takes a disk that is too slow for an answer: tests/recovery/offers.rs",
+        "it takes a disk that is too slow for an answer: recovery/offers.rs",
     ),
     (
         "journal.Withdraw.after",
-        "it takes a disk that is too slow for an answer: tests/recovery/offers.rs",
+        "it takes a disk that is too slow for an answer: recovery/offers.rs",
     ),
     ("journal.answer", "it is passed by every question"),
 ];
