@@ -8,12 +8,21 @@ use std::{
     process::Command,
 };
 
+use prost::Message;
+use prost_types::FileDescriptorSet;
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
     println!("cargo::rerun-if-changed=src");
     println!("cargo::rerun-if-changed=Cargo.lock");
-    let files = ["proto/cluster.proto", "proto/worker_admin.proto"];
+    let files = [
+        "proto/cluster.proto",
+        "proto/health.proto",
+        "proto/worker_admin.proto",
+    ];
     let descriptors = protox::compile(files, ["proto"])?;
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
+    fs::write(out.join("served.bin"), served(descriptors.clone()))?;
     // The one field whose bytes go from the disk to the socket without a copy of their own.
     tonic_prost_build::configure()
         .bytes(".cluster.LogChunk.data")
@@ -24,9 +33,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         libraries(&fs::read_to_string("Cargo.lock")?),
     );
     tell_source();
-    let out = env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
-    fs::write(PathBuf::from(out).join("log_names.rs"), names)?;
+    fs::write(out.join("log_names.rs"), names)?;
     Ok(())
+}
+
+/// What is told on the master's port to who asks which methods there are: not the operator's.
+fn served(mut descriptors: FileDescriptorSet) -> Vec<u8> {
+    descriptors
+        .file
+        .retain(|file| file.package() != "worker.v1");
+    descriptors.encode_to_vec()
 }
 
 /// What a release was built from: its commit, where there is a repository and a git, and its date. Builds of every day say nothing:

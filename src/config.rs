@@ -89,6 +89,8 @@ pub struct ClusterConfig {
     pub reach: Reach,
     /// Where it listens.
     pub listen: ListenAddress,
+    /// Whether clients of that port are told which methods there are.
+    pub reflection: bool,
     /// Where it answers over HTTP, if anywhere.
     pub http: Option<ListenAddress>,
     /// Where its master is, until one says that it has moved.

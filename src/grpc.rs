@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod client;
 pub mod convert;
+pub mod health;
 pub mod keys;
 pub mod listener;
 mod server;

@@ -7,7 +7,6 @@
 
 mod host;
 mod observer;
-mod reasons;
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -21,7 +20,7 @@ use axum::{
     routing::get,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
@@ -38,6 +37,7 @@ use crate::{
         admin::{Admin, AdminError},
         master::RunningTask,
         spool::SpoolStore,
+        status::Reason,
     },
 };
 
@@ -192,8 +192,8 @@ async fn healthz(State(Desk { door, .. }): State<Desk>) -> Response {
 /// Whether the worker is of use to its master: a task that is offered now is taken if there is room for it.
 async fn readyz(State(Desk { door, .. }): State<Desk>) -> Response {
     let reasons = match door.admin.status().await {
-        Ok(status) => reasons::not_ready(&status),
-        Err(error) => vec![reasons::Reason::of_worker(&error)],
+        Ok(status) => status.not_ready(),
+        Err(error) => vec![Reason::of_worker(&error)],
     };
     let status = match reasons.is_empty() {
         true => StatusCode::OK,
@@ -202,10 +202,18 @@ async fn readyz(State(Desk { door, .. }): State<Desk>) -> Response {
     let page = json!({
         "version": JSON_VERSION,
         "ready": reasons.is_empty(),
-        "reasons": reasons.iter().map(reasons::Reason::json).collect::<Vec<_>>(),
+        "reasons": reasons_json(&reasons),
     });
     let kind = [(header::CONTENT_TYPE, "application/json")];
     (status, kind, format!("{page}\n")).into_response()
+}
+
+/// Reasons for programs.
+fn reasons_json(reasons: &[Reason]) -> Value {
+    let reasons = reasons.iter();
+    reasons
+        .map(|Reason { what, why }| json!({ "what": what, "why": why }))
+        .collect()
 }
 
 async fn page_of_metrics(State(Desk { door, .. }): State<Desk>, headers: HeaderMap) -> Response {

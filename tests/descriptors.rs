@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use worker_node::{
     domain::{id::TaskId, spec::Offer},
-    grpc::listener::{Doorkeeper, Limits, serve},
+    grpc::listener::{Doorkeeper, Limits, Services, serve},
     ports::{
         master::MasterAddress,
         spool::{LogCursor, LogRange},
@@ -91,7 +91,7 @@ async fn a_server_out_of_descriptors_waits_says_so_once_and_recovers() {
     let stop = CancellationToken::new();
     tokio::spawn(serve(
         listener,
-        Arc::new(Willing),
+        Services::of(Arc::new(Willing)),
         Limits::default(),
         Arc::new(Doorkeeper::of_an_open_door()),
         stop,

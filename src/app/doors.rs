@@ -16,13 +16,14 @@ use crate::{
     domain::callers::MasterNames,
     grpc::{
         admin::{self, Door},
+        health::IsReady,
         keys::Keys,
-        listener::{self, Doorkeeper},
+        listener::{self, Doorkeeper, Services},
     },
     handle::admin::AdminHandle,
     http,
     metrics::{CountedWorker, Metrics},
-    ports::audit::Audit,
+    ports::{admin::Admin, audit::Audit},
     supervision::{ChildSpec, slot},
 };
 
@@ -57,13 +58,18 @@ pub(super) fn servers(built: &Built, inside: &Inside, stop: &CancellationToken) 
     );
     let doorkeeper = doorkeeper.with_keys(Arc::clone(keys), door.master_names.clone());
     let doorkeeper = Arc::new(doorkeeper.with_audit(Arc::clone(audit)));
-    let (listener, handle) = (Arc::clone(listener), inside.handle.clone());
-    let metrics = Arc::clone(metrics);
+    let listener = Arc::clone(listener);
+    let worker = CountedWorker::new(inside.handle.clone(), Arc::clone(metrics));
+    let services = Services {
+        worker: Arc::new(worker),
+        is_ready: is_ready(admin_handle(built, inside)),
+        reflection: built.parts.config.cluster.reflection,
+    };
     let serve: Serve = Arc::new(move |stop| {
         let limits = listener::Limits::of_this_process();
         let serving = listener::serve(
             Arc::clone(&listener),
-            Arc::new(CountedWorker::new(handle.clone(), Arc::clone(&metrics))),
+            services.clone(),
             limits,
             Arc::clone(&doorkeeper),
             stop,
@@ -72,6 +78,18 @@ pub(super) fn servers(built: &Built, inside: &Inside, stop: &CancellationToken) 
     });
     let (stop, (_, seat)) = (stop.clone(), slot("servers"));
     spec(seat, move || ServersActor::new(Arc::clone(&serve), &stop))
+}
+
+/// What health checks are answered by.
+fn is_ready(handle: AdminHandle) -> IsReady {
+    Arc::new(move || {
+        let handle = handle.clone();
+        let ready = async move {
+            let status = handle.status().await;
+            status.is_ok_and(|status| status.not_ready().is_empty())
+        };
+        ready.boxed()
+    })
 }
 
 /// What an operator's questions and orders come to, by whichever door.

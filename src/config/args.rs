@@ -55,6 +55,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "TIME", env = "WORKER_NODE_REPORT_DOUBT", default_value = "5m", help_heading = CLUSTER)]
     pub report_doubt: String,
 
+    /// Tell clients at --port which methods and messages there are (gRPC server reflection), as grpcurl asks.
+    #[arg(long, value_name = SWITCH, env = "WORKER_NODE_REFLECTION", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, help_heading = CLUSTER)]
+    pub reflection: String,
+
     /// Who may connect to --port: auto (all but the tasks' containers), any, master (what its name resolves to), addresses or networks,
     /// with commas between them; the master always may.
     #[arg(long, value_name = "auto|any|master|NETWORK[,..]", env = "WORKER_NODE_ALLOW_FROM", default_value = "auto", help_heading = DOOR)]

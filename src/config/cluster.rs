@@ -23,6 +23,7 @@ pub(super) fn cluster(args: &RunArgs, check: &mut Check) -> Option<ClusterConfig
         MasterAddress::parse(master).map_err(|error| error.to_string())
     });
     let master_moves = check.switch("--pin-master", &args.pin_master);
+    let reflection = check.switch("--reflection", &args.reflection);
     let settle_time = check.value("--settle-time", &args.settle_time, |text| match text {
         "auto" => Ok(None),
         // Longer than a minute, and people would take every task for stuck.
@@ -39,6 +40,7 @@ pub(super) fn cluster(args: &RunArgs, check: &mut Check) -> Option<ClusterConfig
         worker: worker?,
         reach: reach?,
         listen: listen?,
+        reflection: reflection?,
         http: http?,
         master: master?,
         master_moves: match (master_moves?, door.as_ref()?.proves_nothing()) {

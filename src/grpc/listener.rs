@@ -20,7 +20,7 @@ mod shaken;
 mod tally;
 mod unfinished;
 
-use std::{sync::Arc, time::Duration};
+use std::{future::ready, sync::Arc, time::Duration};
 
 use log::warn;
 use rustix::process::{Resource, getrlimit};
@@ -37,8 +37,17 @@ pub(super) use self::{
     places::{Entry, Peer, Places},
     unfinished::Measured,
 };
-use super::{CALL_LIMIT, MESSAGE_LIMIT, server::WorkerService};
-use crate::{ports::worker::Worker, proto::master_worker_server::MasterWorkerServer};
+use super::{
+    CALL_LIMIT, MESSAGE_LIMIT,
+    health::{HealthService, IsReady},
+    server::WorkerService,
+};
+use crate::{
+    ports::worker::Worker,
+    proto::{
+        SERVED, health::health_server::HealthServer, master_worker_server::MasterWorkerServer,
+    },
+};
 
 /// Streams of one connection at once. A master opens a connection per call; who shares one waits for a stream to end.
 const STREAMS_PER_CONNECTION: u32 = 16;
@@ -110,19 +119,42 @@ impl Limits {
     }
 }
 
+/// What is served at the master's port.
+#[derive(Clone)]
+pub struct Services {
+    /// Answers the master's calls.
+    pub worker: Arc<dyn Worker>,
+    /// Answers health checks.
+    pub is_ready: IsReady,
+    /// Whether clients are told which methods and messages there are (`--reflection`).
+    pub reflection: bool,
+}
+
+impl Services {
+    /// Those of a worker that is always ready, without reflection.
+    #[must_use]
+    pub fn of(worker: Arc<dyn Worker>) -> Self {
+        Self {
+            worker,
+            is_ready: Arc::new(|| Box::pin(ready(true))),
+            reflection: false,
+        }
+    }
+}
+
 /// The server ended although nobody had stopped it.
 #[derive(Debug, Error)]
 #[error("the server ended by itself")]
 pub struct ServeError(#[source] Option<tonic::transport::Error>);
 
-/// Serves the calls of those whom `doorkeeper` lets in on `listener` until `stop` fires. The listener is shared, so that a restarted server takes over
-/// the same port without a gap.
+/// Serves `services` to those whom `doorkeeper` lets in on `listener` until `stop` fires. The listener is shared, so that a
+/// restarted server takes over the same port without a gap.
 ///
 /// # Errors
 /// The server ended by itself; it can be started again.
 pub async fn serve(
     listener: Arc<TcpListener>,
-    worker: Arc<dyn Worker>,
+    services: Services,
     limits: Limits,
     doorkeeper: Arc<Doorkeeper>,
     stop: CancellationToken,
@@ -130,6 +162,11 @@ pub async fn serve(
     // Dropped with this future, and fired then: a server that is thrown away leaves no connection behind.
     let cut = CancellationToken::new();
     let _cut_at_the_end = cut.clone().drop_guard();
+    let Services {
+        worker,
+        is_ready,
+        reflection,
+    } = services;
     let service = WorkerService::new(worker, doorkeeper.audit(), &limits, stop.clone());
     let watching = service.watch_viewers(limits.stalled);
     let looking_up = Arc::clone(&doorkeeper).watch();
@@ -140,14 +177,7 @@ pub async fn serve(
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_max_header_list_size(HEADERS_LIMIT)
-        .add_service(Checked::new(
-            Measured::new(
-                MasterWorkerServer::new(service)
-                    .max_decoding_message_size(CALL_LIMIT)
-                    .max_encoding_message_size(MESSAGE_LIMIT),
-            ),
-            doorkeeper,
-        ))
+        .add_routes(routes(service, is_ready, reflection, &doorkeeper))
         .serve_with_incoming_shutdown(acceptor.connections(), stop.clone().cancelled_owned());
     let serving = end_in_time(serving, limits.drain, &stop, &cut);
     tokio::pin!(serving, watching, looking_up, reading_keys);
@@ -157,6 +187,34 @@ pub async fn serve(
         never = &mut looking_up => match never {},
         never = &mut reading_keys => match never {},
     }
+}
+
+/// All services of the master's port, each behind the same guards.
+fn routes(
+    service: WorkerService,
+    is_ready: IsReady,
+    reflection: bool,
+    doorkeeper: &Arc<Doorkeeper>,
+) -> Routes {
+    let service = MasterWorkerServer::new(service)
+        .max_decoding_message_size(CALL_LIMIT)
+        .max_encoding_message_size(MESSAGE_LIMIT);
+    let service = Measured::new(service);
+    let health = service.beside(HealthServer::new(HealthService::new(is_ready)));
+    let reflection = reflection.then(|| {
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(SERVED)
+            .build_v1();
+        // The set is the build's own: a test asks for it.
+        reflection.inspect_err(|error| warn!(error:%; "no reflection: {error}"))
+    });
+    let mut routes = Routes::new(Checked::new(service.clone(), Arc::clone(doorkeeper)))
+        .add_service(Checked::new(health, Arc::clone(doorkeeper)));
+    if let Some(Ok(reflection)) = reflection {
+        let reflection = service.beside(reflection);
+        routes = routes.add_service(Checked::new(reflection, Arc::clone(doorkeeper)));
+    }
+    routes
 }
 
 /// The same for pages over HTTP, 1.1 and 2: `router` answers those whom `doorkeeper` lets connect. It is to ask it about each

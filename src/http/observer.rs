@@ -18,7 +18,7 @@ use axum::{
 };
 use tokio::sync::watch;
 
-use super::{Desk, reading, reasons};
+use super::{Desk, reading};
 use crate::{grpc::listener::Connection, metrics::Metrics, ports::master::RunningTask};
 
 /// Nothing of a stranger's is run or loaded by it, and no other page shows it as its own.
@@ -92,9 +92,8 @@ async fn snapshot(State(desk): State<Desk>, RawQuery(query): RawQuery) -> Respon
     let since = if is_ours { asked("since") } else { 0 };
     match reading(&desk.door).await {
         Ok(reading) => {
-            let why = reasons::not_ready(&reading.status);
             let news = desk.door.metrics.timeline().since(since);
-            let page = snapshot::json(&reading, &why, &news);
+            let page = snapshot::json(&reading, &news);
             let headers = [
                 (header::CONTENT_TYPE, "application/json"),
                 (header::CACHE_CONTROL, "no-store"),

@@ -1,7 +1,10 @@
 //! How a worker stands at one moment, as its operator is told: `ports::admin::Admin::status` asks for it.
 
+mod reasons;
+
 use std::time::Duration;
 
+pub use self::reasons::Reason;
 use crate::domain::id::WorkerId;
 
 /// See the module. Ages are counted back from the answer.

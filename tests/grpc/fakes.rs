@@ -18,7 +18,7 @@ use worker_node::{
         outcome::StatusWord,
         spec::Offer,
     },
-    grpc::listener::{Doorkeeper, Limits, ServeError, serve},
+    grpc::listener::{Doorkeeper, Limits, ServeError, Services, serve},
     ports::{
         master::MasterAddress,
         spool::{LogCursor, LogEnd, LogItem, LogRange, RawItem, Span, Stretch},
@@ -329,6 +329,14 @@ impl Node {
     }
 
     pub(crate) async fn start_behind(doorkeeper: Doorkeeper, limits: Limits) -> Self {
+        Self::start_with(doorkeeper, limits, |worker| Services::of(worker)).await
+    }
+
+    pub(crate) async fn start_with(
+        doorkeeper: Doorkeeper,
+        limits: Limits,
+        services: impl FnOnce(Arc<FakeWorker>) -> Services,
+    ) -> Self {
         let listener = Arc::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
         let worker = Arc::new(FakeWorker::default());
         let stop = CancellationToken::new();
@@ -336,7 +344,7 @@ impl Node {
             address: listener.local_addr().unwrap().to_string(),
             serving: tokio::spawn(serve(
                 Arc::clone(&listener),
-                worker.clone(),
+                services(worker.clone()),
                 limits,
                 Arc::new(doorkeeper),
                 stop.clone(),

@@ -10,7 +10,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use worker_node::{
     domain::outcome::StatusWord,
-    grpc::listener::{Doorkeeper, Limits, serve},
+    grpc::listener::{Doorkeeper, Limits, Services, serve},
     proto::{TaskId, TaskLogRequest},
 };
 
@@ -184,7 +184,7 @@ async fn a_server_that_is_thrown_away_leaves_its_port_to_the_next_and_no_connect
     let worker = node.worker.clone();
     let next = serve(
         Arc::clone(&node.listener),
-        worker,
+        Services::of(worker),
         Limits::default(),
         Arc::new(Doorkeeper::of_an_open_door()),
         stop.clone(),

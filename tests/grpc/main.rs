@@ -18,6 +18,7 @@ mod fake_master;
 mod fakes;
 mod golden;
 mod guarding;
+mod health;
 mod masters_door;
 mod serving;
 mod streaming;

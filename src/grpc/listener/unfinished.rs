@@ -49,6 +49,14 @@ impl<S> Measured<S> {
             budget: Arc::new(Budget::of(BUDGET)),
         }
     }
+
+    /// Measures the requests of another service at the same port: they share one budget.
+    pub(super) fn beside<T>(&self, service: T) -> Measured<T> {
+        Measured {
+            service,
+            budget: Arc::clone(&self.budget),
+        }
+    }
 }
 
 impl<S: NamedService> NamedService for Measured<S> {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::super::{JSON_VERSION, reasons::Reason};
+use super::super::{JSON_VERSION, reasons_json};
 use crate::domain::usage::Use;
 use crate::{
     metrics::{Course, Event, News, Reading},
@@ -16,8 +16,9 @@ use crate::{
     },
 };
 
-pub(super) fn json(reading: &Reading, why: &[Reason], news: &News) -> Value {
+pub(super) fn json(reading: &Reading, news: &News) -> Value {
     let status = &reading.status;
+    let why = status.not_ready();
     let sum = |of: fn(&TaskView) -> f64| reading.tasks.iter().map(of).sum::<f64>();
     json!({
         "version": JSON_VERSION,
@@ -28,7 +29,7 @@ pub(super) fn json(reading: &Reading, why: &[Reason], news: &News) -> Value {
         "process": status.process,
         "uptime_seconds": status.uptime.as_secs_f64(),
         "ready": why.is_empty(),
-        "reasons": why.iter().map(Reason::json).collect::<Vec<_>>(),
+        "reasons": reasons_json(&why),
         "master": master(status),
         "engine": {
             "address": status.engine.address,

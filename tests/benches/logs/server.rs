@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, server};
 use tonic::{Request, Response, Status, Streaming};
 use worker_node::domain::{id::TaskId, log_line::Source, outcome::StatusWord, spec::Offer};
-use worker_node::grpc::listener::{Doorkeeper, Limits, serve};
+use worker_node::grpc::listener::{Doorkeeper, Limits, Services, serve};
 use worker_node::ports::clock::SystemClock;
 use worker_node::ports::master::MasterAddress;
 use worker_node::ports::spool::{LogCursor, LogEnd, LogRange, Piece, Spool, SpoolStore as _};
@@ -46,7 +46,7 @@ impl Server {
         let worker = Arc::new(OneLog(Arc::clone(&spool)));
         tokio::spawn(serve(
             Arc::new(listener),
-            worker,
+            Services::of(worker),
             Limits::default(),
             Arc::new(Doorkeeper::of_an_open_door()),
             CancellationToken::new(),

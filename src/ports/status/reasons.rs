@@ -1,14 +1,14 @@
-//! Why a worker is not ready, from how it stands. Pure.
-
-use serde_json::{Value, json};
+//! Why a worker is not ready for tasks: the same answer at every door that is asked (HTTP, gRPC). Pure.
 
 use crate::ports::{admin::AdminError, status::WorkerStatus};
 
-/// One reason, by a word for programs and in words for people.
+/// One reason why a worker is not ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Reason {
-    what: &'static str,
-    why: String,
+pub struct Reason {
+    /// The part that is not ready, as a word for programs: `engine`, `master`, `refusing` or `worker`.
+    pub what: &'static str,
+    /// The cause, in words for people.
+    pub why: String,
 }
 
 impl Reason {
@@ -19,35 +19,34 @@ impl Reason {
         }
     }
 
-    /// The worker itself does not answer.
-    pub(super) fn of_worker(error: &AdminError) -> Self {
+    /// The worker itself did not answer the question.
+    #[must_use]
+    pub fn of_worker(error: &AdminError) -> Self {
         Self::new("worker", error.to_string())
-    }
-
-    /// For programs.
-    pub(super) fn json(&self) -> Value {
-        json!({ "what": self.what, "why": self.why })
     }
 }
 
-/// None: the worker is ready.
-pub(super) fn not_ready(status: &WorkerStatus) -> Vec<Reason> {
-    let (engine, master) = (&status.engine, &status.master);
-    let mut reasons = Vec::new();
-    match (&engine.version, &engine.failure) {
-        (Some(_), None) => {}
-        (_, Some(why)) => reasons.push(Reason::new("engine", why)),
-        (None, None) => reasons.push(Reason::new("engine", "it has not answered yet")),
+impl WorkerStatus {
+    /// Why a task that is offered now would not be taken, whatever it asks for; empty for a worker that is ready.
+    #[must_use]
+    pub fn not_ready(&self) -> Vec<Reason> {
+        let (engine, master) = (&self.engine, &self.master);
+        let mut reasons = Vec::new();
+        match (&engine.version, &engine.failure) {
+            (Some(_), None) => {}
+            (_, Some(why)) => reasons.push(Reason::new("engine", why)),
+            (None, None) => reasons.push(Reason::new("engine", "it has not answered yet")),
+        }
+        if master.registered_for.is_none() {
+            let why = master.failure.as_deref();
+            let why = why.unwrap_or("it has not registered this worker yet");
+            reasons.push(Reason::new("master", why));
+        }
+        if let Some(why) = &self.refusing {
+            reasons.push(Reason::new("refusing", why));
+        }
+        reasons
     }
-    if master.registered_for.is_none() {
-        let why = master.failure.as_deref();
-        let why = why.unwrap_or("it has not registered this worker yet");
-        reasons.push(Reason::new("master", why));
-    }
-    if let Some(why) = &status.refusing {
-        reasons.push(Reason::new("refusing", why));
-    }
-    reasons
 }
 
 #[cfg(test)]
@@ -80,12 +79,16 @@ mod tests {
     }
 
     fn whats(status: &WorkerStatus) -> Vec<&'static str> {
-        not_ready(status).iter().map(|reason| reason.what).collect()
+        status
+            .not_ready()
+            .iter()
+            .map(|reason| reason.what)
+            .collect()
     }
 
     #[test]
     fn each_reason_is_told_by_its_word() {
-        assert!(not_ready(&ready()).is_empty());
+        assert!(ready().not_ready().is_empty());
 
         let mut status = ready();
         status.engine.failure = Some("no cgroups".into());
@@ -101,6 +104,6 @@ mod tests {
         let mut status = ready();
         status.master.failure = Some("a heartbeat was lost".into());
 
-        assert!(not_ready(&status).is_empty());
+        assert!(status.not_ready().is_empty());
     }
 }
