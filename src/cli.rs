@@ -1,6 +1,6 @@
-//! The command line: from the words to a command that can be performed, or to an answer (help, version, mistakes) and an exit
-//! code. Performing what needs a worker is `main`'s: what one is made of is not known here. The commands that ask about a
-//! worker are performed here, over what they are given.
+//! The command line: turns the process's arguments into a command, or into an answer (help, version, mistakes) and an exit code.
+//! `main` performs what needs a worker's parts, which are not known here; the commands that ask a running worker or read its state
+//! folder are performed here, over the ports that `main` hands in.
 
 pub mod actors;
 mod args;
@@ -46,16 +46,16 @@ use crate::{
     telemetry,
 };
 
-/// Why there is nothing to perform.
+/// What is printed in place of performing a command.
 #[derive(Debug)]
 enum Answer {
-    /// clap's: help, version, or words that it does not know.
+    /// clap's own text: help, version, or an error about words that it does not know.
     Words(clap::Error),
-    /// Values that are wrong.
+    /// Mistakes in values of flags, variables or the configuration file.
     Values(settings::Mistakes),
 }
 
-/// Reads the command line and performs it, with the log set up.
+/// Parses the command line and hands the command to `perform`; before a worker runs, the log is set up.
 pub fn run(
     argv: impl IntoIterator<Item = OsString>,
     perform: impl FnOnce(Invocation) -> Exit,
@@ -92,10 +92,11 @@ fn parse(
     Invocation::of(line, reading)
 }
 
-/// The configuration of this process, a worker, made anew: the same words and variables over what the file says now.
+/// For a reload: the configuration of this worker process, made again from its arguments and variables and from the file as it is
+/// now.
 ///
 /// # Errors
-/// Everything that is wrong.
+/// Each mistake, as a sentence.
 pub fn reread() -> Result<Launch, Vec<String>> {
     match parse(std::env::args_os(), Surroundings::of_this_process()) {
         Ok(Invocation::Run(launch)) => Ok(*launch),

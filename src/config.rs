@@ -1,4 +1,4 @@
-//! What the worker was told, checked and typed. Text comes in (`RunArgs`), a `Config` or all mistakes at once come out; nothing
+//! The worker's configuration, checked and typed. Text comes in (`RunArgs`), a `Config` or all mistakes at once come out; nothing
 //! is opened, resolved or started here. `app` takes it apart: no actor gets the whole of it.
 
 mod address;
@@ -49,7 +49,7 @@ use crate::{
     telemetry::LogFormat,
 };
 
-/// How much of a foreign value is shown, in bytes.
+/// Bytes of a foreign value that are shown.
 const SHOWN: usize = 100;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -58,23 +58,24 @@ const DAY: Duration = Duration::from_secs(86_400);
 const MIB: u64 = 1 << 20;
 const TIB: u64 = 1 << 40;
 
-/// Tasks at once: containers beyond this many bring no engine further.
+/// The most tasks at once that may be set: no engine gets further with more containers.
 const MAX_TASKS_LIMIT: usize = 10_000;
 
-/// Output files of one task: their names have a limit of their own (1 MiB of all), which as many short ones come to.
+/// The most output files of one task that may be set: their names have a limit of their own (1 MiB of all), which as many short
+/// ones come to.
 const OUTPUT_FILES_LIMIT: usize = 100_000;
 
-/// Restarts within a period: the moments of that many are remembered for each subsystem.
+/// The most restarts within a period that may be set: the moments of that many are remembered for each subsystem.
 const MAX_RESTARTS: u32 = 1_000;
 
-/// Everything that was set.
+/// The whole configuration of a worker.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// This worker's place in the cluster.
     pub cluster: ClusterConfig,
     /// How tasks are run.
     pub tasks: TaskConfig,
-    /// What is kept, and where.
+    /// The state folder, and what is kept in it.
     pub state: StateConfig,
     /// How the process behaves.
     pub process: ProcessConfig,
@@ -83,45 +84,45 @@ pub struct Config {
 /// A worker's place in the cluster.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClusterConfig {
-    /// Its name.
+    /// The worker's id.
     pub worker: WorkerId,
-    /// Where the master reaches it.
+    /// The address at which the master reaches it.
     pub reach: Reach,
-    /// Where it listens.
+    /// The address at which it listens.
     pub listen: ListenAddress,
-    /// Whether clients of that port are told which methods there are.
+    /// Whether clients at that address are told which methods there are (gRPC server reflection).
     pub reflection: bool,
-    /// Where it answers over HTTP, if anywhere.
+    /// The address at which it answers over HTTP; `None`: it does not.
     pub http: Option<ListenAddress>,
-    /// Where its master is, until one says that it has moved.
+    /// The address of its master, until a master says that it has moved.
     pub master: MasterAddress,
-    /// Whether it may say so.
+    /// Whether the worker follows a master that says so.
     pub master_moves: MasterMoves,
-    /// Who may come in.
+    /// Who may come in, and what callers have to show.
     pub door: DoorConfig,
     /// Least time between the answer to an offer and the report; `None`: measured from the heartbeats.
     pub settle_time: Option<Duration>,
-    /// How long an upload may take.
+    /// How long an upload may take; then it has failed.
     pub upload: UploadPatience,
-    /// How long a report may take.
+    /// How long a report may take; then its answer is in doubt.
     pub report: ReportPatience,
 }
 
 /// How long an upload of output files may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UploadPatience {
-    /// Without progress.
+    /// The longest time without progress.
     pub inactivity: Duration,
-    /// In all.
+    /// The longest time in all.
     pub total: Duration,
 }
 
 /// How long a report may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReportPatience {
-    /// Until its answer must be there.
+    /// How long the answer may take.
     pub timeout: Duration,
-    /// Before one without an answer is repeated.
+    /// How long after a report without an answer it is sent again.
     pub doubt: Duration,
 }
 
@@ -130,11 +131,11 @@ pub struct ReportPatience {
 pub struct TaskConfig {
     /// The engine that runs them.
     pub engine: EngineAddress,
-    /// Whether it may be another one than before.
+    /// Whether that may be another engine than before.
     pub new_engine: NewEngine,
-    /// How many may be here at once.
+    /// How many tasks may be here at once.
     pub max_tasks: usize,
-    /// What becomes of the amounts they ask for.
+    /// What becomes of the amounts that tasks ask for.
     pub limits: Limits,
     /// When their images are pulled.
     pub pull: PullPolicy,
@@ -142,26 +143,26 @@ pub struct TaskConfig {
     pub images: ImageRules,
     /// The engine's name of the network that they get; `None`: the engine's own choice.
     pub network: Option<String>,
-    /// What else their containers get.
+    /// What else every task's container gets.
     pub container: ContainerConfig,
-    /// What the file says that tasks get, by profiles.
+    /// What tasks get beside that by the configuration file: the defaults, and profiles for some.
     pub profiles: Profiles,
-    /// From asking a task to end to making it end.
+    /// How long a task may take to end by itself after its stop signal; then it is killed.
     pub stop_grace: Duration,
-    /// How many of its output files are taken.
+    /// How many output files of a task are taken.
     pub output_files: usize,
-    /// How large they may be, all together; bytes.
+    /// Bytes that a task's output files may have together.
     pub output_bytes: u64,
-    /// How much of a container's output the engine keeps; bytes.
+    /// Bytes of a container's output that the engine keeps.
     pub engine_log: u64,
-    /// How long what passes is waited out before a task fails of it.
+    /// How long passing trouble is waited out before a task fails of it.
     pub patience: Duration,
 }
 
-/// What is kept, and where.
+/// The state folder, and what is kept in it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StateConfig {
-    /// The state folder.
+    /// The folder's path.
     pub folder: PathBuf,
     /// How long a finished task's log and record are kept.
     pub retention: Duration,
@@ -169,24 +170,24 @@ pub struct StateConfig {
     pub orphan_grace: Duration,
     /// Bytes of one task's log that are kept.
     pub spool_cap: u64,
-    /// With fewer bytes free on the disk new tasks are refused, and logs left out.
+    /// With fewer bytes free on the disk, new tasks are refused, and logs are left out.
     pub disk_low: u64,
-    /// Bytes of all that is in the folder; beyond them new tasks are refused.
+    /// Bytes that all in the folder may have together; beyond them new tasks are refused.
     pub state_cap: u64,
-    /// Which images go again that were pulled for tasks.
+    /// Which images that were pulled for tasks are removed again.
     pub image_upkeep: Upkeep,
 }
 
 /// How the process behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessConfig {
-    /// After a subsystem's failure.
+    /// What the process does when a subsystem fails.
     pub when_subsystem_fails: WhenSubsystemFails,
-    /// How often and how soon a failed subsystem is restarted, where it is.
+    /// How often and how soon a failed subsystem is restarted, if it is.
     pub restarts: RestartLimits,
-    /// When engine or master are away at the start.
+    /// What the process does when engine or master are away at the start.
     pub when_away: WhenAway,
-    /// With running tasks when it is asked to stop.
+    /// What becomes of running tasks when the process is asked to stop.
     pub on_stop: OnStop,
     /// How its log looks.
     pub log_format: LogFormat,
@@ -197,11 +198,11 @@ pub struct ProcessConfig {
 pub struct RestartLimits {
     /// Restarts of one subsystem within a period; the failure after them is final.
     pub intensity: u32,
-    /// The period.
+    /// The length of the period.
     pub period: Duration,
-    /// Before the second restart in a row; each later one waits twice as long.
+    /// Delay before the second restart in a row; each later one waits twice as long.
     pub backoff: Duration,
-    /// No restart waits longer.
+    /// The longest delay before a restart.
     pub backoff_max: Duration,
 }
 
@@ -214,10 +215,10 @@ impl TryFrom<(RunArgs, Surroundings)> for Config {
 }
 
 impl Config {
-    /// What was set, checked; what is wrong is told by its place where that is in a file.
+    /// The configuration, checked. A mistake is told by its place where the value is from a file.
     ///
     /// # Errors
-    /// Everything that is wrong.
+    /// Every mistake.
     pub fn checked(
         args: &RunArgs,
         surroundings: &Surroundings,
@@ -263,13 +264,13 @@ pub fn engine_address(
 }
 
 impl Config {
-    /// What the master is told once the listener is bound: always `host:port`.
+    /// The address that the master is told once the listener is bound: always `host:port`.
     #[must_use]
     pub fn advertised(&self, bound_port: u16) -> String {
         self.cluster.reach.advertised(bound_port)
     }
 
-    /// What is allowed and yet probably not meant, one sentence each.
+    /// Settings that are allowed and yet probably not meant, one sentence each.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let cluster = &self.cluster;
@@ -353,6 +354,7 @@ fn tasks(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Opti
     let patience_of_tasks = check.value("--patience", &args.patience, |text| {
         read_time(text, Range::new(Duration::ZERO, DAY))
     });
+    // Nothing ends before this, so that all mistakes are told at once.
     Some(TaskConfig {
         engine: engine?,
         new_engine: if accept_new? {
@@ -405,10 +407,10 @@ fn engine(
     Some(address)
 }
 
-/// The state folder by itself, for the commands that ask about a worker.
+/// The path of the state folder alone, for the commands that ask about a worker.
 ///
 /// # Errors
-/// There is none, or what was given is none.
+/// No folder is given or found, or the one that is given is no path.
 pub fn state_folder(
     given: Option<&OsStr>,
     surroundings: &Surroundings,
@@ -438,7 +440,7 @@ fn folder(
 fn state(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Option<StateConfig> {
     let folder = folder(args.state_dir.as_deref(), surroundings, check);
     let retention = check.value("--retention", &args.retention, |text| {
-        // Under a minute, a viewer that comes right after the end finds nothing.
+        // With less than a minute, a viewer that comes right after the end would find nothing.
         read_time(text, Range::new(60 * SECOND, 365 * DAY))
     });
     let orphan_grace = check.value("--orphan-grace", &args.orphan_grace, |text| {
@@ -464,7 +466,7 @@ fn state(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Opti
     })
 }
 
-/// The engine's own names for networks; it says itself, at the first task, whether there is one of that name.
+/// Checks the name of a network; the engine itself says whether it has one of that name.
 fn read_network(text: &str) -> Result<String, String> {
     let allowed =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-' | b':');

@@ -2,8 +2,8 @@
 //! benchmarks. It behaves as the real master does, down to its global lock, its late writes and its refusals, records
 //! everything, and judges the worker by it (`verdict`).
 //!
-//! Of this crate it imports the generated code alone, and nothing but the demonstration and the tests imports it. It
-//! schedules nothing: a task goes to the worker it names or to the first one there is. State is in memory.
+//! Of this crate it imports the generated code alone, and nothing but the demonstration and the tests imports it. It schedules
+//! nothing: a task goes to the worker that it names, or to the first one that is registered. State is in memory.
 
 mod caller;
 mod door;
@@ -47,7 +47,8 @@ use fault::Faults;
 use ledger::Ledger;
 use service::Service;
 
-/// Larger than any message that a worker could mean to send, so that `service` sees it and refuses it as grpc-go does.
+/// Bytes of the largest message that is read: more than any that a worker could mean to send, so that `service` sees it and refuses
+/// it as grpc-go does.
 const READABLE_MESSAGE: usize = 64 << 20;
 
 /// A running master. Clones are the same master; it ends with the last of them.
@@ -57,7 +58,7 @@ pub struct DevMaster {
     background: Arc<Mutex<JoinSet<()>>>,
 }
 
-/// What the served side, the calling side and the handle share.
+/// The state that the served side, the calling side and the handle share.
 #[derive(Debug)]
 struct Core {
     options: MasterOptions,
@@ -91,7 +92,7 @@ impl Core {
 }
 
 impl DevMaster {
-    /// Listens and serves.
+    /// Listens at the address in the options, and serves.
     ///
     /// # Errors
     /// When the address cannot be bound.
@@ -126,12 +127,12 @@ impl DevMaster {
         Ok(master)
     }
 
-    /// Where it listens.
+    /// The address at which it listens.
     pub fn address(&self) -> SocketAddr {
         self.core.door.address()
     }
 
-    /// What an admin types before a worker may register.
+    /// Enters a worker, as an admin does before it may register.
     pub fn admit(&self, worker: &str) {
         let mut admission = self
             .core
@@ -143,17 +144,17 @@ impl DevMaster {
         }
     }
 
-    /// Looks at everything recorded so far.
+    /// Reads everything that is recorded so far.
     pub fn look<T>(&self, look: impl FnOnce(&Record) -> T) -> T {
         self.core.ledger.read(look)
     }
 
-    /// The task as it stands.
+    /// The task as the master has it now.
     pub fn task(&self, task: &str) -> Option<TaskRecord> {
         self.look(|record| record.task(task).cloned())
     }
 
-    /// What the judge says about everything up to now.
+    /// The judge's verdict on everything up to now.
     pub fn verdict(&self) -> Verdict {
         let limit = self.core.options.heartbeat_gap;
         let pings = *self.core.door.pings().borrow();
@@ -170,7 +171,7 @@ impl DevMaster {
     }
 }
 
-/// What the master does to its workers.
+/// The calls that the master makes to its workers.
 impl DevMaster {
     /// Queues a task: it is offered until a worker takes it. A `submitted_at` of 0 becomes now.
     pub fn submit(&self, task: Task) {
@@ -221,7 +222,7 @@ impl DevMaster {
     /// Sends MasterRegister to a worker's address, naming this master.
     ///
     /// # Errors
-    /// What the worker answered.
+    /// The worker's answer, where it is an error.
     pub async fn call_worker(&self, worker_address: &str) -> Result<RegisterAck, Status> {
         let own = self.address().to_string();
         self.core.master_register(worker_address, &own).await
@@ -318,7 +319,7 @@ impl DevMaster {
     }
 }
 
-/// Read as an age: the clock's `now` is kept for code that tests must be able to pause.
+/// The time of day, read as an age: the clock's `now` is kept for code that tests must be able to pause.
 fn unix_seconds() -> i64 {
     let age = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
     i64::try_from(age.as_secs()).unwrap_or(i64::MAX)

@@ -1,9 +1,10 @@
 //! The Docker engine behind the port [`ContainerEngine`]: the only place that knows bollard and the engine's HTTP interface.
 //!
-//! Owns how a plan becomes a container, which deadline each call has, and what the engine's answers mean. Actors talk to it
-//! through the port. It holds no state but its address (and which credential helper is being asked, and which socket was our own
-//! engine's): every call opens its own connection, so that an engine that went away and came back is met again without
-//! anybody's help. It deliberately retries nothing, limits no concurrency and decides nothing about tasks: what a call that was cut off has done is its caller's question.
+//! Owns how a plan becomes a container, which deadline each call has, and what the engine's answers mean. Actors talk to it through
+//! the port. It holds no state but its address, which credential helper is being asked, and which socket was our own engine's:
+//! every call opens its own connection, so that an engine that went away and came back is met again without anybody's help. It
+//! deliberately retries nothing, limits no concurrency and decides nothing about tasks: what a call that was cut off has done is
+//! its caller's question.
 
 mod access;
 mod accounts;
@@ -68,19 +69,19 @@ use crate::{
 use call::Line;
 use credentials::Credentials;
 
-/// Deadline of questions about what there is.
+/// Deadline of a question: info, inspect, list, events, stats.
 const LOOK: Duration = Duration::from_secs(5);
-/// Deadline of a registry's answer about one name: as long a task waits whose image is here, and whose registry is silent.
+/// Deadline of a registry's answer about one name. A task whose image is here waits this long for a silent registry.
 const ASK_REGISTRY: Duration = Duration::from_secs(5);
 /// Deadline of create, the empty output folder included.
 const CREATE: Duration = Duration::from_secs(60);
-/// Deadline of start, which takes seconds on a loaded machine.
+/// Deadline of start, which takes seconds on a busy machine.
 const START: Duration = Duration::from_secs(120);
 /// Deadline of a signal.
 const KILL: Duration = Duration::from_secs(10);
 /// Deadline of remove, which deletes the container's files.
 const REMOVE: Duration = Duration::from_secs(60);
-/// Deadline until a stream is open.
+/// Deadline for the beginning of a stream; the stream itself has none.
 const OPEN: Duration = Duration::from_secs(10);
 
 /// What every container of this worker gets, whatever its task says.
@@ -90,7 +91,7 @@ pub struct EngineOptions {
     pub pids_limit: i64,
     /// The network mode, such as `none`, `host` or a network's name; `None` for the engine's default.
     pub network: Option<String>,
-    /// What its processes may do.
+    /// The capabilities and further rights of its processes.
     pub privileges: Privileges,
     /// Limits of each of its processes; the engine's own figures hold for those that are not named. An engine that is not
     /// all-powerful on its machine can start nothing with more than it has itself.
@@ -99,9 +100,9 @@ pub struct EngineOptions {
     pub log_size: u64,
     /// The folder of Docker's `config.json` with the registries' credentials; `None` for `DOCKER_CONFIG`, else `~/.docker`.
     pub docker_config: Option<PathBuf>,
-    /// Marks the containers of this state folder; without one their names are all that they are known by.
+    /// Signs the containers of this state folder; `None`: they are known by their names alone.
     pub maker: Option<Maker>,
-    /// Which engine has our containers.
+    /// The engine that has our containers.
     pub own: OwnEngine,
 }
 
@@ -124,7 +125,7 @@ impl Default for EngineOptions {
 /// The normal form of an image's name, without an engine.
 ///
 /// # Errors
-/// It is none: why.
+/// The text is no image's name; the error says which rule it breaks.
 pub fn image_name(name: &str) -> Result<String, String> {
     reference::parse(name).map(|image| image.0)
 }
@@ -155,7 +156,7 @@ impl DockerEngine {
         }
     }
 
-    /// The same, and `watch` is told how each call that has a deadline went.
+    /// The same engine; `watch` is told how each call that has a deadline went.
     #[must_use]
     pub fn watched(self, watch: CallWatch) -> Self {
         Self {

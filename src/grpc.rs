@@ -14,11 +14,12 @@ mod server;
 mod socket;
 mod status;
 
-/// The largest call that a worker takes, in bytes: a command has 128 KiB at most. Refused by the length that it announces.
+/// Bytes of the largest call that a worker takes: a command has 128 KiB at most. A larger one is refused by the length that it
+/// announces.
 pub const CALL_LIMIT: usize = 1024 * 1024;
 
-/// A message over this many bytes is refused by gRPC's defaults, on the master's side.
+/// Bytes of the largest message that the master takes, by gRPC's defaults.
 pub const MESSAGE_LIMIT: usize = 4 * 1024 * 1024;
 
-/// What we send stays under this many bytes, so that no master's limit is ever met.
+/// Bytes of the largest message that the worker sends: less, so that no master's limit is ever met.
 pub const SEND_LIMIT: usize = 3 * 1024 * 1024 + 512 * 1024;

@@ -1,5 +1,5 @@
 //! The operator's door over HTTP (`--http`): whether the process is alive (`/healthz`) and of use (`/readyz`), its figures
-//! (`/metrics`), and a page to look at it (`/`). Read-only. What it tells comes from the same view as `worker-node status`
+//! (`/metrics`), and a page to look at it (`/`). Read-only. The figures come from the same view as `worker-node status`
 //! (`ports::admin`); who may connect, and how long, is decided by the listener's guards, as at the master's port.
 //!
 //! A browser that a stranger's page sends here is turned away by the name that it asked for (`host`); whoever comes from another
@@ -41,42 +41,42 @@ use crate::{
     },
 };
 
-/// Of the answers for programs; they only grow.
+/// The version of the JSON answers, which only grow.
 const JSON_VERSION: u32 = 1;
 
-/// Connections at once: a monitoring system, a probe, some people. One more takes the place of the one that was longest
-/// without a request.
+/// How many connections there are at once: a monitoring system, a probe, some people. One more takes the place of the one that was
+/// longest without a request.
 const CONNECTIONS: usize = 64;
 
-/// Requests that are answered at once; one more is told to come again. Each asks the supervisor one question.
+/// How many requests are answered at once; one more gets 503 and is told to come again. Each asks the supervisor one question.
 const REQUESTS: usize = 8;
 
 /// How long the file system may take to say what is free on it.
 const DISK: Duration = Duration::from_secs(1);
 
-/// Bytes free on the disk of the state folder. May block.
+/// Tells the bytes that are free on the disk of the state folder. May block.
 pub type DiskFree = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
 
-/// What there is to tell, and whom.
+/// What the door shows, and whom it lets in.
 #[derive(Clone)]
 pub struct Door {
-    /// How the worker stands.
+    /// The view of the worker.
     pub admin: Arc<dyn Admin>,
-    /// What was counted.
+    /// The metrics of the worker.
     pub metrics: Arc<Metrics>,
-    /// Bytes free.
+    /// Tells the bytes that are free on the disk of the state folder.
     pub disk_free: DiskFree,
     /// The tasks that are not done.
     pub tasks: watch::Receiver<Arc<Vec<RunningTask>>>,
-    /// Their logs.
+    /// The tasks' logs.
     pub spools: Arc<dyn SpoolStore>,
-    /// By which names it may be asked.
+    /// The names by which it may be asked.
     pub hosts: Hosts,
-    /// Who may come in.
+    /// Decides who may come in.
     pub doorkeeper: Arc<Doorkeeper>,
 }
 
-/// What every request has.
+/// The state that every request has.
 #[derive(Clone)]
 struct Desk {
     door: Door,
@@ -130,7 +130,7 @@ fn router(door: Door, stop: CancellationToken) -> Router {
         .with_state(desk)
 }
 
-/// Whether whoever asks may: by name, by token, and while there is room.
+/// Answers a request itself unless it only reads, names this worker, shows what `--token-file` asks for, and there is room.
 async fn admit(
     State(Desk { door, turns, .. }): State<Desk>,
     request: Request,
@@ -152,11 +152,12 @@ async fn admit(
         .doorkeeper
         .judge(path, authorization.as_deref(), &caller);
     if judged.is_err() {
-        // At that a browser asks for a name and a password.
+        // At this header a browser asks for a name and a password.
         let wants = [(header::WWW_AUTHENTICATE, "Basic realm=\"worker-node\"")];
         let words = "this worker wants its token: authorization: Bearer TOKEN, or in a browser as the password (--token-file)\n";
         return (StatusCode::UNAUTHORIZED, wants, words).into_response();
     }
+    // Last, so that a caller who may not come in takes no turn.
     let Ok(_turn) = turns.try_acquire() else {
         let again = [(header::RETRY_AFTER, "1")];
         return (
@@ -170,7 +171,8 @@ async fn admit(
     next.run(request).await
 }
 
-/// A browser can't show a token, but it can show a password: that is the token then, under whatever name.
+/// The token of an `authorization` header. A browser can't show a token, but it can show a password: that is the token then, under
+/// whatever name.
 fn bearer(shown: &HeaderValue) -> Cow<'_, HeaderValue> {
     let password = || {
         let encoded = shown.to_str().ok()?.strip_prefix("Basic ")?;
@@ -181,7 +183,7 @@ fn bearer(shown: &HeaderValue) -> Cow<'_, HeaderValue> {
     password().map_or(Cow::Borrowed(shown), Cow::Owned)
 }
 
-/// Whether the supervisor answers: if not, nothing helps but to start the process anew.
+/// 200 while the supervisor answers: if it does not, nothing helps but to start the process anew.
 async fn healthz(State(Desk { door, .. }): State<Desk>) -> Response {
     match door.admin.actors().await {
         Ok(_) => "ok\n".into_response(),
@@ -189,7 +191,8 @@ async fn healthz(State(Desk { door, .. }): State<Desk>) -> Response {
     }
 }
 
-/// Whether the worker is of use to its master: a task that is offered now is taken if there is room for it.
+/// 200 while the worker is of use to its master: a task that is offered now is taken if there is room for it. Else 503 with the
+/// reasons.
 async fn readyz(State(Desk { door, .. }): State<Desk>) -> Response {
     let reasons = match door.admin.status().await {
         Ok(status) => status.not_ready(),
@@ -229,7 +232,7 @@ async fn page_of_metrics(State(Desk { door, .. }): State<Desk>, headers: HeaderM
     }
 }
 
-/// A supervisor that does not answer is a figure, not an error: that is when somebody looks.
+/// The worker at this moment. A supervisor that does not answer is a figure, not an error: that is when somebody looks.
 async fn reading(door: &Door) -> Result<Reading, AdminError> {
     let actors = door.admin.actors().await.map(|tree| tree.actors);
     let disk_free = Arc::clone(&door.disk_free);

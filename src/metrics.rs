@@ -1,6 +1,6 @@
-//! What a monitoring system is told: counters that the ports are watched for as they are used (`app` puts the watchers around
-//! them), and gauges that are read when somebody asks. One page in the OpenMetrics text format; `http` serves it. The same watchers
-//! keep what happened lately, for the observer (`timeline`).
+//! What a monitoring system is told: counters, kept by watchers that `app` puts around the ports, and gauges, which are read for
+//! each page. One page in the OpenMetrics text format; `http` serves it. The same watchers keep what happened lately, for the
+//! observer (`timeline`).
 //!
 //! Names follow that format's conventions: `worker_node_`, base units, `_total` for counters. No label holds a task's id, an
 //! image or anything else that a stranger chooses: their number is bounded by this program alone.
@@ -38,14 +38,14 @@ use crate::supervision::{Edge, LifecycleEvent};
 /// The two forms of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// For those who ask for it, as Prometheus does.
+    /// For scrapers that ask for it, as Prometheus does.
     OpenMetrics,
     /// The older text format, which everything understands.
     Text,
 }
 
 impl Form {
-    /// The one that whoever sends this `Accept` understands.
+    /// The form that the sender of this `Accept` header understands.
     #[must_use]
     pub fn accepted_by(accept: &str) -> Self {
         match accept.contains("application/openmetrics-text") {
@@ -54,7 +54,7 @@ impl Form {
         }
     }
 
-    /// What it is, to HTTP.
+    /// The form's content type in HTTP.
     #[must_use]
     pub fn content_type(self) -> &'static str {
         match self {
@@ -64,30 +64,30 @@ impl Form {
     }
 }
 
-/// Up to about three hours: the time of a phase of a task, in seconds.
+/// Buckets for the time of a task's phase: up to about three hours, in seconds.
 const PHASES: Buckets = Buckets {
     first: 0.01,
     factor: 4.0,
     count: 11,
 };
 
-/// Up to about 16 s, behind which every deadline of a call lies but for those of uploads; in seconds.
+/// Buckets for the time of a call: up to about 16 s, in seconds; slower ones, such as uploads, are counted above the last.
 const CALLS: Buckets = Buckets {
     first: 0.001,
     factor: 4.0,
     count: 8,
 };
 
-/// The only values that a label has are words of this program.
+/// A label and its value: both are words of this program.
 type Label = (&'static str, &'static str);
 
-/// How many there were of each kind.
+/// How many events there were, by labels.
 type Counters<const LABELS: usize> = Family<[Label; LABELS], Counter>;
 
-/// How long each kind took, in seconds.
+/// How long events took, in seconds, by labels.
 type Times<const LABELS: usize> = Family<[Label; LABELS], Histogram, Buckets>;
 
-/// The upper bounds of a histogram.
+/// The upper bounds of a histogram: `count` of them, each `factor` times the one before.
 #[derive(Debug, Clone, Copy)]
 struct Buckets {
     first: f64,
@@ -105,18 +105,18 @@ impl MetricConstructor<Histogram> for Buckets {
     }
 }
 
-/// See the module. Lives beside the actors: their restarts set nothing back.
+/// All metrics of a worker. Lives beside the actors: their restarts set nothing back.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     gauges: Gauges,
-    /// What happened lately.
+    /// What happened lately, for the observer.
     timeline: Timeline,
-    /// Tasks that have come in.
+    /// Tasks that were accepted.
     accepted: Counter,
-    /// Tasks whose end is fixed, by how they ended.
+    /// Tasks whose verdict is fixed, by outcome.
     ended: Counters<1>,
-    /// By phase.
+    /// How long tasks took, by phase.
     phases: Times<1>,
     /// Calls of a master, by method and answer.
     served: Times<2>,
@@ -124,9 +124,9 @@ pub struct Metrics {
     master: Times<2>,
     /// Calls to the engine, by name.
     engine: Times<1>,
-    /// Those that failed, by name and kind.
+    /// Calls to the engine that failed, by name and kind of error.
     engine_failed: Counters<2>,
-    /// By actor (all tasks are one) and event.
+    /// Events in the lives of actors, by actor (all tasks are one) and event.
     lifecycle: Family<[(&'static str, String); 2], Counter>,
     /// Bytes that containers printed, by stream.
     printed: Counters<1>,
@@ -229,21 +229,21 @@ fn times<const LABELS: usize>(
     times
 }
 
-/// Tasks since the process began.
+/// How many tasks came and ended since the process began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// That have come in.
+    /// Tasks that were accepted.
     pub taken: u64,
-    /// That ended well.
+    /// Tasks that ended well.
     pub succeeded: u64,
-    /// That did not.
+    /// Tasks that failed.
     pub failed: u64,
-    /// That were ended by request.
+    /// Tasks that were cancelled.
     pub cancelled: u64,
 }
 
 impl Metrics {
-    /// What has become of tasks.
+    /// The tally of tasks.
     #[must_use]
     pub fn tally(&self) -> Tally {
         let ended = |word| self.ended.get_or_create(&[("outcome", word)]).get();
@@ -255,7 +255,7 @@ impl Metrics {
         }
     }
 
-    /// All of it, with what `reading` says of this moment.
+    /// The whole page, with gauges set from `reading`.
     #[must_use]
     pub fn page(&self, reading: &Reading, form: Form) -> String {
         self.gauges.set(reading);
@@ -268,7 +268,7 @@ impl Metrics {
         page
     }
 
-    /// Whoever the supervisor tells what happens to its actors. Costs it a few hundred nanoseconds.
+    /// The listener that the supervisor tells what happens to its actors. Costs it a few hundred nanoseconds.
     #[must_use]
     pub fn listener(self: &Arc<Self>) -> Arc<dyn Fn(&LifecycleEvent) + Send + Sync> {
         let this = Arc::clone(self);
@@ -278,7 +278,7 @@ impl Metrics {
         })
     }
 
-    /// What happened lately.
+    /// What happened lately, for the observer.
     #[must_use]
     pub fn timeline(&self) -> &Timeline {
         &self.timeline
@@ -302,7 +302,7 @@ impl Metrics {
     }
 }
 
-/// All tasks are of one kind: their names are the master's.
+/// An actor's label. All tasks have one: their names are the master's.
 fn kind_of(actor: &str) -> &str {
     match actor.strip_prefix("task(") {
         Some(_) => "task",

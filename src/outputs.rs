@@ -81,7 +81,7 @@ impl OutputFolders {
     /// leaves there may be set-user-id while it runs. The engine binds a folder into its container, and nobody walks through the root to it.
     ///
     /// # Errors
-    /// The disk's; and a link in the root's place, which is not followed.
+    /// An error of the disk; or a link in the root's place, which is not followed.
     pub fn open(root: &Path, quotas: Quotas) -> io::Result<Self> {
         let root = std::path::absolute(root)?;
         DirBuilder::new()
@@ -105,7 +105,7 @@ impl OutputFolders {
             Err(error) => return Err(error.into()),
         }
         let folder = beneath::open_folder(&root, name.as_bytes())?;
-        // Not at its making, where the process's mask would take bits away.
+        // The mode is set here and not by `mkdirat`, where the process's mask would take bits away.
         fchmod(&folder, mode)?;
         Ok(folder)
     }
@@ -148,7 +148,7 @@ impl OutputStore for OutputFolders {
     }
 
     fn unpack(&self, task: &TaskId, tar: &mut dyn Read) -> io::Result<Vec<String>> {
-        // No container sees this folder: its own had its `/output` inside.
+        // For us alone: no container sees this folder, since its `/output` was inside the container.
         let folder = self.make(task, Mode::RWXU)?;
         unpacking::unpack(&folder, tar, &self.quotas)
     }
@@ -172,7 +172,7 @@ impl Holdings for OutputFolders {
     }
 
     fn strangers(&self, known: &Known) -> io::Result<Vec<String>> {
-        // One that is there of a task that is done could not be removed at its end.
+        // A folder of a finished task is a stranger too: it could not be removed at the task's end.
         let theirs: HashSet<String> = known.unfinished.iter().map(name_of).collect();
         let is_stranger = |name: &String| {
             let is_ours = name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -197,7 +197,7 @@ fn open_root(root: &Path) -> io::Result<File> {
     options.open(root)
 }
 
-/// A name that holds nothing of what the id holds.
+/// The name of a task's folder: a digest of the id, so that it holds nothing that the id holds.
 fn name_of(task: &TaskId) -> String {
     let digest = Sha256::digest(task.as_str());
     digest[..16]

@@ -22,13 +22,13 @@ use crate::{
     telemetry::history::{self, Book, HistoryEvent},
 };
 
-/// From one page to the next.
+/// Time between two pages of `--watch`.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Events that are shown of one actor.
+/// How many of one actor's newest events are shown.
 const LAST_EVENTS: usize = 20;
 
-/// What was asked for, checked.
+/// The arguments of `worker-node actors`, checked.
 #[derive(Debug, PartialEq)]
 pub struct ActorsCommand {
     /// The worker's state folder.
@@ -44,19 +44,19 @@ enum Request {
 
 #[derive(Debug, PartialEq)]
 struct Show {
-    /// `None`: all.
+    /// The actor to show; `None`: the whole tree.
     name: Option<String>,
     crowd: Crowd,
     repeat: Repeat,
     format: Format,
 }
 
-/// What becomes of many tasks.
+/// How the tree shows tasks when there are many (`tree::CROWD`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Crowd {
-    /// They are counted.
+    /// As one line that counts them by state.
     Counted,
-    /// Each is shown.
+    /// Each in a line of its own.
     Shown,
 }
 
@@ -72,7 +72,7 @@ enum Format {
     Json,
 }
 
-/// Why there is nothing to show.
+/// Why the command failed.
 #[derive(Debug, Error)]
 enum Trouble {
     #[error(transparent)]

@@ -1,5 +1,5 @@
-//! How a command asks something that takes its time: by a runtime of its own, for as long as it lasts. What a worker answers is
-//! printed; why it does not is said in the same words and by the same exit codes, whichever command asked.
+//! How a command asks a running worker: on an async runtime of its own, for as long as the question takes. The answer is printed;
+//! why there is none is said in the same words and with the same exit codes by every command.
 
 use std::future::Future;
 
@@ -11,10 +11,10 @@ use super::{
 };
 use crate::{exit::Exit, ports::admin::AdminError};
 
-/// What is shown of why there is no answer, in bytes.
+/// Bytes of an error that are shown.
 const WHY: usize = 1_024;
 
-/// Asks one thing, and prints the answer.
+/// Awaits the answer to one question, and prints it or why there is none.
 pub(super) fn ask(question: impl Future<Output = Result<String, AdminError>>) -> Exit {
     let runtime = match runtime() {
         Ok(runtime) => runtime,
@@ -26,10 +26,10 @@ pub(super) fn ask(question: impl Future<Output = Result<String, AdminError>>) ->
     }
 }
 
-/// For commands that ask more than once. Where there can be none, that is said.
+/// A runtime for commands that ask more than once. Says so on standard error where the system grants none.
 ///
 /// # Errors
-/// How the command ends.
+/// The exit code of the command.
 pub(super) fn runtime() -> Result<Runtime, Exit> {
     let runtime = Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| {
@@ -46,18 +46,18 @@ pub(super) fn put(text: &str) -> Exit {
     }
 }
 
-/// Says why there is no answer, and how the command ends for it.
+/// Says why there is no answer, and returns the command's exit code.
 pub(super) fn unanswered(error: &AdminError) -> Exit {
     complain(&error.to_string());
     exit_of(error)
 }
 
-/// Says what went wrong, on one line.
+/// Says what went wrong, on one line of standard error.
 pub(super) fn complain(why: &str) {
     eprintln!("error: {}", words::foreign(why, WHY));
 }
 
-/// How a command ends that has no answer.
+/// The exit code of a command that got no answer.
 pub(super) fn exit_of(error: &AdminError) -> Exit {
     match error {
         AdminError::NoWorker(_) => Exit::NotRunning,

@@ -21,18 +21,18 @@ use crate::{
     ports::clock::{Clock, SystemClock},
 };
 
-/// What was asked for, checked.
+/// The arguments of `worker-node bundle`, checked.
 #[derive(Debug, PartialEq, Eq)]
 pub struct BundleCommand {
     /// The worker's state folder.
     pub folder: PathBuf,
     /// Its configuration file, where one was named.
     pub(super) config: Option<OsString>,
-    /// What is made.
+    /// The archive to write; no file may be there yet.
     pub(super) file: PathBuf,
 }
 
-/// What is in a bundle, and who says it.
+/// The files of a bundle, each with the words of the command that prints it.
 const PARTS: [(&str, &[&str]); 11] = [
     ("version.txt", &["version"]),
     ("config.toml", &["config", "show", "--origin", "--redact"]),
@@ -47,24 +47,24 @@ const PARTS: [(&str, &[&str]); 11] = [
     ("loglevel.txt", &["loglevel"]),
 ];
 
-/// This program, also where its file was replaced meanwhile.
+/// This very program, even where its file was replaced since it began.
 const PROGRAM: &str = "/proc/self/exe";
 
-/// What keeps the worker's own log, where it runs under systemd.
+/// The program that shows the worker's own log where the worker runs under systemd.
 const JOURNAL: &str = "journalctl";
 const JOURNAL_WORDS: &[&str] = &["--no-pager", "--lines=5000", "_COMM=worker-node"];
 
-/// The folder in the archive.
+/// The folder in the archive that holds all its files.
 const WITHIN: &str = "worker-node-bundle";
 
-/// What one command said.
+/// The output of one command.
 struct Part {
     name: &'static str,
     asked: String,
     said: Vec<u8>,
-    /// On standard error.
+    /// What it wrote to standard error.
     complained: String,
-    /// `None`: it has none; it could not be run, or a signal ended it.
+    /// `None`: the command could not be run, or a signal ended it.
     code: Option<i32>,
 }
 
@@ -88,7 +88,7 @@ pub fn perform(command: &BundleCommand) -> Exit {
     match fill(made, command) {
         Ok(told) => ask::put(&format!("{shown}: {told}\n")),
         Err(error) => {
-            // Half of one helps nobody.
+            // Half an archive helps nobody.
             let _ = fs::remove_file(file);
             unwritten(&shown, &error)
         }
@@ -132,7 +132,7 @@ fn seconds() -> u64 {
     since.map_or(0, |since| since.as_secs())
 }
 
-/// One of this program's own commands, about the worker that is meant.
+/// A command of this program, asked about the bundle's worker.
 fn own(words: &[&str], command: &BundleCommand) -> Command {
     let mut asking = Command::new(PROGRAM);
     asking.args(words);
@@ -172,7 +172,7 @@ impl Part {
         }
     }
 
-    /// Nothing was said but why not.
+    /// Whether the command failed and printed nothing; then its standard error is all there is of it.
     fn is_missing(&self) -> bool {
         self.said.is_empty() && self.code != Some(0)
     }
@@ -185,7 +185,7 @@ impl Part {
     }
 }
 
-/// What is in it, by whom it is said and how that ended.
+/// The text of `README.txt`: each file with its command, that command's exit code and what it wrote to standard error.
 fn contents(parts: &[Part]) -> String {
     let mut told = String::from(
         "What a worker-node has to say of itself, each part by the command that says it.\n\

@@ -1,6 +1,6 @@
 //! Rows of cells as a table for people, each column as wide as it must be.
 
-/// Between two columns.
+/// What stands between two columns.
 const GAP: &str = "  ";
 
 /// The table, a line for each row. A row whose second cell is empty is a line of its own, and widens no column.

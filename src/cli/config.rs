@@ -18,19 +18,19 @@ use crate::{
     exit::Exit,
 };
 
-/// What was asked for, checked.
+/// The arguments of `worker-node config`, checked.
 #[derive(Debug, PartialEq)]
 pub enum ConfigCommand {
-    /// What is in force, as text.
+    /// Prints this text: the settings in force.
     Show(String),
-    /// A file to read over.
+    /// Looks for mistakes in a file.
     Check {
-        /// Which; `None`: the machine's.
+        /// The file; `None`: the machine's own.
         file: Option<OsString>,
-        /// What is found around the process.
+        /// The process's environment, which also says where the machine's file is.
         surroundings: Surroundings,
     },
-    /// The sample.
+    /// Prints the sample file, which has every key.
     Init,
 }
 

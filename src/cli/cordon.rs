@@ -9,13 +9,13 @@ use crate::{
     ports::admin::{Admin, AdminError, TaskView},
 };
 
-/// From one look at the tasks that are left to the next.
+/// Time between two looks at the tasks that are left.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Tasks that are named; more are counted.
+/// How many tasks are named; the others are counted.
 const NAMED: usize = 5;
 
-/// What was asked for, checked.
+/// The arguments of these commands, checked.
 #[derive(Debug, PartialEq)]
 pub struct OrderCommand {
     /// The worker's state folder.
@@ -23,23 +23,23 @@ pub struct OrderCommand {
     pub(super) order: Order,
 }
 
-/// What a worker is told.
+/// The order that the worker gets.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Order {
     /// To take no new tasks.
     Cordon,
-    /// To take them again.
+    /// To take new tasks again.
     Uncordon,
     /// To take none, and to bring those that it has to their end.
     Drain {
-        /// What still runs then is stopped.
+        /// Tasks that still run after this time are stopped; `None`: they may run on.
         deadline: Option<Duration>,
-        /// Whether the command lasts until nothing is left.
+        /// Whether the command waits until no task is left.
         wait: bool,
     },
-    /// To end one.
+    /// To cancel one task.
     Cancel {
-        /// Which.
+        /// Its id.
         task: String,
     },
 }
@@ -50,7 +50,7 @@ pub fn perform(command: &OrderCommand, admin: &dyn Admin) -> Exit {
 }
 
 async fn give(order: &Order, admin: &dyn Admin) -> Result<String, AdminError> {
-    // The worker sees who it is.
+    // Empty: the worker sees by the socket who asks.
     let me = Caller::default();
     match order {
         Order::Cordon => {
@@ -88,7 +88,7 @@ async fn give(order: &Order, admin: &dyn Admin) -> Result<String, AdminError> {
     }
 }
 
-/// A task is left until its result is delivered. What is left is told whenever that changes.
+/// Waits until every task's result is delivered; says what is left whenever that changes.
 async fn until_none_is_left(admin: &dyn Admin) -> Result<String, AdminError> {
     let mut told = String::new();
     loop {

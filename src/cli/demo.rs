@@ -35,20 +35,20 @@ use self::{
 };
 use crate::{config::EngineAddress, dev_master::Registration, exit::Exit};
 
-/// What a demo is told.
+/// The arguments of `worker-node demo`, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// The image of its tasks.
     pub image: String,
-    /// Where their containers run.
+    /// The engine that runs their containers.
     pub engine: EngineAddress,
-    /// It stays for tasks by hand.
+    /// Whether the demo stays after its own tasks, for tasks by hand.
     pub keep: bool,
-    /// It shows the worker's own log too.
+    /// Whether the worker's own log is shown too.
     pub verbose: bool,
 }
 
-/// Shows the demo.
+/// Performs the demo, from the first line to the last.
 #[must_use]
 pub fn run(settings: &Settings) -> Exit {
     let runtime = match Builder::new_multi_thread().enable_all().build() {
@@ -56,7 +56,7 @@ pub fn run(settings: &Settings) -> Exit {
         Err(error) => return refuse(&DemoError::machine("cannot start")(error)),
     };
     let shown = runtime.block_on(perform(settings));
-    // Nothing that is still under way is worth waiting for.
+    // Futures that are still under way are dropped: none is worth waiting for.
     runtime.shutdown_background();
     match shown {
         Ok(()) => Exit::Clean,
@@ -65,7 +65,7 @@ pub fn run(settings: &Settings) -> Exit {
 }
 
 fn refuse(error: &DemoError) -> Exit {
-    // The engine's and the registry's words are somebody else's.
+    // The text may quote the engine or a registry.
     let text = format!("error: {error}");
     for line in text.lines() {
         eprintln!("{}", screen::shown(line));
@@ -102,7 +102,7 @@ async fn ready_engine(settings: &Settings, screen: &Screen) -> Result<Engine, De
     Ok(engine)
 }
 
-/// The work, or what ends it early.
+/// The outcome of `work`, unless a signal or the worker's end comes first.
 async fn undisturbed(
     house: &House,
     signals: &mut Signals,
@@ -165,7 +165,7 @@ fn show_table(stage: &Stage, played: &[Played]) {
     stage.screen.line("");
 }
 
-/// Compares what was seen with what was to be seen; the master has opinions of its own about what a worker may do.
+/// Compares what each task showed with what it should show, and asks the master whether the worker kept to the contract.
 fn judge(stage: &Stage, played: &[Played], cleared: bool) -> Result<(), DemoError> {
     let mut complaints: Vec<_> = played
         .iter()

@@ -1,5 +1,5 @@
-//! `worker-node doctor`: whether a worker with this configuration can do its work here, one line for each thing that was looked at: how it
-//! stands, why, and what to do. What is looked at is `app`'s; here it is told.
+//! `worker-node doctor`: whether a worker with this configuration can do its work here, one line for each thing that was looked at:
+//! its verdict, why, and what to do. `app` makes the findings; this prints them.
 
 use serde_json::json;
 
@@ -10,13 +10,13 @@ use crate::{
     ports::doctor::{Finding, Verdict},
 };
 
-/// What is shown of one finding's words, in bytes.
+/// Bytes of a finding's reason and of its remedy that are shown.
 const WORDS: usize = 1_024;
 
-/// What was asked for.
+/// The arguments of `worker-node doctor`.
 #[derive(Debug, PartialEq)]
 pub struct DoctorCommand {
-    /// The configuration to be looked at, or what is wrong with it.
+    /// The configuration to be looked at, or each mistake in it as a sentence.
     launch: Result<Box<Launch>, Vec<String>>,
     json: bool,
 }
@@ -36,7 +36,7 @@ impl DoctorCommand {
     }
 }
 
-/// Looks at everything by `diagnose`, and prints what was found.
+/// Has `diagnose` look at everything, and prints its findings.
 pub fn perform(command: &DoctorCommand, diagnose: impl FnOnce(&Launch) -> Vec<Finding>) -> Exit {
     let findings = match &command.launch {
         Ok(launch) => diagnose(launch),
@@ -52,7 +52,7 @@ pub fn perform(command: &DoctorCommand, diagnose: impl FnOnce(&Launch) -> Vec<Fi
     }
 }
 
-/// Without a configuration nobody knows where anything else is.
+/// Each mistake as a finding: without a configuration nothing else can be looked at.
 fn wrong(mistakes: &[String]) -> Vec<Finding> {
     let of_one = |mistake: &String| {
         Finding::fault("configuration", mistake).remedy("mend it; all else is looked at then")
@@ -66,7 +66,7 @@ fn is_well(findings: &[Finding]) -> bool {
         .any(|finding| finding.verdict == Verdict::Fault)
 }
 
-/// `fault    master         m:1: connection refused -> see that it runs`
+/// A line for each finding: `fault    master         m:1: connection refused -> see that it runs`
 fn page(findings: &[Finding]) -> String {
     let line = |finding: &Finding| {
         let (verdict, part) = (finding.verdict.word(), finding.part);

@@ -22,7 +22,7 @@ use crate::{
     telemetry::history::{self, Book, Follower, HistoryEvent},
 };
 
-/// What was asked for, checked.
+/// The arguments of `worker-node events`, checked.
 #[derive(Debug, PartialEq)]
 pub struct EventsCommand {
     /// The worker's state folder.
@@ -40,7 +40,7 @@ enum Format {
     Json,
 }
 
-/// Where the story ends.
+/// When the command ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Now,
@@ -72,7 +72,7 @@ impl EventsCommand {
         let now = Timestamp::try_from(SystemClock.now()).unwrap_or_default();
         Wanted {
             actor: self.actor.clone(),
-            // Before the first moment that has a name there was no event.
+            // A time before the earliest timestamp is that one.
             since: self
                 .since
                 .map(|since| now.checked_sub(since).unwrap_or(Timestamp::MIN)),
@@ -80,7 +80,7 @@ impl EventsCommand {
     }
 }
 
-/// Prints the story.
+/// Prints the events that are asked for.
 pub fn perform(command: &EventsCommand) -> Exit {
     let wanted = command.wanted();
     let told = match command.end {
@@ -100,7 +100,7 @@ enum Trouble {
 }
 
 fn tell(command: &EventsCommand, wanted: &Wanted) -> Result<(), Trouble> {
-    // A folder that is not there has no history; one that is there may have an empty one.
+    // A state folder that is missing has no history; one that is there may have an empty one.
     std::fs::read_dir(&command.folder).map_err(Trouble::History)?;
     let mut events = history::read(&command.folder, command.book)
         .map_err(Trouble::History)?
@@ -124,7 +124,7 @@ fn follow(command: &EventsCommand, wanted: &Wanted) -> Result<(), Trouble> {
     }
 }
 
-/// Events that are written at once.
+/// How many events are written at once.
 const BATCH: usize = 1_000;
 
 fn put(

@@ -17,13 +17,13 @@ use crate::{
     },
 };
 
-/// What is shown of the names of an image, and of a line of a pull, in bytes.
+/// Bytes of an image's names, and of a line of a pull, that are shown.
 const NAMES: usize = 1_024;
 
-/// Digits of an id, as the engine's own program shows it.
+/// How many digits of an id are shown, as by the engine's own program.
 const ID: usize = 12;
 
-/// What was asked for, checked.
+/// The arguments of `worker-node images`, checked.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ImagesCommand {
     /// The worker's state folder.
@@ -31,7 +31,7 @@ pub struct ImagesCommand {
     pub(super) json: bool,
 }
 
-/// An order to have an image there.
+/// The arguments of `worker-node pull`, checked.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PullCommand {
     /// The worker's state folder.
@@ -67,9 +67,9 @@ pub fn pull(command: &PullCommand, admin: &dyn Admin) -> Exit {
     }
 }
 
-/// How the pull ended.
+/// Shows the pull's progress; returns the image by its digest, or why it cannot be had.
 async fn follow(image: &str, admin: &dyn Admin) -> Result<Result<String, String>, AdminError> {
-    // The worker sees who it is.
+    // Empty: the worker sees by the socket who asks.
     let mut steps = admin.pull(&Caller::default(), image).await?;
     while let Some(step) = steps.next().await {
         match step? {
@@ -93,7 +93,7 @@ fn table(images: &[ImageView], now: SystemTime) -> String {
             names => names.join(", "),
         };
         let (pulled, used) = image.ours.unzip();
-        // What is somebody else's has no times.
+        // An image that the worker did not pull has no times.
         let when = |time: Option<SystemTime>| time.map_or_else(|| "-".to_owned(), ago);
         [
             words::foreign(&names, NAMES),

@@ -21,7 +21,7 @@ use crate::{
     ports::state::{LockFacts, TaskStory, Wanted},
 };
 
-/// What `install` is told.
+/// The arguments of `install`.
 #[derive(Debug, Args)]
 pub(super) struct InstallArgs {
     /// Run the service as this user, who gets the group docker; without it as root.
@@ -38,7 +38,7 @@ pub(super) struct InstallArgs {
     root: Option<PathBuf>,
 }
 
-/// What `uninstall` is told.
+/// The arguments of `uninstall`.
 #[derive(Debug, Args)]
 pub(super) struct UninstallArgs {
     /// Remove configuration and state too.
@@ -55,7 +55,7 @@ pub(super) struct UninstallArgs {
     pub(super) folder: FolderArgs,
 }
 
-/// What was asked for, checked.
+/// The arguments of `install`, checked.
 #[derive(Debug, PartialEq, Eq)]
 pub struct InstallCommand {
     machine: Machine,
@@ -64,7 +64,7 @@ pub struct InstallCommand {
     laying: Laying,
 }
 
-/// What was asked for, checked.
+/// The arguments of `uninstall`, checked.
 #[derive(Debug, PartialEq, Eq)]
 pub struct UninstallCommand {
     /// The worker's state folder, seen from here.
@@ -74,16 +74,16 @@ pub struct UninstallCommand {
     rest: Rest,
 }
 
-/// What becomes of what people and the worker wrote.
+/// What becomes of the configuration, the state and the output folders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rest {
-    /// It stays.
+    /// They stay.
     Left,
-    /// It goes too.
+    /// They are removed too.
     Purged,
 }
 
-/// Why nothing, or no more, was done.
+/// Why nothing, or no more, was done, and the exit code for it.
 #[derive(Debug)]
 struct Refusal {
     exit: Exit,
@@ -126,7 +126,7 @@ fn force(given: bool) -> Force {
     }
 }
 
-/// Letters, digits, `_`, `-` and `.`, as systemd takes them: the name becomes a line of a unit.
+/// A user's name of letters, digits, `_`, `-` and `.`, below 32 bytes, as systemd takes it: it becomes a line of a unit.
 fn user_name(text: &str) -> Result<String, &'static str> {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
     let begins = text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
@@ -172,7 +172,7 @@ pub fn uninstall(command: &UninstallCommand, stories: Stories<'_>) -> Exit {
     })
 }
 
-/// What was done is said, also when it came to an end too early.
+/// Performs `work` and prints the text that it built up, also where it failed half-way.
 fn finish(work: impl FnOnce(&mut String) -> Result<(), Refusal>) -> Exit {
     let mut told = String::new();
     let done = work(&mut told);
@@ -217,12 +217,12 @@ fn has_user(command: &InstallCommand) -> Result<(), Refusal> {
         Ok(output) if !output.status.success() => Err(configuration(format!(
             "there is no user {user} here; type: useradd --system --no-create-home --shell /usr/sbin/nologin {user}"
         ))),
-        // Who cannot be asked for is found out by systemd.
+        // Where `id` cannot be run, systemd finds out at the start.
         Ok(_) | Err(_) => Ok(()),
     }
 }
 
-/// `wrote      /usr/bin/worker-node`
+/// The line about one file: `wrote      /usr/bin/worker-node`
 fn line(path: &Path, laid: &Laid, laying: Laying) -> String {
     let path = path.display();
     let wrote = match laying {
@@ -241,7 +241,7 @@ fn line(path: &Path, laid: &Laid, laying: Laying) -> String {
     }
 }
 
-/// What to type. A worker of another user answers to that user alone, who would look for its state in his own home.
+/// What to type next. A worker that runs as another user answers to that user alone, whose home is not where its state is.
 fn next(command: &InstallCommand) -> String {
     let (machine, user) = (&command.machine, command.user.as_deref());
     let ask = |what: &str| match user {
@@ -260,7 +260,7 @@ fn next(command: &InstallCommand) -> String {
     )
 }
 
-/// Nothing runs here that would be lost sight of.
+/// Refuses while the service runs, a worker holds the folder, or tasks have not ended: they would be lost sight of.
 fn at_rest(command: &UninstallCommand, stories: Stories<'_>) -> Result<(), Refusal> {
     if is_active(&command.machine) {
         return Err(later(
@@ -291,7 +291,7 @@ fn at_rest(command: &UninstallCommand, stories: Stories<'_>) -> Result<(), Refus
     }
 }
 
-/// `2 tasks have not ended, or the master has not their results: a, b`
+/// `2 of its tasks have not ended, or the master does not have their results: a, b`
 fn waiting(tasks: &[TaskStory]) -> String {
     let names = tasks.iter().filter_map(|story| match story {
         TaskStory::Kept { record, .. } => Some(words::foreign(&record.spec.id.to_string(), 64)),
@@ -304,7 +304,7 @@ fn waiting(tasks: &[TaskStory]) -> String {
     )
 }
 
-/// The files that an installation left, but for a unit that was edited.
+/// The files that an installation left; an edited unit is among them by force alone.
 fn removable(command: &UninstallCommand, told: &mut String) -> io::Result<Vec<PathBuf>> {
     let machine = &command.machine;
     let unit = machine.at(UNIT);
@@ -326,7 +326,7 @@ fn removable(command: &UninstallCommand, told: &mut String) -> io::Result<Vec<Pa
     Ok(paths)
 }
 
-/// What is nobody's own but the operator's and the tasks': it goes by `--purge` alone, and else is named.
+/// Removes configuration and state with `--purge`; else names what is left of them.
 fn remove_rest(command: &UninstallCommand, told: &mut String) -> io::Result<()> {
     let configuration = command.machine.at(CONFIGURATION);
     if command.rest == Rest::Purged {
@@ -353,7 +353,7 @@ fn is_active(machine: &Machine) -> bool {
     machine.runs_systemd() && ask().is_ok_and(|status| status.success())
 }
 
-/// Has systemd read its units anew, where there is one.
+/// Has systemd read its units again; does nothing where none runs.
 fn reload(machine: &Machine) -> Result<(), Refusal> {
     if !machine.runs_systemd() {
         return Ok(());

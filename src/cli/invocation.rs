@@ -1,4 +1,4 @@
-//! From the words of a command line to a command that can be performed.
+//! From the parsed words of a command line to a command that can be performed.
 
 use std::path::PathBuf;
 
@@ -32,59 +32,59 @@ use super::{
 };
 use crate::config::{self as settings, Launch};
 
-/// What was asked for, checked.
+/// A command, with its arguments checked.
 #[derive(Debug, PartialEq)]
 pub enum Invocation {
     /// The worker itself.
     Run(Box<Launch>),
-    /// A look at a configuration.
+    /// Shows, checks or prints a configuration.
     Config(ConfigCommand),
-    /// A master and a worker to try.
+    /// Runs a demo: a master, a worker and a few tasks.
     Demo(demo::Settings),
-    /// A look at everything that a worker needs.
+    /// Looks at everything that a worker needs.
     Doctor(DoctorCommand),
-    /// A task for a demo that runs.
+    /// Gives a task to a demo that runs.
     DemoSubmit(DemoTask),
-    /// The list of this build's failpoints.
+    /// Lists this build's failpoints.
     #[cfg(feature = "failpoints")]
     Failpoints,
-    /// A look at the actors of a worker that runs, or an order to one.
+    /// Shows the actors of a running worker, or restarts one.
     Actors(ActorsCommand),
-    /// A file for whoever else has to look.
+    /// Packs what others need to see of a worker into one file.
     Bundle(BundleCommand),
-    /// The history of a worker's actors.
+    /// Shows the history of a worker's actors.
     Events(EventsCommand),
-    /// A look at the images of a worker that runs.
+    /// Shows the images of a running worker.
     Images(ImagesCommand),
-    /// One more image for it.
+    /// Has a running worker pull an image.
     Pull(PullCommand),
-    /// Which lines a worker that runs shows of its own log.
+    /// Shows or sets which lines a running worker's log has.
     LogLevel(LogLevelCommand),
-    /// A task's log.
+    /// Shows a task's log.
     Logs(LogsCommand),
-    /// The worker as a service.
+    /// Installs the worker as a service.
     Install(InstallCommand),
-    /// No service any more.
+    /// Removes the service.
     Uninstall(UninstallCommand),
-    /// What shells and `man` are told.
+    /// Prints completions for a shell, or writes man pages.
     Manual(ManualCommand),
-    /// An order to a worker that runs.
+    /// Cordons, uncordons or drains a running worker, or cancels a task of it.
     Order(OrderCommand),
-    /// An order to the outbox of a worker that runs.
+    /// Sends parked results again, or drops one.
     Outbox(OutboxCommand),
-    /// A look at what a task would get.
+    /// Shows which settings a task would get from the profiles.
     Profiles(Box<ProfilesCommand>),
-    /// An order to read the configuration anew.
+    /// Has a running worker read its configuration again.
     Reload(ReloadCommand),
-    /// A look at what lies in a state folder.
+    /// Checks or shows a state folder.
     State(StateCommand),
-    /// The question whether a worker is well.
+    /// Says whether a worker is well.
     Status(StatusCommand),
-    /// A look at a worker's tasks.
+    /// Shows a worker's tasks.
     Tasks(TasksCommand),
-    /// A look at what a worker's tasks use.
+    /// Shows what a worker's tasks use.
     Top(TopCommand),
-    /// What this program is.
+    /// Says which program this is.
     Version(VersionCommand),
 }
 

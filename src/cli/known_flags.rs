@@ -1,17 +1,17 @@
-//! Flags as the existing worker takes them: with one dash or two. clap would read `-id` as `-i -d`, so a flag that is known by
-//! its whole name is given its second dash before clap sees it. And switches whose word stands behind a space, which clap would
-//! read as a command, are given their `=`. Nothing else is touched, and nothing after `--`.
+//! Flags as the existing worker takes them: with one dash or two. clap would read `-id` as `-i -d`, so a flag that is known by its
+//! whole name is given its second dash before clap sees it. A switch whose `true` or `false` stands behind a space, which clap
+//! would read as a command, is given its `=`. Nothing else is touched, and nothing after `--`.
 
 use std::{collections::HashSet, ffi::OsString};
 
 use clap::{Arg, Command};
 
-/// Gives the flags of `command` and of all below it their second dash, and switches their `=`.
+/// Gives the flags of `command` and of its subcommands their second dash, and switches their `=`.
 pub(super) fn rewrite(
     argv: impl IntoIterator<Item = OsString>,
     mut command: Command,
 ) -> Vec<OsString> {
-    // Or `help` and `version` would not be among them yet.
+    // Without this, `help` and `version` are not among the flags yet.
     command.build();
     let mut known = Known::default();
     known.add(&command);
@@ -39,7 +39,7 @@ pub(super) fn rewrite(
 #[derive(Default)]
 struct Known {
     flags: HashSet<String>,
-    /// What is on or off.
+    /// The flags that are on or off.
     switches: HashSet<String>,
 }
 
@@ -72,7 +72,7 @@ impl Known {
     }
 }
 
-/// Its word may be left out, so that clap takes it behind a `=` alone.
+/// A switch: its `true` or `false` may be left out, so clap takes the word only behind a `=`.
 fn is_optional_word(argument: &Arg) -> bool {
     argument.is_require_equals_set()
 }

@@ -13,13 +13,13 @@ use crate::{
     ports::admin::{Admin, LogLevel, LogOrder},
 };
 
-/// The word that takes an order back.
+/// The argument that takes an order back.
 const RESET: &str = "reset";
 
-/// Of what is shown, in bytes.
+/// Bytes of a filter that are shown.
 const SHOWN: usize = 64 * 1_024;
 
-/// What was asked for, checked.
+/// The arguments of `worker-node loglevel`, checked.
 #[derive(Debug, PartialEq, Eq)]
 pub struct LogLevelCommand {
     /// The worker's state folder.
@@ -42,7 +42,7 @@ impl LogLevelCommand {
     }
 }
 
-/// Gives the order to the worker behind `admin`, and prints what its log shows then.
+/// Gives the order to the worker behind `admin`, and prints the filter that is in force then.
 pub fn perform(command: &LogLevelCommand, admin: &dyn Admin) -> Exit {
     let runtime = match ask::runtime() {
         Ok(runtime) => runtime,

@@ -1,6 +1,6 @@
-//! `worker-node logs`: a task's log as its container wrote it, with the worker's own lines, while it runs and after. It is read from
-//! the state folder, so that it works without a worker, beside one that hangs, and costs one that runs nothing. What a terminal is
-//! shown is made by `show`.
+//! `worker-node logs`: a task's log as its container wrote it, with the worker's own lines, while it runs and after. The log is
+//! read from the state folder, so this works without a worker, beside one that hangs, and costs a running one nothing. `show` makes
+//! the text for a terminal.
 
 mod show;
 
@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// What was asked for, checked.
+/// The arguments of `worker-node logs`, checked.
 #[derive(Debug, PartialEq)]
 pub struct LogsCommand {
     /// The worker's state folder.
@@ -35,7 +35,7 @@ pub struct LogsCommand {
     raw: bool,
 }
 
-/// Opens a task's log, if there is one.
+/// Opens a task's log at a range; `None`: there is none.
 pub type Log<'a> = &'a dyn Fn(&TaskId, LogRange) -> io::Result<Option<Box<dyn LogCursor>>>;
 
 impl LogsCommand {
@@ -59,7 +59,7 @@ impl LogsCommand {
     fn range(&self) -> LogRange {
         let start = match (self.tail, self.since) {
             (Some(lines), _) => Start::LastLines(lines),
-            // Before the first moment that has a name nothing was written.
+            // A time before 1970 is 1970.
             (None, Some(since)) => {
                 Start::Since(SystemClock.now().checked_sub(since).unwrap_or(UNIX_EPOCH))
             }
@@ -134,7 +134,7 @@ async fn print(
 /// The last lines of a log, each on one line and of at most `limit` bytes.
 ///
 /// # Errors
-/// The disk's.
+/// The log cannot be read on.
 pub(super) async fn last_lines(
     mut cursor: Box<dyn LogCursor>,
     limit: usize,

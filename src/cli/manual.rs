@@ -1,5 +1,5 @@
-//! `worker-node completions` and `worker-node man`: what shells and `man` are told of the commands, made of the same words as
-//! `--help`. A package lays them where the system looks for them.
+//! `worker-node completions` and `worker-node man`: completions for shells and man pages, made of the same words as `--help`. A
+//! package lays them where the system looks for them.
 
 use std::{fs, io, path::PathBuf};
 
@@ -9,14 +9,14 @@ use clap_complete::Shell;
 use super::{args::CommandLine, ask};
 use crate::exit::Exit;
 
-/// What `completions` is told.
+/// The arguments of `completions`.
 #[derive(Debug, Args)]
 pub(super) struct CompletionsArgs {
     /// The shell.
     shell: Shell,
 }
 
-/// What `man` is told.
+/// The arguments of `man`.
 #[derive(Debug, Args)]
 pub(super) struct ManArgs {
     /// The folder to write them into; made where it is missing.
@@ -24,7 +24,7 @@ pub(super) struct ManArgs {
     folder: PathBuf,
 }
 
-/// What was asked for.
+/// Which manual to make.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ManualCommand {
     /// A script for this shell.

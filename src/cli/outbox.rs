@@ -1,5 +1,5 @@
-//! `worker-node outbox retry` and `drop`: an order to the outbox of a running worker, for an operator who has seen to what the master
-//! refused. What is put aside is shown by `worker-node state dump`.
+//! `worker-node outbox retry` and `drop`: an order to the outbox of a running worker, for an operator who knows why the master
+//! refused a result. `worker-node state dump` shows which results are parked.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use crate::{
     ports::admin::{Admin, AdminError},
 };
 
-/// What was asked for, checked.
+/// The arguments of `worker-node outbox`, checked.
 #[derive(Debug, PartialEq)]
 pub struct OutboxCommand {
     /// The worker's state folder.

@@ -7,7 +7,7 @@ use rustix::termios::tcgetwinsize;
 
 use crate::exit::Exit;
 
-/// What pages are written to.
+/// The output that pages are written to, and how many have been.
 pub(super) struct Paper<W> {
     out: W,
     surface: Surface,
@@ -40,7 +40,7 @@ impl Paper<Stdout> {
 }
 
 impl<W: Write> Paper<W> {
-    /// Whether the next page takes the place of the last one.
+    /// Whether the output is a terminal, so that the next page overwrites the last one.
     pub(super) fn is_screen(&self) -> bool {
         self.surface == Surface::Screen
     }
@@ -66,7 +66,7 @@ impl<W: Write> Paper<W> {
     }
 }
 
-/// Columns and rows of the terminal; as many as one likes where it does not say.
+/// Columns and rows of the terminal; no bound where it does not say.
 fn window() -> (usize, usize) {
     match tcgetwinsize(io::stdout()) {
         Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
@@ -74,8 +74,8 @@ fn window() -> (usize, usize) {
     }
 }
 
-/// The page from the top of the screen on, over what is there: without a moment at which the screen is empty. The last row is
-/// left to the cursor.
+/// Draws the page from the top of the screen over the last one, so that the screen is never empty. The last row is left to the
+/// cursor.
 fn redrawn(page: &str, (columns, rows): (usize, usize)) -> String {
     const TOP: &str = "\x1b[H";
     const CLEAR_LINE: &str = "\x1b[K";
@@ -91,7 +91,7 @@ fn redrawn(page: &str, (columns, rows): (usize, usize)) -> String {
     drawn
 }
 
-/// How a command ends whose output could not be written. Nobody is left to tell when the reader has gone, as `head` does.
+/// The exit code of a command whose output could not be written. A reader that has gone, as `head` does, is no failure.
 pub(super) fn unwritten(error: &io::Error) -> Exit {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return Exit::Clean;

@@ -1,5 +1,5 @@
-//! `worker-node profiles test`: what a task would get of the profiles in the configuration, and which place says so. Asks no worker and
-//! no engine.
+//! `worker-node profiles test`: which settings a task would get from the profiles in the configuration, and which profile sets
+//! each. Asks no worker and no engine.
 
 use serde_json::{Map, json};
 
@@ -20,10 +20,10 @@ use crate::{
     exit::Exit,
 };
 
-/// What is shown of one value, in bytes.
+/// Bytes of a value that are shown.
 const SHOWN: usize = 1_024;
 
-/// What was asked for.
+/// The arguments of `worker-node profiles`, checked.
 #[derive(Debug, PartialEq)]
 pub struct ProfilesCommand {
     profiles: Profiles,
@@ -31,7 +31,7 @@ pub struct ProfilesCommand {
     json: bool,
 }
 
-/// One setting: its key, its value, and whether the profile says it.
+/// One setting: its key, its value, and whether the profile sets it, and not the defaults.
 struct Row {
     key: String,
     value: Told,

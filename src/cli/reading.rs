@@ -1,5 +1,5 @@
-//! The command line read together with the configuration file: once to learn which file is meant, and once more with what stands in it
-//! as the defaults, so that clap itself decides what wins. A command that does not ask for the file never touches it.
+//! The command line read together with the configuration file: once to learn which file is meant, and once more with that file's
+//! values as the defaults, so that clap itself decides which value wins. A command that does not ask for the file never touches it.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -13,18 +13,18 @@ use crate::config::{
     self, Config, ConfigFile, Launch, Mistake, Mistakes, Places, RunArgs, Settings, Surroundings,
 };
 
-/// What stands beside the words of a command.
+/// What a command is made from, beside its own arguments.
 #[derive(Debug)]
 pub(super) struct Reading {
-    /// What the process finds around it.
+    /// The process's environment.
     pub(super) surroundings: Surroundings,
-    /// The configuration file; nothing where the command asks for none.
+    /// The configuration file; empty where the command asks for none.
     file: ConfigFile,
-    /// What is set of the keys that the command knows.
+    /// The values of the keys that the command knows, and where each is from.
     settings: Settings,
 }
 
-/// Reads the words, and the file that they ask for.
+/// Parses the arguments, and reads the file that they ask for.
 pub(super) fn read(
     argv: &[OsString],
     surroundings: Surroundings,
@@ -46,7 +46,7 @@ pub(super) fn read(
     Ok((line, reading))
 }
 
-/// Of the command that was named last.
+/// The matches of the innermost subcommand.
 fn innermost(matches: &ArgMatches) -> &ArgMatches {
     match matches.subcommand() {
         Some((_, below)) => innermost(below),
@@ -63,12 +63,12 @@ fn file_of(matches: &ArgMatches, surroundings: &Surroundings) -> Result<ConfigFi
                 false => with_way_out(mistakes.0),
             })
         }
-        // It takes none.
+        // The command has no `--config`, or needs no file.
         Ok(_) | Err(_) => Ok(ConfigFile::default()),
     }
 }
 
-/// Who only asks about a worker, and says where it is, needs no configuration: it may be broken just then.
+/// A command that only asks about a worker, and is told its folder, needs no configuration: the file may be broken just then.
 fn needs_file(matches: &ArgMatches) -> bool {
     let says_where = matches!(
         matches.value_source("state_dir"),
@@ -77,12 +77,12 @@ fn needs_file(matches: &ArgMatches) -> bool {
     is_worker(matches) || !says_where
 }
 
-/// Whether it takes the flags of a worker.
+/// Whether the command takes the flags of a worker.
 fn is_worker(matches: &ArgMatches) -> bool {
     matches.try_contains_id("id").is_ok()
 }
 
-/// For a command that only wants to know where a worker's state is.
+/// Adds how to do without the file, for a command that only wants to know where a worker's state is.
 fn with_way_out(mut mistakes: Vec<Mistake>) -> Mistakes {
     if let Some(last) = mistakes.last_mut() {
         last.sentence
@@ -92,7 +92,7 @@ fn with_way_out(mut mistakes: Vec<Mistake>) -> Mistakes {
 }
 
 impl Reading {
-    /// What the worker is told, checked, and what was found where nobody told it.
+    /// The worker's configuration, checked, with the defaults that were found filled in.
     pub(super) fn launch(&self, flags: &RunArgs) -> Result<Launch, Answer> {
         let config = self.config(flags)?;
         let settings = self.settings.clone().resolved(&config);
@@ -113,7 +113,7 @@ impl Reading {
         }
     }
 
-    /// The state folder of the worker that is meant.
+    /// The state folder of the worker that the command is about.
     pub(super) fn state_folder(&self, given: Option<&OsStr>) -> Result<PathBuf, Answer> {
         if !self.file.faults().is_empty() {
             return Err(Answer::Values(with_way_out(self.file.faults().to_vec())));

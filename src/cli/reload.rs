@@ -1,5 +1,5 @@
-//! `worker-node reload`: has a running worker read its configuration anew, and says what of it was taken. What is wrong with it is told
-//! as it is at a start, and the worker goes on as before.
+//! `worker-node reload`: has a running worker read its configuration again, and says which keys were taken. Mistakes are told in
+//! the same words as at a start, and the worker goes on as before.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use crate::{
     ports::admin::{Admin, Reload},
 };
 
-/// What was asked for, checked.
+/// The arguments of `worker-node reload`, checked.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ReloadCommand {
     /// The worker's state folder.

@@ -1,5 +1,5 @@
-//! `worker-node state`: what lies in a state folder, for an operator who wonders. It reads and changes nothing; what was found
-//! is handed in. Whether it is sound is `check`'s to say, what is in the journal `dump`'s.
+//! `worker-node state`: what lies in a state folder, for an operator who wonders. Changes nothing; `main` hands in what was read.
+//! `check` says whether it is sound, `dump` shows what is in the journal.
 
 mod check;
 mod dump;
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{exit::Exit, ports::state::StateFacts};
 
-/// What was asked for, checked.
+/// The arguments of `worker-node state`, checked.
 #[derive(Debug, PartialEq)]
 pub struct StateCommand {
     /// The state folder.
@@ -87,7 +87,7 @@ pub fn perform(command: &StateCommand, facts: io::Result<StateFacts>) -> Exit {
     }
 }
 
-/// How a command ends that could not read the state folder.
+/// The exit code of a command that could not read the state folder; says why.
 pub(super) fn unread(folder: &Path, error: &io::Error) -> Exit {
     let folder = words::foreign(&folder.to_string_lossy(), 1_024);
     match error.kind() {

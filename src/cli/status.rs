@@ -1,5 +1,5 @@
-//! `worker-node status`: whether a worker is well, on one screen. What it says of itself is asked through its socket; tasks and
-//! results are read from the journal, with or without a worker. What is shown is made by pure functions (`page`, `json`).
+//! `worker-node status`: whether a worker is well, on one screen. The worker is asked through its socket; results are counted in
+//! the journal, with or without a worker. Pure functions make the text (`page`, `json`).
 
 mod json;
 mod page;
@@ -20,10 +20,10 @@ use crate::{
     telemetry::history::process::last_words,
 };
 
-/// What is shown of them, in bytes.
+/// Bytes of the line about the last worker that are shown.
 const LAST_WORDS: usize = 1_024;
 
-/// What was asked for, checked.
+/// The arguments of `worker-node status`, checked.
 #[derive(Debug, PartialEq, Eq)]
 pub struct StatusCommand {
     /// The worker's state folder.
@@ -31,17 +31,17 @@ pub struct StatusCommand {
     pub(super) json: bool,
 }
 
-/// How a worker stands, put together.
+/// A worker at one moment: its own answers, and the results in its journal.
 struct Moment {
     status: WorkerStatus,
     tasks: Vec<TaskView>,
     actors: Vec<ActorView>,
     results: Results,
-    /// Bytes that are free on the disk of the state folder, where that could be found out.
+    /// Bytes that are free on the disk of the state folder; `None`: the system did not say.
     disk_free: Option<u64>,
 }
 
-/// What is not at the master yet, by the journal.
+/// How many tasks and results the journal has that are not delivered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Results {
     waiting: usize,
@@ -109,7 +109,7 @@ async fn asked(
     })
 }
 
-/// When it was last seen and why it ended, and what is left in the journal, is told where nobody answers.
+/// Says why nobody answers, when the last worker was seen and why it ended, and what is left in the journal.
 fn unanswered(error: &AdminError, results: Results, folder: &Path) -> Exit {
     let exit = ask::unanswered(error);
     if let (AdminError::NoWorker(_), Ok(Some(told))) = (error, last_words(folder)) {

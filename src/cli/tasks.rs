@@ -1,6 +1,6 @@
-//! `worker-node tasks`: what a worker holds, and what became of one task. What a task is, its steps and its end are read from the
-//! journal in the state folder, with or without a worker; where one runs, it says where each task stands at this moment. What
-//! is shown is made by pure functions (`table`, `one`, `json`).
+//! `worker-node tasks`: the tasks of a worker, or one of them in full. A task, its steps and its end are read from the journal in
+//! the state folder, with or without a worker; a running one also says at which stage each task is. Pure functions make the text
+//! (`table`, `one`, `json`).
 
 mod json;
 mod one;
@@ -36,10 +36,10 @@ use crate::{
     },
 };
 
-/// From one page to the next.
+/// Time between two pages of `--watch`.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// What was asked for, checked.
+/// The arguments of `worker-node tasks`, checked.
 #[derive(Debug, PartialEq)]
 pub struct TasksCommand {
     /// The worker's state folder.
@@ -70,18 +70,18 @@ impl TasksCommand {
     }
 }
 
-/// Lines that are shown of one task's log, and of each of them so many bytes.
+/// How many of one task's last log lines are shown, and how many bytes of each.
 const LINES: u64 = 10;
 const LINE: usize = 200;
 
 /// Tasks at one moment.
 struct Moment {
     now: SystemTime,
-    /// The last lines of the one task's log.
+    /// The last lines of the one task's log; empty where more than one is shown.
     log: Vec<String>,
-    /// Whether a worker runs that has them.
+    /// Whether a worker runs on the state folder.
     is_live: bool,
-    /// The oldest first, each with what the worker says of it, if one runs and has it.
+    /// The tasks, the oldest first, each with the running worker's view of it, if that has the task.
     tasks: Vec<(TaskStory, Option<TaskView>)>,
 }
 
@@ -102,6 +102,7 @@ pub fn perform(
     };
     let mut paper = Paper::standard();
     loop {
+        // The journal first: it has the tasks without a worker too, and says whether there is one to be asked.
         let (lock, found) = match stories(wanted) {
             Ok(found) => found,
             Err(error) => return unread(&command.folder, &error),
@@ -134,7 +135,7 @@ pub fn perform(
     }
 }
 
-/// What the worker holds, if one runs. One that does not answer is told, and what is durable is shown all the same.
+/// The tasks of the running worker. If it does not answer, a warning says so, and what is durable is shown all the same.
 fn live(runtime: &Runtime, lock: LockFacts, admin: &dyn Admin) -> Option<Vec<TaskView>> {
     if lock == LockFacts::Free {
         return None;
@@ -149,7 +150,7 @@ fn live(runtime: &Runtime, lock: LockFacts, admin: &dyn Admin) -> Option<Vec<Tas
     }
 }
 
-/// What is wrong with a log is told in its place.
+/// The last lines of a task's log. If it cannot be read, a line says so in their place.
 fn last_lines(runtime: &Runtime, task: &TaskId, log: Log<'_>) -> Vec<String> {
     let range = LogRange {
         start: Start::LastLines(LINES),
@@ -197,7 +198,7 @@ fn unknown(task: &str) -> Exit {
     Exit::Usage
 }
 
-/// Where a task stands, in plain words.
+/// The state of a task, in plain words.
 fn state(record: &TaskRecord, view: Option<&TaskView>, is_live: bool) -> String {
     if record.parked.is_some() {
         return "parked: the master does not take its result".to_owned();
@@ -216,7 +217,7 @@ fn state(record: &TaskRecord, view: Option<&TaskView>, is_live: bool) -> String 
         (Some("cleaning"), _) | (None, Phase::Delivered) => "cleaning up",
         (None, Phase::Starting) => match is_live {
             true => "starting",
-            // That it runs is noted half a second after its start.
+            // Until half a second after its start, the journal does not say yet that a task runs.
             false => "left starting or running (no worker runs)",
         },
         (None, Phase::Running) => match is_live {
@@ -231,7 +232,7 @@ fn state(record: &TaskRecord, view: Option<&TaskView>, is_live: bool) -> String 
     words.to_owned()
 }
 
-/// What has become of a result.
+/// What has become of a task's result.
 fn delivery(record: &TaskRecord) -> String {
     match record.phase {
         Phase::Accepted | Phase::Starting | Phase::Running => "-".to_owned(),

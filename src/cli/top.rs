@@ -22,10 +22,10 @@ use crate::{
     },
 };
 
-/// From one page to the next.
+/// Time between two pages.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// What was asked for, checked.
+/// The arguments of `worker-node top`, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopCommand {
     /// The worker's state folder.
@@ -53,7 +53,7 @@ struct Moment {
     tasks: Vec<TaskView>,
 }
 
-/// Prints what was asked for: again and again on a terminal, once where the output goes elsewhere.
+/// Prints the page: every second on a terminal, once where the output goes elsewhere.
 pub fn perform(command: &TopCommand, admin: &dyn Admin) -> Exit {
     let runtime = match ask::runtime() {
         Ok(runtime) => runtime,
@@ -92,7 +92,7 @@ async fn asked(admin: &dyn Admin, sort: Sort) -> Result<Moment, AdminError> {
     })
 }
 
-/// The larger first; those that nobody has looked at last.
+/// The larger first; tasks whose use is not known yet last.
 fn order(sort: Sort, one: &TaskView, other: &TaskView) -> Ordering {
     let cores = |task: &TaskView| task.used.map_or(-1.0, |used| used.cores);
     let memory = |task: &TaskView| task.used.map(|used| used.usage.memory);
@@ -103,7 +103,7 @@ fn order(sort: Sort, one: &TaskView, other: &TaskView) -> Ordering {
     }
 }
 
-/// For programs.
+/// The moment for programs.
 fn line(moment: &Moment) -> Value {
     let tasks = moment.tasks.iter().map(|task| {
         json!({
@@ -120,14 +120,14 @@ fn line(moment: &Moment) -> Value {
     })
 }
 
-/// What a container uses, as every command has it in JSON.
+/// What a container uses, in the form of every command's JSON.
 pub(super) fn used_to_json(used: &crate::domain::usage::Use) -> Value {
     let mut told = words::usage(&used.usage);
     told["cores"] = json!(used.cores);
     told
 }
 
-/// `12 MiB / 3.4 KiB`.
+/// Bytes in and out: `12 MiB / 3.4 KiB`.
 fn both(transfer: &Transfer) -> String {
     format!(
         "{} / {}",

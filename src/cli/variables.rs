@@ -7,12 +7,12 @@ use clap::CommandFactory;
 use super::args::CommandLine;
 use crate::domain::text::escape;
 
-/// How our variables begin.
+/// The prefix of this program's variables.
 const OURS: &str = "WORKER_NODE_";
-/// What this program's own tests are told by.
+/// Variables that this program's own tests read.
 const OTHERS: [&str; 1] = ["WORKER_NODE_FULL"];
 
-/// A warning for each of these names that sets nothing.
+/// A warning for each of these names that begins like ours and sets nothing.
 pub(super) fn unknown(names: impl Iterator<Item = OsString>) -> Vec<String> {
     let command = CommandLine::command();
     let known: Vec<_> = command

@@ -1,4 +1,4 @@
-//! `worker-node version`, and `--version --verbose`: what this program is, for whoever has to know it exactly.
+//! `worker-node version`, and `--version --verbose`: which program this is: version, commit, features, wire contract.
 
 use std::{ffi::OsString, fmt::Write as _};
 
@@ -8,19 +8,19 @@ use sha2::{Digest, Sha256};
 use super::{ask, words};
 use crate::{exit::Exit, telemetry::program};
 
-/// What the master and this program speak.
+/// The contract with the master, whose digest tells whether two programs speak the same.
 const CONTRACT: &[u8] = include_bytes!("../../proto/cluster.proto");
 
-/// What was asked for.
+/// The arguments of `worker-node version`, checked.
 #[derive(Debug, PartialEq, Eq)]
 pub struct VersionCommand {
     pub(super) json: bool,
 }
 
-/// All that is known of it. The order is the text's.
+/// The facts about this program, in the order of the text.
 #[derive(Debug, Serialize)]
 struct Facts {
-    /// Of this JSON, and of all other.
+    /// The version of the JSON that all commands print.
     version: u32,
     program: &'static str,
     commit: &'static str,
@@ -30,7 +30,7 @@ struct Facts {
     journal_format: i64,
 }
 
-/// Whether `argv` is `--version --verbose`: clap prints the version at the first, and sees no second.
+/// Whether `argv` is `--version --verbose`: clap prints the version at the first word and ignores the second.
 pub(super) fn is_asked(argv: &[OsString]) -> bool {
     let has = |names: [&str; 2]| {
         argv.iter()
@@ -40,7 +40,7 @@ pub(super) fn is_asked(argv: &[OsString]) -> bool {
     argv.len() == 3 && has(["--version", "-V"]) && has(["--verbose", "-v"])
 }
 
-/// Prints it. `journal_format` is the one that this program writes.
+/// Prints the facts. `journal_format` is the one that this program writes.
 pub fn perform(command: &VersionCommand, journal_format: i64) -> Exit {
     let facts = facts(journal_format);
     ask::put(&match command.json {
@@ -62,7 +62,7 @@ fn facts(journal_format: i64) -> Facts {
     }
 }
 
-/// Two programs with the same speak the same: comments count too, but nobody changes those alone.
+/// A digest of the contract: two programs with the same speak the same. Comments count too, but nobody changes those alone.
 fn contract() -> String {
     let mut name = String::from("cluster.proto sha256:");
     for byte in Sha256::digest(CONTRACT).iter().take(6) {

@@ -1,5 +1,5 @@
-//! How values read in what the commands print: times in their two largest units, shares in percent, foreign text without
-//! its teeth.
+//! How values read in what the commands print: times in their two largest units, shares in percent, foreign text with control
+//! characters escaped.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{
 /// The version of everything that is printed as JSON. It changes when a field goes or changes its meaning, not when one comes.
 pub(super) const JSON_VERSION: u32 = 1;
 
-/// `2d3h`, `3m2s`, `41s`, `250ms`.
+/// A time in its two largest units: `2d3h`, `3m2s`, `41s`, `250ms`.
 pub(super) fn time(time: Duration) -> String {
     const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
     let seconds = time.as_secs();
@@ -33,19 +33,19 @@ pub(super) fn time(time: Duration) -> String {
     }
 }
 
-/// `12.5%`, of a share of 0.125.
+/// A share in percent: `12.5%` for 0.125.
 pub(super) fn percent(share: f64) -> String {
     format!("{:.1}%", share * 100.0)
 }
 
-/// `0 B`, `1.5 KiB`, `300.0 MiB`.
+/// An amount of bytes in its largest unit: `0 B`, `1.5 KiB`, `300.0 MiB`.
 #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
 pub(super) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     let mut amount = bytes as f64;
     let mut unit = "B";
     for larger in UNITS {
-        // What would be rounded to 1024.0 is 1.0 of the next.
+        // An amount that would be rounded to 1024.0 is 1.0 of the next unit.
         if amount < 1_023.95 {
             break;
         }
@@ -72,7 +72,7 @@ pub(super) fn usage(usage: &Usage) -> serde_json::Value {
     })
 }
 
-/// Text that somebody else chose, on one line and of at most `limit` bytes.
+/// Text that somebody else chose, on one line; cut, with `...` behind it, once it has `limit` bytes.
 pub(super) fn foreign(words: &str, limit: usize) -> String {
     text::escape(words, limit)
 }
@@ -92,7 +92,7 @@ pub(super) fn value(value: &Value) -> serde_json::Value {
     }
 }
 
-/// The same of a setting of tasks.
+/// A setting of tasks, as JSON has it.
 pub(super) fn told(told: &Told) -> serde_json::Value {
     let table = |row: &Vec<(&str, Value)>| {
         let pairs = row.iter().map(|(key, one)| ((*key).into(), value(one)));
@@ -105,7 +105,7 @@ pub(super) fn told(told: &Told) -> serde_json::Value {
     }
 }
 
-/// All settings of tasks that are said, by their keys.
+/// All settings of tasks that are set, by their keys.
 pub(super) fn settings(settings: &TaskSettings) -> serde_json::Value {
     let pairs = profiles::told(settings).into_iter();
     let pairs = pairs.map(|(key, value)| (key, told(&value)));

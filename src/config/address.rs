@@ -1,4 +1,4 @@
-//! Addresses of three kinds: where the master reaches us, where we listen, where the engine is. Nothing is resolved or bound.
+//! Addresses of three kinds: at which the master reaches us, at which we listen, and of the engine. Nothing is resolved or bound.
 
 use std::{
     fmt,
@@ -8,15 +8,15 @@ use std::{
 
 use crate::domain::address::{AddressError, HostPort, is_loopback, parse_host};
 
-/// Where the engine listens if nobody says otherwise.
+/// The engine's socket if nobody sets another.
 const ENGINE_SOCKET: &str = "/var/run/docker.sock";
 
-/// Where the master reaches this worker.
+/// The address at which the master reaches this worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reach {
     /// A name or an address; IPv6 without its brackets.
     pub host: String,
-    /// A port that somebody forwards to us; `None`: the listener's own.
+    /// A port that is forwarded to us; `None`: the listener's own.
     pub port: Option<u16>,
 }
 
@@ -44,7 +44,7 @@ impl Reach {
         &self.host
     }
 
-    /// What the master is told: always `host:port`.
+    /// The address that the master is told: always `host:port`.
     #[must_use]
     pub fn advertised(&self, bound_port: u16) -> String {
         let host = self.host.clone();
@@ -57,12 +57,12 @@ impl Reach {
     }
 }
 
-/// Where this worker listens.
+/// An address at which this worker listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenAddress {
-    /// `None`: every address of this machine.
+    /// The machine's address to listen on; `None`: every one.
     pub address: Option<IpAddr>,
-    /// 0: any free one.
+    /// The port; 0: any free one.
     pub port: u16,
 }
 
@@ -96,7 +96,7 @@ impl ListenAddress {
         Ok(Self { address, port })
     }
 
-    /// What to bind, in this order, until one works: a machine may know no IPv6.
+    /// The addresses to bind, in this order, until one works: a machine may know no IPv6.
     #[must_use]
     pub fn candidates(&self) -> Vec<SocketAddr> {
         let at = |address: IpAddr| SocketAddr::new(address, self.port);
@@ -109,7 +109,7 @@ impl ListenAddress {
         }
     }
 
-    /// Whether it is this machine's alone.
+    /// Whether only this machine itself reaches the address.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         self.address.is_some_and(|address| address.is_loopback())
@@ -127,12 +127,12 @@ fn read_ip(host: &str) -> Option<IpAddr> {
     }
 }
 
-/// Where the engine is.
+/// The engine's address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EngineAddress {
     /// A socket on this machine.
     Unix(PathBuf),
-    /// Without TLS.
+    /// A host and its port, without TLS.
     Tcp(HostPort),
 }
 

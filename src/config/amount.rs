@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-/// From the least to the most that makes sense, both included.
+/// The range of a value that makes sense: from the least to the most, both included.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Range<T> {
     least: T,

@@ -5,24 +5,24 @@ use std::{ffi::OsStr, fmt, path::PathBuf};
 use super::file::Places;
 use crate::domain::text::{escape, without_login};
 
-/// How much of a wrong value is shown, in bytes.
+/// Bytes of a wrong value that are shown.
 const SHOWN: usize = 100;
 
-/// One thing that was set wrong.
+/// One value that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
     /// The flag, or the foreign environment variable.
     pub name: &'static str,
     /// A sentence that names the flag, or the place in the file, and says what to do.
     pub sentence: String,
-    /// What was meant is clear, and this program cannot do it.
+    /// Whether the value is clear, and this program cannot do what it says.
     pub is_unsupported: bool,
-    /// It stands in the configuration file, or is the file itself.
+    /// Whether the value stands in the configuration file, or the file itself is wrong.
     pub is_in_file: bool,
 }
 
 impl Mistake {
-    /// One of the file itself.
+    /// A mistake of the file itself.
     pub(super) fn of_file(sentence: String) -> Self {
         Self {
             name: "--config",
@@ -33,12 +33,12 @@ impl Mistake {
     }
 }
 
-/// Everything that was set wrong; not empty.
+/// All mistakes; not empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistakes(pub Vec<Mistake>);
 
 impl Mistakes {
-    /// Nothing was typed wrong: what was asked for cannot be, or a file is wrong.
+    /// Whether no value was typed wrong: what was asked for is not supported, or a file is wrong.
     #[must_use]
     pub fn are_of_configuration(&self) -> bool {
         let mut mistakes = self.0.iter();
@@ -56,7 +56,7 @@ impl fmt::Display for Mistakes {
 
 impl std::error::Error for Mistakes {}
 
-/// Reads values one by one and remembers what was wrong.
+/// Reads values one by one and collects the mistakes in them.
 #[derive(Debug, Default)]
 pub(super) struct Check {
     places: Places,
@@ -64,7 +64,7 @@ pub(super) struct Check {
 }
 
 impl Check {
-    /// One that knows which values are from a file.
+    /// A check that knows which values are from a file.
     pub(super) fn knowing(places: &Places) -> Self {
         Self {
             places: places.clone(),
@@ -84,14 +84,14 @@ impl Check {
             .ok()
     }
 
-    /// Reads something that is on or off.
+    /// Reads a switch: true or false.
     pub(super) fn switch(&mut self, name: &'static str, text: &str) -> Option<bool> {
         self.value(name, text, |text| {
             on_or_off(text).ok_or_else(|| "is neither true nor false".into())
         })
     }
 
-    /// Reads where something lies; `what` is a file or a folder.
+    /// Reads the path of a `what`: a file or a folder.
     pub(super) fn path(
         &mut self,
         name: &'static str,
@@ -122,7 +122,7 @@ impl Check {
         self.push(name, sentence, false);
     }
 
-    /// Remembers that something was asked for that this program cannot do.
+    /// Remembers that a value asks for something that this program cannot do.
     pub(super) fn unsupported(&mut self, name: &'static str, sentence: String) {
         let sentence = match self.places.0.get(name) {
             Some(place) => format!("{place}: {sentence}"),
@@ -140,19 +140,19 @@ impl Check {
         });
     }
 
-    /// Remembers that a value is not there.
+    /// Remembers that a value is missing.
     pub(super) fn missing(&mut self, name: &'static str, complaint: &str) {
         let sentence = format!("{name}{} {complaint}", variable(name));
         self.push(name, sentence, false);
     }
 
-    /// What was wrong.
+    /// The mistakes that were collected.
     pub(super) fn into_mistakes(self) -> Mistakes {
         Mistakes(self.mistakes)
     }
 }
 
-/// What a switch's word says.
+/// The value of a switch's word; `None`: it is no such word.
 pub(super) fn on_or_off(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Some(true),
@@ -161,7 +161,7 @@ pub(super) fn on_or_off(text: &str) -> Option<bool> {
     }
 }
 
-/// The environment variable that stands for a flag: the value may have come from there.
+/// The hint at a flag's environment variable, since the value may have come from there.
 fn variable(name: &str) -> String {
     match name.strip_prefix("--") {
         Some(flag) => {

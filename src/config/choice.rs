@@ -2,36 +2,36 @@
 
 use crate::{domain::privileges::Base, telemetry::LogFormat};
 
-/// Whether a master may say that it has moved.
+/// Whether the worker follows a master that says that it has moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MasterMoves {
-    /// It may.
+    /// It follows.
     Followed,
-    /// The worker stays with the one that it was given.
+    /// It stays with the master that it was given.
     Refused,
-    /// The same, since the doors are closed by TLS and still nobody has to show who he is.
+    /// It stays, since TLS is on and still no caller has to show who it is.
     OfNobody,
 }
 
 /// What becomes of the amounts that a task asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limits {
-    /// They are limits of its container.
+    /// They are the limits of its container.
     Enforce,
-    /// They are set aside for it, and it may use more.
+    /// They are reserved for the task, which may use more.
     Reserve,
 }
 
 /// When an image is pulled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PullPolicy {
-    /// When it is not there; one with the tag `latest` or none also when its registry has another one by now.
+    /// When the engine does not have it; one with the tag `latest` or none also when its registry has another one by now.
     Auto,
-    /// When it is not there.
+    /// When the engine does not have it.
     Missing,
     /// Before every task.
     Always,
-    /// Not at all: it must be there.
+    /// Never: the engine must have it.
     Never,
 }
 
@@ -40,36 +40,36 @@ pub enum PullPolicy {
 pub enum OnStop {
     /// They run on; the next start takes them up.
     Leave,
-    /// No new ones, and the worker ends when the last one has.
+    /// New tasks are refused, and the worker ends when the last one has ended.
     Drain,
-    /// They are asked to end, and made to after their grace.
+    /// They are sent their stop signal, and are killed after their grace period.
     Stop,
 }
 
-/// What a failed subsystem means for the process.
+/// What the process does when a subsystem fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenSubsystemFails {
-    /// The subsystem is restarted, within its budget.
+    /// It restarts the subsystem, within its budget.
     Restart,
-    /// The process ends in order, for people who leave restarting to somebody else.
+    /// It ends in order, for those who leave restarting to a service manager.
     EndProcess,
 }
 
-/// What another engine than before means at the start, while tasks have not ended on that.
+/// What the worker does at its start when another engine than before answers, while tasks have not ended on the old one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NewEngine {
-    /// That one is gone for good, and those tasks with it.
+    /// It takes the old engine for gone for good, and those tasks with it.
     Accepted,
-    /// A mistake.
+    /// It takes that for a mistake and refuses to start.
     Refused,
 }
 
-/// What an engine or a master that is away at the start means.
+/// What the process does when engine or master are away at the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenAway {
-    /// Said once, and tried again for as long as it takes.
+    /// It says so once, and tries again for as long as it takes.
     KeepTrying,
-    /// The process ends.
+    /// It ends.
     EndProcess,
 }
 
@@ -109,7 +109,7 @@ impl OnStop {
     }
 }
 
-/// Where privileges begin is the domain's own type.
+/// The privileges to begin with, which are the domain's own type.
 pub(super) fn read_privileges(text: &str) -> Result<Base, String> {
     one_of(
         text,
@@ -117,7 +117,7 @@ pub(super) fn read_privileges(text: &str) -> Result<Base, String> {
     )
 }
 
-/// The look of the log is telemetry's own type.
+/// The format of the log, which is telemetry's own type.
 pub(super) fn read_log_format(text: &str) -> Result<LogFormat, String> {
     one_of(
         text,

@@ -1,4 +1,5 @@
-//! A worker's place in the cluster, as its flags say it: its name, where it is reached, its master, and how long that is waited for.
+//! The flags about a worker's place in the cluster: its name, the address at which it is reached, its master, and how long that is
+//! waited for.
 
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ pub(super) fn cluster(args: &RunArgs, check: &mut Check) -> Option<ClusterConfig
     let reflection = check.switch("--reflection", &args.reflection);
     let settle_time = check.value("--settle-time", &args.settle_time, |text| match text {
         "auto" => Ok(None),
-        // Longer than a minute, and people would take every task for stuck.
+        // With more than a minute, people would take every task for stuck.
         text => read_time(text, Range::new(Duration::ZERO, 60 * SECOND))
             .map(Some)
             .map_err(|error| format!("{error}, or auto")),
@@ -55,7 +56,7 @@ pub(super) fn cluster(args: &RunArgs, check: &mut Check) -> Option<ClusterConfig
     })
 }
 
-/// What anybody would wait for a master.
+/// The times for which anybody would wait for a master.
 fn patience() -> Range<Duration> {
     Range::new(SECOND / 10, DAY)
 }

@@ -1,21 +1,21 @@
-//! What every task's container gets beside what the task asks for: the flags that say what its processes may do.
+//! The flags about what every task's container gets beside what the task asks for: what its processes may do.
 
 use super::{args::RunArgs, check::Check, choice::read_privileges};
 use crate::domain::privileges::{Capability, Privileges, Ulimit};
 
-/// Fewer processes and threads are not enough for the engine's init, a shell, a command, and what the engine starts beside them to ask
-/// them to end.
+/// The fewest processes and threads that may be set: the engine's init, a shell, a command, and what the engine starts beside them
+/// to ask them to end need about as many.
 const LEAST_PIDS: u32 = 16;
 
-/// No kernel has more.
+/// The most that may be set: no kernel has more.
 const MOST_PIDS: u32 = 1 << 22;
 
-/// See the module.
+/// What every task's container gets beside what the task asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerConfig {
-    /// Processes and threads at once.
+    /// How many processes and threads may run in it at once.
     pub pids: u32,
-    /// Capabilities, and whether a program may have more than who starts it.
+    /// Its capabilities, and whether a program may have more than the process that starts it.
     pub privileges: Privileges,
     /// Limits of each process; no two of one name.
     pub ulimits: Vec<Ulimit>,

@@ -1,4 +1,4 @@
-//! Who may come in by the port, and how the worker shows itself: the flags of the closed doors, and which of them go together.
+//! The flags about who may come in by the port, and how the worker shows itself; and which of these flags go together.
 
 use std::{ffi::OsStr, path::PathBuf, time::Duration};
 
@@ -10,44 +10,44 @@ use super::{
 };
 use crate::domain::callers::{AllowFrom, MasterNames};
 
-/// See the module. Nothing is read of the files.
+/// Who may come in, and how the worker shows itself. The files are not read here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DoorConfig {
-    /// By address.
+    /// The addresses that may connect.
     pub allow_from: AllowFrom,
-    /// Our certificate and its key.
+    /// The files of our certificate and of its key.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// The authorities of whom a peer must show a certificate.
+    /// The file of the authorities of whom a peer must show a certificate.
     pub authorities: Option<PathBuf>,
-    /// How the master is dialled.
+    /// Whether the master is called by TLS.
     pub dial: MasterDial,
-    /// Whose certificate may change something.
+    /// The names of which a caller's certificate must have one before it may change something.
     pub master_names: MasterNames,
-    /// What callers must show.
+    /// The token that callers must show; `None`: none.
     pub token: Option<TokenConfig>,
 }
 
 /// The token that callers must show, and the master is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenConfig {
-    /// Where it lies; it is nowhere else.
+    /// The file that it is in; it is nowhere else.
     pub file: PathBuf,
-    /// How long a token is good that was replaced.
+    /// How long a token is still good after another has replaced it.
     pub overlap: Duration,
-    /// What it goes over.
+    /// Whether it goes over connections in clear.
     pub way: TokenWay,
 }
 
-/// What a token goes over.
+/// Whether a token goes over connections in clear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenWay {
-    /// TLS on both sides.
+    /// It goes over TLS alone, on both sides.
     Hidden,
-    /// A connection in clear, on one side at least, as somebody wanted it.
+    /// It goes over a connection in clear, on one side at least, as the operator wanted it.
     InClear,
 }
 
-/// How the master is dialled.
+/// How the master is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MasterDial {
     /// In clear, as the existing master wants it.
@@ -57,18 +57,18 @@ pub enum MasterDial {
 }
 
 impl DoorConfig {
-    /// Whether strangers get to ask for something: nobody has to show who he is, and every address may connect.
+    /// Whether strangers may ask for something: no caller has to show who it is, and every address may connect.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.allow_from.is_open() && !self.asks_for_certificates() && self.token.is_none()
     }
 
-    /// Whether a way to close the door is used, and none by which a caller shows who he is.
+    /// Whether the worker has a certificate, and still strangers may ask for something.
     pub(super) fn proves_nothing(&self) -> bool {
         self.identity.is_some() && self.is_open()
     }
 
-    /// Whether whoever asks for anything has to show who he is.
+    /// Whether every caller has to show who it is.
     #[must_use]
     pub fn asks_for_proof(&self) -> bool {
         self.asks_for_certificates() || self.token.is_some()
@@ -79,7 +79,7 @@ impl DoorConfig {
     }
 }
 
-/// Reads all of it.
+/// Reads all these flags.
 pub(super) fn door(args: &RunArgs, check: &mut Check) -> Option<DoorConfig> {
     let allow_from = check.value("--allow-from", &args.allow_from, str::parse::<AllowFrom>);
     let certificate = file("--tls-cert", args.tls_cert.as_deref(), check);
@@ -116,8 +116,8 @@ pub(super) fn door(args: &RunArgs, check: &mut Check) -> Option<DoorConfig> {
     fits.then_some(door)
 }
 
-/// Where the worker answers over HTTP: on this machine, or to those who show who they are. The outer option: whether all is
-/// well.
+/// The address for HTTP: on this machine, or for callers who show who they are. The outer option is `None` after a mistake, the
+/// inner one where there is no such address.
 pub(super) fn http(
     address: Option<Option<ListenAddress>>,
     door: Option<&DoorConfig>,
@@ -138,7 +138,7 @@ pub(super) fn http(
     None
 }
 
-/// The two that go together, or neither.
+/// The certificate and its key, which go together, or neither. The outer option is `None` after a mistake.
 fn identity(
     certificate: Option<PathBuf>,
     key: Option<PathBuf>,
@@ -161,7 +161,7 @@ fn identity(
     }
 }
 
-/// What is given without what it works on is a door that somebody takes for closed.
+/// Refuses a flag that has no effect without another: somebody would take the door for closed.
 fn fits(door: &DoorConfig, check: &mut Check) -> bool {
     let mut fits = true;
     let mut refuse = |name, sentence: &str| {
@@ -183,7 +183,7 @@ fn fits(door: &DoorConfig, check: &mut Check) -> bool {
     fits
 }
 
-/// Whoever sees a token has it.
+/// Refuses a token that would be sent in clear: whoever sees it has it.
 fn token_is_hidden(door: &DoorConfig, check: &mut Check) -> bool {
     let Some(TokenWay::InClear) = door.token.as_ref().map(|token| token.way) else {
         return true;
@@ -200,7 +200,7 @@ fn token_is_hidden(door: &DoorConfig, check: &mut Check) -> bool {
     false
 }
 
-/// A file that may be given; `None`: it is none.
+/// A file that may be given. The outer option is `None` after a mistake, the inner one where none is given.
 fn file(name: &'static str, given: Option<&OsStr>, check: &mut Check) -> Option<Option<PathBuf>> {
     match given {
         None => Some(None),

@@ -5,7 +5,7 @@ use clap::{Arg, Args, Command};
 
 use super::RunArgs;
 
-/// What of the configuration a running worker takes from the file when it reads it anew; all else is for its next start.
+/// The flags whose values a running worker takes from the file at a reload; all others count from its next start on.
 pub const RELOADED: [&str; 8] = [
     "--max-tasks",
     "--allow-image",
@@ -17,30 +17,30 @@ pub const RELOADED: [&str; 8] = [
     "--image-gc-low",
 ];
 
-/// One key.
+/// One key of the configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
-    /// The section in which it stands.
+    /// The section that it stands in.
     pub section: String,
-    /// Its name there.
+    /// Its name in that section.
     pub name: String,
     /// The flag, with its dashes.
     pub flag: String,
     /// The flag's environment variable.
     pub variable: String,
-    /// What it takes.
+    /// The kind of its value.
     pub kind: Kind,
-    /// What it means, in one line.
+    /// Its meaning, in one line.
     pub help: String,
-    /// What stands for its value where there is no default.
+    /// The word that stands for its value where there is no default.
     pub placeholder: String,
-    /// Its default, in the words of a command line; none where it depends on the surroundings, or is nothing.
+    /// Its default, in the words of a command line; empty where that depends on the surroundings, or is nothing.
     pub default: Vec<String>,
     /// clap's name for it.
     pub(super) id: String,
 }
 
-/// What a key takes.
+/// The kind of a key's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// true or false.
@@ -54,7 +54,7 @@ pub enum Kind {
 }
 
 impl Key {
-    /// Whether a running worker takes it from the file.
+    /// Whether a running worker takes the key from the file at a reload.
     #[must_use]
     pub fn is_reloaded(&self) -> bool {
         RELOADED.contains(&self.flag.as_str())

@@ -1,4 +1,4 @@
-//! How the process behaves, as its flags say it: what a failure means for it, what a stop means for its tasks, how its log looks.
+//! The flags about how the process behaves: what a failure means for it, what a stop means for its tasks, how its log looks.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ fn restarts(args: &RunArgs, check: &mut Check) -> Option<RestartLimits> {
         read_time(text, Range::new(Duration::ZERO, HOUR))
     });
     let longest = check.value("--restart-backoff-max", &args.restart_backoff_max, |text| {
-        // Not below the first delay: a cap that cuts it off is a mistake in one of the two.
+        // At least the first delay: a cap below that is a mistake in one of the two.
         read_time(text, Range::new(backoff.unwrap_or_default(), HOUR))
     });
     Some(RestartLimits {

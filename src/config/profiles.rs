@@ -1,5 +1,5 @@
-//! What is said of tasks, as a file has it: every setting by its key, with its value. What is written here reads back as what it was
-//! written from. Pure.
+//! The settings of tasks as a configuration file has them: each one that is set, by its key, with its value. What is written here
+//! reads back as what it was written from. Pure.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ use crate::domain::{
 /// A setting's value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Told {
-    /// One, or a list.
+    /// One value, or a list of values.
     One(Value),
     /// A table.
     Table(Row),
@@ -27,7 +27,7 @@ pub enum Told {
 /// The entries of a table.
 type Row = Vec<(&'static str, Value)>;
 
-/// Every setting that is said, by its key; each variable has one of its own.
+/// Every setting that is set, by its key; each variable has a key of its own.
 #[must_use]
 pub fn told(settings: &TaskSettings) -> Vec<(String, Told)> {
     let variables = settings.environment.iter();
@@ -129,7 +129,7 @@ pub fn matching(matching: &Matching) -> Told {
     )
 }
 
-/// The part of a file that says it all; nothing where nothing is said.
+/// The part of a configuration file that has these profiles; empty where there is nothing to write.
 #[must_use]
 pub fn written(profiles: &Profiles) -> String {
     let lines = |settings: &TaskSettings| -> String {
@@ -177,7 +177,7 @@ fn table(row: &Row, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str(if row.is_empty() { "{}" } else { " }" })
 }
 
-/// The part of the sample that is about them.
+/// The part of the sample file that is about profiles.
 pub(super) const SAMPLE: &str = r#"
 # (reload) What every task gets beside what its master asks for. Lists are taken whole from the first place that has one: the
 # profile, else here; variables are taken one by one.

@@ -11,30 +11,30 @@ use super::{
     keys::{self, Key},
 };
 
-/// All keys.
+/// All keys with their values.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// The file that was read, if one was.
+    /// The configuration file that was read, if one was.
     pub file: Option<PathBuf>,
-    /// In the order of the keys.
+    /// The settings, in the order of the keys.
     pub all: Vec<Setting>,
 }
 
 /// A configuration, and the words that it was made of.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Launch {
-    /// Checked and typed.
+    /// The configuration, checked and typed.
     pub config: Config,
-    /// Key by key.
+    /// The words, key by key.
     pub settings: Settings,
 }
 
 /// One key as it is set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
-    /// Which.
+    /// The key.
     pub key: Key,
-    /// Its value; nothing where nothing is set. A path that is no UTF-8 text is here as near to it as text can be.
+    /// The words of its value; empty where nothing is set. A path that is no UTF-8 text is here as near to it as text can be.
     pub texts: Vec<String>,
     /// What set it.
     pub origin: Origin,
@@ -49,12 +49,12 @@ pub enum Origin {
     Variable,
     /// The file, at this line.
     File(usize),
-    /// Nobody.
+    /// The default.
     Default,
 }
 
 impl Settings {
-    /// Those of a command that takes the flags of `run`, or some of them, with the defaults of that file.
+    /// The settings of a command that takes the flags of `run`, or some of them, with the defaults of that file.
     #[must_use]
     pub fn of(matches: &ArgMatches, file: &ConfigFile) -> Self {
         let known = |key: &Key| matches.try_contains_id(&key.id).is_ok();
@@ -75,7 +75,7 @@ impl Settings {
         }
     }
 
-    /// Which of them are from the file, and where they stand there.
+    /// The places in the file of the settings that are from there.
     #[must_use]
     pub fn places(&self, file: &ConfigFile) -> Places {
         let ours = self
@@ -89,7 +89,7 @@ impl Settings {
         Places(places.collect())
     }
 
-    /// How many are set by somebody.
+    /// How many settings are not defaults.
     #[must_use]
     pub fn set(&self) -> usize {
         let all = self.all.iter();
@@ -97,14 +97,14 @@ impl Settings {
             .count()
     }
 
-    /// Those of `other` that are set otherwise than here, however that is spelt.
+    /// The settings of `other` whose values differ from those here, however they are spelt.
     pub fn changed<'a>(&self, other: &'a Self) -> impl Iterator<Item = &'a Setting> {
         let pairs = self.all.iter().zip(&other.all);
         let changed = pairs.filter(|(one, other)| one.value() != other.value());
         changed.map(|(_, other)| other)
     }
 
-    /// Has this key set as it is there.
+    /// Replaces the setting of this key by that one.
     pub fn take(&mut self, setting: &Setting) {
         let ours = self.all.iter_mut();
         for ours in ours.filter(|ours| ours.key == setting.key) {
@@ -112,7 +112,7 @@ impl Settings {
         }
     }
 
-    /// With what was found in the surroundings where nobody set it.
+    /// The same settings, with what was found in the surroundings where nobody set a value.
     #[must_use]
     pub fn resolved(mut self, config: &Config) -> Self {
         for setting in self
@@ -137,7 +137,7 @@ fn origin(key: &Key, matches: &ArgMatches, file: &ConfigFile) -> Origin {
     match matches.value_source(&key.id) {
         Some(ValueSource::CommandLine) => Origin::Flag,
         Some(ValueSource::EnvVariable) => Origin::Variable,
-        // An empty list has no source.
+        // An empty list has no source in clap.
         Some(_) | None => {
             let value = file.values.iter().find(|value| value.key == *key);
             value.map_or(Origin::Default, |value| Origin::File(value.line))

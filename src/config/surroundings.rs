@@ -1,4 +1,4 @@
-//! What the process finds around it: foreign environment variables and who it runs as. Read once, at the edge, so that
+//! The process's surroundings: foreign environment variables and the user that it runs as. Read once, at the edge, so that
 //! everything behind it is a function of values.
 
 use std::{
@@ -10,10 +10,10 @@ use std::{
 /// The machine's configuration file.
 const SYSTEM_CONFIG: &str = "/etc/worker-node/config.toml";
 
-/// Where the state is kept as root.
+/// The state folder of a worker that runs as root.
 const SYSTEM_STATE: &str = "/var/lib/worker-node";
 
-/// What was found.
+/// The surroundings of a process.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Surroundings {
     /// `DOCKER_HOST`: the engine that the user's other tools talk to.
@@ -24,22 +24,22 @@ pub struct Surroundings {
     pub docker_context: Option<String>,
     /// `STATE_DIRECTORY`: made for us by the service manager.
     pub state_directory: Option<OsString>,
-    /// `XDG_STATE_HOME`.
+    /// `XDG_STATE_HOME`: the folder for the user's state.
     pub xdg_state_home: Option<OsString>,
-    /// `HOME`.
+    /// `HOME`: the user's home folder.
     pub home: Option<OsString>,
-    /// Runs as root.
+    /// Whether it runs as root.
     pub root: bool,
     /// The configuration file that is read where none is named, if it is there.
     pub config_file: Option<PathBuf>,
 }
 
 impl Surroundings {
-    /// Those of this very process.
+    /// The surroundings of this very process.
     #[must_use]
     pub fn of_this_process() -> Self {
         Self {
-            // Whatever is no UTF-8 is no address either, and the reader says so.
+            // A text that is no UTF-8 is no address either, and the reader says so.
             docker_host: env::var_os("DOCKER_HOST").map(|host| host.to_string_lossy().into_owned()),
             docker_tls: env::var_os("DOCKER_TLS_VERIFY").is_some_and(|value| !value.is_empty()),
             docker_context: env::var_os("DOCKER_CONTEXT")
@@ -63,7 +63,7 @@ impl Surroundings {
         context.filter(|context| !matches!(*context, "" | "default"))
     }
 
-    /// Where the state belongs if nobody says otherwise.
+    /// The state folder if nobody names one.
     pub(super) fn state_folder(&self) -> Option<PathBuf> {
         // The service manager separates several folders by colons; the first is ours.
         let given = self.state_directory.as_ref().and_then(|folders| {
@@ -83,7 +83,7 @@ impl Surroundings {
     }
 }
 
-/// Relative paths in these variables are to be ignored, says the XDG specification.
+/// The path, if it is absolute: by the XDG specification, relative paths in these variables are to be ignored.
 fn absolute(path: &Path) -> Option<PathBuf> {
     path.is_absolute().then(|| path.to_path_buf())
 }

@@ -8,7 +8,7 @@ use crate::domain::{
     privileges::{Base, Capability, Privileges, Ulimit},
 };
 
-/// Only what `run` is told.
+/// A command line with the flags of `run` alone.
 #[derive(Parser)]
 struct Words {
     #[command(flatten)]

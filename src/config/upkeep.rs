@@ -1,4 +1,4 @@
-//! Which images go again that were pulled for tasks.
+//! The flags about which images that were pulled for tasks are removed again.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! A configuration as a file has it: what is in force, and the sample with every default. What is written here reads back as what it
-//! was written from. Pure.
+//! A configuration as text of a file: the settings in force, and the sample with every default. What is written here reads back as
+//! what it was written from. Pure.
 
 use std::fmt::{self, Write as _};
 
@@ -9,24 +9,24 @@ use super::{
     settings::{Origin, Setting, Settings},
 };
 
-/// How wide the sample's comments are, in columns.
+/// The width of the sample's comments, in columns.
 const WIDTH: usize = 100;
 
-/// A value by its kind.
+/// The value of a key, by its kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// Of a switch.
+    /// The value of a switch.
     Switch(bool),
-    /// Of a number.
+    /// The value of a number.
     Number(u64),
-    /// Of a text.
+    /// The value of a text.
     Text(String),
-    /// Of a list.
+    /// The value of a list.
     List(Vec<String>),
 }
 
 impl Value {
-    /// What these words of a command line stand for; `None`: nothing is set. Of words that are wrong the text.
+    /// The value of these words of a command line; `None`: nothing is set. Words that are wrong are a text.
     fn of(kind: Kind, texts: &[String]) -> Option<Self> {
         if kind == Kind::List {
             return Some(Self::List(texts.to_vec()));
@@ -58,7 +58,7 @@ impl fmt::Display for Value {
     }
 }
 
-/// A basic string of TOML.
+/// Writes a basic string of TOML.
 fn quoted(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_char('"')?;
     for character in text.chars() {
@@ -72,13 +72,13 @@ fn quoted(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 impl Setting {
-    /// Its value; `None`: nothing is set.
+    /// The setting's value; `None`: nothing is set.
     #[must_use]
     pub fn value(&self) -> Option<Value> {
         Value::of(self.key.kind, &self.texts)
     }
 
-    /// What set it, in words.
+    /// What set the value, in words.
     #[must_use]
     pub fn set_by(&self) -> String {
         match self.origin {
@@ -91,7 +91,7 @@ impl Setting {
 }
 
 impl Settings {
-    /// A file that sets all of it; with what set each, if that is wanted.
+    /// A file that sets all of it; with comments that say what set each, if that is wanted.
     #[must_use]
     pub fn written(&self, with_origins: bool) -> String {
         let keys: Vec<_> = self.all.iter().map(|setting| setting.key.clone()).collect();
@@ -119,7 +119,7 @@ impl Settings {
     }
 }
 
-/// What stands at the top of the sample.
+/// The top of the sample file.
 const HEAD: &str = "\
 # The configuration of worker-node. Every key stands here with its default, commented out: what is not set follows the program.
 # A flag wins over its environment variable, that over this file, and this file over the default.
@@ -127,7 +127,7 @@ const HEAD: &str = "\
 # (reload): taken by `worker-node reload` and by SIGHUP; all else counts from the next start on.
 ";
 
-/// A file with every key, its meaning and its default, that changes nothing.
+/// The sample: a file with every key, its meaning and its default, that changes nothing.
 #[must_use]
 pub fn commented() -> String {
     let keys = keys::all();
@@ -151,7 +151,7 @@ fn sample(key: &Key) -> String {
     text
 }
 
-/// In lines of a comment that are not too wide.
+/// The words as lines of a comment, at most `WIDTH` columns wide.
 fn comment(words: &str) -> String {
     let mut text = String::from("#");
     let mut column = 1;

@@ -14,10 +14,10 @@ use super::record::{CallAnswer, CancelCall, Offer};
 use crate::proto::master_worker_client::MasterWorkerClient;
 use crate::proto::{MasterInfo, RegisterAck, Task, TaskAck, TaskId};
 
-/// Large enough that the master sees a message that grpc-go would refuse, and can say so.
+/// Bytes of the largest answer that is read: a message that grpc-go would refuse is seen, and can be told.
 const READABLE_MESSAGE: usize = 64 << 20;
 
-/// Connects anew, as the real master does for every call.
+/// Opens a new connection, as the real master does for every call.
 pub(super) async fn dial(
     address: &str,
     within: Duration,
@@ -38,7 +38,7 @@ fn with_deadline<T>(message: T, deadline: Duration) -> Request<T> {
     request
 }
 
-/// The call's own deadline also holds when the worker does not.
+/// Ends a call at its deadline, also where the worker does not keep to it.
 async fn within<T>(
     deadline: Duration,
     call: impl Future<Output = Result<tonic::Response<T>, Status>>,
@@ -51,7 +51,7 @@ async fn within<T>(
 }
 
 impl Core {
-    /// One AssignTask to the worker at its registered address, with the master's own writes after a success.
+    /// Sends one AssignTask to the worker at its registered address, and does the master's own writes after a success.
     pub(super) async fn offer(self: &Arc<Self>, worker: &str, task: Task) -> CallAnswer {
         let id = task.task_id.clone();
         let _one_at_a_time = match self.options.submissions {
@@ -130,7 +130,7 @@ impl Core {
         }
     }
 
-    /// CancelTask; with the global lock held until the worker answers.
+    /// Sends CancelTask, with the global lock held until the worker answers.
     pub(super) async fn cancel(&self, worker: &str, id: &str) -> CancelCall {
         let deadline = self.options.cancel_deadline;
         let _global = self.global_lock().await;
@@ -155,7 +155,7 @@ impl Core {
         call
     }
 
-    /// MasterRegister to a worker at this address, naming this master or another one.
+    /// Sends MasterRegister to a worker at this address, naming this master or another one.
     pub(super) async fn master_register(
         &self,
         worker_address: &str,
@@ -185,7 +185,7 @@ impl Core {
             let limit = self.options.inactive_after;
             let inactive = self.ledger.read(|record| record.inactive_addresses(limit));
             for worker in inactive {
-                // Nobody is there, most likely: it is asked again at the next tick.
+                // Most likely nobody is there; the worker is asked again at the next tick.
                 let _unanswered = self.master_register(&worker, &address).await;
             }
         }

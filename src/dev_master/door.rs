@@ -1,6 +1,6 @@
-//! The listener: one TCP port whose door can be shut, opened again on the same port, or held by somebody who turns callers
-//! away (connections are made and come to nothing), and whose connections can be cut. It also reads along on every connection and counts the HTTP/2 PING
-//! frames of the workers, since a Go server punishes them.
+//! The listener: one TCP port whose door can be shut, opened again on the same port, or held by somebody who turns callers away
+//! (connections are made and come to nothing), and whose connections can be cut. It also reads along on every connection and counts
+//! the HTTP/2 PING frames of the workers, since a Go server punishes them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,21 +15,21 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
-/// What a shut door does with those who are inside.
+/// What a shut door does with the connections that exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inside {
-    /// Their connections are cut.
+    /// They are cut.
     Cut,
     /// They stay.
     Keep,
 }
 
-/// What becomes of those who connect while nobody serves.
+/// What becomes of a connection that is made while nobody serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Callers {
-    /// Nothing comes back.
+    /// It is held, and nothing comes back.
     KeptWaiting,
-    /// Their connection is closed at once.
+    /// It is closed at once.
     HungUpOn,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Door {
     /// Parent of the switches of all connections.
     switch: Mutex<CancellationToken>,
     pings: watch::Sender<u64>,
-    /// Connections that were made, whatever became of them.
+    /// How many connections were made, whatever became of them.
     knocks: watch::Sender<u64>,
 }
 
@@ -69,17 +69,17 @@ impl Door {
         self.address
     }
 
-    /// PING frames that came in, acknowledgements aside.
+    /// How many PING frames came in, acknowledgements aside.
     pub(super) fn pings(&self) -> watch::Receiver<u64> {
         self.pings.subscribe()
     }
 
-    /// Connections that were made, whatever became of them.
+    /// How many connections were made, whatever became of them.
     pub(super) fn knocks(&self) -> watch::Receiver<u64> {
         self.knocks.subscribe()
     }
 
-    /// Connections are refused from now on.
+    /// Refuses connections from now on.
     pub(super) async fn shut(&self, inside: Inside) {
         self.stop_accepting().await;
         if inside == Inside::Cut {
@@ -87,7 +87,7 @@ impl Door {
         }
     }
 
-    /// Connections are made and come to nothing, until the door is opened again; those that exist are cut.
+    /// Accepts connections that come to nothing, until the door is opened again; those that exist are cut.
     pub(super) async fn turn_away(&self, callers: Callers) -> io::Result<()> {
         self.shut(Inside::Cut).await;
         let listener = TcpListener::bind(self.address).await?;
@@ -146,7 +146,7 @@ impl Door {
             .unwrap_or_else(PoisonError::into_inner) = Some(task);
     }
 
-    /// Returns once the port is free.
+    /// Stops accepting; returns once the port is free.
     async fn stop_accepting(&self) {
         let task = self
             .accepting

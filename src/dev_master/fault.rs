@@ -21,7 +21,7 @@ pub enum Method {
     Upload,
 }
 
-/// What happens to a call instead of the ordinary thing.
+/// What happens to a call in place of the ordinary thing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// No effect; answered at once with success=false and this message, with gRPC OK.
@@ -34,7 +34,7 @@ pub enum Fault {
     Ignore,
     /// Takes effect; the answer comes this much later.
     AnswerLate(Duration),
-    /// Waits until the fault is lifted, then takes effect and is answered.
+    /// Waits until the fault is lifted; then the call takes effect and is answered.
     Hold,
     /// Takes effect, then the connection is cut instead of an answer.
     DropReply,
@@ -46,7 +46,7 @@ pub enum Fault {
 #[derive(Debug)]
 pub(super) struct Faults {
     planned: Mutex<HashMap<Method, Planned>>,
-    /// Bumped whenever a fault is lifted, for calls that are being held.
+    /// Counts the faults that were lifted, for calls that are being held.
     lifted: watch::Sender<u64>,
 }
 

@@ -9,10 +9,10 @@ use tokio::time::Instant;
 
 use super::record::{Mark, Record, ReportCopy, TaskRecord};
 
-/// An answer that was handed over this long before a worker was killed or its connection cut has arrived.
+/// How long after an answer was handed over a killed worker, or a cut connection, puts it in doubt: an older one has arrived.
 const DOUBTFUL_FOR: Duration = Duration::from_secs(2);
 
-/// A report that left before an offer was acknowledged has come so long after that.
+/// How long after an offer was acknowledged a report may still come that left before that.
 const ON_ITS_WAY: Duration = Duration::from_secs(2);
 
 /// A rule of the wire contract that a worker can break.
@@ -26,7 +26,7 @@ pub enum Rule {
     SecondOutcome,
     /// A report without `result_id`.
     NoResultId,
-    /// A report that the master has no word for.
+    /// A report whose status is no word of the contract.
     StatusWord,
     /// A report for a task that was never given to this worker.
     UnknownTask,
@@ -78,18 +78,18 @@ pub enum Rule {
     WrongDigest,
     /// An upload after the report.
     UploadAfterReport,
-    /// HTTP/2 pings, which a Go server answers with GOAWAY.
+    /// HTTP/2 pings, which a Go server answers with GOAWAY and an end.
     Pings,
 }
 
 /// One broken rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Which rule.
+    /// The rule.
     pub rule: Rule,
-    /// When, from the start of the master.
+    /// When it was broken, from the start of the master.
     pub at: Duration,
-    /// What happened, for people.
+    /// How it was broken, for people.
     pub sentence: String,
 }
 
@@ -100,7 +100,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What the judge says about everything up to now.
+/// The judge's verdict on everything up to now.
 #[derive(Clone, Debug)]
 pub struct Verdict {
     /// Broken rules, in the order of time.
@@ -109,19 +109,19 @@ pub struct Verdict {
     pub repeats: Vec<String>,
     /// Tasks that were accepted and have no report yet.
     pub unreported: Vec<String>,
-    /// Heartbeats over the whole run.
+    /// How many heartbeats came in the whole run.
     pub heartbeats: usize,
-    /// The longest time between two of them that was not excused.
+    /// The longest time between two heartbeats that was not excused.
     pub longest_gap: Duration,
 }
 
 impl Verdict {
-    /// No rule was broken; tasks may still be under way.
+    /// Whether no rule was broken; tasks may still be under way.
     pub fn is_clean(&self) -> bool {
         self.violations.is_empty()
     }
 
-    /// No rule was broken, and every accepted task has its report.
+    /// Whether no rule was broken, and every accepted task has its report.
     pub fn is_complete(&self) -> bool {
         self.is_clean() && self.unreported.is_empty()
     }
@@ -156,7 +156,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Judges a record. `pings` is what the listener has counted.
+/// Judges a record. `pings` is how many PING frames the listener has counted.
 pub(super) fn judge(record: &Record, pings: u64, gap_limit: Duration, now: Instant) -> Verdict {
     let mut violations = record.violations.clone();
     let at = now.duration_since(record.started);
@@ -213,9 +213,9 @@ fn log_disagrees(id: &str, task: &TaskRecord) -> Option<String> {
 
 /// Second copies of one task's reports.
 pub(super) struct Repeats {
-    /// Sentences on copies that were right to come.
+    /// A sentence for each copy that was right to come.
     pub(super) allowed: Vec<String>,
-    /// Sentences on copies that were not.
+    /// A sentence for each copy that was not.
     pub(super) wrong: Vec<String>,
 }
 
@@ -258,11 +258,11 @@ fn excuse(
     is_owed.then(|| "the task was offered again".to_owned())
 }
 
-/// Offers of a task after the one that was taken first. A worker owes a copy for each that it acknowledges, unless a report
-/// leaves after that anyway: the master writes `running` then, over what it had.
+/// Offers of a task after the one that was taken first. A worker owes a copy of its report for each that it acknowledges, unless a
+/// report leaves after that anyway: the master writes `running` then, over what it had.
 struct OfferedAgain(Vec<Offered>);
 
-/// When it was sent, and until when reports come that left before its acknowledgement.
+/// When an offer was sent, and until when reports come that left before its acknowledgement.
 struct Offered {
     sent: Instant,
     until: Instant,
@@ -280,7 +280,7 @@ impl OfferedAgain {
         Self(offers.collect())
     }
 
-    /// Whether one of them, which brings no other copy, brings the later one.
+    /// Whether one of these offers, each of which brings one copy, brings the later one.
     fn owes(&mut self, earlier: Instant, later: Instant) -> bool {
         let brings = |offer: &Offered| offer.sent <= later && earlier <= offer.until;
         let place = self.0.iter().position(brings);
@@ -375,7 +375,7 @@ mod tests {
 
         ask(&mut record);
         advance(DOUBTFUL_FOR).await;
-        // The worker died, and nobody waits for the answer; what it owes comes while the task is offered once more.
+        // The worker died, and nobody waits for the answer; the copy that it owes comes while the task is offered once more.
         let sent = ask(&mut record);
         advance(SETTLE).await;
         report(&mut record);

@@ -14,11 +14,11 @@ use super::record::Record;
 #[derive(Clone, thiserror::Error, PartialEq, Eq)]
 #[error("not seen within {} s: {wanted}\n{seen}", .within.as_secs_f64())]
 pub struct NotSeen {
-    /// What was waited for.
+    /// The fact that was waited for.
     pub wanted: String,
-    /// For how long.
+    /// How long it was waited for.
     pub within: Duration,
-    /// What was there when the time was over.
+    /// What the record had when the time was over.
     pub seen: String,
 }
 
@@ -43,7 +43,7 @@ impl Ledger {
         }
     }
 
-    /// Changes the record and wakes who waits.
+    /// Changes the record and wakes all who wait.
     pub(super) fn write<T>(&self, change: impl FnOnce(&mut Record) -> T) -> T {
         let result = change(&mut self.lock());
         self.changed.send_replace(());

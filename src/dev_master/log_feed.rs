@@ -1,5 +1,5 @@
-//! A log that is read on as slowly as its reader likes and kept nowhere: for people who look on, and logs of any size.
-//! `log_view` is for those who want to judge what has come.
+//! A log that is read on as slowly as its reader likes and kept nowhere: for spectators, and for logs of any size. `log_view` is
+//! for tests that judge what has come.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use super::log_view::LogEnd;
 use super::{Core, DevMaster};
 use crate::proto::TaskLogRequest;
 
-/// Lines that wait for the reader; beyond them the worker waits.
+/// How many lines wait for the reader; beyond them the worker waits.
 const WAITING_LINES: usize = 64;
 
-/// What comes of a log.
+/// One item of a log that is followed.
 #[derive(Clone, Debug)]
 pub enum LogNews {
     /// The next line, or a part of a long one.
@@ -55,7 +55,7 @@ impl DevMaster {
             if let LogEnd::Complete { status, .. } = &end {
                 core.ledger.write(|record| record.log_ended(&task, status));
             }
-            // The reader went away: then there is nobody to tell.
+            // The reader may be gone: then there is nobody to tell.
             let _gone = sender.send(LogNews::End(end)).await;
         });
         LogFeed { news, reading }
@@ -86,7 +86,7 @@ async fn read(
                 status: chunk.status,
             });
         }
-        // The real master drops it.
+        // The real master drops chunks with empty content.
         if chunk.content.is_empty() {
             continue;
         }

@@ -17,12 +17,12 @@ use super::service::LARGEST_MESSAGE;
 use super::upload::hex;
 use crate::proto::{LogChunk, TaskLogRequest};
 
-/// What a viewer keeps.
+/// What a viewer keeps of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
     /// Every chunk.
     Lines,
-    /// Counts and a digest.
+    /// Counts and a digest alone.
     Counts,
 }
 
@@ -36,7 +36,7 @@ pub enum LogEnd {
         /// The final chunk's status word.
         status: String,
     },
-    /// Without one.
+    /// Without a final chunk.
     Cut,
     /// With a gRPC error; NOT_FOUND for an unknown task.
     Error(Status),
@@ -55,7 +55,7 @@ pub struct LogSeen {
     pub bytes: u64,
     /// SHA-256 of the lines with their newlines, once the stream has ended, in lower-case hex.
     pub sha256: String,
-    /// How it ended, once it has.
+    /// How the stream ended, once it has.
     pub end: Option<LogEnd>,
 }
 
@@ -76,7 +76,7 @@ impl LogSeen {
         lines
     }
 
-    /// The final status word.
+    /// The status word of the final chunk.
     pub fn final_status(&self) -> Option<&str> {
         match &self.end {
             Some(LogEnd::Complete { status, .. }) => Some(status),
@@ -140,7 +140,7 @@ impl LogView {
     /// Waits for a line that holds `text`, and returns it.
     ///
     /// # Errors
-    /// When it does not come in time.
+    /// The line does not come in time.
     pub async fn wait_line(&self, text: &str) -> Result<String, NotSeen> {
         self.until(&format!("a line with {text:?}"), |seen| {
             let found = seen
@@ -155,7 +155,7 @@ impl LogView {
     /// Waits for the end of the stream, and returns everything.
     ///
     /// # Errors
-    /// When it does not come in time.
+    /// The end does not come in time.
     pub async fn wait_end(&self) -> Result<LogSeen, NotSeen> {
         self.until("the end", |seen| seen.end.is_some().then(|| seen.clone()))
             .await
@@ -164,7 +164,7 @@ impl LogView {
     /// Waits until `look` finds something in what has come.
     ///
     /// # Errors
-    /// When it does not in time.
+    /// `look` finds nothing in time.
     pub async fn until<T>(
         &self,
         wanted: &str,
@@ -204,7 +204,7 @@ impl Drop for LogView {
     }
 }
 
-/// The task behind a viewer.
+/// The task behind a viewer, which reads the stream.
 struct Reader {
     core: Arc<Core>,
     task_id: String,
@@ -281,7 +281,7 @@ impl Reader {
             seen.bytes += (chunk.content.len() + newline.len()) as u64;
             if chunk.content.is_empty() {
                 seen.dropped += 1;
-                // It may be the end of a line that was shown already.
+                // The empty chunk may be the end of a line that was shown already.
                 if let Some(last) = seen.chunks.last_mut() {
                     last.continued = false;
                 }

@@ -14,7 +14,7 @@ pub enum Admission {
     Listed(BTreeSet<String>),
 }
 
-/// What heartbeats, reports, registrations and cancels have to wait for.
+/// What heartbeats, reports, registrations and cancels have to wait for in the master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Locking {
     /// One lock for all of them, held by a cancel until the worker answers: the real master.
@@ -26,7 +26,7 @@ pub enum Locking {
 /// How many offers are under way at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Submissions {
-    /// One: a worker that hangs in AssignTask blocks everybody's. The real master.
+    /// One: a worker that hangs in AssignTask blocks everybody's offers. The real master.
     OneAtATime,
     /// As many as there are tasks, for measurements.
     Parallel,
@@ -35,19 +35,19 @@ pub enum Submissions {
 /// The set-up of a [`DevMaster`](super::DevMaster).
 #[derive(Clone, Debug)]
 pub struct MasterOptions {
-    /// Sent in MasterRegister.
+    /// The id that MasterRegister has.
     pub master_id: String,
-    /// Where to listen; port 0 picks a free one.
+    /// The address to listen at; port 0 picks a free one.
     pub listen: SocketAddr,
-    /// Who may register.
+    /// The workers that may register.
     pub admission: Admission,
     /// Whether the global lock is simulated.
     pub locking: Locking,
     /// Whether offers are sent one after another.
     pub submissions: Submissions,
-    /// From the worker's ack of an offer to the master's own writes. A report that comes in between is overwritten.
+    /// Time from the worker's ack of an offer to the master's own writes. A report that comes in between is overwritten.
     pub late_write: Duration,
-    /// From a refused offer to the next one of the same task.
+    /// Time from a refused offer to the next one of the same task.
     pub offer_again: Duration,
     /// Deadline of one AssignTask.
     pub assign_deadline: Duration,
@@ -63,7 +63,7 @@ pub struct MasterOptions {
     pub heartbeat_gap: Duration,
     /// The longest time to an answer of AssignTask or CancelTask that the judge lets pass.
     pub answer_within: Duration,
-    /// How long the `wait_` methods wait before they say what they have seen instead.
+    /// How long the `wait_` methods wait for a fact before they fail and say what they have seen instead.
     pub patience: Duration,
 }
 
@@ -83,7 +83,7 @@ impl Default for MasterOptions {
             inactive_after: Duration::from_secs(30),
             poke_period: Duration::from_secs(5),
             heartbeat_gap: Duration::from_secs(7),
-            // The contract says a second; the rest is room for a busy machine.
+            // The contract says a second; the rest is for a busy machine.
             answer_within: Duration::from_millis(1500),
             patience: Duration::from_secs(60),
         }

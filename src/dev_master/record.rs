@@ -1,5 +1,5 @@
-//! Everything that the master has seen and written: its 'database', as plain data. Changed only under the ledger's lock;
-//! each method is one thing that happened (`workers`, `tasks`, `results`). Rules that can be judged at once are judged there.
+//! Everything that the master has seen and written: its 'database', as plain data. Changed only under the ledger's lock; each
+//! method is one thing that happened (`workers`, `tasks`, `results`). Rules that can be judged at once are judged in these methods.
 
 mod results;
 mod tasks;
@@ -25,7 +25,7 @@ pub struct WorkerRecord {
     pub registrations: Vec<Registration>,
     /// The latest heartbeats.
     pub heartbeats: VecDeque<Beat>,
-    /// All heartbeats, those that met a fault included.
+    /// How many heartbeats came, those that met a fault included.
     pub beat_count: usize,
     /// The last sign of life that the next heartbeat is measured against; `None` excuses the next gap.
     last_sign: Option<Instant>,
@@ -34,7 +34,7 @@ pub struct WorkerRecord {
 /// One accepted RegisterWorker.
 #[derive(Clone, Debug)]
 pub struct Registration {
-    /// When.
+    /// When it came.
     pub at: Instant,
     /// What the worker said.
     pub info: WorkerInfo,
@@ -52,7 +52,7 @@ pub struct Beat {
 /// A task as the master knows it.
 #[derive(Clone, Debug)]
 pub struct TaskRecord {
-    /// As submitted.
+    /// The task as submitted.
     pub task: Task,
     /// The word in the master's database.
     pub status: String,
@@ -81,11 +81,11 @@ pub struct TaskRecord {
 /// One AssignTask.
 #[derive(Clone, Debug)]
 pub struct Offer {
-    /// To whom.
+    /// The worker that it was sent to.
     pub worker: String,
     /// When it was sent.
     pub at: Instant,
-    /// From then to the answer.
+    /// Time from then to the answer.
     pub took: Duration,
     /// The answer.
     pub answer: CallAnswer,
@@ -96,13 +96,13 @@ pub struct Offer {
 pub struct CancelCall {
     /// When it was sent.
     pub at: Instant,
-    /// From then to the answer.
+    /// Time from then to the answer.
     pub took: Duration,
     /// The answer.
     pub answer: CallAnswer,
 }
 
-/// What a call to the worker came back with.
+/// How a call to a worker ended.
 #[derive(Clone, Debug)]
 pub enum CallAnswer {
     /// gRPC OK.
@@ -114,7 +114,7 @@ pub enum CallAnswer {
 }
 
 impl CallAnswer {
-    /// gRPC OK and success=true.
+    /// Whether it is gRPC OK with success=true.
     pub fn is_success(&self) -> bool {
         matches!(self, Self::Ack(ack) if ack.success)
     }
@@ -135,19 +135,19 @@ pub struct ReportCopy {
     pub(super) call: u64,
     /// When it came.
     pub at: Instant,
-    /// As sent.
+    /// The worker's id, as sent.
     pub worker_id: String,
-    /// As sent; the same on every copy of one result.
+    /// The result's id, as sent; the same on every copy of one result.
     pub result_id: String,
-    /// As sent.
+    /// The status, as sent.
     pub status: String,
-    /// What the master wrote.
+    /// The status that the master wrote.
     pub stored: String,
-    /// As sent.
+    /// The logs, as sent.
     pub logs: String,
-    /// As sent.
+    /// The paths of the output files, as sent.
     pub output_files: Vec<String>,
-    /// As sent.
+    /// What the task used, as sent.
     pub usage: Option<ResourceUsage>,
     /// Whether the answer was handed to the connection.
     pub answered: bool,
@@ -160,7 +160,7 @@ pub(super) struct Mark {
     pub(super) why: String,
 }
 
-/// The whole of it.
+/// The whole record of a master.
 #[derive(Debug)]
 pub struct Record {
     pub(super) started: Instant,
@@ -170,7 +170,7 @@ pub struct Record {
     pub(super) marks: Vec<Mark>,
     pub(super) longest_gap: Duration,
     calls: BTreeMap<Method, usize>,
-    /// Reports by the number of their call, until their answer has left.
+    /// The task of each report whose answer has not left, by the number of the call.
     unanswered: HashMap<u64, String>,
     next_call: u64,
 }
@@ -213,7 +213,7 @@ impl Record {
         });
     }
 
-    /// From here on deliveries are in doubt and the next gap between heartbeats is excused.
+    /// Puts deliveries in doubt from now on, and excuses the next gap between heartbeats.
     pub(super) fn mark(&mut self, why: &str) {
         self.marks.push(Mark {
             at: Instant::now(),
@@ -224,14 +224,14 @@ impl Record {
         }
     }
 
-    /// A call has come in; returns its number.
+    /// Counts a call that has come in; returns its number.
     pub(super) fn arrived(&mut self, method: Method) -> u64 {
         *self.calls.entry(method).or_default() += 1;
         self.next_call += 1;
         self.next_call
     }
 
-    /// The answer of a call was handed to its connection.
+    /// Notes that the answer of a call was handed to its connection.
     pub(super) fn answered(&mut self, call: u64) {
         let Some(task) = self
             .unanswered
@@ -253,7 +253,7 @@ impl Record {
         open.map(|(id, _)| id.clone()).collect()
     }
 
-    /// All of it in a few lines, for somebody who waited in vain.
+    /// The record in a few lines, for a test that waited in vain.
     pub(super) fn story(&self) -> String {
         let mut text = String::new();
         for (id, worker) in &self.workers {

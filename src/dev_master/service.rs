@@ -21,7 +21,7 @@ use crate::proto::{
     Task, TaskAck, TaskId, TaskLogRequest, TaskResult, WorkerInfo,
 };
 
-/// What grpc-go takes by default.
+/// Bytes of the largest message that grpc-go takes by default.
 pub(super) const LARGEST_MESSAGE: usize = 4_194_304;
 
 /// A unary method that the master serves, by its request.
@@ -29,10 +29,10 @@ trait Call: Message + Send + Sized + 'static {
     type Answer: Send + 'static;
     const METHOD: Method;
 
-    /// What is noted at once, before any lock.
+    /// Notes the call at once, before any lock.
     fn arrived(&self, core: &Core, record: &mut Record);
 
-    /// success=false with gRPC OK.
+    /// The answer success=false, with gRPC OK.
     fn refusal(message: String) -> Self::Answer;
 
     /// The method itself, under the global lock.
@@ -142,7 +142,7 @@ impl Service {
         Ok(Response::new(answer))
     }
 
-    /// The call itself, in a task of its own from its first poll on.
+    /// The effect of a call, in a task of its own from its first poll on.
     fn effect<C: Call>(
         &self,
         call: u64,
@@ -156,7 +156,7 @@ impl Service {
         async { finished(tokio::spawn(work).await) }
     }
 
-    /// Lets `effect` happen as the fault wants it.
+    /// Has `effect` happen as the fault wants it.
     async fn suffer<A: Send + 'static>(
         &self,
         method: Method,
@@ -167,6 +167,7 @@ impl Service {
         let cut = || switch.iter().for_each(ConnectionSwitch::cut);
         match fault {
             None => effect.await,
+            // Both callers deal with this one themselves: only they know the type of a refusal.
             Some(Fault::Refuse(message)) => Err(Status::internal(message)),
             Some(Fault::Fail(code, message)) => Err(Status::new(code, message)),
             Some(Fault::Ignore) => pending().await,
@@ -181,6 +182,7 @@ impl Service {
             }
             Some(Fault::Hold) => {
                 let core = Arc::clone(&self.core);
+                // In a task of its own: the call takes effect once the fault is lifted, even if the caller has gone by then.
                 let held = async move {
                     core.faults.until_lifted(method).await;
                     effect.await

@@ -10,15 +10,15 @@ use sha2::{Digest, Sha256};
 use super::judge::Rule;
 use crate::proto::FileChunk;
 
-/// Files up to this size keep their bytes.
+/// Bytes of the largest file whose content is kept.
 const KEPT_BYTES: usize = 1 << 20;
-/// A chunk should leave room under the 4 MiB of a message.
+/// Bytes of the largest chunk: it should leave room under the 4 MiB of a message.
 const LARGEST_CHUNK: usize = 3_670_016;
 
 /// How an upload ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UploadEnd {
-    /// The stream ended and the master has taken it.
+    /// The stream ended in order, and the master has taken it.
     Complete,
     /// The stream broke off, with the text of its error.
     Broken(String),
@@ -27,13 +27,13 @@ pub enum UploadEnd {
 /// What one UploadTaskFiles stream carried.
 #[derive(Clone, Debug)]
 pub struct Upload {
-    /// From the first chunk.
+    /// The task's id, from the first chunk.
     pub task_id: String,
-    /// From the first chunk.
+    /// The user's id, from the first chunk.
     pub user_id: String,
-    /// From the first chunk.
+    /// The task's name, from the first chunk.
     pub task_name: String,
-    /// From the first chunk, Unix seconds.
+    /// When the task was submitted, in Unix seconds, from the first chunk.
     pub timestamp: i64,
     /// The files in the order of their first chunks.
     pub files: Vec<UploadedFile>,
@@ -53,11 +53,11 @@ impl Upload {
 /// One file as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UploadedFile {
-    /// As sent.
+    /// The path, as sent.
     pub path: String,
-    /// In bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// Of the bytes that came, in lower-case hex.
+    /// SHA-256 of the bytes that came, in lower-case hex.
     pub sha256: String,
     /// The bytes, of files up to 1 MiB.
     pub bytes: Option<Vec<u8>>,
@@ -68,7 +68,7 @@ pub struct UploadedFile {
 /// A broken rule and the sentence that says how.
 pub(super) type Finding = (Rule, String);
 
-/// Follows one stream.
+/// Follows one stream and judges it.
 #[derive(Default)]
 pub(super) struct UploadCheck {
     first: Option<FileChunk>,
@@ -126,7 +126,7 @@ impl UploadCheck {
         }
     }
 
-    /// The stream has ended: what came, and what was wrong with it.
+    /// What came, and what was wrong with it, now that the stream has ended.
     pub(super) fn finish(mut self, end: UploadEnd) -> (Upload, Vec<Finding>) {
         if end == UploadEnd::Complete {
             self.check_end();
@@ -197,7 +197,7 @@ impl UploadCheck {
         }
     }
 
-    /// Makes the chunk's file the open one, as the real master does: what was open before is left as it is.
+    /// Makes the chunk's file the open one, as the real master does: a file that was open before is left as it is.
     fn switch_file(&mut self, chunk: &FileChunk) {
         let path = &chunk.file_path;
         if self.open.as_ref().is_some_and(|open| open.path == *path) {
@@ -269,7 +269,7 @@ impl UploadCheck {
     }
 }
 
-/// The real master joins paths unchecked, so only clean relative ones may come.
+/// Why a path is not clean and relative, if so: the real master joins paths unchecked.
 fn clean_path(path: &str) -> Result<(), &'static str> {
     if path.is_empty() {
         return Err("is empty");

@@ -10,7 +10,7 @@ impl DevMaster {
     /// Waits for anything in the record.
     ///
     /// # Errors
-    /// When it does not come in time.
+    /// It does not come in time.
     pub async fn wait<T>(
         &self,
         wanted: &str,
@@ -25,7 +25,7 @@ impl DevMaster {
     /// Waits for the first registration of a worker.
     ///
     /// # Errors
-    /// When it does not come in time.
+    /// It does not come in time.
     pub async fn wait_registered(&self, worker: &str) -> Result<Registration, NotSeen> {
         self.wait_registrations(worker, 1).await
     }
@@ -33,7 +33,7 @@ impl DevMaster {
     /// Waits until a worker has registered `count` times, and returns that registration.
     ///
     /// # Errors
-    /// When it does not come in time.
+    /// It does not come in time.
     pub async fn wait_registrations(
         &self,
         worker: &str,
@@ -49,7 +49,7 @@ impl DevMaster {
     /// Waits for a heartbeat of this kind, among those that came before too.
     ///
     /// # Errors
-    /// When it does not come in time.
+    /// It does not come in time.
     pub async fn wait_heartbeat(
         &self,
         worker: &str,
@@ -66,7 +66,7 @@ impl DevMaster {
     /// Waits for `count` calls of a method, whatever becomes of them.
     ///
     /// # Errors
-    /// When they do not come in time.
+    /// They do not come in time.
     pub async fn wait_calls(&self, method: Method, count: usize) -> Result<(), NotSeen> {
         let wanted = format!("{count} calls of {method:?}");
         self.wait(&wanted, |record| {
@@ -78,7 +78,7 @@ impl DevMaster {
     /// Waits until a task was accepted and the master's own writes are done.
     ///
     /// # Errors
-    /// When it does not come in time.
+    /// It is not accepted in time.
     pub async fn wait_accepted(&self, task: &str) -> Result<(), NotSeen> {
         let wanted = format!("the acceptance of {task}");
         self.wait(&wanted, |record| record.task(task)?.written_at.map(|_| ()))
@@ -88,7 +88,7 @@ impl DevMaster {
     /// Waits until a task was offered `count` times, and returns the last of these.
     ///
     /// # Errors
-    /// When it does not come in time.
+    /// It is not offered in time.
     pub async fn wait_offers(&self, task: &str, count: usize) -> Result<Offer, NotSeen> {
         let wanted = format!("offer {count} of {task}");
         self.wait(&wanted, |record| {
@@ -100,7 +100,7 @@ impl DevMaster {
     /// Waits for the first report of a task.
     ///
     /// # Errors
-    /// When it does not come in time.
+    /// It does not come in time.
     pub async fn wait_report(&self, task: &str) -> Result<ReportCopy, NotSeen> {
         self.wait_reports(task, 1).await
     }
@@ -108,7 +108,7 @@ impl DevMaster {
     /// Waits for copy `count` of a task's report.
     ///
     /// # Errors
-    /// When it does not come in time.
+    /// It does not come in time.
     pub async fn wait_reports(&self, task: &str, count: usize) -> Result<ReportCopy, NotSeen> {
         let wanted = format!("copy {count} of the report of {task}");
         self.wait(&wanted, |record| {
@@ -120,7 +120,7 @@ impl DevMaster {
     /// Waits for the first upload of a task that came to its end.
     ///
     /// # Errors
-    /// When it does not come in time.
+    /// It does not come in time.
     pub async fn wait_upload(&self, task: &str) -> Result<Upload, NotSeen> {
         let wanted = format!("an upload of {task}");
         let complete = |upload: &&Upload| upload.end == UploadEnd::Complete;
@@ -133,7 +133,7 @@ impl DevMaster {
     /// Waits until `count` connections were made, whatever became of them.
     ///
     /// # Errors
-    /// When they are not made in time.
+    /// They are not made in time.
     pub async fn wait_connections(&self, count: u64) -> Result<(), NotSeen> {
         let mut knocks = self.core.door.knocks();
         let within = self.core.options.patience;

@@ -28,22 +28,22 @@ pub struct HostPort {
 /// Why a text is no address, as the end of a sentence that starts with the text.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AddressError {
-    /// Nothing there.
+    /// The text is empty.
     #[error("is empty")]
     Empty,
     /// A name or a password before the host. Neither is repeated.
     #[error("holds a user's name or password before its '@'; leave them away")]
     Login,
-    /// `http://` and the like.
+    /// A scheme, such as `http://`.
     #[error("has a scheme before the host; leave '{0}://' away")]
     Scheme(String),
-    /// A host alone.
+    /// A host without a port.
     #[error("has no port; add one, such as '{0}:50051'")]
     NoPort(String),
-    /// The port is none.
+    /// The port is no number from 1 to 65535.
     #[error("has the port '{0}', which is no number from 1 to 65535")]
     Port(String),
-    /// The host is none.
+    /// The host is neither a host name nor an IP address.
     #[error("names '{0}', which is neither a host name nor an IP address")]
     Host(String),
     /// Brackets are missing, so that nobody can tell where the port begins.
@@ -78,7 +78,7 @@ impl fmt::Display for HostPort {
 /// Reads a host with or without a port. IPv6 needs its brackets only where a port follows.
 ///
 /// # Errors
-/// Neither of the two.
+/// The text is neither a host nor a host with a port.
 pub fn parse_host(text: &str) -> Result<(String, Option<u16>), AddressError> {
     if text.parse::<IpAddr>().is_ok() {
         return Ok((text.to_owned(), None));
@@ -120,7 +120,7 @@ fn split(text: &str) -> Result<(&str, Option<&str>), AddressError> {
     }
 }
 
-/// As somebody must have meant it who left the brackets out.
+/// The address with the brackets that were left out: where the rest is IPv6, the last part is taken for the port.
 fn with_brackets(text: &str) -> String {
     let is_ip = |host: &str| host.parse::<std::net::Ipv6Addr>().is_ok();
     match text.rsplit_once(':') {
@@ -131,7 +131,7 @@ fn with_brackets(text: &str) -> String {
     }
 }
 
-/// What follows an opening bracket: IPv6, the closing one, and perhaps a port.
+/// Reads what follows an opening bracket: IPv6, the closing bracket, and perhaps a port.
 fn split_brackets(rest: &str) -> Option<(&str, Option<&str>)> {
     let (host, port) = rest.split_once(']')?;
     host.parse::<Ipv6Addr>().ok()?;

@@ -1,41 +1,41 @@
-//! Whether there is room for a task right now. An accepted task really has its share: cores and memory are held from the
-//! acceptance until its process is dead, its place until what the master is told is fixed. What is over, or can never begin,
-//! holds nothing but a turn among the results that wait for the master: the ones and the others have a bound each, so that no
-//! number of impossible offers keeps out one that can be carried out.
+//! Whether there is room for a task right now. An accepted task really has its share: cores and memory are held from the acceptance
+//! until its process is dead, its place until its verdict is fixed. A task that is sealed, or that can never begin, holds nothing
+//! but a turn among the results that wait for the master: these two kinds have a bound each, so that no number of impossible offers
+//! keeps out one that can be carried out.
 
 use thiserror::Error;
 
 use super::spec::{GIB, MachineTotals, Wants};
 
-/// So many results of tasks that ran wait for the master at most, or as many as there may be tasks where that is more: beyond
-/// it no offers are taken that need room. So many of tasks that can never begin likewise: beyond it no more of those are
-/// taken. A master that takes its results never comes near it; each one that waits costs some KiB of memory.
+/// How many results of tasks that ran may wait for the master, or as many as there may be tasks where that is more: from then on no
+/// offer is taken that needs room. Tasks that can never begin have the same bound for themselves: from then on no more of those are
+/// taken. A master that takes its results never comes near it; each result that waits costs some KiB of memory.
 const RESULTS: usize = 1_000;
 
 /// A temporary refusal: the same offer may be taken later. Its text goes to the master.
 #[derive(Debug, Clone, Copy, PartialEq, Error)]
 pub enum NoRoom {
-    /// As many tasks as `--max-tasks` allows.
+    /// The number of tasks has reached `--max-tasks`.
     #[error("no room: {0} tasks are here already (--max-tasks)")]
     Tasks(usize),
-    /// As many results as may wait.
+    /// The results of tasks that ran have reached their bound; this many wait for the master.
     #[error(
         "no room: {0} results wait for the master to take them; `worker-node state dump` shows them, `worker-node outbox drop TASK` lets go of one"
     )]
     Results(usize),
-    /// As many results of impossible tasks as may wait.
+    /// The results of impossible tasks have reached their bound; this many wait for the master.
     #[error(
         "{0} tasks that can never begin here wait for the master to take their results; `worker-node outbox drop TASK` lets go of one"
     )]
     Impossible(usize),
-    /// Not enough of something is free.
+    /// Less of something is free than the task wants.
     #[error("no room: {what} {wanted} asked, {free} free")]
     Resource {
         /// The field's name in the contract.
         what: &'static str,
-        /// What was asked for.
+        /// The amount that the task wants, in the unit of its field.
         wanted: f64,
-        /// What is not held by others.
+        /// The amount that no other task holds, in the same unit.
         free: f64,
     },
 }
@@ -54,7 +54,8 @@ pub struct Amounts {
 }
 
 impl Amounts {
-    /// Rounded to the nearest, so that ten tenths of a core are one. What is no amount (NaN, below zero) is none.
+    /// The amounts that a task wants, rounded to the nearest unit, so that ten tenths of a core are one. NaN and what is below zero
+    /// are 0.
     #[must_use]
     pub fn of(wants: &Wants) -> Self {
         Self {
@@ -110,19 +111,19 @@ fn amount(units: u64, per: f64) -> f64 {
 pub enum Holding {
     /// It has not ended: a place, and its whole share.
     Task(Amounts),
-    /// Its process is dead: a place, and the disk that its outputs take until they were sent. Bytes.
+    /// Its process is dead: a place, and the disk that its outputs take until they were sent.
     Place {
-        /// What it asked for of the disk.
+        /// The bytes that it asked for of the disk.
         storage: u64,
     },
-    /// What the master is told is fixed: a turn among the results.
+    /// Its verdict is fixed: a turn among the results.
     Result,
-    /// It could never begin: a turn among the results of its like.
+    /// It could never begin: a turn among the results of impossible tasks.
     Impossible,
 }
 
 impl Holding {
-    /// What of the machine it holds.
+    /// The amounts of the machine that it holds.
     #[must_use]
     pub fn amounts(&self) -> Amounts {
         match self {
@@ -148,7 +149,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// The ledger over what can be given out, with what is held of it.
+    /// The ledger of a machine with these totals, and of the holdings of its tasks.
     #[must_use]
     pub fn of(
         totals: &MachineTotals,
@@ -185,8 +186,9 @@ impl Ledger {
     /// Whether a task that wants that much may be taken.
     ///
     /// # Errors
-    /// What there is too little of.
+    /// The amount or the bound that there is too little of.
     pub fn admit(&self, wants: &Wants) -> Result<(), NoRoom> {
+        // Results first: where the master takes none, no room on the machine helps.
         if self.results >= self.results_at_most() {
             return Err(NoRoom::Results(self.results));
         }
@@ -234,7 +236,7 @@ impl Ledger {
     /// Whether one more task may be taken that can never begin: all that it takes is a turn among the results of its like.
     ///
     /// # Errors
-    /// So many wait already.
+    /// As many impossible tasks wait for the master as may.
     pub fn admit_impossible(&self) -> Result<(), NoRoom> {
         if self.impossible >= self.results_at_most() {
             return Err(NoRoom::Impossible(self.impossible));

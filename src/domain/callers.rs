@@ -12,7 +12,7 @@ use ipnet::IpNet;
 /// The longest name that a certificate is asked for, in bytes: what the domain name system knows.
 const NAME_LIMIT: usize = 253;
 
-/// `auto`, `any`, `master`, or addresses, in any number: a caller comes in whom one of them lets in.
+/// The value of `--allow-from`: any number of `auto`, `any`, `master` and addresses. A caller comes in if one of them lets it in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllowFrom(Vec<Callers>);
 
@@ -24,14 +24,14 @@ enum Callers {
     Any,
     /// The master's addresses.
     Master,
-    /// These.
+    /// The addresses of this network.
     Net(IpNet),
 }
 
-/// What is known at a moment of who has which address.
+/// Whose addresses are known at a moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Addresses {
-    /// What the master's name stands for.
+    /// The addresses that the master's name stands for.
     pub master: Vec<IpAddr>,
     /// The networks that the containers of tasks are in.
     pub tasks: Vec<IpNet>,
@@ -44,7 +44,7 @@ impl Default for AllowFrom {
 }
 
 impl AllowFrom {
-    /// Whether somebody at this address may connect. The master always may.
+    /// Whether a caller from this address may connect. The master always may.
     #[must_use]
     pub fn admits(&self, caller: IpAddr, known: &Addresses) -> bool {
         let caller = caller.to_canonical();
@@ -64,7 +64,7 @@ impl AllowFrom {
         self.0.iter().any(open)
     }
 
-    /// Whether tasks may.
+    /// Whether the containers of tasks may connect.
     #[must_use]
     pub fn admits_tasks(&self) -> bool {
         self.0.contains(&Callers::Any)
@@ -112,19 +112,19 @@ impl fmt::Display for AllowFrom {
     }
 }
 
-/// What is known of somebody who calls.
+/// What is known of a caller.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Caller {
-    /// From where, over the network.
+    /// The address that the call comes from, over the network.
     pub address: Option<SocketAddr>,
-    /// The names in the certificate that was shown and is good; empty without one.
+    /// The names in the certificate that was shown and is good; empty without a certificate.
     pub certificate: Vec<String>,
-    /// The user of this machine, at the operator's socket.
+    /// The caller's user on this machine, at the operator's socket.
     pub user: Option<u32>,
 }
 
 impl Caller {
-    /// Who it is at the operator's socket, in words.
+    /// The caller at the operator's socket, in words.
     #[must_use]
     pub fn operator(&self) -> String {
         match self.user {
@@ -140,7 +140,7 @@ impl Caller {
 pub struct MasterNames(Vec<String>);
 
 impl MasterNames {
-    /// These, each as [`MasterNames::read`] returned it.
+    /// The names, each as [`MasterNames::read`] returned it.
     #[must_use]
     pub fn new(names: Vec<String>) -> Self {
         Self(names)
@@ -149,7 +149,7 @@ impl MasterNames {
     /// Checks one name.
     ///
     /// # Errors
-    /// It is none, as the end of a sentence that starts with it.
+    /// The text is no name; the error is the end of a sentence that starts with it.
     pub fn read(name: &str) -> Result<String, String> {
         let name = name.trim();
         if name.is_empty() || name.len() > NAME_LIMIT || name.chars().any(char::is_control) {
@@ -165,7 +165,7 @@ impl MasterNames {
         self.0.is_empty() || self.0.iter().any(has)
     }
 
-    /// Whether every caller may.
+    /// Whether no name is asked for, so that every caller may change something.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

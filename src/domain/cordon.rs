@@ -5,22 +5,22 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// The setting that holds it; an empty value: there is none.
+/// The name of the setting that holds the order; its value is empty where there is none.
 pub const SETTING: &str = "cordon";
 
-/// See the module.
+/// An operator's order to take no new tasks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cordon {
     /// Who gave the order.
     pub by: String,
-    /// When.
+    /// When the order was given.
     pub since: SystemTime,
     /// When the tasks that still run are stopped; `None`: they may run to their end.
     pub stop_at: Option<SystemTime>,
 }
 
 impl Cordon {
-    /// As the setting has it: two times in milliseconds since the Unix epoch, `-` for none, and who it was.
+    /// The setting's value: two times in milliseconds since the Unix epoch (`-` for no `stop_at`), and who gave the order.
     #[must_use]
     pub fn to_setting(&self) -> String {
         let stop_at = self
@@ -29,7 +29,7 @@ impl Cordon {
         format!("{} {stop_at} {}", millis(self.since), self.by)
     }
 
-    /// What a setting says, if it says something.
+    /// Reads the setting's value; `None`: it is empty or damaged.
     #[must_use]
     pub fn from_setting(text: &str) -> Option<Self> {
         let (since, rest) = text.split_once(' ')?;
@@ -44,7 +44,7 @@ impl Cordon {
         })
     }
 
-    /// How long until the tasks that still run are stopped; zero: now.
+    /// How long until the tasks that still run are stopped; zero: now; `None`: they may run to their end.
     #[must_use]
     pub fn stops_after(&self, now: SystemTime) -> Option<Duration> {
         let stop_at = self.stop_at?;

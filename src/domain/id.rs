@@ -14,13 +14,13 @@ pub const TASK_ID_LIMIT: usize = 1_024;
 /// The longest safe name, in bytes.
 const SAFE_NAME_LIMIT: usize = 128;
 
-/// Why a name is not one.
+/// Why a text is no name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum NameError {
-    /// Nothing there.
+    /// The text is empty.
     #[error("is empty")]
     Empty,
-    /// Over the limit given, in bytes.
+    /// The text is over this limit, in bytes.
     #[error("is longer than {0} bytes")]
     TooLong(usize),
     /// A character outside letters, digits, `_`, `.` and `-`, or a first one that is not a letter or digit.
@@ -135,10 +135,11 @@ impl fmt::Display for ContainerName {
     }
 }
 
-/// How often the task's container was created anew after the first one was proven never to have started; begins at 1.
+/// Number of a task's container: 1, and one more each time that it is created anew after the one before was proven never to have
+/// started.
 pub type Attempt = u32;
 
-/// The same on every repeat of one result: TaskResult field 100.
+/// The id of one result, the same on every repeat of its report: TaskResult field 100.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ResultId(pub String);
 

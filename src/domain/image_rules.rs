@@ -5,16 +5,16 @@ use std::fmt;
 
 use wildmatch::WildMatch;
 
-/// The operator's rules.
+/// The operator's rules for images.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ImageRules {
-    /// One of them must fit; none: every image may run.
+    /// Patterns of which one must fit; empty: every image may run.
     patterns: Vec<Pattern>,
     /// An image must be named by its digest: what runs is then what was named, whatever a registry says today.
     digest: bool,
 }
 
-/// `*` stands for any text, `?` for one character. Without a tag or a digest it fits every one.
+/// A pattern for names of images: `*` stands for any text, `?` for one character. One without a tag or a digest fits every one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pattern {
     text: String,
@@ -25,7 +25,7 @@ impl Pattern {
     /// Reads what an operator wrote.
     ///
     /// # Errors
-    /// It can't fit any image: why, and what to write.
+    /// The text can fit no image; the error says why, and what to write.
     pub fn read(text: &str) -> Result<Self, String> {
         let is_name = |c: char| c.is_ascii_graphic() && !c.is_ascii_uppercase();
         let name = text.split([':', '@']).next().unwrap_or_default();
@@ -57,7 +57,7 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// Without the tag or the digest. A bare id has none.
+/// An image's name without the tag or the digest. A bare id has none.
 fn name_of(image: &str) -> &str {
     let Some(path) = image.find('/') else {
         return image;
@@ -67,7 +67,7 @@ fn name_of(image: &str) -> &str {
 }
 
 impl ImageRules {
-    /// One of these must fit, if there are any; `digest`: an image must be named by its digest.
+    /// Rules by which one of `patterns` must fit, if there are any; `digest`: an image must be named by its digest.
     #[must_use]
     pub fn new(patterns: Vec<Pattern>, digest: bool) -> Self {
         Self { patterns, digest }

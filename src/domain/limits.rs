@@ -19,12 +19,12 @@ pub const REASON: usize = 4_096;
 /// A remark for the trailer, in bytes.
 pub const NOTE: usize = 1_024;
 
-/// Remarks for the trailer.
+/// How many remarks a trailer has.
 pub const NOTES: usize = 64;
 
 /// Paths that a report names, in bytes of all of them: the files themselves were uploaded, the list only names them.
 pub const REPORTED_PATHS: usize = 128 * 1_024;
 
-/// Cancels and offers of ids that no task has, each: the oldest is forgotten first. They count for the moments in which the
-/// worker does not know its tasks yet.
+/// How many cancels and how many offers of ids that no task has are remembered: the oldest is forgotten first. They count for the
+/// moments in which the worker does not know its tasks yet.
 pub const UNKNOWN_IDS: usize = 1_000;

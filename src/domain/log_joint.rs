@@ -1,8 +1,8 @@
-//! Where the end of a log stands in what an engine tells of the same output. The engine may begin later, and what it tells may have
-//! been changed on its way: each byte that is no UTF-8 is one U+FFFD there, and so is each byte of a character that lies across the
-//! edge of one of its entries. So lines are the same that differ in rows of bytes beyond ASCII alone.
+//! Finds the end of a log in the engine's record of the same output. The record may begin later, and its bytes may have been
+//! changed: each byte that is no UTF-8 is one U+FFFD there, and so is each byte of a character that lies across the edge of one of
+//! its entries. So two lines are the same where they differ in rows of bytes beyond ASCII alone.
 //!
-//! Since the truth is a place where the two agree, it is that place where there is one alone.
+//! The true place is one where log and record agree: so the place is known where there is only one such.
 
 use std::{
     collections::{VecDeque, hash_map::DefaultHasher},
@@ -11,10 +11,11 @@ use std::{
 
 use super::log_line::LINE_LIMIT;
 
-/// So many last lines are compared: more than a loop of a program prints before it says the same again, and a few kB of memory.
+/// How many of the last lines are compared: more than a loop of a program prints before it says the same again, and a few kB of
+/// memory.
 const LINES: usize = 256;
 
-/// Docker writes longer lines in parts of so many bytes, all with the time of the first one.
+/// Bytes of the parts in which Docker writes longer lines, all with the time of the first part.
 const PART: usize = 16_384;
 
 /// U+FFFD in UTF-8.
@@ -24,17 +25,17 @@ const REPLACED: &[u8] = "\u{FFFD}".as_bytes();
 #[derive(Debug, Clone, Default)]
 pub struct Tail {
     lines: Lines,
-    /// The last whole lines, at most [`LINES`].
+    /// The last whole lines as hashes, at most [`LINES`].
     last: VecDeque<u64>,
-    /// How many there were.
+    /// How many whole lines there were in all.
     count: usize,
     open: Vec<u8>,
-    /// More stood behind the last newline than [`LINE_LIMIT`]: there is no place to be found.
+    /// Whether more than [`LINE_LIMIT`] bytes stood behind the last newline: then there is no place to be found.
     is_endless: bool,
 }
 
 impl Tail {
-    /// Takes more of the log in.
+    /// Takes in the next bytes of the log.
     pub fn push(&mut self, bytes: &[u8]) {
         let (last, count) = (&mut self.last, &mut self.count);
         self.lines.push(bytes, |line, _| {
@@ -55,14 +56,14 @@ impl Tail {
         }
     }
 
-    /// What stands behind the last newline; nothing of a line longer than [`LINE_LIMIT`].
+    /// The bytes behind the last newline; empty where they are more than [`LINE_LIMIT`].
     #[must_use]
     pub fn open(&self) -> &[u8] {
         &self.open
     }
 
-    /// The engine may have told parts of the line that the log ends within: it tells them before the line ends where there are
-    /// [`PART`] bytes of it.
+    /// Whether the record may have parts of the line that the log ends within: the engine writes parts before the line ends where
+    /// there are [`PART`] bytes of it.
     #[must_use]
     pub fn has_parts(&self) -> bool {
         self.is_endless || self.open.len() >= PART
@@ -76,21 +77,21 @@ fn remember(lines: &mut VecDeque<u64>, line: u64, most: usize) {
     lines.push_back(line);
 }
 
-/// Looks for the last whole line of a log.
+/// Looks for the last whole line of a log in the record.
 #[derive(Debug)]
 pub struct Search<'a> {
     tail: &'a Tail,
     lines: Lines,
-    /// The last lines, as many as the tail has.
+    /// The record's last lines as hashes, as many as the tail has.
     seen: VecDeque<u64>,
     count: usize,
     places: usize,
-    /// So many bytes end with the line.
+    /// The number of the record's bytes that end with the line, at its last place.
     place: u64,
 }
 
 impl<'a> Search<'a> {
-    /// Looks for the end of that.
+    /// Looks for the end of a log with this tail.
     #[must_use]
     pub fn new(tail: &'a Tail) -> Self {
         Self {
@@ -103,7 +104,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Takes more of what the engine tells in.
+    /// Takes in the next bytes of the record.
     pub fn push(&mut self, bytes: &[u8]) {
         let (tail, seen) = (self.tail, &mut self.seen);
         let is_all = tail.count == tail.last.len();
@@ -114,7 +115,7 @@ impl<'a> Search<'a> {
             }
             remember(seen, line, tail.last.len());
             *count += 1;
-            // Where fewer lines were told than the log has, these are all there are to be compared.
+            // Where the record has had fewer lines than the log, only those are compared.
             let mut pairs = seen.iter().rev().zip(tail.last.iter().rev());
             let is_beyond = is_all && *count > tail.count;
             if !is_beyond && pairs.all(|(seen, last)| seen == last) {
@@ -124,8 +125,8 @@ impl<'a> Search<'a> {
         });
     }
 
-    /// How many bytes of what was told end with the log's last whole line; `None` where that stands nowhere, or at several places.
-    /// 0 where the log has none.
+    /// How many bytes of the record end with the log's last whole line; `None` where that stands nowhere, or at several places. 0
+    /// where the log has no whole line.
     #[must_use]
     pub fn place(&self) -> Option<u64> {
         if self.tail.is_endless {
@@ -139,8 +140,8 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Takes off `open`, which the log has of a line, what is told of it again; how many bytes of `told` that are. `None`: it is
-/// something else.
+/// Removes from `open`, the log's unfinished line, what `told` repeats of it; returns how many bytes of `told` those are. `None`:
+/// `told` is something else.
 pub fn pass_over(open: &mut Vec<u8>, told: &[u8]) -> Option<usize> {
     let (mut of_log, mut of_told) = (0, 0);
     while of_log < open.len() && of_told < told.len() {
@@ -151,7 +152,7 @@ pub fn pass_over(open: &mut Vec<u8>, told: &[u8]) -> Option<usize> {
         } else if character == REPLACED && !log[0].is_ascii() {
             (1, REPLACED.len())
         } else if character.starts_with(log) {
-            // The log ends within it.
+            // The log ends within this character.
             (log.len(), log.len())
         } else {
             return None;
@@ -163,7 +164,7 @@ pub fn pass_over(open: &mut Vec<u8>, told: &[u8]) -> Option<usize> {
     Some(of_told)
 }
 
-/// As far as it is there. What is no UTF-8 has characters of one byte.
+/// The first character, by its first byte, as far as it is there. A byte that begins no UTF-8 counts as a character.
 fn first_character(told: &[u8]) -> &[u8] {
     let length = match told.first() {
         Some(0xC0..=0xDF) => 2,
@@ -174,11 +175,11 @@ fn first_character(told: &[u8]) -> &[u8] {
     &told[..length.min(told.len())]
 }
 
-/// Finds the whole lines in bytes that come in pieces: each as a number, and how many bytes end with it.
+/// Finds the whole lines in bytes that come in pieces: gives each line's hash, and how many bytes end with it.
 #[derive(Debug, Clone, Default)]
 struct Lines {
     hash: DefaultHasher,
-    /// The last byte was not ASCII.
+    /// Whether the last byte was not ASCII.
     is_foreign: bool,
     read: u64,
 }
@@ -198,7 +199,7 @@ impl Lines {
         }
     }
 
-    /// Takes a part of a line in.
+    /// Takes in a part of a line.
     fn take(&mut self, bytes: &[u8]) {
         if bytes.is_ascii() {
             return self.take_row(bytes);
@@ -208,7 +209,7 @@ impl Lines {
         }
     }
 
-    /// Of bytes that are ASCII, or of ones that are not, which count as one.
+    /// Takes in bytes that are all ASCII, or all not; a row of the latter counts as one byte.
     fn take_row(&mut self, row: &[u8]) {
         let Some(first) = row.first() else { return };
         let was_foreign = std::mem::replace(&mut self.is_foreign, !first.is_ascii());

@@ -24,13 +24,13 @@ pub enum Source {
 /// A line without its newline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Where it comes from.
+    /// The source that wrote it.
     pub source: Source,
     /// Microseconds since the Unix epoch: when its last byte arrived.
     pub micros: i64,
-    /// What it says, as the container wrote it; may be empty, may be no UTF-8.
+    /// The line as the container wrote it; may be empty, may be no UTF-8.
     pub bytes: Vec<u8>,
-    /// The next line of this source goes on with it: it was too long for one.
+    /// Whether the next line of this source goes on with this one, which was too long.
     pub continued: bool,
 }
 
@@ -38,7 +38,7 @@ pub struct Line {
 pub struct LineSplitter {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
-    /// What a line, or a part of one, may have now, in bytes.
+    /// Bytes that a line, or a part of one, may have now.
     longest: usize,
     may_be_long: Box<dyn FnMut() -> bool + Send>,
 }
@@ -50,7 +50,8 @@ impl fmt::Debug for LineSplitter {
 }
 
 impl LineSplitter {
-    /// `may_be_long` is asked at a line over `SHORT` whether it may be held whole, and once it has said so never again.
+    /// A splitter that asks `may_be_long`, at a line over `SHORT`, whether the line may be held whole; after the first yes it asks
+    /// no more.
     #[must_use]
     pub fn new(may_be_long: impl FnMut() -> bool + Send + 'static) -> Self {
         Self {
@@ -61,8 +62,8 @@ impl LineSplitter {
         }
     }
 
-    /// Takes bytes in and gives out the lines that they finish, in order, until it has given out `room` of them. How many bytes
-    /// it took.
+    /// Takes bytes in and gives out the lines that they finish, in order, until it has given out `room` of them. Returns how many
+    /// bytes it took.
     pub fn push(
         &mut self,
         source: Source,
@@ -100,7 +101,7 @@ impl LineSplitter {
         taken
     }
 
-    /// Gives out what is still held: the last, unfinished line of each source.
+    /// Gives out the last, unfinished line of each source.
     pub fn finish(&mut self, micros: i64, mut emit: impl FnMut(Line)) {
         for source in [Source::Stdout, Source::Stderr] {
             let bytes = std::mem::take(self.held(source));
@@ -122,7 +123,7 @@ impl LineSplitter {
         }
     }
 
-    /// What a line of that length comes in: itself, or parts of so many bytes.
+    /// The most bytes that are held of a line of that length: a longer line comes in parts of this size.
     fn longest(&mut self, length: usize) -> usize {
         if length > self.longest && self.longest < LINE_LIMIT && (self.may_be_long)() {
             self.longest = LINE_LIMIT;

@@ -9,9 +9,9 @@ use super::{text::truncate, usage::Usage};
 pub enum Outcome {
     /// The container ended by itself with exit code 0.
     Succeeded,
-    /// It did not, and why.
+    /// The task failed; says why.
     Failed(Failure),
-    /// The master asked for an end, and nothing had been reported before.
+    /// The master or an operator asked for its end before its result was sealed.
     Cancelled,
 }
 
@@ -24,7 +24,7 @@ pub enum Failure {
     Signal(i64),
     /// The kernel killed it for want of memory.
     OutOfMemory,
-    /// It ran over its time.
+    /// The task ran over its time.
     TimedOut,
     /// The image could not be had: the registry's words.
     Pull(String),
@@ -32,9 +32,9 @@ pub enum Failure {
     Create(String),
     /// The container could not be started: the engine's words.
     Start(String),
-    /// It was impossible from the beginning.
+    /// The task was impossible from the beginning: why.
     Impossible(String),
-    /// Its end is not known: the container is gone, or the engine lost it.
+    /// The task's end is not known: the container is gone, or the engine lost it.
     EngineLost(String),
     /// Stopped by the engine, with its worker or by somebody else, whatever its exit code says: by whom, in words.
     StoppedByOther(String),
@@ -47,7 +47,7 @@ pub enum Failure {
 pub enum StatusWord {
     /// Ended well.
     Success,
-    /// Did not.
+    /// The task failed.
     Failed,
     /// Ended on request.
     Cancelled,
@@ -76,7 +76,7 @@ impl StatusWord {
 }
 
 impl Outcome {
-    /// The contract's word for it.
+    /// The contract's word for this outcome.
     #[must_use]
     pub fn word(&self) -> StatusWord {
         match self {
@@ -88,7 +88,7 @@ impl Outcome {
 }
 
 impl Failure {
-    /// Cuts its words.
+    /// Cuts the words in it to `limit` bytes: they may be an engine's or a registry's.
     pub fn cut(&mut self, limit: usize) {
         match self {
             Self::Pull(why)
@@ -131,24 +131,25 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// The exit code of what signal 9 has ended, as the kernel's out-of-memory killer sends it.
+/// The exit code of a process that was ended by signal 9, as the kernel's out-of-memory killer sends it.
 const KILLED: i64 = 128 + 9;
 
 /// What is known of a container's end, from `wait` or `inspect`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Exit {
-    /// As the engine tells it; 128 + n after signal n.
+    /// The exit code as the engine tells it; 128 + n after signal n.
     pub code: i64,
-    /// The kernel's out-of-memory killer was at work on something in it: not necessarily on what its exit code is of.
+    /// Whether the kernel's out-of-memory killer was at work on something in the container: not necessarily on the process whose
+    /// exit code this is.
     pub oom_killed: bool,
-    /// From the container's start to its end, by the engine's clock; zero where it makes no sense.
+    /// The time from the container's start to its end, by the engine's clock; zero where that makes no sense.
     pub duration: Duration,
-    /// What it used of the machine, where that was seen.
+    /// What the container used of the machine, where that was seen.
     pub usage: Option<Usage>,
 }
 
 impl Exit {
-    /// What an end means that nobody asked for.
+    /// The outcome of an end that nobody asked for.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         match self.code {
@@ -163,9 +164,9 @@ impl Exit {
 /// The last line of every task's log: what a TaskResult has no field for.
 #[derive(Debug, Clone, Copy)]
 pub struct Trailer<'a> {
-    /// How it ended.
+    /// How the task ended.
     pub outcome: &'a Outcome,
-    /// What the container said, if one ran.
+    /// How its container ended, if one ran.
     pub exit: Option<&'a Exit>,
     /// Further remarks: outputs skipped, an upload that failed, bytes of log left out.
     pub notes: &'a [String],
@@ -175,7 +176,7 @@ impl fmt::Display for Trailer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[worker-node] ")?;
         match (self.outcome, self.exit) {
-            // What the exit says anyway is not said twice.
+            // A failure that the exit says anyway is not said twice.
             (
                 Outcome::Failed(Failure::ExitCode(_) | Failure::Signal(_) | Failure::OutOfMemory),
                 Some(_),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::backoff::Backoff;
 
-/// Between two tries.
+/// The delays between two tries.
 const RETRY: Backoff = Backoff {
     first: Duration::from_millis(500),
     cap: Duration::from_secs(30),

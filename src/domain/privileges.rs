@@ -1,5 +1,6 @@
-//! What the processes of a task may do beyond their own files and memory: capabilities, whether a program may have more of them than
-//! who starts it, and limits per process. The operator's word, the same for every task.
+//! What the processes of a task may do beyond their own files and memory: capabilities, whether a program may have more of them
+//! than the process that starts it, and limits per process. The operator sets them for every task; a profile may add and drop
+//! capabilities.
 
 /// Every capability, in the engine's words.
 const ALL: &str = "ALL";
@@ -8,7 +9,7 @@ const ALL: &str = "ALL";
 /// device nodes. `ping` needs neither, since engines open its own kind of socket to everybody.
 const NOT_GIVEN: [&str; 2] = ["NET_RAW", "MKNOD"];
 
-/// What package managers, `su`-like entrypoints and small servers need.
+/// Capabilities that package managers, `su`-like entrypoints and small servers need.
 const RESTRICTED: [&str; 11] = [
     "CHOWN",
     "DAC_OVERRIDE",
@@ -23,28 +24,28 @@ const RESTRICTED: [&str; 11] = [
     "AUDIT_WRITE",
 ];
 
-/// Where an operator begins.
+/// The set of privileges that an operator starts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Base {
-    /// What a container of this engine gets anyway, less what nobody's task needs: images run as they do elsewhere.
+    /// The engine's own capabilities, less those that no task needs: images run as they do elsewhere.
     Default,
-    /// A short list, and no program has more than who starts it: `sudo` and file capabilities do nothing.
+    /// A short list, and no program has more than the process that starts it: `sudo` and file capabilities do nothing.
     Restricted,
 }
 
-/// What is taken and given, in the engine's words.
+/// The capabilities that are taken and given, in the engine's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Privileges {
     /// Capabilities that are taken of those that the engine gives; `ALL` for every one.
     pub dropped: Vec<String>,
     /// Capabilities that are given after that.
     pub added: Vec<String>,
-    /// No program has more than who starts it, whatever its file says.
+    /// Whether no program has more than the process that starts it, whatever its file says.
     pub no_new: bool,
 }
 
 impl Privileges {
-    /// A base, with these capabilities beside it and those left out of it; none is in both lists.
+    /// A base with the capabilities of `add` given and those of `drop` taken; none is in both lists.
     #[must_use]
     pub fn new(base: Base, add: &[Capability], drop: &[Capability]) -> Self {
         let (dropped, added): (&[&str], &[&str]) = match base {
@@ -60,7 +61,7 @@ impl Privileges {
 }
 
 impl Privileges {
-    /// These, with those capabilities beside them and the others left out; one that is in both is given.
+    /// These privileges with the capabilities of `add` given and those of `drop` taken; one that is in both is given.
     #[must_use]
     pub fn with(&self, add: &[Capability], drop: &[Capability]) -> Self {
         let drop: Vec<_> = drop
@@ -85,7 +86,7 @@ impl Default for Privileges {
     }
 }
 
-/// Names with `more` behind them and without `less`. Where `less` is every one, what was there goes.
+/// The names with `more` behind them and without `less`; `ALL` in `less` removes every name but `ALL`.
 fn with_less(names: &[&str], more: &[Capability], less: &[Capability]) -> Vec<String> {
     let is_less =
         |name: &str| name != ALL && less.iter().any(|less| less.0 == ALL || less.0 == name);
@@ -104,7 +105,7 @@ fn with_less(names: &[&str], more: &[Capability], less: &[Capability]) -> Vec<St
 pub struct Capability(String);
 
 impl Capability {
-    /// Without `CAP_`.
+    /// The name, without `CAP_`.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0
@@ -113,7 +114,7 @@ impl Capability {
     /// Reads what an operator wrote, in either form and case.
     ///
     /// # Errors
-    /// It can't be one: what to write.
+    /// The text can be no capability; the error says what to write.
     pub fn read(text: &str) -> Result<Self, String> {
         let name = text.to_ascii_uppercase();
         let name = name.strip_prefix("CAP_").unwrap_or(&name);
@@ -129,11 +130,11 @@ impl Capability {
 /// A limit of each process of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ulimit {
-    /// By the engine's word for it, such as `nofile`.
+    /// The engine's word for the limit, such as `nofile`.
     pub name: String,
-    /// What holds, in the limit's own unit; -1 for none.
+    /// The limit that holds, in its own unit; -1 for none.
     pub soft: i64,
-    /// To what a process may raise that itself.
+    /// The limit up to which a process may raise `soft` itself.
     pub hard: i64,
 }
 
@@ -151,7 +152,7 @@ impl Ulimit {
     /// Reads `NAME=SOFT[:HARD]`; without the second figure both are the first.
     ///
     /// # Errors
-    /// It is none: what to write.
+    /// The text is no limit; the error says what to write.
     pub fn read(text: &str) -> Result<Self, String> {
         Self::parse(text).ok_or_else(|| {
             "is no limit; write NAME=SOFT or NAME=SOFT:HARD, such as nofile=4096:65536, with -1 for no limit".into()

@@ -1,4 +1,4 @@
-//! A memory for what is worth remembering for a while: bounded, the oldest goes first.
+//! A bounded memory: at its bound, the oldest entry goes first.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ pub struct Recent<K, V = ()> {
 }
 
 impl<K: PartialEq, V> Recent<K, V> {
-    /// Remembers so many, at most.
+    /// A memory for at most `limit` entries.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self {
@@ -19,7 +19,7 @@ impl<K: PartialEq, V> Recent<K, V> {
         }
     }
 
-    /// Remembers one, as the newest.
+    /// Remembers a value as the newest; at the limit the oldest is forgotten.
     pub fn insert(&mut self, key: K, value: V) {
         self.remove(&key);
         if self.entries.len() >= self.limit {
@@ -28,14 +28,14 @@ impl<K: PartialEq, V> Recent<K, V> {
         self.entries.push_back((key, value));
     }
 
-    /// What is remembered of it.
+    /// The value that is remembered under this key.
     #[must_use]
     pub fn get(&self, key: &K) -> Option<&V> {
         let mut entries = self.entries.iter();
         entries.find(|(known, _)| known == key).map(|(_, v)| v)
     }
 
-    /// Forgets it; what was remembered.
+    /// Forgets this key, and returns its value.
     pub fn remove(&mut self, key: &K) -> Option<V> {
         let at = self.entries.iter().position(|(known, _)| known == key)?;
         self.entries.remove(at).map(|(_, value)| value)

@@ -12,7 +12,7 @@ use super::{
     text::truncate,
 };
 
-/// Where a task stands, as far as it is durable. Phases only grow.
+/// How far a task has come, as far as it is durable. Phases only grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
     /// In the journal; nothing was done for it yet.
@@ -23,7 +23,7 @@ pub enum Phase {
     Running,
     /// How it ended is known, and its outputs are listed.
     Ended,
-    /// What the master is told can no longer change: the report may have left.
+    /// Its verdict can no longer change: the report may have left.
     Sealed,
     /// The master has the result, or it was given up for good.
     Delivered,
@@ -48,12 +48,12 @@ pub struct OutputFile {
 pub struct Outputs {
     /// Regular files in the order in which they are sent.
     pub files: Vec<OutputFile>,
-    /// What was left out and why, one sentence each, at most a few; told in the trailer.
+    /// Sentences on what was left out and why, a few at most; told in the trailer.
     pub skipped: Vec<String>,
 }
 
 impl Outputs {
-    /// Of the files, in their order.
+    /// The paths of the files, in their order.
     #[must_use]
     pub fn paths(&self) -> Vec<String> {
         self.files.iter().map(|file| file.path.clone()).collect()
@@ -63,18 +63,18 @@ impl Outputs {
 /// How a task ended, before it is sealed: a cancel can still change the outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ending {
-    /// What the end means if nothing else happens.
+    /// The outcome, if no cancel comes before the seal.
     pub outcome: Outcome,
-    /// What the container said, if one ran.
+    /// How the container ended, if one ran.
     pub exit: Option<Exit>,
-    /// What it left to be uploaded.
+    /// The files that it left to be uploaded.
     pub outputs: Outputs,
     /// Remarks for the trailer.
     pub notes: Vec<String>,
 }
 
 impl Ending {
-    /// With its words within their limits: they may be an engine's, a registry's or a task's.
+    /// The ending with its words within their limits: they may be an engine's, a registry's or a task's.
     #[must_use]
     pub fn within_limits(mut self) -> Self {
         if let Outcome::Failed(failure) = &mut self.outcome {
@@ -91,7 +91,7 @@ impl Ending {
         self
     }
 
-    /// What is left of it where even the journal does not take it: the task has failed for that alone.
+    /// The ending to record in place of one that is too big for the journal: the task has failed for that alone.
     #[must_use]
     pub fn too_big(&self) -> Self {
         let why = "what it left behind is too big for the worker's journal";
@@ -103,14 +103,14 @@ impl Ending {
         }
     }
 
-    /// It failed without ever beginning, for what it asks.
+    /// Whether the task failed without ever beginning, for what it asks.
     #[must_use]
     pub fn is_impossible(&self) -> bool {
         matches!(self.outcome, Outcome::Failed(Failure::Impossible(_)))
     }
 }
 
-/// What is told to the master and to viewers of the log, fixed for ever.
+/// What the master and viewers of the log are told, fixed for ever.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     /// How the task ended.
@@ -124,33 +124,34 @@ pub struct Verdict {
 pub struct TaskRecord {
     /// What the master asked for.
     pub spec: TaskSpec,
-    /// Of the offer.
+    /// The digest of its offer.
     pub digest: PayloadDigest,
-    /// Of its container.
+    /// The number of its container.
     pub attempt: Attempt,
-    /// Of its result.
+    /// The id of its result.
     pub result_id: ResultId,
-    /// Where it stands.
+    /// How far it has come.
     pub phase: Phase,
-    /// The answer to its offer was handed over.
+    /// Whether the answer to its offer was handed over.
     pub answered: bool,
-    /// The master asked for its end.
+    /// Whether its end was asked for.
     pub cancel_requested: bool,
-    /// Fixed before create.
+    /// The name of its container, fixed before create.
     pub container_name: ContainerName,
-    /// Which image that is made of: the registry's digest, or the engine's id of one that has none. Known from `Starting` on.
+    /// Which image its container is made of: the registry's digest, or the engine's id of one that has none. Known from `Starting`
+    /// on.
     pub image: Option<String>,
-    /// Known once it was created.
+    /// The engine's id of its container, known once that was created.
     pub container: Option<ContainerId>,
-    /// Known from `Ended` on.
+    /// How it ended, known from `Ended` on.
     pub ending: Option<Ending>,
-    /// Known from `Sealed` on.
+    /// What the master is told, known from `Sealed` on.
     pub verdict: Option<Verdict>,
-    /// Its outputs need no further upload: sent, none there, or given up.
+    /// Whether its outputs need no further upload: sent, none there, or given up.
     pub uploaded: bool,
-    /// Contacts with the master over its upload that failed.
+    /// How many contacts with the master over its upload failed.
     pub upload_attempts: u32,
-    /// Reports that were refused or in doubt.
+    /// How many reports were refused or in doubt.
     pub report_attempts: u32,
     /// Why its delivery is parked: visible to operators, tried again now and then.
     pub parked: Option<String>,
@@ -163,97 +164,97 @@ pub struct TaskRecord {
 /// One durable step. Each carries the task it is about.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
-    /// A task is in. Refused when the id is there already.
+    /// A task is accepted. Refused when its id is there already.
     Accept(Box<TaskRecord>),
     /// An accepted task whose answer came too late: forget it.
     Withdraw(TaskId),
-    /// The answer to its offer was handed over.
+    /// The answer to the task's offer was handed over.
     Answered(TaskId),
-    /// The master wants its end. Kept for an unknown id too, and applied if the task turns up.
+    /// The task's end is asked for. Kept for an unknown id too, and applied if the task turns up.
     CancelRequested(TaskId),
-    /// Its container is about to be created and started.
+    /// The task's container is about to be created and started.
     Starting {
-        /// Whose.
+        /// The task.
         task: TaskId,
-        /// Which try.
+        /// The number of its container.
         attempt: Attempt,
         /// The name that the container will have.
         container_name: ContainerName,
-        /// Which image it is made of.
+        /// The image that it is made of.
         image: String,
     },
-    /// The engine said that it runs.
+    /// The engine said that the task's container runs.
     Running {
-        /// Whose.
+        /// The task.
         task: TaskId,
-        /// Which container.
+        /// Its container.
         container: ContainerId,
     },
-    /// How it ended.
+    /// The task has ended.
     Ended {
-        /// Whose.
+        /// The task.
         task: TaskId,
-        /// How.
+        /// How it ended.
         ending: Box<Ending>,
     },
-    /// An upload failed in contact with the master.
+    /// An upload of the task failed in contact with the master.
     UploadFailed(TaskId),
-    /// Its outputs need no further upload; a sentence for the trailer where they were not all sent.
+    /// The task's outputs need no further upload.
     Uploaded {
-        /// Whose.
+        /// The task.
         task: TaskId,
-        /// What the trailer says about it.
+        /// A sentence for the trailer, where they were not all sent.
         note: Option<String>,
     },
-    /// What the master is told, from now on unchangeable.
+    /// The task's verdict is fixed.
     Sealed {
-        /// Whose.
+        /// The task.
         task: TaskId,
-        /// What.
+        /// What the master is told.
         verdict: Verdict,
     },
-    /// A report was refused, or is in doubt.
+    /// A report of the task was refused, or is in doubt.
     ReportFailed(TaskId),
-    /// Its delivery is parked, and why; `None` takes it out again.
+    /// The task's delivery is parked, or no longer.
     Parked {
-        /// Whose.
+        /// The task.
         task: TaskId,
-        /// Why.
+        /// Why it is parked; `None`: it no longer is.
         reason: Option<String>,
     },
-    /// The master has the result.
+    /// The master has the task's result.
     Delivered(TaskId),
     /// The master offered the task again when its result may have left: it is to be sent once more.
     Redeliver(TaskId),
-    /// It was.
+    /// That result was sent once more.
     Redelivered(TaskId),
-    /// Container, networks and output folder are gone.
+    /// The task's container and output folder are gone.
     Done {
-        /// Whose.
+        /// The task.
         task: TaskId,
         /// When.
         at: SystemTime,
     },
-    /// Retention is over: forget all but a tombstone (id, digest, outcome).
+    /// The task's retention is over: forget all but a tombstone (id, digest, outcome).
     Retire(TaskId),
-    /// A pull was over. An image that came by it is this worker's, and so is one more name for one that is.
+    /// A pull is over. An image that it brought is this worker's, and so is one more name for such an image.
     ImagePulled {
-        /// The engine's id of it.
+        /// The engine's id of the image.
         id: String,
-        /// What is told of tasks that run it.
+        /// The image as results of tasks name it: the registry's digest, else the id.
         told: String,
-        /// Under which name.
+        /// The name that was pulled.
         reference: String,
-        /// Whether it was there before.
+        /// Whether the image was there before.
         brought: Brought,
     },
     /// An image of that id is not there any more.
     ImageRemoved(String),
     /// A setting: the master's address and such.
     Set {
-        /// Its name.
+        /// The setting's name.
         key: String,
-        /// Its value.
+        /// The setting's value.
         value: String,
     },
 }
@@ -261,28 +262,28 @@ pub enum Change {
 /// What is left of a task after its retention: enough to know a late repeat of its offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tombstone {
-    /// Whose.
+    /// The task.
     pub task: TaskId,
-    /// Of its offer.
+    /// The digest of its offer.
     pub digest: PayloadDigest,
-    /// Of its result.
+    /// The id of its result.
     pub result_id: ResultId,
     /// How it ended.
     pub verdict: Verdict,
 }
 
-/// Everything in the journal, as read at the start of whoever rebuilds from it.
+/// Everything in the journal, as an actor that rebuilds from it reads it at its start.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Snapshot {
     /// Every task that is not retired, oldest first.
     pub tasks: Vec<TaskRecord>,
-    /// What is left of retired ones, oldest first.
+    /// The tombstones of retired tasks, oldest first.
     pub tombstones: Vec<Tombstone>,
     /// Cancels for ids that were not known when they came.
     pub early_cancels: Vec<TaskId>,
     /// Tasks, retired ones among them, whose results are to be sent once more.
     pub redeliveries: Vec<TaskId>,
-    /// By name.
+    /// Settings, by name.
     pub settings: Vec<(String, String)>,
 }
 

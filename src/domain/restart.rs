@@ -26,7 +26,7 @@ pub enum RestartType {
     Temporary,
 }
 
-/// Whom the failure of a static child concerns. Dynamic children are always alone.
+/// Which static children restart when one fails. A dynamic child is always alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Strategy {
     /// The failed child alone.
@@ -42,7 +42,7 @@ pub enum Strategy {
 pub enum Restarts {
     /// As their restart type says.
     Automatic,
-    /// Not: the first end that asks for a restart escalates. Dynamic children are restarted all the same.
+    /// Never: the first end that asks for a restart escalates. Dynamic children are restarted all the same.
     Never,
 }
 
@@ -112,7 +112,7 @@ impl RestartPolicy {
     }
 }
 
-/// What of a child's standing decides over its restart.
+/// What decides over a child's restart, beside how it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
     /// Static or dynamic.

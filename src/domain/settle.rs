@@ -4,13 +4,13 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-/// Measured against the real master: no report was overtaken from 2 ms on, so this is a hundredfold.
+/// The shortest settle time. Measured against the real master: no report was overtaken from 2 ms on, so this is a hundredfold.
 const LEAST: Duration = Duration::from_millis(250);
 
-/// A master that slow has other troubles.
+/// The longest settle time: a master that slow has other troubles.
 const MOST: Duration = Duration::from_secs(5);
 
-/// Heartbeats looked back at.
+/// How many heartbeats are looked back at.
 const REMEMBERED: usize = 10;
 
 /// Derives the settle time from the last heartbeats, unless it was set.
@@ -30,7 +30,7 @@ impl SettleTime {
         }
     }
 
-    /// A heartbeat was answered after that long.
+    /// Takes in how long the master took to answer a heartbeat.
     pub fn answered_after(&mut self, time: Duration) {
         if self.answers.len() == REMEMBERED {
             self.answers.pop_front();

@@ -1,6 +1,6 @@
-//! Which of the images that this worker has pulled it lets go of again, and in which order: the ones that nothing has used for
-//! the longest first, those that are too old, and others while the engine's disk is over its mark. What was there before, what
-//! has come by another hand or has got a name by one, and what an open task wants is none of its business.
+//! Which of the images that this worker has pulled it lets go of again, and in which order: the ones that nothing has used for the
+//! longest first, those that are too old, and others while the engine's disk is over its mark. An image that was there before, that
+//! has come or got a name by another hand, or that an open task wants is left alone.
 
 use std::{
     collections::HashSet,
@@ -10,26 +10,26 @@ use std::{
 /// An image that came to the engine by a pull of this worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pulled {
-    /// The engine's id of it.
+    /// The engine's id of the image.
     pub id: String,
-    /// What is told of the tasks that ran it: a registry's digest, else its id.
+    /// The image as results of tasks name it: the registry's digest, else its id.
     pub told: String,
     /// The names under which it was pulled, in their normal form.
     pub references: Vec<String>,
     /// When it was pulled first.
     pub pulled_at: SystemTime,
-    /// When a task of it was started or ended last; its pull counts too.
+    /// When a task of this image was started or ended last; its pull counts too.
     pub used_at: SystemTime,
 }
 
 /// An image on the engine, whosever it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
-    /// The engine's id of it.
+    /// The engine's id of the image.
     pub id: String,
     /// Its names, in their normal form where they have one.
     pub tags: Vec<String>,
-    /// What it takes on the disk, with what it shares with others.
+    /// Bytes that it takes on the disk, with those that it shares with others.
     pub bytes: u64,
 }
 
@@ -45,15 +45,15 @@ pub enum Brought {
 /// How many images are kept, in the words of a kubelet's collection of images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Upkeep {
-    /// One that was not used for longer goes; `None`: age is no reason.
+    /// An image that was not used for longer goes; `None`: age is no reason.
     pub max_age: Option<Duration>,
-    /// With this much of the engine's disk used, in percent, images go whatever their age; from 100 on none does for that.
+    /// From this share of the engine's disk on, in percent, images go whatever their age; from 100 on none does for that.
     pub high: u8,
-    /// So long as more than this is used.
+    /// Once images go, they go while more than this share is used, in percent.
     pub low: u8,
 }
 
-/// Those that may go, the one that was not used for the longest first.
+/// The pulled images that may go, the one that was not used for the longest first.
 #[must_use]
 pub fn idle<'a>(
     pulled: &'a [Pulled],
@@ -79,7 +79,7 @@ pub fn idle<'a>(
     idle
 }
 
-/// Those that are not on the engine any more.
+/// The pulled images that are not on the engine any more.
 pub fn gone<'a>(
     pulled: &'a [Pulled],
     stored: &'a [Stored],
@@ -89,7 +89,7 @@ pub fn gone<'a>(
 }
 
 impl Upkeep {
-    /// Nothing has used it for too long. A clock that was set back makes none old.
+    /// Whether nothing has used the image for too long. A clock that was set back makes none old.
     #[must_use]
     pub fn is_old(&self, image: &Pulled, now: SystemTime) -> bool {
         let age = now.duration_since(image.used_at).unwrap_or_default();

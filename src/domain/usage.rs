@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-/// What a container has used since its start, and what it uses now. Whoever looks is late by up to the time between two looks:
-/// what was used after the last one is in none.
+/// What a container has used since its start, and what it uses now, by the last look at it: what it used after that is not in these
+/// figures.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Time of processors, of all cores together.
+    /// Processor time, of all cores together.
     pub cpu: Duration,
     /// Memory now, in bytes, without the file cache that the kernel drops first.
     pub memory: u64,
@@ -16,7 +16,7 @@ pub struct Usage {
     pub pids: u64,
     /// Bytes read from and written to block devices.
     pub disk: Transfer,
-    /// Bytes received and sent; none where its network is the machine's.
+    /// Bytes received and sent; `None` where the network is the machine's own.
     pub network: Option<Transfer>,
 }
 
@@ -30,7 +30,7 @@ pub struct Transfer {
 }
 
 impl Usage {
-    /// Takes a later look. What only grows does not shrink with it: a look may have come from a source that knows less.
+    /// Takes in a later look. A figure that only grows does not shrink: a look may have come from a source that knows less.
     pub fn take(&mut self, later: Self) {
         *self = Self {
             cpu: self.cpu.max(later.cpu),
@@ -58,14 +58,14 @@ impl Transfer {
 /// What a container uses, and how fast.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Use {
-    /// What was seen of it.
+    /// The figures of the last look.
     pub usage: Usage,
     /// Cores that it kept busy between the last two looks.
     pub cores: f64,
 }
 
 impl Use {
-    /// Takes a later look, so long after the one before; after the container's start, where it is the first.
+    /// Takes in a later look, `after` the one before; after the container's start, where it is the first.
     pub fn take(&mut self, later: Usage, after: Duration) {
         let before = self.usage.cpu;
         self.usage.take(later);

@@ -1,4 +1,4 @@
-//! Where the engine is, as people write it. Nobody reads the environment here: `DOCKER_HOST` is the command line's business.
+//! The engine's address, as people write it. The environment is not read here: `DOCKER_HOST` is the command line's business.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
@@ -16,7 +16,7 @@ pub enum EngineAddress {
 /// Why a text is no address of an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum AddressError {
-    /// It has another scheme.
+    /// The text has another scheme.
     #[error("must start with unix://, tcp:// or http://, or be an absolute path")]
     Scheme,
     /// The path is relative or not there.

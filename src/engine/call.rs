@@ -17,11 +17,11 @@ use crate::ports::engine::{CallWatch, EngineError};
 /// The client's own limit for response headers, in seconds: out of the way of every deadline of ours.
 const CLIENT_TIMEOUT: u64 = 7 * 24 * 3_600;
 
-/// A connection that the client knows nothing of.
+/// A connection to the engine that its client does not manage.
 pub(super) trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 
-/// The way to an engine.
+/// How calls reach one engine: its address, the client, and who is told how each call went.
 pub(super) struct Line {
     pub(super) address: EngineAddress,
     docker: OnceLock<Docker>,
@@ -29,7 +29,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// A way to that address; nothing is opened.
+    /// Calls to that address; nothing is opened.
     pub(super) fn to(address: EngineAddress) -> Self {
         Self {
             address,
@@ -38,7 +38,7 @@ impl Line {
         }
     }
 
-    /// The same, and `watch` is told how each call under a deadline went.
+    /// The same calls; `watch` is told how each call under a deadline went.
     pub(super) fn watched(self, watch: Option<CallWatch>) -> Self {
         Self { watch, ..self }
     }
@@ -69,15 +69,15 @@ impl Line {
         Ok(docker.with_request_modifier(with_url_safe_credentials))
     }
 
-    /// The same way, for somebody who outlives the call.
+    /// A copy for a stream that outlives the call.
     pub(super) fn clone_address(&self) -> Self {
         Self::to(self.address.clone()).watched(self.watch.clone())
     }
 
-    /// A connection without the client.
+    /// Opens a connection without the client.
     ///
     /// # Errors
-    /// Nobody listens.
+    /// Nobody listens at the address.
     pub(super) async fn connect(&self) -> std::io::Result<Box<dyn Connection>> {
         Ok(match &self.address {
             EngineAddress::Unix(path) => Box::new(UnixStream::connect(path).await?),
@@ -93,7 +93,7 @@ impl Line {
     /// Runs a call under its deadline. A call that is cut off is dropped: what it did is unknown.
     ///
     /// # Errors
-    /// The call's own, or `Deadline` with the call's name.
+    /// The error of the call, or `Deadline` with the call's name.
     pub(super) async fn within<T>(
         &self,
         deadline: Duration,
@@ -131,7 +131,7 @@ fn with_url_safe_credentials(mut request: BollardRequest) -> BollardRequest {
 /// Checks a container's id or name before it becomes a part of a path: a `..` or `?` in it would ask for something else.
 ///
 /// # Errors
-/// `Invalid`.
+/// `Invalid`: it has another character than letters, digits, `_`, `.` and `-`, or does not begin with a letter or a digit.
 pub(super) fn path_part(id_or_name: &str) -> Result<&str, EngineError> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric();
     let allowed = |byte: u8| plain(byte) || matches!(byte, b'_' | b'.' | b'-');

@@ -28,14 +28,14 @@ const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 pub(super) struct Credentials {
     /// The folder of `config.json`; `None` for `DOCKER_CONFIG`, else `.docker` in the user's home.
     folder: Option<PathBuf>,
-    /// What was warned of last: the same again is said to nobody.
+    /// The last warning, which is not repeated.
     warned: Mutex<String>,
     /// One run at a time of each helper: one that is stuck does not become many.
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Credentials {
-    /// In that folder, or where `docker pull` would look.
+    /// Credentials from that folder, or from where `docker pull` would look.
     pub(super) fn in_folder(folder: Option<PathBuf>) -> Self {
         Self {
             folder,
@@ -108,7 +108,7 @@ impl Credentials {
         }
     }
 
-    /// What a helper says; the inner error is worth a warning.
+    /// A helper's answer. The inner error is worth a warning, the outer one fails the pull.
     async fn ask(
         &self,
         helper: &str,

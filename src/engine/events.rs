@@ -1,4 +1,4 @@
-//! What the engine tells of what happened: a stream of hints from now on, and what it remembers. Its memory is short.
+//! The engine's events: a stream of hints from now on, and the last few that it remembers.
 
 use std::{collections::HashMap, time::SystemTime};
 
@@ -11,11 +11,11 @@ use crate::{
     ports::engine::{EngineError, EngineEvent, Events, RememberedEnd, ToldEnd},
 };
 
-/// Events that an engine remembers at most, every version of it until now.
+/// How many events an engine remembers at most, in every version until now.
 const MEMORY: usize = 256;
 
 impl DockerEngine {
-    /// Begins at the engine's own time of this call, so that nothing is missed until the stream is first read.
+    /// Opens a stream that begins at the engine's own time of this call, so that no event is missed until it is first read.
     pub(super) async fn open_events(&self, worker: &WorkerId) -> Result<Events, EngineError> {
         let options = EventsOptions {
             since: Some(bound(self.engine_time().await?)),
@@ -28,7 +28,7 @@ impl DockerEngine {
         ))
     }
 
-    /// Looks through what the engine remembers of its events: the last few hundred, since its own start.
+    /// Whether the engine remembers a start of this container among its last events since its own start.
     pub(super) async fn remembers_start(
         &self,
         container: &ContainerId,
@@ -53,13 +53,14 @@ impl DockerEngine {
         }
     }
 
-    /// Looks for any event until then: an engine remembers none from before its start.
+    /// Whether the engine remembers an event from before `time`; it remembers none from before its own start.
     pub(super) async fn remembers_before(&self, time: SystemTime) -> Result<bool, EngineError> {
         let events = self.events_between("0".into(), bound(time)).await?;
         Ok(!events.is_empty())
     }
 
-    /// Looks through all that the engine remembers: only so it shows whether its memory is full.
+    /// What the engine remembers of this container's end. Asks for all events, since only their number shows whether its memory is
+    /// full.
     pub(super) async fn remembers_end(
         &self,
         container: &ContainerId,
@@ -68,7 +69,7 @@ impl DockerEngine {
         let events = self.events_between("0".into(), asked.clone()).await?;
         let mut count = events.len();
         if count < MEMORY {
-            // What came while it was asked took the place of something, and is not among what was asked for.
+            // Events that came during the question pushed older ones out, and are not in the answer.
             let since = self.events_between(asked, bound(self.engine_time().await?));
             count += since.await?.len();
         }
@@ -77,7 +78,7 @@ impl DockerEngine {
         Ok(remembered_end(its, count))
     }
 
-    /// Of every kind of thing, not of containers alone.
+    /// The events between two times, of every kind of object, not of containers alone.
     async fn events_between(
         &self,
         since: String,
@@ -105,7 +106,8 @@ fn event_time(told: &str) -> Option<String> {
     labels::read_time(told).map(bound)
 }
 
-/// The engine writes RFC 3339, but reads bounds only as seconds and nanoseconds since the epoch. What lies before that is the epoch.
+/// A bound as the engine reads it: seconds and nanoseconds since the epoch, though it writes RFC 3339. An earlier time is the
+/// epoch.
 pub(super) fn bound(time: SystemTime) -> String {
     let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH);
     let since_epoch = since_epoch.unwrap_or_default();
@@ -136,7 +138,7 @@ fn event(message: EventMessage) -> Option<EngineEvent> {
     })
 }
 
-/// What one container's events tell, of so many that are remembered in all.
+/// What one container's events tell of its end; `in_all` is how many events the engine remembers of all containers.
 fn remembered_end(events: impl Iterator<Item = EngineEvent>, in_all: usize) -> RememberedEnd {
     let (mut told, mut died) = (ToldEnd::default(), false);
     for event in events {

@@ -78,9 +78,7 @@ impl DockerEngine {
     }
 }
 
-/// A socket may lead into another machine, or this process may sit in a container of its own with other files: then the
-/// engine's name for its machine is not our host name.
-/// Podman (seen with 4.3.1) makes a new id up for each answer: its machine's name stands for it.
+/// The engine's own id. Podman (seen with 4.3.1) makes a new id up for each answer: its machine's name stands for it.
 fn lasting_id(info: &SystemInfo, version: &SystemVersion) -> String {
     let mut components = version.components.iter().flatten();
     match components.any(|part| part.name == "Podman Engine") {
@@ -89,6 +87,8 @@ fn lasting_id(info: &SystemInfo, version: &SystemVersion) -> String {
     }
 }
 
+/// Whether the engine runs on this machine, with our files: a socket may lead into another machine, or this process may sit in a
+/// container of its own. Then the engine's name for its machine is not our host name.
 async fn is_this_machine(info: &SystemInfo) -> bool {
     let same = async |told: &Option<String>, file: &str| {
         let ours = tokio::fs::read_to_string(file).await;
@@ -147,7 +147,7 @@ fn state(told: &State) -> Option<ContainerState> {
         Status::RUNNING | Status::PAUSED | Status::RESTARTING | Status::STOPPING => {
             Some(ContainerState::Running)
         }
-        // One that is being removed is at its end too, whether it ever ran or not.
+        // A container that is being removed is at its end too, whether it ever ran or not.
         Status::EXITED | Status::DEAD | Status::REMOVING => exited(),
         Status::CREATED | Status::EMPTY => None,
     }

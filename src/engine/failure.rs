@@ -7,7 +7,7 @@ use bollard::errors::Error;
 
 use crate::{domain::text, ports::engine::EngineError};
 
-/// The engine's words are cut at that many bytes: some runtimes answer with whole traces.
+/// Bytes of the engine's words that are kept: some runtimes answer with whole traces.
 const WORDS_LIMIT: usize = 4_096;
 
 /// What the registry's refusals of credentials have in common, over all engines; sent with status 401 or 500, or in the
@@ -19,7 +19,7 @@ const CREDENTIAL_WORDS: [&str; 4] = [
     "denied",
 ];
 
-/// What a pull's stream says when the image cannot be had ever.
+/// Words in a pull's stream for an image that there is not.
 const MISSING_WORDS: [&str; 4] = [
     "manifest unknown",
     "not found",
@@ -27,7 +27,7 @@ const MISSING_WORDS: [&str; 4] = [
     "no such image",
 ];
 
-/// What a pull says that no later one would do better at, whatever its status.
+/// Words of a pull's failure that a later pull would meet again, whatever the status.
 const PULL_IS_FINAL: [&str; 5] = [
     "x509:",
     "server gave http response to https client",
@@ -36,10 +36,10 @@ const PULL_IS_FINAL: [&str; 5] = [
     "unknown blob format",
 ];
 
-/// What a registry says that wants to be left alone for a while, even where it also says 'denied'.
+/// Words of a registry that refuses for a while, even where it also says 'denied'.
 const LATER_WORDS: [&str; 3] = ["toomanyrequests", "too many requests", "rate limit"];
 
-/// What a start says that the same start would say again, with status 500.
+/// Words of a start's failure, with status 500, that the same start would meet again.
 const START_IS_FINAL: [&str; 4] = [
     "oci runtime",
     "could not select device driver",
@@ -47,7 +47,7 @@ const START_IS_FINAL: [&str; 4] = [
     "error mounting",
 ];
 
-/// What an engine says whose machine has no room for more at this moment: memory, disk, inodes, descriptors.
+/// Words of a failure for want of room on the engine's machine: memory, disk, inodes, descriptors. Room may be there again later.
 const ROOM_WORDS: [&str; 4] = [
     "no space left on device",
     "too many open files",
@@ -60,7 +60,7 @@ pub(super) fn is_out_of_room(said: &str) -> bool {
     has_any(said, &ROOM_WORDS)
 }
 
-/// Of any call.
+/// The meaning of any call's failure.
 pub(super) fn of_call(error: Error) -> EngineError {
     match error {
         Error::DockerResponseServerError {
@@ -71,8 +71,8 @@ pub(super) fn of_call(error: Error) -> EngineError {
     }
 }
 
-/// Of a start: a missing network or a bad command come with the statuses of a missing container and a bad request, and the
-/// same start would fail again.
+/// The meaning of a start's failure. A missing network or a bad command comes with the status of a missing container or a bad
+/// request, and the same start would fail again.
 pub(super) fn of_start(error: Error) -> EngineError {
     match error {
         Error::DockerResponseServerError {
@@ -93,7 +93,7 @@ pub(super) fn of_start(error: Error) -> EngineError {
     }
 }
 
-/// Of a pull, whose failures come as a status or as an item of the stream.
+/// The meaning of a pull's failure, which comes as a status or as an item of the stream.
 pub(super) fn of_pull(error: Error) -> EngineError {
     if let Error::DockerResponseServerError { message: said, .. }
     | Error::DockerStreamError { error: said } = &error
@@ -123,7 +123,7 @@ pub(super) fn of_pull(error: Error) -> EngineError {
     }
 }
 
-/// Of an answer with that status.
+/// The meaning of an answer with that status.
 pub(super) fn by_status(status: u16, message: &str) -> EngineError {
     let said = words(message);
     match status {
@@ -161,8 +161,8 @@ fn without_answer(error: Error) -> EngineError {
     }
 }
 
-/// The client's own text for a refused connection is 'Error in the hyper legacy client: client error (Connect)': what matters
-/// is at the bottom, and the libraries' own words say nothing to anybody else.
+/// An error's text with its causes. Of the client's wrapper only the deepest cause: its own text for a refused connection is 'Error
+/// in the hyper legacy client: client error (Connect)', which says nothing to anybody else.
 fn with_causes(error: &Error) -> String {
     let mut text = error.to_string();
     let is_wrapper = matches!(error, Error::HyperLegacyError { .. });

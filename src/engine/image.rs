@@ -22,7 +22,7 @@ impl DockerEngine {
         &self,
         image: &ImageRef,
     ) -> Result<Option<Image>, EngineError> {
-        // It came out of `parse_image`, but its field is open: what is no reference must not become a path.
+        // The field of `ImageRef` is open: a text that did not come from `parse_image` must not become a path.
         let checked = reference::parse(&image.0).map_err(EngineError::Invalid)?;
         let found = self.line.docker()?.inspect_image(&checked.0).await;
         match found.map_err(failure::of_call) {
@@ -57,7 +57,7 @@ impl DockerEngine {
         Ok(listed.into_iter().map(stored).collect())
     }
 
-    /// Parents without a name may be somebody's build: they stay.
+    /// Removes a name, and with its last name the image; never by force. Parents without a name may be somebody's build: they stay.
     pub(super) async fn let_go_of_image(&self, name_or_id: &str) -> Result<(), EngineError> {
         let checked = reference::parse(name_or_id).map_err(EngineError::Invalid)?;
         let gently = RemoveImageOptions {
@@ -112,7 +112,7 @@ async fn pass_on(sign: Sign, progress: &mpsc::Sender<Option<String>>) {
 }
 
 fn stored(image: ImageSummary) -> Stored {
-    // Older engines say this of one that has lost its name.
+    // Older engines list this tag for an image that has lost its name.
     let names = image
         .repo_tags
         .into_iter()

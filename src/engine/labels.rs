@@ -1,5 +1,5 @@
-//! The labels of our containers: what a worker that lost its journal finds again. Their names and forms are durable: a change
-//! needs a new [`FORMAT`], and containers of the old one are still read.
+//! The labels of our containers, by which a worker that lost its journal finds its tasks again. Their names and forms are durable:
+//! a change needs a new [`FORMAT`], and containers of the old one are still read.
 
 use std::{
     collections::HashMap,
@@ -19,7 +19,7 @@ use crate::{
     ports::engine::{ContainerPlan, Ours, Proof, SpecCodec},
 };
 
-/// How these labels are to be read.
+/// The version of the labels' names and forms.
 const FORMAT: &str = "1";
 
 const FORMAT_LABEL: &str = "worker-node.format";
@@ -36,7 +36,7 @@ const MARK_LABEL: &str = "worker-node.mark";
 /// The labels of an existing container.
 pub(super) type Labels = HashMap<String, String>;
 
-/// What a container made from that plan carries.
+/// The labels of a container made from that plan.
 pub(super) fn of_plan(
     plan: &ContainerPlan,
     codec: &dyn SpecCodec,
@@ -61,7 +61,7 @@ pub(super) fn of_plan(
     labels.into_iter().chain(of_profile).chain(mark).collect()
 }
 
-/// `timeout=7200000 stop_grace=30000`, in milliseconds; `None` where nothing is said.
+/// The terms as a label, in milliseconds: `timeout=7200000 stop_grace=30000`; `None` where neither is set.
 fn written_terms(terms: Terms) -> Option<String> {
     let all = [("timeout", terms.timeout), ("stop_grace", terms.stop_grace)];
     let said = all.into_iter();
@@ -71,7 +71,7 @@ fn written_terms(terms: Terms) -> Option<String> {
     (!said.is_empty()).then(|| said.join(" "))
 }
 
-/// What the labels say of how long their container may run and how it ends; what is damaged says nothing.
+/// The terms in a container's labels: how long it may run, and how long it may take to stop. A damaged one is `None`.
 pub(super) fn terms(labels: &Labels) -> Terms {
     let text = labels.get(TERMS_LABEL).map_or("", String::as_str);
     let said = |wanted: &str| {
@@ -100,9 +100,9 @@ pub(super) fn filter_of(worker: &WorkerId) -> HashMap<String, Vec<String>> {
     HashMap::from([("label".to_owned(), vec![format!("{WORKER_LABEL}={worker}")])])
 }
 
-/// Whose container it is by its labels, and how far they are to be believed of one with that name (without a slash), made at
-/// that time (in seconds since the Unix epoch); `None` for one that has none of ours. A damaged attempt is read as 0, which no
-/// task ever has.
+/// Whose container this is by its labels, and how far they are to be believed; `None` without labels of ours. `name` is the
+/// container's, without the slash; `created` is when the engine made it, in seconds since the Unix epoch. A damaged attempt is read
+/// as 0, which no task ever has.
 pub(super) fn owner(
     labels: &Labels,
     name: Option<&str>,
@@ -141,8 +141,8 @@ pub(super) fn is_of_plan(ours: &Ours, plan: &ContainerPlan) -> bool {
         }
 }
 
-/// The record of a task as far as its container tells; `None` where a label is missing, damaged or of another format, or
-/// two of them contradict each other.
+/// The record of a task as far as its container tells; `None` where a label is missing, damaged or of another format, or two labels
+/// contradict each other.
 pub(super) fn record(
     labels: &Labels,
     id: &ContainerId,
@@ -169,7 +169,7 @@ pub(super) fn record(
     })
 }
 
-/// The same for each time that the record of one container is rebuilt, so that a repeated report is still known as one.
+/// A result id that is the same each time the record of one container is rebuilt, so that a repeated report is still known as one.
 fn rebuilt_result_id(name: &ContainerName, digest: &PayloadDigest) -> ResultId {
     let hash = Sha256::new()
         .chain_update(&name.0)
@@ -211,7 +211,7 @@ pub(super) mod tests {
         ports::engine::Image,
     };
 
-    /// Writes nothing but the id, which is enough to see whose text comes back.
+    /// Writes nothing but the task's id, which is enough to see whose text comes back.
     pub(in crate::engine) struct IdCodec;
 
     impl SpecCodec for IdCodec {

@@ -1,6 +1,6 @@
 //! Reads the files of the `local` log driver: `container.log`, which the engine renames to `container.log.1` when it is full, that
-//! to `.2`, and so on. What is read is what was printed, byte for byte. Files that are open are read to their ends, however the
-//! engine renames or removes them meanwhile; what is no entry is passed over, and told.
+//! to `.2`, and so on. What is read is what was printed, byte for byte. Open files are read to their ends, however the engine
+//! renames or removes them meanwhile; bytes that are no entry are passed over, and counted for a marker.
 
 mod entry;
 #[cfg(test)]
@@ -33,17 +33,17 @@ use crate::{
 /// The driver's name for the engine.
 pub(super) const DRIVER: &str = "local";
 
-/// So many files of a container are kept by the engine, the one that it writes among them.
+/// How many files of a container the engine keeps, the one that it writes included.
 pub(super) const FILES: usize = 4;
 
 /// Bytes that are read at once: several of the longest entries, and a fraction of what is in memory anyway.
 const READ: u64 = 256 * 1024;
 
-/// Where the kernel cannot tell of changes, or loses one, files are looked at so often.
+/// Time between two looks at the files where the kernel cannot tell of changes, or loses one.
 const LOOK: Duration = Duration::from_secs(1);
 
 impl DockerEngine {
-    /// The files of a container of ours, where they are written and can be read here.
+    /// The log files of a container of ours; `None` where it has another log driver, or they are compressed or cannot be read here.
     pub(super) async fn open_log_file(
         &self,
         container: &ContainerId,
@@ -63,7 +63,7 @@ impl DockerEngine {
                 && compress.is_some_and(|compress| compress == "false")
         });
         let id = found.id.unwrap_or_default();
-        // Where the folder is there, it is this engine's: the name is one that it has drawn.
+        // A folder of this name is this engine's: the id in it is a random number that the engine has drawn.
         if !is_plain
             || tokio::fs::read_dir(containers_folder(root, &id))
                 .await
@@ -76,40 +76,40 @@ impl DockerEngine {
     }
 }
 
-/// Bytes of each file, where all together are to have so many.
+/// Bytes of each file, where all together may have `all`.
 pub(super) fn size_of_one(all: u64) -> u64 {
     all / FILES as u64
 }
 
-/// Where the engine keeps what it knows of a container.
+/// The engine's folder for a container.
 fn containers_folder(root: &Path, id: &str) -> PathBuf {
     root.join("containers").join(id)
 }
 
-/// One container's files.
+/// The log files of one container.
 pub(super) struct LogFile {
-    /// The engine's.
+    /// The engine's folder for all its data.
     root: PathBuf,
-    /// The container's, below it.
+    /// The folder of the container's log files, below `root`.
     folder: PathBuf,
-    /// The engine begins another file after about so many bytes.
+    /// Bytes after about which the engine begins another file.
     file_size: u64,
-    /// Oldest first; the first one is being read.
+    /// The open files, the oldest first, which is the one being read.
     files: VecDeque<Open>,
     begins_at_the_first_byte: bool,
 }
 
-/// A file, and how far it was read.
+/// An open file, and how far it was read.
 struct Open {
     file: File,
     device: u64,
     inode: u64,
     at: u64,
-    /// When the entry before `at` was written.
+    /// When the entry before `at` was written, in nanoseconds since the epoch.
     written: i64,
-    /// Both, before the last frames.
+    /// `at` and `written` before the last frames, for `unread`.
     before: Option<(u64, i64)>,
-    /// Its size when something stood at `at` that was not a whole entry.
+    /// The file's size when the bytes at `at` were not a whole entry.
     unfinished: Option<u64>,
 }
 
@@ -125,7 +125,7 @@ impl LogFile {
         }
     }
 
-    /// Opens files that are newer than those that are open; whether there are any. From the newest to the oldest, the way that
+    /// Opens files that are newer than the open ones; says whether there are any. Goes from the newest to the oldest, the way that
     /// the engine renames them: so one may be met twice, but none is missed.
     fn look(&mut self) -> io::Result<bool> {
         let known = self.files.back().map(|last| (last.device, last.inode));
@@ -157,8 +157,8 @@ impl LogFile {
         Ok(is_any)
     }
 
-    /// Behind the end of the file that is being read: goes on to the next one, if there is something in it. An empty one is not
-    /// the engine's doing (it writes to a new one at once), and then the engine may go on writing to this one.
+    /// At the end of the file that is being read: goes on to the next one, unless that is empty. An empty one is not the engine's
+    /// doing (it writes to a new one at once), and then the engine may go on writing to this one.
     fn turn_over(&mut self) -> io::Result<Option<Step>> {
         let next = match self.files.get(1) {
             Some(next) => next.size()?,
@@ -222,7 +222,7 @@ impl EngineLog for LogFile {
             if let Some(step) = open.next(is_full)? {
                 return Ok(step);
             }
-            // What was written to it before it was renamed is seen only when its successor is known.
+            // The last bytes before the file was renamed are surely seen only once its successor is known.
             if !is_full && self.look()? {
                 continue;
             }
@@ -259,12 +259,12 @@ impl EngineLog for LogFile {
 
     fn changed(&self) -> BoxFuture<'static, ()> {
         let change = watch::next_change(&self.folder);
-        // What came before that is not told.
+        // The watch does not tell of bytes that came before it.
         let has_more = self.files.iter().any(|open| open.has_more());
         async move {
             match change {
                 _ if has_more => {}
-                // It ends with an error, since nothing is sent.
+                // The receiver ends with an error, since nothing is ever sent.
                 Some(change) => drop(timeout(LOOK, change).await),
                 None => tokio::time::sleep(LOOK).await,
             }
@@ -295,7 +295,7 @@ impl Open {
         Ok(self.file.metadata()?.len())
     }
 
-    /// More than what was seen.
+    /// Whether the file has more bytes than were read, or found to be no whole entry.
     fn has_more(&self) -> bool {
         self.size()
             .is_ok_and(|size| size != self.unfinished.unwrap_or(self.at))
@@ -307,7 +307,7 @@ impl Open {
         self.unfinished = None;
     }
 
-    /// Some bytes of it; fewer at its end.
+    /// The bytes from `at` on, `READ` at most; fewer at the end.
     fn read(&self, at: u64, size: u64) -> io::Result<Bytes> {
         let length = size.saturating_sub(at).min(READ);
         let mut bytes = BytesMut::zeroed(usize::try_from(length).map_err(io::Error::other)?);
@@ -324,7 +324,7 @@ impl Open {
         Ok(bytes.freeze())
     }
 
-    /// What comes next in this file; nothing more is written to one that `is_full`.
+    /// The next step in this file; `None` at its present end. Nothing more is written to a file that `is_full`.
     fn next(&mut self, is_full: bool) -> io::Result<Option<Step>> {
         let size = self.size()?;
         if size < self.at {
@@ -351,7 +351,7 @@ impl Open {
         if size == self.at {
             return Ok(None);
         }
-        // The engine writes an entry at once. So where the file has grown and it is still not whole, it will never be.
+        // The engine writes an entry in one call: one that is not whole after the file has grown will never be.
         let then = self.unfinished.replace(size);
         let has_grown = then.is_some_and(|then| then < size);
         let was_searched = then == Some(size) && !is_full;
@@ -361,7 +361,7 @@ impl Open {
         self.pass_over(size)
     }
 
-    /// Goes to the next entry behind something that is none, where there is one.
+    /// Goes to the next entry behind bytes that are none; `None` where the file has no entry yet.
     fn pass_over(&mut self, size: u64) -> io::Result<Option<Step>> {
         let mut from = self.at + 1;
         while from < size {
@@ -377,13 +377,13 @@ impl Open {
             if is_all || bytes.is_empty() {
                 break;
             }
-            // One that begins here may end in what is read next.
+            // An entry that begins in these bytes may end in the next ones.
             from += (bytes.len() - entry::LONGEST).max(1) as u64;
         }
         Ok(None)
     }
 
-    /// Whether the entry before that place is the one that was there.
+    /// Whether the entry before that place is the one that the place was taken behind.
     fn has_entry_before(&self, place: Place) -> io::Result<bool> {
         if place.offset == 0 {
             return Ok(true);
@@ -408,16 +408,16 @@ impl Open {
 }
 
 fn is_entry(bytes: &Bytes, at: usize) -> bool {
-    // Most places are none by their first bytes.
+    // Most places are ruled out by the length alone.
     entry::length_at(bytes, at).is_some_and(|length| (1..=entry::LONGEST).contains(&length))
         && matches!(entry::read(&bytes.slice(at..)), Found::Entry(_))
 }
 
-/// Entries that become frames.
+/// Makes one frame of entries that have the same source and millisecond and follow each other.
 #[derive(Default)]
 struct Merging {
     frames: Vec<Frame>,
-    /// The last one, still growing: its source and its millisecond.
+    /// Source and millisecond of the last frame, which still grows.
     last: Option<(Source, i64)>,
     bytes: BytesMut,
 }

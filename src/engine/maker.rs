@@ -22,7 +22,8 @@ impl fmt::Debug for Maker {
 }
 
 impl Maker {
-    /// One that signs with `secret`, known to its state folder alone `since` that time, in seconds since the Unix epoch.
+    /// A maker that signs with `secret`, which its state folder alone knows `since` that time, in seconds since the Unix epoch:
+    /// older containers have no mark.
     #[must_use]
     pub fn new(secret: [u8; 32], since: u64) -> Self {
         Self { secret, since }
@@ -36,13 +37,13 @@ impl Maker {
     }
 
     fn signed(&self, ours: &Ours) -> Hmac<Sha256> {
-        // A shorter key is filled up with zeros, says the standard.
+        // By the standard, a shorter key is filled up with zeros.
         let mut key = [0; 64];
         key[..self.secret.len()].copy_from_slice(&self.secret);
         let mut mac = Hmac::<Sha256>::new(&key.into());
         let attempt = ours.attempt.to_string();
         for part in [&ours.worker, &ours.task, &attempt, &ours.digest] {
-            // Its length first: no two lists of parts are the same bytes.
+            // The length of each part goes first, so that no two lists of parts are the same bytes.
             mac.update(&part.len().to_be_bytes());
             mac.update(part.as_bytes());
         }
@@ -59,7 +60,7 @@ impl Maker {
     }
 }
 
-/// A container as its labels are judged by.
+/// What the engine tells of a container, for its labels to be judged by.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen<'a> {
     /// Its name, without the slash.

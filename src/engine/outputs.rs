@@ -1,6 +1,6 @@
 //! A task's `/output` where it lies inside the container: made before the start, fetched after the end, both by the engine's
-//! archive calls, so that it works for an engine on another machine. What comes out is read as it is: links and special files
-//! are entries of the archive and never followed; judging them is the reader's business.
+//! archive calls, so that it works for an engine on another machine. The archive is passed on as it is: links and special files are
+//! entries of it and never followed; judging them is the reader's business.
 
 use std::io;
 
@@ -24,7 +24,7 @@ pub(super) const OUTPUT: &str = "/output";
 const OUTPUT_MODE: u32 = 0o1777;
 
 impl DockerEngine {
-    /// Makes the folder in a container that was not started yet. Idempotent.
+    /// Makes the output folder in a container that was not started yet. Idempotent.
     pub(super) async fn make_output(&self, container: &ContainerId) -> Result<(), EngineError> {
         let archive = empty_folder().map_err(|error| EngineError::Failed(error.to_string()))?;
         let options = UploadToContainerOptions {
@@ -39,7 +39,7 @@ impl DockerEngine {
             .map_err(failure::of_call)
     }
 
-    /// The entries' paths begin with `output/`.
+    /// The container's output folder as an archive, whose paths begin with `output/`.
     pub(super) async fn open_output(
         &self,
         container: &ContainerId,

@@ -1,4 +1,4 @@
-//! Whether the engine that answers is the one that has this worker's containers. Only there is 'no such container' an answer:
+//! Whether the engine that answers is the one that has this worker's containers. Only from that one does 'no such container' count:
 //! another engine at the same address knows none of them, and they live all the same.
 
 use std::{
@@ -9,12 +9,12 @@ use std::{
 use super::{DockerEngine, EngineAddress};
 use crate::ports::engine::{ContainerEngine as _, EngineError};
 
-/// The place of the engine that has our containers, once it is known; shared with whoever decides that.
+/// The place of the engine that has our containers, once it is known; shared with the part that decides which it is.
 #[derive(Debug, Clone, Default)]
 pub struct OwnEngine(Arc<RwLock<Option<String>>>);
 
 impl OwnEngine {
-    /// From now on it is this one.
+    /// Sets the place of our engine; `None`: not known.
     pub fn set(&self, place: Option<String>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = place;
     }
@@ -26,18 +26,18 @@ impl OwnEngine {
             .clone()
     }
 
-    /// Whether an engine at this place has none of ours.
+    /// Whether an engine at this place is surely not ours: both places are known and differ.
     fn is_another(&self, place: Option<&str>) -> bool {
         let own = self.get();
         matches!((own.as_deref(), place), (Some(own), Some(place)) if own != place)
     }
 }
 
-/// The socket behind which our own engine was met last: who else listens there has made another file.
+/// The socket behind which our own engine answered last: another engine that listens there has made another file.
 #[derive(Debug, Default)]
 pub(super) struct Met(Mutex<Option<Socket>>);
 
-/// A socket's device, number, and when it came there.
+/// A socket file's device, inode, and time of its last change (seconds, nanoseconds).
 type Socket = (u64, u64, (i64, i64));
 
 impl Met {
@@ -50,7 +50,7 @@ impl Met {
     }
 }
 
-/// What lies at the address now, links followed; `None` where it is not a file, or none is there.
+/// The file at the engine's address, links followed; `None` for a TCP address, or where no file is there.
 async fn socket_at(address: &EngineAddress) -> Option<Socket> {
     let EngineAddress::Unix(path) = address else {
         return None;
@@ -60,11 +60,11 @@ async fn socket_at(address: &EngineAddress) -> Option<Socket> {
 }
 
 impl DockerEngine {
-    /// Before something is made, or what is not there counts as much as what is: another engine is asked for nothing. It is asked
-    /// who it is where the socket is not the one of the last time, and each time where there is no file to tell that by.
+    /// Called before something is made or removed, or where 'not there' is an answer: another engine is asked for nothing. The
+    /// engine is asked who it is where the socket is not the file of the last time, and each time where the address is no file.
     ///
     /// # Errors
-    /// `Away`: it is another one, or does not answer.
+    /// `Away`: another engine answers, or none.
     pub(super) async fn assure_own(&self) -> Result<(), EngineError> {
         let socket = socket_at(&self.line.address).await;
         if !self.met.is_at(socket) {
@@ -84,7 +84,7 @@ impl DockerEngine {
         Ok(())
     }
 
-    /// Takes 'not found' for an answer from our own engine alone; from another one it is as if ours were away.
+    /// Runs a call whose 'not found' counts from our own engine alone; from another one it becomes `Away`.
     pub(super) async fn of_our_own<T: Send>(
         &self,
         call: impl Future<Output = Result<T, EngineError>> + Send,
@@ -127,7 +127,7 @@ mod tests {
         met.set(socket_at(&address).await);
 
         assert!(met.is_at(socket_at(&address).await));
-        // Both at once, so that the second is no file with the number of the first.
+        // Both files are there at once, so that the second does not get the number of the first.
         std::fs::rename(&path, folder.path().join("before")).unwrap();
         assert!(!met.is_at(socket_at(&address).await), "there is none");
         let _second = listen();

@@ -6,16 +6,16 @@ use bollard::models::CreateImageInfo;
 
 use crate::domain::text;
 
-/// A layer's download is told at every so many percent.
+/// Percent of a layer's download between two lines about it.
 const STEP_PERCENT: i64 = 25;
 
 /// Layers below this many bytes are told only when they are done.
 const TALKATIVE_BYTES: i64 = 4 * 1024 * 1024;
 
-/// A registry's words are cut at that many bytes.
+/// Bytes of a registry's words that are kept.
 const LINE_LIMIT: usize = 500;
 
-/// Steps of a layer that follow each other within moments.
+/// Steps of a layer that follow each other within moments: no line is made of them.
 const SILENT_STEPS: [&str; 4] = [
     "Pulling fs layer",
     "Waiting",
@@ -23,16 +23,16 @@ const SILENT_STEPS: [&str; 4] = [
     "Download complete",
 ];
 
-/// What an item of a pull is good for.
+/// What an item of a pull's stream tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Sign {
-    /// Worth telling.
+    /// A line for people.
     Line(String),
-    /// Something moves.
+    /// Nothing for people, but the pull moves.
     Life,
 }
 
-/// Remembers what was told of each layer.
+/// Makes lines of a pull's items, and remembers what it told of each layer.
 #[derive(Debug, Default)]
 pub(super) struct Narrator {
     /// The last step told, in percent, by layer and status.
@@ -40,14 +40,14 @@ pub(super) struct Narrator {
 }
 
 impl Narrator {
-    /// What to make of the next item.
+    /// The sign that the next item gives.
     pub(super) fn tell(&mut self, item: &CreateImageInfo) -> Sign {
         let Some(status) = item.status.as_deref().filter(|status| !status.is_empty()) else {
             return Sign::Life;
         };
         let line = match item.id.as_deref() {
             None => Some(status.to_owned()),
-            // Its id is the tag.
+            // The id of this item is the tag.
             Some(tag) if status.starts_with("Pulling from") => Some(format!("{tag}: {status}")),
             Some(layer) => self.tell_layer(layer, status, item),
         };

@@ -24,22 +24,23 @@ use crate::{
     ports::engine::{EngineError, Frame},
 };
 
-/// Bytes asked for at once.
+/// Bytes asked of the connection at once.
 const READ: usize = 64 * 1024;
 
-/// An answer's head, or the words of a failure, are shorter than this.
+/// Bytes of an answer's head, and of a failure's words, that are read; a longer head is an error.
 const HEAD: usize = 64 * 1024;
 
 /// Bytes before a frame's content: its kind, three zeros, the length.
 const FRAME_HEADER: usize = 8;
 
-/// An answer with success.
+/// The status of an answer with success.
 const OK: u16 = 200;
 
 /// The beginning of a time as the engine writes it: `2026-11-24T04:58:50.663`.
 type Millisecond = [u8; 23];
 
-/// Opens the path when it is first read, and yields the frames of one source that come at once as one.
+/// The frames of the record at this path, which is opened when the stream is first read. Entries of one source and one millisecond
+/// that come at once are one frame.
 pub(super) fn frames(
     line: &Line,
     path: String,
@@ -111,7 +112,7 @@ impl Reader {
         }))
     }
 
-    /// `None` at the end of a record that is whole.
+    /// The next frame; `None` at the end of a record that is whole.
     async fn next(&mut self) -> Result<Option<Frame>, EngineError> {
         loop {
             if let Some(frame) = self.frames.pop_front() {
@@ -129,17 +130,17 @@ impl Reader {
     }
 }
 
-/// A body in chunks, as it comes.
+/// The body of an answer in chunks, as it comes.
 #[derive(Debug)]
 struct Chunks {
     bytes: BytesMut,
-    /// Of the present chunk, its line's end included; `None` between two.
+    /// Bytes left of the present chunk, its line's end included; `None` between two.
     left: Option<usize>,
     is_over: bool,
 }
 
 impl Chunks {
-    /// Moves what is there of the body.
+    /// Moves the content of all chunks that have come to `body`.
     fn take(&mut self, body: &mut BytesMut) -> Result<(), EngineError> {
         while !self.is_over {
             let Some(left) = self.left else {
@@ -192,7 +193,7 @@ fn take_frames(body: &mut BytesMut, frames: &mut VecDeque<Frame>) -> Result<(), 
     Ok(())
 }
 
-/// A line's time and the line.
+/// The time at the beginning of an entry, and the line behind it.
 fn split_time(content: &[u8]) -> (&[u8], &[u8]) {
     match content.iter().position(|byte| *byte == b' ') {
         Some(end) => (&content[..end], &content[end + 1..]),
@@ -200,7 +201,7 @@ fn split_time(content: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// Frames that become one.
+/// Entries that become one frame: of one source and one millisecond.
 struct Run {
     source: Source,
     millisecond: Millisecond,
@@ -234,7 +235,7 @@ impl Run {
     }
 }
 
-/// Zeros behind a shorter one.
+/// The beginning of a time; behind a shorter one stand zeros.
 fn millisecond(time: &[u8]) -> Millisecond {
     let mut millisecond = [0; size_of::<Millisecond>()];
     for (to, from) in millisecond.iter_mut().zip(time) {
@@ -243,7 +244,7 @@ fn millisecond(time: &[u8]) -> Millisecond {
     millisecond
 }
 
-/// To the millisecond below.
+/// A time, rounded down to the millisecond.
 fn read_time(text: &[u8]) -> Option<SystemTime> {
     let time: Timestamp = std::str::from_utf8(text).ok()?.parse().ok()?;
     let millis = u64::try_from(time.as_millisecond()).ok()?;
@@ -262,13 +263,13 @@ fn chunk_size(line: &[u8]) -> Option<usize> {
     usize::from_str_radix(size, 16).ok()
 }
 
-/// What the engine says instead of a record.
+/// The error that the engine's answer with another status stands for.
 async fn refusal(status: u16, connection: &mut dyn Connection, mut bytes: BytesMut) -> EngineError {
     #[derive(Deserialize)]
     struct Said {
         message: String,
     }
-    // The connection is closed behind the words; what is lost of them are words.
+    // The engine closes the connection behind the words; if it breaks before, only words are lost.
     while bytes.len() < HEAD && more(connection, &mut bytes).await.is_ok() {}
     let text = String::from_utf8_lossy(&bytes);
     let object = text.find('{').zip(text.rfind('}'));

@@ -109,7 +109,7 @@ fn is_host(registry: &str) -> bool {
     host.split('.').all(is_label) && port.is_none_or(is_port)
 }
 
-/// Letters and digits at both ends, and one separator between each two runs of them.
+/// Whether a part of the path has letters and digits at both ends, and one separator between each two runs of them.
 fn is_component(component: &str) -> bool {
     let is_word = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();
     let is_separator =
@@ -309,7 +309,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is taken, its normal form is one, comes apart for a pull, and is of characters that a path may hold.
+        /// Whatever reference is taken, its normal form is one, comes apart for a pull, and is of characters that a path may hold.
         #[test]
         fn what_is_taken_has_a_normal_form(text in "[a-bA./:@_\\-0 ]{0,24}") {
             if let Ok(normal) = parse(&text) {

@@ -1,5 +1,6 @@
-//! Which run of the engine this is. The engine's own word does not tell, and its address may be somebody else's (systemd's
-//! socket, a proxy); but one file of its data it locks for as long as it lives, and the kernel says who does.
+//! Which run of the engine this is: from one start of its process to the end. The engine's own word does not tell, and its address
+//! may be somebody else's (systemd's socket, a proxy); but it locks one file of its data for as long as it lives, and the kernel
+//! says which process holds that lock.
 
 use std::{fs, io, os::unix::fs::MetadataExt, path::Path, time::Duration};
 
@@ -11,7 +12,7 @@ const LOCKED: &str = "volumes/metadata.db";
 /// The kernel tells starts of processes in hundredths of a second (`USER_HZ`, the same on all of Linux' machines).
 const TICK: Duration = Duration::from_millis(10);
 
-/// The run of the engine that has its data in this folder.
+/// The run of the engine that has its data in this folder; `None` where no process of this machine is seen to hold its lock.
 pub(super) fn present_run(root: &Path) -> Option<EngineRun> {
     let locked = fs::metadata(root.join(LOCKED)).ok()?;
     let process = holder(&fs::read_to_string("/proc/locks").ok()?, locked.ino())?;
@@ -26,8 +27,8 @@ pub(super) fn present_run(root: &Path) -> Option<EngineRun> {
     })
 }
 
-/// Who holds `flock` on a file, from lines such as `13: FLOCK  ADVISORY  WRITE 10762 fe:00:778315 0 EOF`. The device is not
-/// compared: some file systems tell another one there than in `stat`.
+/// The process that holds `flock` on a file, from lines such as `13: FLOCK  ADVISORY  WRITE 10762 fe:00:778315 0 EOF`. The device
+/// is not compared: some file systems tell another one there than in `stat`.
 fn holder(locks: &str, inode: u64) -> Option<u64> {
     locks.lines().find_map(|line| {
         let mut fields = line.split_whitespace().skip(1);
@@ -38,13 +39,13 @@ fn holder(locks: &str, inode: u64) -> Option<u64> {
     })
 }
 
-/// The 22nd field of `/proc/PID/stat`; the second one, a name in brackets, may hold anything.
+/// When a process started, in ticks: the 22nd field of `/proc/PID/stat`. The second one, a name in brackets, may hold anything.
 fn start_ticks(stat: &str) -> Option<u64> {
     let behind_name = stat.rsplit_once(") ")?.1;
     behind_name.split(' ').nth(19)?.parse().ok()
 }
 
-/// Since this machine was started, with the time it slept.
+/// How long ago this machine was started, the time it slept included.
 fn uptime() -> io::Result<Duration> {
     let text = fs::read_to_string("/proc/uptime")?;
     let seconds = text.split(' ').next().and_then(|text| text.parse().ok());

@@ -1,5 +1,5 @@
-//! Stopping a container means all that runs in it. The engine's own way reaches process 1 alone, and when the shell that a
-//! command runs in has died of it, the kernel kills the rest, whatever that was about to save.
+//! Stopping a container, which means every process in it. The engine's own way reaches process 1 alone, and when the shell that a
+//! command runs in has died of it, the kernel kills the rest, whatever they were about to save.
 //!
 //! So the signal is sent from within, to every process at once, and the shell waits for all the others before it ends:
 //! `cd x && prog; y`, `prog | cat`, scripts, programs that left its process group. Where nothing can be run in the container
@@ -21,9 +21,10 @@ use crate::{
 /// Tells the engine's process 1 to pass signals on to the whole group of its child.
 pub(super) const TO_THE_GROUP: &str = "TINI_KILL_PROCESS_GROUP=1";
 
-/// What the shell does at a signal that asks for an end, before it does. Its own children first, then those that lost their
-/// parents. It lets what is in the foreground end before: all of it got the signal too. The command is an argument of its
-/// own, since the kernel takes no longer one than the longest command; it finds no arguments itself.
+/// The script of the shell that runs a task's command. At a signal that asks it to end, the shell waits for its own children first,
+/// then for processes that lost their parents; a program in the foreground ends before, since it got the signal too. The command is
+/// an argument of its own, since the kernel takes no longer argument than the longest command; the command itself finds no
+/// arguments.
 const WAIT_FOR_ALL: &str = r#"trap 'trap "" TERM INT QUIT; wait; while kill -0 -1; do sleep 0.1 || sleep 1 || break; done 2>/dev/null; exit 143' TERM INT QUIT; eval "set --; $1""#;
 
 /// The arguments of `/bin/sh -c` for a command that outlives, when it is asked to end, all that it has begun.
@@ -34,11 +35,11 @@ pub(super) fn waiting_for_all(command: &str) -> [String; 3] {
 /// How a container is asked to end.
 #[derive(Debug, PartialEq, Eq)]
 struct Manner {
-    /// As its image wants it, else TERM.
+    /// The signal that the image names, else SIGTERM.
     signal: String,
-    /// It runs a command in a shell that waits.
+    /// Whether its command runs in the shell that waits for all.
     waits: bool,
-    /// Process 1 is the engine's own, and ends by itself.
+    /// Whether process 1 is the engine's own, which ends by itself.
     has_init: bool,
 }
 
@@ -62,7 +63,7 @@ impl DockerEngine {
         if manner.waits {
             match self.signal_all(id, &manner.signal).await {
                 Ok(()) if manner.has_init => return Ok(()),
-                // The shell is process 1, which a signal to all leaves out.
+                // A signal to all leaves out process 1, which here is the shell.
                 Ok(()) => {}
                 Err(error) => {
                     debug!(container:%, error:%; "a signal could not be sent from within")
@@ -81,13 +82,13 @@ impl DockerEngine {
         killed.map_err(failure::of_call)
     }
 
-    /// To every process of the container but its first.
+    /// Sends a signal to every process of the container but its first, by a `kill` within.
     async fn signal_all(&self, id: &str, signal: &str) -> Result<(), EngineError> {
         let name = signal.strip_prefix("SIG").unwrap_or(signal);
         let kill = ["/bin/sh", "-c", &format!("kill -{name} -1")].map(str::to_owned);
         let exec = ExecConfig {
             cmd: Some(kill.into()),
-            // Those of other users too.
+            // As root, to reach the processes of other users too.
             user: Some("0".into()),
             ..ExecConfig::default()
         };

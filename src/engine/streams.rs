@@ -35,7 +35,7 @@ impl DockerEngine {
         Ok(Box::pin(attached.output.map(frame)))
     }
 
-    /// From a time on to the present end.
+    /// The record from `since` on to its present end.
     pub(super) async fn open_logs(
         &self,
         container: &ContainerId,
@@ -45,7 +45,7 @@ impl DockerEngine {
         opened(Box::pin(self.record(container, &since)?)).await
     }
 
-    /// Its first item may be long in coming: a container may say nothing for hours.
+    /// The record from `since` on, as it grows. The first item may be long in coming: a container may say nothing for hours.
     pub(super) fn follow_logs(
         &self,
         container: &ContainerId,
@@ -55,7 +55,7 @@ impl DockerEngine {
         Ok(Box::pin(self.record(container, &wanted)?))
     }
 
-    /// When the last entry was written.
+    /// When the last entry of the record was written; `None`: it has none.
     pub(super) async fn read_last_time(
         &self,
         container: &ContainerId,
@@ -90,13 +90,13 @@ fn frame(item: Result<LogOutput, Error>) -> Result<Frame, EngineError> {
     let (source, bytes) = match item.map_err(failure::of_call)? {
         LogOutput::StdOut { message } | LogOutput::StdIn { message } => (Source::Stdout, message),
         LogOutput::StdErr { message } => (Source::Stderr, message),
-        // Our containers have no console. The client gives this name to what is outside of its frames. One kind of them it
-        // does not know: the engine's own words about a log that it cannot read on.
+        // Our containers have no console: the client gives this name to bytes outside of the frames that it knows. One kind of
+        // frame it does not know: the engine's own words about a log that it cannot read on.
         LogOutput::Console { message } if message.first() == Some(&ENGINE_WORDS) => {
             let said = message.get(FRAME_HEADER..).unwrap_or_default();
             return Err(engine_words(said));
         }
-        // The other thing outside is the rest of a frame that was cut off.
+        // All other such bytes are the rest of a frame that was cut off.
         LogOutput::Console { message } => {
             let bytes = message.len();
             let said = format!("the stream broke off within a frame, {bytes} bytes into it");
@@ -110,7 +110,7 @@ fn frame(item: Result<LogOutput, Error>) -> Result<Frame, EngineError> {
     })
 }
 
-/// What the engine says of itself where the output of a container should be.
+/// The error for a frame in which the engine reports a failure of its own in place of output.
 pub(super) fn engine_words(said: &[u8]) -> EngineError {
     EngineError::Failed(text::repair_utf8(said).trim().into())
 }

@@ -31,19 +31,19 @@ use crate::{
     ports::engine::{ContainerPlan, EngineError, Image, Trial, TrialResult},
 };
 
-/// What a container of a trial is known by: one that a dead worker left is removed by the next.
+/// The label of a trial's container: one that a dead worker left is removed by the next trial.
 const LABEL: &str = "worker-node.trial";
 
-/// More of a file is not read.
+/// Bytes that are read of the trial's file.
 const FILE_LIMIT: u64 = 1_024;
 
 /// Networks that every engine has, or that are no name of one.
 const ALWAYS_THERE: [&str; 4] = ["default", "none", "host", "bridge"];
 
-/// What an engine tells as its program for process 1 where it has none that works.
+/// The version of docker-init that an engine tells where it has none that works.
 const NO_INIT: &str = "N/A";
 
-/// Where that program is there, and containers end with it at once.
+/// The remark where the engine has docker-init, but containers end at once with it.
 const INIT_FAILS: &str = "the engine's docker-init does not run in containers (they lack the loader or the shell that it needs, or it is damaged)";
 
 /// What to do about a full disk of the engine's.
@@ -83,12 +83,13 @@ impl DockerEngine {
             ..RemoveImageOptions::default()
         };
         let docker = self.line.docker()?;
-        // One that stays is an image without a name, which the engine's own pruning finds.
+        // An image that stays behind has no name, so the engine's own pruning finds it.
         let _ = docker.remove_image(&image, Some(options), None).await;
         tried
     }
 
-    /// A network is looked for by the engine at a start alone: every task would fail there.
+    /// What is wrong where the engine lacks the network of `--network`: it looks for one at a start alone, where every task would
+    /// fail.
     pub(super) async fn missing_network(&self) -> Result<Option<String>, EngineError> {
         let named = self.options.network.as_deref();
         let Some(network) =
@@ -109,8 +110,8 @@ impl DockerEngine {
         }
     }
 
-    /// The networks that tasks call this worker from. Of an engine that is reached over the network, or of tasks in the machine's
-    /// own network, there are none that could be told from others.
+    /// The networks that tasks call this worker from; `None`: the engine does not tell. Empty with an engine that is reached over
+    /// the network, or with tasks in the machine's own network, where tasks cannot be told from other callers.
     async fn task_networks(&self) -> Option<Vec<IpNet>> {
         let network = match self.options.network.as_deref() {
             None | Some("default") => "bridge",
@@ -126,7 +127,7 @@ impl DockerEngine {
         Some(subnets.filter_map(|subnet| subnet.parse().ok()).collect())
     }
 
-    /// An image of one empty file.
+    /// Imports an image of one empty file, and returns its id.
     async fn import_probe(&self) -> Result<String, EngineError> {
         let archive = one_file().map_err(|error| EngineError::Failed(error.to_string()))?;
         let options = CreateImageOptions {
@@ -154,6 +155,7 @@ impl DockerEngine {
             local_log: told.reads_log_files,
             ..plan(trial, image)?
         };
+        // Both containers at once: the one that is started may take seconds, and offers wait for the trial.
         let runs_init = async {
             match told.has_init {
                 true => self.runs_init(&plan).await,
@@ -170,7 +172,7 @@ impl DockerEngine {
         let Some(why) = tried.lack.as_ref().filter(|_| plan.init) else {
             return Ok(tried);
         };
-        // Is it process 1, or any container?
+        // The same without docker-init shows whether that is to blame, or no container can be made at all.
         let told = match told.has_init {
             true => without_init(
                 told,
@@ -190,7 +192,7 @@ impl DockerEngine {
         })
     }
 
-    /// What a container of this plan has shown, or the same one without the folder.
+    /// The result from a container of this plan; where that failed, from the same container without the bound folder.
     async fn judged(
         &self,
         trial: &Trial,
@@ -205,7 +207,7 @@ impl DockerEngine {
         match bound {
             Ok(shown) => Ok(shown.beside(told)),
             Err(error @ (EngineError::Away(_) | EngineError::Deadline(_))) => Err(error),
-            // Is it the folder, or any container?
+            // The same without the folder shows whether that is to blame, or no container can be made at all.
             Err(error) => match self.try_container(&without, trial.file).await {
                 Ok(shown) if trial.folder.is_some() => Ok(shown.beside(told)),
                 Ok(_) => Err(error),
@@ -230,7 +232,7 @@ impl DockerEngine {
         shown
     }
 
-    /// Makes a container of the trial, changed from that of a task.
+    /// Makes a container as a task has it, changed by `change` and with the trial's label.
     async fn make(
         &self,
         plan: &ContainerPlan,
@@ -272,7 +274,7 @@ impl DockerEngine {
         }
     }
 
-    /// A worker that died in a trial left its container under that name.
+    /// Removes the container of that name, if a worker that died in a trial left it.
     async fn remove_leftover(&self, name: &str) -> Result<(), EngineError> {
         let docker = self.line.docker()?;
         let found = match docker.inspect_container(name, None).await {
@@ -305,7 +307,7 @@ impl DockerEngine {
         }
     }
 
-    /// What the engine sees of a file below a container's `/output`.
+    /// A file below a container's `/output` as the engine sees it; `None`: it sees none.
     async fn read_file(&self, id: &str, file: &str) -> Result<Option<Vec<u8>>, EngineError> {
         let options = DownloadFromContainerOptions {
             path: format!("{OUTPUT}/{file}"),
@@ -332,7 +334,7 @@ struct Shown {
 }
 
 impl Shown {
-    /// With what the engine says of itself.
+    /// Adds it to what the engine says of itself.
     fn beside(self, mut told: TrialResult) -> TrialResult {
         if !self.reads_log_files {
             told.remarks.push(
@@ -348,7 +350,7 @@ impl Shown {
     }
 }
 
-/// What the engine says of itself.
+/// The result as far as the engine's own `info` tells it.
 pub(super) fn told(info: &SystemInfo, enforce_limits: bool) -> TrialResult {
     let init = info
         .init_commit

@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl DockerEngine {
-    /// `None` for one that does not run.
+    /// What the container uses; `None` where it does not run.
     pub(super) async fn read_usage(
         &self,
         container: &ContainerId,

@@ -26,19 +26,19 @@ use crate::{
     proto::worker_admin::admin_server::AdminServer,
 };
 
-/// Operators at once; one more takes the place of the one that was longest without a question.
+/// How many operators are connected at once; one more takes the place of the one that was longest without a question.
 const CONNECTIONS: usize = 64;
 
-/// A caller on this machine who needs longer is no caller.
+/// How long a connection may take to begin, and how long it may be idle: a caller on this machine who needs longer is no caller.
 const PATIENCE: Patience = Patience {
     preface: Duration::from_secs(5),
     idle: Duration::from_secs(60),
 };
 
-/// How long to leave the socket alone when no descriptor is to be had. The master's listener says that it is so.
+/// How long to leave the socket alone when no descriptor is to be had. The master's listener says that there is none.
 const BACKOFF: Duration = Duration::from_millis(100);
 
-/// How long calls in flight may take once the server stops.
+/// How long calls in flight may take once the server stops; then they are cut.
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// Serves operators at `door` until `stop` fires. The door is shared, so that a restarted server takes over the same socket.
@@ -51,7 +51,7 @@ pub async fn serve(
     audit: Arc<dyn Audit>,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
-    // Dropped with this future, and fired then: a server that is thrown away leaves no connection behind.
+    // Dropped with this future, and fires then: a server that is thrown away leaves no connection behind.
     let cut = CancellationToken::new();
     let _cut_at_the_end = cut.clone().drop_guard();
     let service = AdminService::new(admin, audit);
@@ -61,7 +61,7 @@ pub async fn serve(
     end_in_time(serving, DRAIN, &stop, &cut).await
 }
 
-/// The connections of those who may come in, for ever.
+/// The connections of operators who may come in, for ever.
 fn visitors(
     door: Arc<Door>,
     cut: CancellationToken,

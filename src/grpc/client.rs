@@ -26,13 +26,13 @@ use crate::{
     proto::master_worker_client::MasterWorkerClient,
 };
 
-/// A heartbeat that takes longer is worth less than the next one.
+/// How long a heartbeat may take: a later answer is worth less than the next heartbeat.
 const HEARTBEAT_WITHIN: Duration = Duration::from_secs(4);
 
-/// The master's handler waits for a lock that a cancel may hold for long.
+/// How long a registration may take: the master's handler waits for a lock that a cancel may hold for long.
 const REGISTER_WITHIN: Duration = Duration::from_secs(10);
 
-/// Nobody who is asked how he is needs longer.
+/// How long a master may take to connect, and to say that it is there.
 const KNOCK_WITHIN: Duration = Duration::from_secs(5);
 
 /// The generated client over a connection of ours.
@@ -45,7 +45,7 @@ pub struct GrpcMaster {
 }
 
 impl GrpcMaster {
-    /// Calls it with these keys; by default with none.
+    /// A client that calls with these keys; the default has none.
     #[must_use]
     pub fn with_keys(keys: Arc<Keys>) -> Self {
         Self { keys }
@@ -99,11 +99,11 @@ impl Master for GrpcMaster {
 }
 
 impl GrpcMaster {
-    /// Connects, and asks what changes nothing wherever it is asked: how its server is. Whatever answers by gRPC is there, and
-    /// the existing master says that it does not know the question.
+    /// Connects, and asks by gRPC's health check how the master's server is, which changes nothing. Whatever answers by gRPC is
+    /// there; the existing master says that it does not know the question.
     ///
     /// # Errors
-    /// It is not there, does not speak gRPC, or does not let this worker in.
+    /// The master is not there, does not speak gRPC, or does not let this worker in.
     pub async fn knock(&self, master: &MasterAddress) -> Result<(), MasterError> {
         let connection = Connection::open(master, &self.keys, KNOCK_WITHIN).await?;
         let mut client = Grpc::with_origin(connection.requests(), connection.origin());
@@ -148,7 +148,7 @@ fn client(connection: &Connection) -> Client {
         .max_encoding_message_size(MESSAGE_LIMIT)
 }
 
-/// A refusal comes with gRPC's OK: both must be looked at.
+/// Reads an answer: a refusal comes with gRPC's OK, so both must be looked at.
 fn accepted(success: bool, message: String) -> Result<(), MasterError> {
     if success {
         Ok(())

@@ -30,10 +30,10 @@ use crate::{
     ports::clock::{Clock, SystemClock},
 };
 
-/// How often it is looked whether a file has changed.
+/// Time between two looks at the files.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// How much of a path stands in an error, in bytes.
+/// Bytes of a path that stand in an error.
 const SHOWN: usize = 1_024;
 
 /// A flag and the file that it names.
@@ -45,7 +45,7 @@ pub struct NamedFile {
     pub path: PathBuf,
 }
 
-/// How the master is dialled.
+/// How the master is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Dial {
     /// In clear.
@@ -55,16 +55,16 @@ pub enum Dial {
     Tls,
 }
 
-/// What lies where.
+/// The files of the keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeyFiles {
     /// Our certificate with its chain, and its key. The listener speaks TLS with it, and the master is shown it.
     pub identity: Option<(NamedFile, NamedFile)>,
-    /// The authorities. Who calls must show a certificate of one of them, and so must the master.
+    /// The authorities. Callers must show a certificate of one of them, and so must the master.
     pub authorities: Option<NamedFile>,
-    /// How the master is dialled; without authorities of our own the machine's count.
+    /// How the master is called; without authorities of our own the machine's count.
     pub dial: Dial,
-    /// The token that callers must show and the master is shown, and how long one is good that was replaced.
+    /// The token that callers must show and the master is shown, and how long a token is still good after another has replaced it.
     pub token: Option<(NamedFile, Duration)>,
 }
 
@@ -74,20 +74,20 @@ pub enum KeyError {
     /// The system does not give the file.
     #[error("{} '{}' cannot be read: {source}", file.flag, shown(file))]
     Unreadable {
-        /// Which.
+        /// The file.
         file: NamedFile,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
-    /// What is in it, or how it lies there, will not do.
+    /// The file's content, or its mode, will not do.
     #[error("{} '{}' {complaint}", file.flag, shown(file))]
     Unusable {
-        /// Which.
+        /// The file.
         file: NamedFile,
         /// The end of a sentence that starts with the file.
         complaint: String,
     },
-    /// There are no authorities to go by.
+    /// The machine has no authorities that the master's certificate could be from.
     #[error(
         "--master-tls finds no authorities on this machine ({0}); give --tls-ca the file of the master's"
     )]
@@ -99,14 +99,14 @@ fn shown(file: &NamedFile) -> String {
 }
 
 impl KeyError {
-    /// The system refuses.
+    /// Whether the system denies access to the file.
     #[must_use]
     pub fn is_denied(&self) -> bool {
         matches!(self, Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
     }
 }
 
-/// See the module.
+/// The keys of both doors, as the files have them at the moment.
 pub struct Keys {
     tls: Option<Watched<Sides>>,
     token: Option<Tokens>,
@@ -116,7 +116,7 @@ pub struct Keys {
 }
 
 impl Default for Keys {
-    /// None: both doors in clear.
+    /// No keys: both doors are in clear.
     fn default() -> Self {
         Self {
             tls: None,
@@ -128,10 +128,10 @@ impl Default for Keys {
 }
 
 impl Keys {
-    /// Reads the files, and says what they hold.
+    /// Reads the files, and says in the log what they hold.
     ///
     /// # Errors
-    /// They cannot be used.
+    /// A file cannot be used.
     pub fn open(files: KeyFiles, clock: Arc<dyn Clock>) -> Result<Self, KeyError> {
         let token = files.token.clone();
         let token = token.map(|(file, overlap)| Tokens::open(file, overlap));
@@ -150,13 +150,13 @@ impl Keys {
         Ok(keys)
     }
 
-    /// How a connection begins that somebody else opens; `None`: in clear.
+    /// The TLS of connections that callers open; `None`: they are in clear.
     pub(super) fn acceptor(&self) -> Option<TlsAcceptor> {
         let sides = self.tls.as_ref()?.get();
         sides.listening.clone().map(TlsAcceptor::from)
     }
 
-    /// How a connection to the master begins; `None`: in clear.
+    /// The TLS of connections to the master; `None`: they are in clear.
     pub(super) fn connector(&self) -> Option<TlsConnector> {
         let sides = self.tls.as_ref()?.get();
         sides.dialling.clone().map(TlsConnector::from)
@@ -168,7 +168,7 @@ impl Keys {
         tokens.is_none_or(|tokens| tokens.admit(authorization))
     }
 
-    /// What the master is shown with every call.
+    /// The header that the master is shown with every call.
     pub(super) fn authorization(&self) -> Option<HeaderValue> {
         Some(self.token.as_ref()?.shown())
     }
@@ -178,7 +178,7 @@ impl Keys {
         self.asked.notify_one();
     }
 
-    /// Looks at the files, again and again.
+    /// Looks at the files every `LOOK`, and when somebody asks, for ever.
     pub(super) async fn watch(self: Arc<Self>) -> Infallible {
         if self.tls.is_none() && self.token.is_none() {
             return pending().await;
@@ -192,7 +192,7 @@ impl Keys {
                 _ = looks.tick() => Occasion::Look,
             };
             let this = Arc::clone(&self);
-            // A file system that hangs costs this look, and nobody's call.
+            // A file system that hangs costs this look, and no call.
             let looked = tokio::task::spawn_blocking(move || this.look(occasion)).await;
             if looked.unwrap_or_default() {
                 self.say_what_is_used();
@@ -202,7 +202,7 @@ impl Keys {
         }
     }
 
-    /// Whether there are other certificates now.
+    /// Looks at the files; says whether there are other certificates now.
     fn look(&self, occasion: Occasion) -> bool {
         if let Some(tokens) = &self.token {
             tokens.look(occasion);
@@ -244,7 +244,7 @@ impl Keys {
         Some((remaining.level(), remaining.words(certificate)))
     }
 
-    /// Once a day where it is little, and once when it is over.
+    /// Says how long our certificate is still good: once a day where that is little, and once when it is over.
     fn say_what_remains(&self, said: Option<Remaining>) -> Option<Remaining> {
         let remaining = self.remaining();
         if let (Some(remaining), Some(tls)) = (remaining, &self.tls)

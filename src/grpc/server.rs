@@ -34,8 +34,8 @@ use crate::{
     proto::{self, master_worker_server::MasterWorker},
 };
 
-/// So many viewers at once are given lines over 32 KiB whole, up to 1 MiB; others get them in parts. One that has come to such a
-/// line may cost some MiB for as long as it lives, since it need not take what it was sent.
+/// How many viewers at once are given lines over 32 KiB whole, up to 1 MiB; others get them in parts. A viewer that has come to
+/// such a line may cost some MiB for as long as it lives, since it need not take what it was sent.
 const LONG_LINES: usize = 8;
 
 /// Answers a master's calls.
@@ -68,7 +68,7 @@ impl WorkerService {
         }
     }
 
-    /// Ends the log streams whose peers take nothing for `patience`, for ever.
+    /// Ends the log streams whose peers take nothing for `patience`; never returns.
     pub(super) fn watch_viewers(
         &self,
         patience: Duration,
@@ -179,7 +179,7 @@ impl WorkerService {
     }
 }
 
-/// Who is asking.
+/// The caller of a request.
 fn caller_of<T>(request: &Request<T>) -> Caller {
     let connection = request.extensions().get::<Connection>();
     connection.map(Connection::caller).unwrap_or_default()

@@ -6,17 +6,17 @@ use std::time::Duration;
 use rustix::net::sockopt;
 use tokio::net::TcpStream;
 
-/// A silent connection is probed by the kernel after this time.
+/// How long a connection is silent before the kernel probes it.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 /// Time between two probes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// So many probes without an answer end the connection.
+/// How many probes without an answer end the connection.
 const KEEPALIVE_PROBES: u32 = 3;
 
 /// Sets the options. Small messages leave at once; a dead peer is noticed within two minutes.
 ///
 /// # Errors
-/// The kernel's; the connection is likely gone already.
+/// An error of the kernel; the connection is likely gone already.
 pub(super) fn prepare(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     sockopt::set_socket_keepalive(stream, true)?;

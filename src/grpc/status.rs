@@ -13,13 +13,13 @@ use crate::{
     ports::{admin::AdminError, master::MasterError, worker::LogsError},
 };
 
-/// Untrusted words are cut at so many bytes before they are passed on.
+/// Bytes of untrusted words that are passed on.
 const WORDS_LIMIT: usize = 1024;
 
 /// Why a call to this worker is answered with a gRPC error. Offers, cancels and moves never are.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(super) enum Denied {
-    /// No log to read.
+    /// There is no log to read.
     #[error("{0}")]
     Logs(#[from] LogsError),
     /// The log is there, but reading it failed; the system's words.
@@ -34,13 +34,13 @@ pub(super) enum Denied {
     /// Too many logs are being opened at once.
     #[error("this worker is busy with other calls, try again")]
     Busy,
-    /// Too many viewers at once: this one made room for a new one.
+    /// Too many viewers look at once: this one made room for a new one.
     #[error("too many log streams are open on this worker; this one made room for a newer one")]
     Displaced,
     /// The worker is stopping.
     #[error("the worker is stopping")]
     Stopping,
-    /// One of the methods that the master serves.
+    /// The method is one that the master serves.
     #[error("{0} is served by the master, not by a worker")]
     ServedByMaster(&'static str),
 }
@@ -59,11 +59,11 @@ impl From<Denied> for Status {
     }
 }
 
-/// Why a caller is refused before a byte of what he asks is read: an error for every method, since he is no master of ours. His
-/// words go into the answer nowhere, and neither does what would have been right.
+/// Why a caller is refused before a byte of its request is read: an error for every method, since it is no master of ours. The
+/// answer has neither the caller's own words nor what would have been right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum Stranger {
-    /// No token, or one that is none of ours.
+    /// No token, or a wrong one.
     #[error(
         "this worker wants its token from callers, as the metadata 'authorization: Bearer TOKEN' (--token-file)"
     )]
@@ -88,13 +88,13 @@ impl From<Stranger> for Status {
 /// Why a request is dropped before all of it has come in. One of two exceptions to 'never an error': nobody knows yet what it asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(super) enum Cut {
-    /// More bytes than any call has.
+    /// The request has more bytes than any call.
     #[error("the call is larger than {CALL_LIMIT} bytes")]
     TooLarge,
-    /// Its end does not come.
+    /// The request's end does not come in time.
     #[error("the call did not come in within 10 s")]
     TooSlow,
-    /// It was the oldest of too many.
+    /// The request was the oldest of too many.
     #[error("too many unfinished calls are held by this worker, and this one is the oldest")]
     Crowd,
 }
@@ -126,7 +126,7 @@ impl From<AdminError> for Status {
     }
 }
 
-/// What a worker's answer means to its operator; the name that was asked for is the caller's to fill in.
+/// The meaning of a worker's answer for its operator; the name that was asked for is the caller's to fill in.
 pub(super) fn admin_error(status: &Status) -> AdminError {
     if let Some(error) = transport_error(status) {
         return AdminError::Lost(chain(error));
@@ -155,7 +155,7 @@ pub(super) fn admin_error(status: &Status) -> AdminError {
     }
 }
 
-/// The request was handed back by the connection: not a byte of it has left.
+/// The connection handed the request back: not a byte of it has left.
 #[derive(Debug, Error)]
 #[error("the connection ended before the request was sent: {0}")]
 pub(super) struct NeverSent(pub(super) String);

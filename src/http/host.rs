@@ -1,5 +1,5 @@
-//! The names by which this door may be asked. A page from elsewhere in an operator's browser can have the browser ask us, by a
-//! name of its owner's that stands for our address (DNS rebinding): such a request says that name, and nobody else does.
+//! The names by which the operator's door may be asked. A page from elsewhere in an operator's browser can have the browser ask us,
+//! by a name of its owner's that stands for our address (DNS rebinding): such a request says that name, and no honest one does.
 
 use std::{net::IpAddr, str::FromStr};
 
@@ -8,19 +8,19 @@ use axum::{
     http::{header::HOST, uri::Authority},
 };
 
-/// Our names; an address, `localhost` and no name at all are fine too: only a name can be somebody's else.
+/// The worker's names. An address, `localhost` and no name at all are fine too: only a name can be somebody else's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hosts(Vec<String>);
 
 impl Hosts {
-    /// These are ours.
+    /// The door with these names.
     #[must_use]
     pub fn named(names: impl IntoIterator<Item = String>) -> Self {
         let names = names.into_iter().map(|name| name.to_ascii_lowercase());
         Self(names.collect())
     }
 
-    /// Whether it asks for us.
+    /// Whether a request asks for this worker.
     pub(super) fn admit(&self, request: &Request) -> bool {
         let named = request.headers().get(HOST);
         let named = named.map(|name| name.to_str().ok());
@@ -31,7 +31,7 @@ impl Hosts {
                 authority.is_ok_and(|authority| self.admit_name(authority.host()))
             }
             (None, Some(None)) => false,
-            // HTTP/1.0; no browser speaks it.
+            // HTTP/1.0 has no such header; no browser speaks it.
             (None, None) => true,
         }
     }

@@ -1,6 +1,7 @@
 //! The observer: one page that shows the worker alive, its actors, its tasks and their logs. The page asks for a snapshot once a
-//! second (`/api/v1/observer`), which holds how everything stands and of what happened what is new to it, and reads the log of a task
-//! as a stream (`/api/v1/tasks/TASK/log`). It is embedded here, loads nothing from elsewhere, and writes what it is told as text alone.
+//! second (`/api/v1/observer`), which holds the state of everything and the events that are new to the page, and reads the log of a
+//! task as a stream (`/api/v1/tasks/TASK/log`). The page is embedded here, loads nothing from elsewhere, and writes what it is told
+//! as text alone.
 
 mod log;
 mod snapshot;
@@ -21,11 +22,11 @@ use tokio::sync::watch;
 use super::{Desk, reading};
 use crate::{grpc::listener::Connection, metrics::Metrics, ports::master::RunningTask};
 
-/// Nothing of a stranger's is run or loaded by it, and no other page shows it as its own.
+/// The page's content security policy: it runs and loads nothing of a stranger's, and no other page shows it as its own.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The lines of a log's end that a page begins with, unless it asks for more.
+/// How many of a log's last lines a page begins with, unless it asks for more.
 const TAIL: u64 = 1_000;
 
 pub(super) fn routes() -> Router<Desk> {
@@ -46,7 +47,7 @@ pub(super) async fn watch_stages(
         let now = Arc::clone(&tasks.borrow_and_update());
         metrics.timeline().stages(&now);
         if tasks.changed().await.is_err() {
-            // The registry is no more, and comes no more: the worker ends.
+            // The registry is gone and does not come back: the worker ends.
             pending::<()>().await;
         }
     }
@@ -79,7 +80,7 @@ fn asset(kind: &'static str, text: &'static str) -> Response {
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
-        // The next worker at this address may be a newer one.
+        // The page is asked for each time: the next worker at this address may be a newer one.
         (header::CACHE_CONTROL, "no-cache"),
     ];
     (headers, text).into_response()
@@ -87,7 +88,7 @@ fn asset(kind: &'static str, text: &'static str) -> Response {
 
 async fn snapshot(State(desk): State<Desk>, RawQuery(query): RawQuery) -> Response {
     let asked = |name| number(query.as_deref(), name).unwrap_or(0);
-    // What an earlier process has counted means nothing here.
+    // A number that an earlier process has counted means nothing here.
     let is_ours = asked("process") == u64::from(std::process::id());
     let since = if is_ours { asked("since") } else { 0 };
     match reading(&desk.door).await {

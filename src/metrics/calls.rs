@@ -154,7 +154,7 @@ impl<W: Worker> Worker for CountedWorker<W> {
 }
 
 impl Metrics {
-    /// Whoever the engine's adapter tells how each call went.
+    /// The watch that the engine's adapter tells how each call went.
     #[must_use]
     pub fn engine_watch(self: &Arc<Self>) -> CallWatch {
         let this = Arc::clone(self);

@@ -1,4 +1,4 @@
-//! What is read when somebody asks: how the worker stands at that moment.
+//! The gauges: figures of the worker at the moment of a page.
 
 use std::{sync::atomic::AtomicU64, time::Duration};
 
@@ -16,16 +16,16 @@ use crate::ports::{
 /// Bytes in a GiB.
 const GIB: f64 = (1_u64 << 30) as f64;
 
-/// How the worker stands.
+/// The worker at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reading {
-    /// As its operator is told.
+    /// The status, as its operator is told.
     pub status: WorkerStatus,
     /// The tasks that are not done.
     pub tasks: Vec<TaskView>,
-    /// Its actors; none: the supervisor does not answer.
+    /// Its actors; empty: the supervisor does not answer.
     pub actors: Vec<ActorView>,
-    /// Bytes free on the disk of the state folder, where it answers.
+    /// Bytes free on the disk of the state folder; `None`: the system does not say.
     pub disk_free: Option<u64>,
 }
 
@@ -33,7 +33,7 @@ type Number = Gauge<f64, AtomicU64>;
 type Numbers<L> = Family<[L; 1], Number>;
 type Named = (&'static str, String);
 
-/// See the module. Every one of them is set anew for each page.
+/// The gauges, each set anew for every page.
 #[derive(Debug, Default)]
 pub(super) struct Gauges {
     up: Number,
@@ -201,7 +201,7 @@ impl Gauges {
     }
 }
 
-/// Those that heartbeats have words for, so that a state that no task is in is 0 and not missing.
+/// The states that heartbeats have words for, so that a state that no task is in is 0 and not missing.
 const STATES: [&str; 12] = [
     "accepted",
     "pulling",

@@ -1,4 +1,4 @@
-//! The journal, watched: what is durable about a task is what is counted of it, once.
+//! The journal, watched: each durable step of a task is counted, once.
 
 use std::{
     collections::HashMap,
@@ -17,12 +17,12 @@ use crate::{
     ports::journal::{JournalError, JournalReader, JournalStore, Known, Refused},
 };
 
-/// The words for how tasks end.
+/// The values of the label `outcome`.
 pub(super) const SUCCEEDED: &str = "succeeded";
 pub(super) const FAILED: &str = "failed";
 pub(super) const CANCELLED: &str = "cancelled";
 
-/// When each task that is not done came to the step that it last came to; those from before this process have none until their
+/// The last step of each task that is not done, and when the task came to it; tasks from before this process have none until their
 /// next one.
 #[derive(Debug, Default)]
 pub struct Steps(Mutex<HashMap<TaskId, (Phase, Instant)>>);
@@ -72,15 +72,15 @@ impl CountedJournal {
         }
     }
 
-    /// The task has come to `phase`: whether for the first time. A step is committed again where the journal was restarted before
-    /// it could say that it had taken it.
+    /// Notes that the task has come to `phase`; returns whether for the first time. A step is committed again where the journal was
+    /// restarted before it could say that it had taken it.
     fn came_to(&self, task: &TaskId, phase: Phase) -> bool {
         let now = Instant::now();
         let mut steps = self.steps.lock();
         let before = steps.get(task).copied();
         let is_known = match before {
             Some((before, _)) => before >= phase,
-            // It was done, and its result goes out again.
+            // A task without steps here was done before, and its result goes out again.
             None => phase >= Phase::Delivered,
         };
         if is_known {
@@ -108,13 +108,13 @@ impl Steps {
     }
 }
 
-/// What happens between two steps; `None`: they are not next to each other.
+/// The name of the phase between two steps; `None`: they are not next to each other.
 fn name(before: Phase, phase: Phase) -> Option<&'static str> {
     match (before, phase) {
-        // An image that is not to be had ends it, too.
+        // A task whose image cannot be had ends here, too.
         (Phase::Accepted, Phase::Starting | Phase::Ended) => Some("prepare"),
         (Phase::Starting, Phase::Running) => Some("start"),
-        // One that is over before anybody has seen it run: its start is in it.
+        // A task that ended before it was seen to run: its start is in this time.
         (Phase::Starting | Phase::Running, Phase::Ended) => Some("run"),
         (Phase::Ended, Phase::Sealed) => Some("upload"),
         (Phase::Sealed, Phase::Delivered) => Some("report"),
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
     use crate::domain::record::Verdict;
 
-    /// Takes everything and keeps nothing.
+    /// A store that takes everything and keeps nothing.
     struct Blotter;
 
     impl JournalStore for Blotter {

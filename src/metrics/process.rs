@@ -12,10 +12,10 @@ use super::gauges::float;
 
 type Number = Gauge<f64, AtomicU64>;
 
-/// See the module. What the system does not tell keeps its last value.
+/// The gauges of the process. A figure that the system does not tell keeps its last value.
 #[derive(Debug, Default)]
 pub(super) struct Process {
-    /// `None` before the first page, and where the system tells nothing.
+    /// The reader of the system's figures; `None` before the first page, and where the system tells nothing.
     system: Mutex<Option<System>>,
     resident: Number,
     cpu: Counter<f64, AtomicU64>,
@@ -25,7 +25,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Their names are without this program's.
+    /// Registers the gauges; their names lack this program's prefix.
     pub(super) fn register(&self, registry: &mut Registry) {
         let mut add = |name, help, unit, gauge: &Number| {
             registry.register_with_unit(name, help, unit, gauge.clone());

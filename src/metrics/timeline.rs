@@ -1,7 +1,7 @@
-//! What happened lately, for who looks on: the edges in the lives of actors, and the course of each task from stage to stage. In
+//! What happened lately, for the observer: the edges in the lives of actors, and the course of each task from stage to stage. In
 //! memory alone, and bounded: what is older is in the history and in the journal.
 //!
-//! A looker-on asks for what is new since the number that it had with its last answer, so that looking costs what has changed.
+//! The observer asks for what is new since the number in its last answer, so that an answer costs only what has changed.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -22,32 +22,32 @@ use crate::{
     supervision::{Edge, LifecycleEvent},
 };
 
-/// Edges that are kept: of an actor that falls once a second, the last quarter of an hour.
+/// How many edges are kept: of an actor that falls once a second, the last quarter of an hour.
 const EVENTS: usize = 1_000;
 
-/// Tasks that are kept after they are done; of those that are not, all.
+/// How many tasks are kept after they are done; those that are not are all kept.
 const DONE: usize = 500;
 
-/// Stages that are kept of one task: it has ten, and more only where it begins anew. From then on the last is replaced.
+/// How many stages of one task are kept: it has ten, and more only where it begins anew. From then on the last is replaced.
 const STAGES: usize = 32;
 
-/// What is kept of a cause, in bytes: a panic may hold anybody's words.
+/// Bytes of a cause that are kept: a panic may hold anybody's words.
 const CAUSE: usize = 512;
 
 /// One edge in the life of an actor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Counts events and changes of courses together.
+    /// Its number; events and changes of courses are counted together.
     pub number: u64,
-    /// When it was heard.
+    /// When the edge was heard of.
     pub at: SystemTime,
-    /// Whose.
+    /// The actor's name.
     pub actor: String,
     /// Which edge, as the history names it.
     pub edge: &'static str,
-    /// Counts the actor's incarnations.
+    /// The number of the actor's incarnation.
     pub generation: u64,
-    /// Why. Untrusted.
+    /// Why it came to that edge. Untrusted.
     pub cause: Option<String>,
     /// Whether that is a failure.
     pub is_failure: bool,
@@ -56,32 +56,32 @@ pub struct Event {
 /// One task, from stage to stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Course {
-    /// Of its last change.
+    /// The number of its last change.
     pub number: u64,
-    /// Whose.
+    /// The task's id.
     pub task: TaskId,
-    /// What the master asked for; `None`: it was accepted before this process began. Untrusted.
+    /// The image that the master asked for; `None`: the task was accepted before this process began. Untrusted.
     pub image: Option<String>,
-    /// When it came to which stage, in the words of heartbeats. A stage that lasts less than a look is left out.
+    /// The stages that the task came to, in the words of heartbeats, and when. A stage that lasts less than a look is left out.
     pub stages: Vec<(&'static str, SystemTime)>,
-    /// How it ended, once that is fixed.
+    /// How the task ended, once its verdict is fixed.
     pub outcome: Option<&'static str>,
-    /// When nothing was left to do.
+    /// When the task was done.
     pub done: Option<SystemTime>,
 }
 
-/// What is new.
+/// What is new since a number.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct News {
-    /// To ask with, the next time.
+    /// The number to ask with the next time.
     pub number: u64,
-    /// The oldest first.
+    /// Events, the oldest first.
     pub events: Vec<Event>,
-    /// As they stand now, in the order of their last changes.
+    /// Courses as they are now, in the order of their last changes.
     pub courses: Vec<Course>,
 }
 
-/// See the module.
+/// The timeline of one worker, shared by the watchers and the observer.
 #[derive(Debug, Default)]
 pub struct Timeline(Mutex<Lately>);
 
@@ -90,12 +90,12 @@ struct Lately {
     number: u64,
     events: VecDeque<Event>,
     courses: HashMap<TaskId, Course>,
-    /// Those that are done, the oldest first.
+    /// The tasks that are done, the oldest first.
     done: VecDeque<TaskId>,
 }
 
 impl Timeline {
-    /// What came after `number`: all there is for 0.
+    /// What came after `number`; everything that is kept, for 0.
     #[must_use]
     pub fn since(&self, number: u64) -> News {
         let lately = self.lock();
@@ -113,7 +113,7 @@ impl Timeline {
         }
     }
 
-    /// The present stages of the tasks that are not done.
+    /// Takes in the present stages of the tasks that are not done.
     pub fn stages(&self, tasks: &[RunningTask]) {
         let mut lately = self.lock();
         let now = SystemClock.now();
@@ -122,7 +122,7 @@ impl Timeline {
         }
     }
 
-    /// Ordinary starts and stops of tasks are left out: their courses say as much.
+    /// Takes in an edge. Ordinary starts and stops of tasks are left out: their courses say as much.
     pub(super) fn hear(&self, event: &LifecycleEvent) {
         let is_ordinary = matches!(
             event.edge,
@@ -150,7 +150,7 @@ impl Timeline {
         lately.events.push_back(event);
     }
 
-    /// What became durable about a task.
+    /// Takes in a change that became durable about a task.
     pub(super) fn change(&self, change: &Change) {
         match change {
             Change::Accept(record) if record.phase == Phase::Accepted => {
@@ -177,7 +177,7 @@ impl Lately {
         self.number
     }
 
-    /// The course of a task, changed.
+    /// The course of a task, with a new number as one that changes.
     fn course(&mut self, task: &TaskId) -> &mut Course {
         let number = self.next();
         let course = self.courses.entry(task.clone());
@@ -193,7 +193,7 @@ impl Lately {
         course
     }
 
-    /// One that comes under an id that was done before begins anew.
+    /// Begins a task's course; one of the same id, done before, is forgotten.
     fn begin(&mut self, task: &TaskId, image: &str) {
         self.forget(task);
         let course = self.course(task);
@@ -232,7 +232,7 @@ impl Lately {
         course.is_some_and(|course| course.done.is_none())
     }
 
-    /// Where the journal is asked again, it was closed before.
+    /// Ends a task's course. It may have ended before: a restarted journal commits a step again.
     fn close(&mut self, task: &TaskId) {
         if !self.is_open(task) {
             return;

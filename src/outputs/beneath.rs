@@ -16,7 +16,7 @@ pub(super) fn open_folder(parent: impl AsFd, name: &[u8]) -> io::Result<OwnedFd>
     open(parent, name, OFlags::RDONLY | OFlags::DIRECTORY)
 }
 
-/// Holds on to a folder that may not be read.
+/// Opens a folder that may not be read, as a handle to change its mode by.
 pub(super) fn hold_folder(parent: impl AsFd, name: &[u8]) -> io::Result<OwnedFd> {
     open(parent, name, OFlags::PATH | OFlags::DIRECTORY)
 }
@@ -60,7 +60,7 @@ pub(super) fn link_file(
     Ok(true)
 }
 
-/// What a name stands for, a link for itself.
+/// What the system tells of a name; of a link, about itself.
 pub(super) fn look(parent: impl AsFd, name: &[u8]) -> io::Result<Stat> {
     Ok(statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?)
 }

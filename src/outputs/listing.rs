@@ -14,7 +14,7 @@ use rustix::{
 use super::{PATH_LIMIT, Quotas, beneath, names, skipped::Skipped};
 use crate::domain::record::{OutputFile, Outputs};
 
-/// For each file that may be taken so many entries are looked at: what is over the quota is counted, but not for ever.
+/// How many entries are looked at for each file that may be taken: what is over the quota is counted, but not for ever.
 const LOOKS_PER_FILE: usize = 100;
 
 /// Lists the regular files in a folder and below it, within the quotas, in the order of their paths.
@@ -42,7 +42,7 @@ struct Level {
     entries: Dir,
     /// Its repaired path with a slash behind it; empty for the task's folder.
     path: String,
-    /// The same, byte for byte.
+    /// Its path with a slash behind it, byte for byte as the container named it.
     source: Vec<u8>,
 }
 
@@ -61,7 +61,7 @@ impl Level {
     }
 }
 
-/// Ordered by path, so that of too many the last can be dropped.
+/// A file to be taken, ordered by path, so that of too many the last can be dropped.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Found {
     path: String,
@@ -70,7 +70,8 @@ struct Found {
 }
 
 impl Found {
-    /// What its path takes in the journal, in bytes: names may be anything, and what is no text is written out there.
+    /// Bytes that the file's path takes in the journal, which escapes control characters and writes out the bytes of a name that is
+    /// no text.
     fn stored(&self) -> usize {
         let controls = self.path.chars().filter(|c| c.is_control()).count();
         let source = match self.source == self.path.as_bytes() {
@@ -85,11 +86,11 @@ struct Walk<'a> {
     quotas: &'a Quotas,
     device: u64,
     found: BinaryHeap<Found>,
-    /// What the paths of those take.
+    /// Bytes that the paths of `found` take in the journal.
     names: usize,
-    /// Left out for their number.
+    /// How many files were left out for their number.
     over_files: u64,
-    /// Left out for the length of all names.
+    /// How many files were left out for the length of all names.
     over_names: u64,
     skipped: Skipped,
 }
@@ -129,7 +130,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Takes a file down, or says why not; gives a folder back.
+    /// Takes a file down, or says why not; returns a folder to go into.
     fn visit(&mut self, level: &Level, name: &[u8]) -> Option<Level> {
         let path = format!("{}{}", level.path, names::repaired(name));
         let source = [&level.source, name].concat();
@@ -205,6 +206,7 @@ impl Walk<'_> {
                     "has {size} bytes: all files may have {limit} together (--output-bytes)"
                 );
                 self.skipped.add(&found.path, &why);
+                // A smaller file behind it may still fit.
                 continue;
             }
             room -= found.size;
@@ -231,8 +233,8 @@ impl Walk<'_> {
     }
 }
 
-/// Takes the bits away by which who runs a file becomes its owner: root, for most tasks. What a task leaves may wait for its
-/// master for days.
+/// Clears the set-user-id and set-group-id bits, by which whoever runs a file gets the rights of its owner: root, for most tasks.
+/// Output files may wait for their master for days.
 fn clear_set_id(folder: BorrowedFd<'_>, name: &[u8], mode: RawMode) -> io::Result<()> {
     let mode = Mode::from_raw_mode(mode);
     if mode.intersects(Mode::SUID | Mode::SGID) {
@@ -248,7 +250,7 @@ enum Entry {
     Other(&'static str),
 }
 
-/// A repaired name can still be another file's own.
+/// A path that no file before has: a repaired name can still be another file's own.
 fn unique(path: String, taken: &mut HashSet<String>) -> String {
     let numbered = (2_u32..).map(|n| format!("{path}~{n}"));
     let mut free = std::iter::once(path.clone()).chain(numbered);

@@ -8,7 +8,7 @@ use rustix::{
 
 use super::beneath;
 
-/// Deeper than any tree of which files are taken.
+/// How many levels are walked: as many as files are taken from.
 const DEPTH: usize = 64;
 
 /// Bytes on disk of all that lies below a folder.

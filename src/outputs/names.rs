@@ -11,7 +11,7 @@ const NAME_LIMIT: usize = 255;
 /// What marks a repaired name: `~` and this many characters of its digest.
 const MARK: usize = 8;
 
-/// A name as UTF-8. One that is not is repaired and marked by its digest: two that look the same then stay apart.
+/// A name as UTF-8. One that is not is repaired and marked by its digest, so that two that look the same stay apart.
 pub(super) fn repaired(name: &[u8]) -> String {
     if let Ok(name) = std::str::from_utf8(name) {
         return name.to_owned();

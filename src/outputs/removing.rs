@@ -11,7 +11,7 @@ use rustix::{
 
 use super::beneath;
 
-/// A folder that is still not empty after so many passes is being written to by somebody.
+/// How many passes a folder may take to become empty; after them somebody still writes to it, and its removal fails.
 const PASSES: u32 = 100;
 
 /// Removes `name` in `root`; fine if it is not there.
@@ -38,7 +38,7 @@ struct Removal<'a> {
     top: &'a OwnedFd,
     /// The number of the last folder that was moved up.
     moved: u64,
-    /// The number of the last of those that was removed.
+    /// The number of the last moved folder that was removed.
     dissolved: u64,
 }
 
@@ -83,7 +83,7 @@ impl Removal<'_> {
             let flags = RenameFlags::NOREPLACE;
             match renameat_with(folder, child, self.top, free, flags) {
                 Err(Errno::EXIST) => {}
-                // A folder can be moved by those alone who may write to it.
+                // Only a user who may write to a folder can move it.
                 Err(Errno::ACCESS) if !is_allowed => {
                     is_allowed = true;
                     allow(&beneath::hold_folder(folder, child)?)?;
@@ -98,7 +98,7 @@ fn moved_name(number: u64) -> String {
     format!(".removed-{number}")
 }
 
-/// Removes a name unless it is a folder that is not empty. What is not there any more is gone too.
+/// Removes a name unless it is a folder that is not empty; returns whether it is gone. A name that is not there any more is.
 fn gone(folder: &OwnedFd, name: &[u8]) -> io::Result<bool> {
     match unlinkat(folder, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(true),
@@ -112,7 +112,7 @@ fn gone(folder: &OwnedFd, name: &[u8]) -> io::Result<bool> {
     }
 }
 
-/// Opens a folder; one of ours that says nobody may is told otherwise first.
+/// Opens a folder; one of ours whose mode forbids that gets another mode first.
 fn readable(parent: &OwnedFd, name: &[u8]) -> io::Result<OwnedFd> {
     match beneath::open_folder(parent, name) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -123,7 +123,7 @@ fn readable(parent: &OwnedFd, name: &[u8]) -> io::Result<OwnedFd> {
     }
 }
 
-/// Lets ourselves into a folder of ours. By what is held, not by name: somebody may put a link there meanwhile.
+/// Lets ourselves into a folder of ours. By the handle, not by name: somebody may put a link there meanwhile.
 fn allow(held: &OwnedFd) -> io::Result<()> {
     let held = format!("/proc/self/fd/{}", held.as_raw_fd());
     Ok(chmod(held, Mode::RWXU)?)

@@ -1,8 +1,8 @@
-//! What was left out, told in few sentences however much it was.
+//! Sentences about the entries that were left out: few, however many those were.
 
 use crate::domain::text;
 
-/// So many are told one by one.
+/// How many are told one by one; the others are counted.
 const SENTENCES: usize = 20;
 /// Bytes of a name that are shown.
 const SHOWN: usize = 200;
@@ -15,7 +15,7 @@ pub(super) struct Skipped {
 }
 
 impl Skipped {
-    /// Tells that something was left out; `why` goes on from its name.
+    /// Tells that the entry at `path` was left out; `why` goes on from that name.
     pub(super) fn add(&mut self, path: &str, why: &str) {
         if self.sentences.len() < SENTENCES {
             let path = text::escape(path, SHOWN);

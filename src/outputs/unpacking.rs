@@ -37,7 +37,7 @@ pub(super) fn unpack(
     Ok(unpacking.skipped.into_sentences())
 }
 
-/// What is left of the quotas, on the way.
+/// What is left of the quotas while a stream is unpacked.
 struct Unpacking<'a> {
     folder: &'a OwnedFd,
     quotas: &'a Quotas,
@@ -62,6 +62,7 @@ impl Unpacking<'_> {
             self.skipped.add(&shown, &why);
             return Ok(());
         }
+        // From one open folder to the next, never by a whole path: a link on the way would lead out.
         let mut parent = self.folder.try_clone()?;
         for folder in folders {
             parent = enter(&parent, folder)?;
@@ -82,7 +83,7 @@ impl Unpacking<'_> {
         copy(entry, beneath::create_file(&parent, name)?, size)
     }
 
-    /// Gives a file that was unpacked before, and no other, its second name. False where it is not there.
+    /// Gives a file that was unpacked before, and no other, its second name. False where the first name is not there.
     fn link(&self, first: &[u8], parent: &OwnedFd, name: &[u8]) -> io::Result<bool> {
         let Some((folders, first)) =
             split_first(first).and_then(|(_, path)| names::split(path).ok())

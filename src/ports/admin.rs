@@ -33,7 +33,7 @@ pub trait Admin: Send + Sync {
     /// One actor by its name; for a task its id will do.
     ///
     /// # Errors
-    /// As above, or there is none of that name.
+    /// As above, or there is no actor of that name.
     async fn actor(&self, name: &str) -> Result<ActorView, AdminError>;
 
     /// The tasks that are not done, as the worker holds them at this moment.
@@ -54,22 +54,22 @@ pub trait Admin: Send + Sync {
     /// As above, or the actor is not one to be restarted by hand.
     async fn restart(&self, name: &str) -> Result<(), AdminError>;
 
-    /// Sends the results again now that were put aside because the master refused them, or left them without an answer; how
-    /// many that is. Does not wait for the master.
+    /// Sends all parked results again now: those that the master refused, or left without an answer. Returns how many. Does not
+    /// wait for the master.
     ///
     /// # Errors
     /// The outbox does not answer, or nobody does.
     async fn retry_outbox(&self) -> Result<u64, AdminError>;
 
-    /// Lets go of a task's result that was put aside: nobody tries to deliver it any more.
+    /// Lets go of a task's parked result: nobody tries to deliver it any more.
     ///
     /// # Errors
-    /// As above, or no result of that task is put aside.
+    /// As above, or no result of that task is parked.
     async fn drop_result(&self, task: &str) -> Result<(), AdminError>;
 
     /// Takes the worker out of service until [`Admin::uncordon`]: new tasks are refused, also by the next process on its state
-    /// folder. Those that are here run to their end, or are stopped after `stop_after`. Does not wait for them. Whoever
-    /// carries the order over a socket knows `caller` better than whoever gives it.
+    /// folder. Those that are here run to their end, or are stopped after `stop_after`. Does not wait for them. Behind a socket the
+    /// worker sees by itself who calls, and takes that for `caller`.
     ///
     /// # Errors
     /// The order could not be made durable, or nobody answers.
@@ -79,7 +79,7 @@ pub trait Admin: Send + Sync {
     /// Takes the worker back into service.
     ///
     /// # Errors
-    /// As above.
+    /// As of [`Admin::cordon`].
     async fn uncordon(&self) -> Result<(), AdminError>;
 
     /// Has the worker read its configuration anew, and take what can change while it runs.
@@ -88,8 +88,8 @@ pub trait Admin: Send + Sync {
     /// Nobody answers.
     async fn reload(&self) -> Result<Reload, AdminError>;
 
-    /// Says which lines the worker's log shows, after having changed that where it is asked to. What is added for a while goes by
-    /// itself; a restart forgets it.
+    /// Says which lines the worker's log shows, after having changed that where it is asked to. A change for a while ends by
+    /// itself; a restart forgets each.
     ///
     /// # Errors
     /// Nobody answers.
@@ -107,24 +107,24 @@ pub trait Admin: Send + Sync {
     /// The engine or the journal does not answer, or nobody does.
     async fn images(&self) -> Result<Vec<ImageView>, AdminError>;
 
-    /// Has an image there as if a task wanted it; how it goes, step by step. Whoever lets go of the steps lets go of the pull.
+    /// Has the engine pull an image as if a task wanted it; returns the pull's steps. Dropping them lets go of the pull.
     ///
     /// # Errors
     /// Nobody answers.
     async fn pull(&self, caller: &Caller, image: &str) -> Result<PullSteps, AdminError>;
 }
 
-/// How a pull goes; the last step is its end.
+/// The steps of a pull; the last one is its end.
 pub type PullSteps = Pin<Box<dyn Stream<Item = Result<PullStep, AdminError>> + Send>>;
 
-/// One of them.
+/// One step of a pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PullStep {
     /// A line for people.
     Line(String),
-    /// It is there: which one, by its digest where it has one.
+    /// The image is there: which one, by its digest where it has one.
     Here(String),
-    /// It cannot be had: the engine's or the registry's words.
+    /// The image cannot be had: the engine's or the registry's words.
     Failed(String),
 }
 
@@ -133,11 +133,11 @@ pub enum PullStep {
 pub struct ImageView {
     /// Its names, such as `docker.io/library/busybox:latest`.
     pub names: Vec<String>,
-    /// Which one: a registry's digest where that is known, else the engine's id.
+    /// The image as results of tasks name it: a registry's digest where that is known, else the engine's id.
     pub told: String,
     /// The engine's id.
     pub id: String,
-    /// What it takes on the disk, with what it shares with others.
+    /// Bytes that it takes on the disk, with those that it shares with others.
     pub bytes: u64,
     /// How many tasks that are not done want it.
     pub tasks: u64,
@@ -151,7 +151,7 @@ pub enum AdminError {
     /// No actor has this name.
     #[error("there is no actor named {0}; `worker-node actors` shows those that there are")]
     UnknownActor(String),
-    /// No result of this task is put aside.
+    /// No result of this task is parked.
     #[error("no result of {0} is parked; `worker-node state dump` shows those that are")]
     NotParked(String),
     /// No such task is under way.
@@ -177,41 +177,41 @@ pub enum AdminError {
     Lost(String),
 }
 
-/// What came of reading the configuration anew. Keys are named as the file names them.
+/// What a reload did. Keys are named as the file names them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reload {
-    /// What has changed, and is taken.
+    /// Keys that have changed, and are taken.
     pub taken: Vec<String>,
-    /// What has changed, and counts from the next start on.
+    /// Keys that have changed, and count from the next start on.
     pub kept: Vec<String>,
-    /// What is wrong; then nothing was taken.
+    /// What is wrong with the configuration; then nothing was taken.
     pub faults: Vec<String>,
 }
 
-/// What to do about the lines that the worker's log shows.
+/// What to do about the filter of the worker's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogOrder {
-    /// Nothing.
+    /// Change nothing.
     Show,
     /// Show more, or less, than at the start.
     Set {
-        /// In the words of `RUST_LOG`.
+        /// The filter to add, in the words of `RUST_LOG`.
         said: String,
-        /// `None`: until it is taken back.
+        /// For how long; `None`: until it is taken back.
         lasts: Option<Duration>,
     },
-    /// Show what was shown at the start.
+    /// Show the lines that were shown at the start.
     Reset,
 }
 
 /// Which lines the worker's log shows, in the words of `RUST_LOG`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogLevel {
-    /// At this moment.
+    /// The filter at this moment.
     pub in_force: String,
-    /// For so much longer; `None`: nobody has said how long.
+    /// How much longer it is in force; `None`: nobody has said how long.
     pub left: Option<Duration>,
-    /// What is shown after that; `None`: it is what was shown at the start.
+    /// The filter after that; `None`: this is the one of the start.
     pub then: Option<String>,
     /// What is wrong with the order; then nothing was changed.
     pub faults: Vec<String>,
@@ -222,7 +222,7 @@ pub struct LogLevel {
 pub struct TaskView {
     /// Its id.
     pub task: String,
-    /// Where it stands: the word that heartbeats have.
+    /// The stage that it is at: the word that heartbeats have.
     pub stage: String,
     /// Cores that it holds.
     pub cpu: f64,
@@ -237,7 +237,7 @@ pub struct TaskView {
 /// All actors of a worker.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ActorTree {
-    /// Whose.
+    /// The worker's id.
     pub worker: WorkerId,
     /// The worker's process id.
     pub process: u32,
@@ -248,13 +248,13 @@ pub struct ActorTree {
 /// What part an actor has in the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ActorKind {
-    /// A fixed part of it.
+    /// A fixed part of the worker.
     Subsystem,
     /// The keeper of one container.
     Task,
 }
 
-/// Where an actor stands, in supervisorctl's words.
+/// The state of an actor, in supervisorctl's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ActorState {
     /// Its turn to start has not come, or it is not up yet.
@@ -291,15 +291,15 @@ pub struct ActorView {
     pub name: String,
     /// Its part in the worker.
     pub kind: ActorKind,
-    /// Where it stands.
+    /// Its state.
     pub state: ActorState,
     /// How long it has been up; `None` while it is not.
     pub uptime: Option<Duration>,
-    /// Its incarnations so far.
+    /// How many incarnations it has had so far.
     pub generation: u64,
     /// Restarts after failures.
     pub restarts: u64,
-    /// Time since the last of them.
+    /// Time since the last of those restarts.
     pub last_restart: Option<Duration>,
     /// Messages that wait for an answer.
     pub mailbox: u64,
@@ -311,21 +311,21 @@ pub struct ActorView {
     pub busy: f64,
     /// How its last incarnation ended, if one did. Untrusted: a panic may hold anybody's words.
     pub last_reason: Option<String>,
-    /// How it is kept.
+    /// Its child spec.
     pub spec: ActorSpec,
 }
 
-/// How an actor is kept.
+/// The child spec of an actor, and what is left of its budget.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActorSpec {
-    /// When it is restarted.
+    /// Its restart type.
     pub restart: RestartType,
     /// How many restarts are allowed.
     pub budget: Budget,
-    /// Restarts that are left of them now.
+    /// How many of those restarts are left now.
     pub budget_left: u32,
     /// How long it may take to stop.
     pub shutdown: Duration,
-    /// Where it runs, in words.
+    /// The thread or arbiter that it runs on, in words.
     pub runs_on: String,
 }

@@ -10,8 +10,8 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> SystemTime;
 }
 
-/// The time of day at the start of the process, and what has passed since: nobody who sets the machine's clock moves it. For
-/// ages that are compared within one process.
+/// A clock that is set once, at the start of the process: nobody who sets the machine's clock moves it. For ages that are compared
+/// within one process.
 #[derive(Debug, Clone, Copy)]
 pub struct SteadyClock {
     wall: SystemTime,

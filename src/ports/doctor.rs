@@ -1,11 +1,11 @@
 //! Whether a worker can do its work on this machine, as an operator is told it: one finding per thing that was looked at.
 
-/// What was found of one thing.
+/// What was found out about one part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// What was looked at, in one word.
+    /// The part that was looked at, in one word.
     pub part: &'static str,
-    /// How it stands.
+    /// The verdict on it.
     pub verdict: Verdict,
     /// Why, in words. Some of them are other programs'.
     pub why: String,
@@ -13,21 +13,21 @@ pub struct Finding {
     pub remedy: Option<String>,
 }
 
-/// How something stands.
+/// Whether a part is as it should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// As it should.
+    /// The part is as it should be.
     Fine,
     /// The worker works, though not as it could, or not for long.
     Warning,
     /// The worker does not start, or runs no task.
     Fault,
-    /// It was not looked at, and why.
+    /// The part was not looked at; `why` says why.
     Skipped,
 }
 
 impl Verdict {
-    /// In a word.
+    /// The verdict in one word.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -40,31 +40,31 @@ impl Verdict {
 }
 
 impl Finding {
-    /// It is as it should be.
+    /// A finding: the part is as it should be.
     #[must_use]
     pub fn fine(part: &'static str, why: impl Into<String>) -> Self {
         Self::new(part, Verdict::Fine, why)
     }
 
-    /// It is not as it could be.
+    /// A finding: the part is not as it could be.
     #[must_use]
     pub fn warning(part: &'static str, why: impl Into<String>) -> Self {
         Self::new(part, Verdict::Warning, why)
     }
 
-    /// It is wrong.
+    /// A finding: the part is wrong.
     #[must_use]
     pub fn fault(part: &'static str, why: impl Into<String>) -> Self {
         Self::new(part, Verdict::Fault, why)
     }
 
-    /// It was not looked at.
+    /// A finding: the part was not looked at.
     #[must_use]
     pub fn skipped(part: &'static str, why: impl Into<String>) -> Self {
         Self::new(part, Verdict::Skipped, why)
     }
 
-    /// With what to do about it.
+    /// The same finding, with what to do about it.
     #[must_use]
     pub fn remedy(self, remedy: impl Into<String>) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! The container engine.
+//! The container engine, as the actors call it. `engine` implements it over Docker.
 
 use std::{
     path::{Path, PathBuf},
@@ -26,46 +26,46 @@ use crate::domain::{
     usage::Usage,
 };
 
-/// What the engine says of itself.
+/// What the engine tells of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineInfo {
-    /// The same for as long as the engine keeps its data: two workers of one id must not share one.
+    /// Its id, the same for as long as the engine keeps its data: two workers of one name must not share an engine.
     pub id: String,
-    /// Such as `20.10.24`.
+    /// Its version, such as `20.10.24`.
     pub version: String,
-    /// Such as `1.41`.
+    /// The version of its HTTP interface, such as `1.41`.
     pub api_version: String,
     /// The folder in which it keeps its containers, on its own machine; empty where it does not say.
     pub root: String,
-    /// Its containers see this machine's files: reached over a unix socket, and the same kernel.
+    /// Whether its containers see this machine's files: it is reached over a unix socket, and has the same kernel.
     pub local: bool,
-    /// Its containers run on when it is stopped.
+    /// Whether its containers run on when it is stopped.
     pub live_restore: bool,
-    /// Where it keeps images and containers, where that lies on this machine.
+    /// The folder of its images and containers, where that lies on this machine.
     pub data_root: Option<PathBuf>,
 }
 
 /// What is to be found out of a worker and its engine together.
 #[derive(Debug, Clone)]
 pub struct Trial {
-    /// Whose.
+    /// The worker's id.
     pub worker: WorkerId,
-    /// A folder to be bound at `/output` in a container; `None`: nothing is.
+    /// The folder to be bound at `/output` in a container; `None`: none is.
     pub folder: Option<PathBuf>,
-    /// A file in it, which is to be seen in the container.
+    /// A file in that folder, which is to be seen in the container.
     pub file: &'static str,
-    /// Limits are to be set on the container.
+    /// Whether limits are to be set on the container.
     pub enforce_limits: bool,
 }
 
-/// What came of it.
+/// What a trial has shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrialResult {
     /// What the engine has read of the file, at most 1 KiB; `None`: it has seen none.
     pub seen: Option<Vec<u8>>,
-    /// It has a program for process 1 of containers.
+    /// Whether the engine has a program for process 1 of containers.
     pub has_init: bool,
-    /// The files in which it keeps the output of a container can be read here, byte for byte.
+    /// Whether the files in which it keeps the output of a container can be read here, byte for byte.
     pub reads_log_files: bool,
     /// The networks of this machine that the containers of tasks are in; `None`: it is not known.
     pub networks: Option<Vec<IpNet>>,
@@ -89,7 +89,7 @@ impl Default for TrialResult {
 }
 
 impl TrialResult {
-    /// Of an engine that does not let itself be tried.
+    /// The result for an engine that could not be tried.
     #[must_use]
     pub fn untried(why: &str) -> Self {
         Self {
@@ -128,7 +128,7 @@ pub fn container_name(worker: &str, task: &str, attempt: Attempt) -> ContainerNa
     ContainerName(format!("wn-{worker}-{short}"))
 }
 
-/// Whose worker's container has that name, if it is one that [`container_name`] gives.
+/// The worker whose container has that name; `None`: it is none that [`container_name`] gives.
 #[must_use]
 pub fn worker_of_name(name: &ContainerName) -> Option<&str> {
     let (worker, digest) = name.0.strip_prefix("wn-")?.rsplit_once('-')?;
@@ -141,36 +141,36 @@ pub fn worker_of_name(name: &ContainerName) -> Option<&str> {
 pub struct ImageRef(pub String);
 
 impl ImageRef {
-    /// Its tag is one that by custom stands for whatever is newest.
+    /// Whether its tag is the one that by custom stands for whatever is newest.
     #[must_use]
     pub fn is_latest(&self) -> bool {
         self.0.ends_with(":latest")
     }
 
-    /// Where it comes from, such as `docker.io` or `host:5000`.
+    /// Its registry, such as `docker.io` or `host:5000`.
     #[must_use]
     pub fn registry(&self) -> &str {
         self.0.split('/').next().unwrap_or_default()
     }
 }
 
-/// An image that is there.
+/// An image that the engine has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// What to create from: an id within this engine.
+    /// The engine's id of it, which containers are created from.
     pub id: String,
     /// The registry's digest, where the image has one: for records and comparisons across engines.
     pub repo_digest: Option<String>,
 }
 
 impl Image {
-    /// Which one it is, in words that say the same to every engine where it can be: its digest, else its id.
+    /// The image as results of tasks name it: its digest, the same for every engine, else its id.
     #[must_use]
     pub fn told(&self) -> String {
         self.repo_digest.as_ref().unwrap_or(&self.id).clone()
     }
 
-    /// Whether a registry's digest (`sha256:...`) is its own.
+    /// Whether the image has this digest (`sha256:...`) at its registry.
     #[must_use]
     pub fn has_digest(&self, digest: &str) -> bool {
         let own = self.repo_digest.as_deref();
@@ -181,33 +181,33 @@ impl Image {
 /// What a container is made from.
 #[derive(Debug, Clone)]
 pub struct ContainerPlan {
-    /// Fixed beforehand.
+    /// The container's name, fixed beforehand.
     pub name: ContainerName,
-    /// Whose worker.
+    /// The worker's id.
     pub worker: WorkerId,
     /// The task with its limits and command.
     pub spec: TaskSpec,
-    /// Of the offer.
+    /// The digest of the offer.
     pub digest: PayloadDigest,
-    /// Which try.
+    /// The number of the task's container.
     pub attempt: Attempt,
     /// When the task was accepted.
     pub created: SystemTime,
-    /// What to run.
+    /// The image to run.
     pub image: Image,
-    /// What the operator has it get.
+    /// What the operator's profiles give to the task.
     pub given: Given,
-    /// Bound at `/output`, or nothing: then the adapter makes `/output` inside the container before it is started.
+    /// The folder to bind at `/output`; `None`: the adapter makes `/output` inside the container before it is started.
     pub output_folder: Option<PathBuf>,
-    /// Limits are set on the container; else they are only reserved.
+    /// Whether limits are set on the container; else they are only reserved.
     pub enforce_limits: bool,
-    /// The engine's own program is process 1; else the container's is.
+    /// Whether the engine's own program is process 1; else the container's is.
     pub init: bool,
-    /// The output goes into files that can be read byte for byte; else into those of the driver that every engine knows.
+    /// Whether the output goes into files that can be read byte for byte; else into those of the driver that every engine knows.
     pub local_log: bool,
 }
 
-/// Where a container stands; unknown is never taken for 'exited'.
+/// The state of a container; an unknown one is never taken for 'exited'.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ContainerState {
     /// Made; `started_at` of the engine is zero.
@@ -223,28 +223,28 @@ pub enum ContainerState {
 pub struct ExitFacts {
     /// Exit code, 128 + n after signal n.
     pub code: i64,
-    /// Killed for want of memory.
+    /// Whether the kernel killed something in it for want of memory.
     pub oom_killed: bool,
-    /// By the engine's clock; `None` where it never started.
+    /// When it started, by the engine's clock; `None` where it never did.
     pub started_at: Option<SystemTime>,
-    /// By the engine's clock. May lie before `started_at`, by less than a millisecond, for one that ended at once.
+    /// When it ended, by the engine's clock. May lie before `started_at`, by less than a millisecond, for one that ended at once.
     pub finished_at: Option<SystemTime>,
 }
 
 /// What `inspect` tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerFacts {
-    /// The engine's id of it.
+    /// The engine's id of the container.
     pub id: ContainerId,
-    /// Where it stands.
+    /// Its state.
     pub state: ContainerState,
     /// When it was started, by the engine's clock; `None` where it never was.
     pub started_at: Option<SystemTime>,
-    /// Ours, if it has our labels.
+    /// What our labels say; `None`: it has none of ours.
     pub ours: Option<Ours>,
-    /// What our labels say of how long it may run and how it ends.
+    /// How long it may run and how long it may take to stop, by our labels.
     pub terms: Terms,
-    /// A folder of the engine's machine is bound at its `/output`.
+    /// Whether a folder of the engine's machine is bound at its `/output`.
     pub output_is_bound: bool,
     /// The engine's own words about a start that failed, else empty.
     pub error: String,
@@ -253,15 +253,15 @@ pub struct ContainerFacts {
 /// What our labels on a container say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ours {
-    /// Whose worker.
+    /// The worker's id.
     pub worker: String,
-    /// Which task.
+    /// The task's id.
     pub task: String,
-    /// Which try.
+    /// The number of the task's container.
     pub attempt: Attempt,
-    /// Of the offer, in hex.
+    /// The digest of the offer, in hex.
     pub digest: String,
-    /// How far they are to be believed.
+    /// How far these labels are to be believed.
     pub proof: Proof,
 }
 
@@ -272,9 +272,10 @@ pub enum Proof {
     None,
     /// It carries the mark, and another name: a copy of one that we made, or one that was renamed.
     Copy,
-    /// Its name is, but it was made after this state folder began, and not from it.
+    /// Its name is the one that we would have given it, but it has no mark, and was made after this state folder began.
     Name,
-    /// Its name is, and it is older than this state folder: the folder before it was lost, or knew no marks.
+    /// Its name is the one that we would have given it, and it is older than this state folder: the folder before was lost, or knew
+    /// no marks.
     Age,
     /// It carries its name and the mark that only this state folder can make.
     Mark,
@@ -283,22 +284,22 @@ pub enum Proof {
 /// One line of a listing of this worker's containers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listed {
-    /// Which container.
+    /// The engine's id of the container.
     pub id: ContainerId,
-    /// What its labels say.
+    /// What the container's labels say.
     pub ours: Ours,
     /// A record rebuilt from the labels, for a journal that was lost; `None` where the labels are damaged.
     pub record: Option<Box<TaskRecord>>,
-    /// It runs.
+    /// Whether it runs.
     pub running: bool,
 }
 
 /// Bytes of a container's output as they came, not yet split into lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// stdout or stderr.
+    /// The stream that they came by: stdout or stderr.
     pub source: Source,
-    /// What came.
+    /// The bytes that came.
     pub bytes: Bytes,
     /// When it was written, where the engine tells: in its record of the output, to the millisecond.
     pub time: Option<SystemTime>,
@@ -313,36 +314,36 @@ pub type TarStream = Pin<Box<dyn Stream<Item = Result<Bytes, EngineError>> + Sen
 /// A hint that something changed; the truth is a listing or an inspection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineEvent {
-    /// Which container.
+    /// The engine's id of the container.
     pub container: ContainerId,
     /// The engine's word: `start`, `die`, `kill`, `oom`, `destroy`, ...
     pub action: String,
-    /// Which signal, where the word is `kill`.
+    /// The signal's number, where the word is `kill`.
     pub signal: Option<i64>,
 }
 
 /// What an engine's events tell of a container's end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ToldEnd {
-    /// Signals that were sent to it before, whoever sent them.
+    /// Signals that were sent to the container before its end, whoever sent them.
     pub signals: Vec<i64>,
-    /// Something in it was killed for want of memory. This may be told after the end, and then
-    /// [`ExitFacts::oom_killed`] stays unset (Docker 20.10: two of 60 such ends, up to 0.42 s late).
+    /// Whether something in it was killed for want of memory. This may be told after the end, and then [`ExitFacts::oom_killed`]
+    /// stays unset (Docker 20.10: two of 60 such ends, up to 0.42 s late).
     pub out_of_memory: bool,
 }
 
 /// What the engine remembers of a container's end. Its memory is short: some hundred events, since its own start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RememberedEnd {
-    /// It has seen it.
+    /// The engine has seen the end.
     Seen(ToldEnd),
-    /// It remembers everything since its own start, and that is not among it.
+    /// The engine remembers everything since its own start, and the end is not among it.
     BeforeItsStart,
-    /// Too much has happened since, if it has seen it.
+    /// The engine has seen too much since, so it cannot tell.
     Forgotten,
 }
 
-/// A stream of hints.
+/// A stream of hints about containers.
 pub type Events = Pin<Box<dyn Stream<Item = Result<EngineEvent, EngineError>> + Send>>;
 
 /// A signal for a container.
@@ -392,44 +393,44 @@ impl EngineError {
     }
 }
 
-/// Whoever wants to know how each call to an engine went: its name, how long it took, and why it failed, if it did.
+/// A listener that is told how each call to an engine went: its name, how long it took, and its error, if it failed.
 pub type CallWatch = Arc<dyn Fn(&'static str, Duration, Option<&EngineError>) + Send + Sync>;
 
 /// A container engine. Every call but `attach`, `follow`, `wait`, `events`, `pull` and the streams has a deadline of its own.
 #[async_trait]
 pub trait ContainerEngine: ImageShelf {
-    /// Asks whether it is there, and who it is.
+    /// Asks whether the engine is there, and which one it is.
     ///
     /// # Errors
     /// It is away.
     async fn info(&self) -> Result<EngineInfo, EngineError>;
 
-    /// Where it is, for people.
+    /// The address of the engine, for people.
     fn address(&self) -> String;
 
     /// Finds out what an engine and a worker can do together, by a container that is made just as those of tasks are, and is
     /// never started. Leaves nothing behind.
     ///
     /// # Errors
-    /// The engine's; what it lacks for tasks is no error.
+    /// An error of the engine; what it lacks for tasks is none.
     async fn try_out(&self, trial: &Trial) -> Result<TrialResult, EngineError>;
 
     /// Checks an image reference as the user wrote it, without the engine.
     ///
     /// # Errors
-    /// What the grammar says.
+    /// The rule of the grammar that the reference breaks.
     fn parse_image(&self, name: &str) -> Result<ImageRef, String>;
 
     /// Looks for an image on this machine.
     ///
     /// # Errors
-    /// The engine's.
+    /// An error of the engine.
     async fn find_image(&self, image: &ImageRef) -> Result<Option<Image>, EngineError>;
 
     /// Asks the registry, by way of the engine, which image has that name by now: its digest, `sha256:...`. Nothing is pulled.
     ///
     /// # Errors
-    /// As of `pull`.
+    /// As of [`ContainerEngine::pull`].
     async fn registry_digest(&self, image: &ImageRef) -> Result<String, EngineError>;
 
     /// Pulls an image once; progress as lines for people. Dropping the future hangs up, which ends the pull, though an engine
@@ -453,14 +454,14 @@ pub trait ContainerEngine: ImageShelf {
     /// Opens the stream of a container's output, from before its start on, byte-exact. Must be read on, or the container blocks.
     ///
     /// # Errors
-    /// The engine's.
+    /// An error of the engine.
     async fn attach(&self, container: &ContainerId) -> Result<Frames, EngineError>;
 
     /// Opens the engine's own files of a container's output, where it has its data at `root` on this machine; `None` where they
     /// cannot be read, or have another form.
     ///
     /// # Errors
-    /// The engine's.
+    /// An error of the engine.
     async fn open_log(
         &self,
         container: &ContainerId,
@@ -471,87 +472,88 @@ pub trait ContainerEngine: ImageShelf {
     /// millisecond, and that included) to its present end.
     ///
     /// # Errors
-    /// The engine's.
+    /// An error of the engine.
     async fn logs(&self, container: &ContainerId, since: SystemTime)
     -> Result<Frames, EngineError>;
 
-    /// As `logs`, and on as it grows. It ends with the container, and may lack the last of the record then.
+    /// As [`ContainerEngine::logs`], and on as the record grows. The stream ends with the container, and may lack the last of the
+    /// record then.
     ///
     /// # Errors
-    /// The engine's; those of the opening come with the stream.
+    /// An error of the engine; those of the opening come with the stream.
     async fn follow(
         &self,
         container: &ContainerId,
         since: SystemTime,
     ) -> Result<Frames, EngineError>;
 
-    /// When the last entry of its record was written; `None` where it has none.
+    /// When the last entry of the container's record was written; `None` where it has none.
     ///
     /// # Errors
-    /// The engine's.
+    /// An error of the engine.
     async fn last_written(
         &self,
         container: &ContainerId,
     ) -> Result<Option<SystemTime>, EngineError>;
 
-    /// What its own clock shows.
+    /// The time by the engine's own clock.
     ///
     /// # Errors
-    /// The engine's.
+    /// An error of the engine.
     async fn time(&self) -> Result<SystemTime, EngineError>;
 
-    /// Starts it. Not idempotent: a second start after its exit runs it again.
+    /// Starts a container. Not idempotent: a second start after its exit runs it again.
     ///
     /// # Errors
-    /// `Away` and `Deadline`: unknown whether it runs.
+    /// `Away` and `Deadline`: unknown whether the container runs.
     async fn start(&self, container: &ContainerId) -> Result<(), EngineError>;
 
-    /// Waits for the end of a started container; at once for an ended one. Returns the exit code.
+    /// Waits for the end of a started container, and returns its exit code; at once for an ended one.
     ///
     /// # Errors
-    /// The engine's.
+    /// An error of the engine.
     async fn wait(&self, container: &ContainerId) -> Result<i64, EngineError>;
 
     /// Looks at a container by id or name.
     ///
     /// # Errors
-    /// `NotFound`: there is none.
+    /// `NotFound`: there is no such container.
     async fn inspect(&self, id_or_name: &str) -> Result<ContainerFacts, EngineError>;
 
     /// Whether the engine remembers a start of that container.
     ///
     /// # Errors
-    /// The engine's.
+    /// An error of the engine.
     async fn was_started(&self, container: &ContainerId) -> Result<bool, EngineError>;
 
-    /// Whether the engine remembers anything from before that time, by its own clock: it has lived since.
+    /// Whether the engine remembers an event from before that time, by its own clock: then it has lived since.
     ///
     /// # Errors
-    /// The engine's.
+    /// An error of the engine.
     async fn has_lived_since(&self, time: SystemTime) -> Result<bool, EngineError>;
 
     /// What the engine remembers of a container's end.
     ///
     /// # Errors
-    /// The engine's.
+    /// An error of the engine.
     async fn remembered_end(&self, container: &ContainerId) -> Result<RememberedEnd, EngineError>;
 
     /// Sends a signal: KILL to the container, TERM to all that runs in it. In place of TERM an image may want another one.
     ///
     /// # Errors
-    /// `Conflict`: it does not run.
+    /// `Conflict`: the container does not run.
     async fn kill(&self, container: &ContainerId, signal: Signal) -> Result<(), EngineError>;
 
-    /// Removes it with its anonymous volumes; a missing one is fine. A running one only by force.
+    /// Removes a container with its anonymous volumes; a missing one is fine. A running one only by force.
     ///
     /// # Errors
-    /// The engine's.
+    /// An error of the engine.
     async fn remove(&self, container: &ContainerId, force: Force) -> Result<(), EngineError>;
 
-    /// What a running container uses; none where it does not run.
+    /// What a container uses; `None` where it does not run.
     ///
     /// # Errors
-    /// The engine's.
+    /// An error of the engine.
     async fn usage(&self, container: &ContainerId) -> Result<Option<Usage>, EngineError>;
 
     /// Everything below `/output` of a container as a tar archive. Its paths begin with `output/`; links are entries and are
@@ -564,30 +566,30 @@ pub trait ContainerEngine: ImageShelf {
     /// All containers with this worker's label, whatever their state.
     ///
     /// # Errors
-    /// The engine's.
+    /// An error of the engine.
     async fn list(&self, worker: &WorkerId) -> Result<Vec<Listed>, EngineError>;
 
     /// Hints about this worker's containers from now on.
     ///
     /// # Errors
-    /// The engine's.
+    /// An error of the engine.
     async fn events(&self, worker: &WorkerId) -> Result<Events, EngineError>;
 }
 
 /// Whether a running container may be removed too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Force {
-    /// A running one is a `Conflict`.
+    /// A running container is a `Conflict`.
     No,
-    /// It is killed first.
+    /// A running container is killed first.
     Yes,
 }
 
 /// Turns a task into the text of a label and back, so that a lost journal loses no upload, limit or timeout.
 pub trait SpecCodec: Send + Sync {
-    /// The whole Task message in base64, without secrets; without the command where it would be over 64 KiB.
+    /// Writes the whole Task message in base64, without secrets; without the command where it would be over 64 KiB.
     fn encode(&self, spec: &TaskSpec) -> String;
-    /// Reads it back; `None` for damaged text.
+    /// Reads such a label; `None` for damaged text.
     fn decode(&self, label: &str) -> Option<TaskSpec>;
 }
 

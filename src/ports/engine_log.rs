@@ -14,11 +14,11 @@ use super::engine::Frame;
 /// engine tells of its record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Place {
-    /// Of the file.
+    /// The file's device.
     pub device: u64,
-    /// Of the file.
+    /// The file's inode.
     pub inode: u64,
-    /// In bytes, from the file's beginning.
+    /// The place in the file, in bytes from its beginning.
     pub offset: u64,
     /// When the entry before it was written, in nanoseconds since the epoch; 0 at a file's beginning. Tells the file from a
     /// later one that was given the same inode.
@@ -26,7 +26,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// In what the engine tells of its record from `since` on; `first`: when the first of that was written.
+    /// A place in the engine's record as it tells it from `since` on; `first`: when the first entry of that was written.
     #[must_use]
     pub fn at_time(since: SystemTime, first: Option<SystemTime>) -> Self {
         let nanos = |time: SystemTime| {
@@ -56,7 +56,7 @@ impl Place {
 pub struct EngineRun {
     /// Never 0, and another one for each run between two starts of this machine.
     pub id: u64,
-    /// How long ago the process was started, at most 20 ms too much.
+    /// How long ago the engine's process was started, at most 20 ms too much.
     pub age: Duration,
 }
 
@@ -65,7 +65,7 @@ pub struct EngineRun {
 pub enum Step {
     /// What was printed, in order per source; at least one frame. Entries of one source and one millisecond share a frame.
     Frames(Vec<Frame>),
-    /// So many bytes of the files were passed over that are no entries: half an entry, zeros after a power cut.
+    /// Bytes of the files that were passed over because they are no entries: half an entry, zeros after a power cut.
     Torn(u64),
     /// The file was cut short while it was read. It goes on at its beginning.
     Cut,
@@ -75,25 +75,25 @@ pub enum Step {
 
 /// Reads one container's files. Calls block on the disk: use a blocking thread.
 pub trait EngineLog: Send {
-    /// Goes to a place. `false` where the files do not hold it (any more): then it stays where it is.
+    /// Goes to a place. `false` where the files do not hold it (any more): then the reader stays where it is.
     ///
     /// # Errors
-    /// The disk's.
+    /// An error of the disk.
     fn seek(&mut self, place: Place) -> io::Result<bool>;
 
-    /// Where it stands; `None`: there is no file yet.
+    /// The place of the reader; `None`: there is no file yet.
     fn place(&self) -> Option<Place>;
 
     /// Whether the oldest file was the first one, when the files were first looked at: none had been rotated away.
     ///
     /// # Errors
-    /// The disk's.
+    /// An error of the disk.
     fn begins_at_the_first_byte(&mut self) -> io::Result<bool>;
 
     /// Reads on.
     ///
     /// # Errors
-    /// The disk's.
+    /// An error of the disk.
     fn next(&mut self) -> io::Result<Step>;
 
     /// Goes back to before the frames that the last step brought.
@@ -102,10 +102,10 @@ pub trait EngineLog: Send {
     /// Bytes between its place and the end of the newest file, after [`Step::End`]: an entry that is being written, or half a one.
     ///
     /// # Errors
-    /// The disk's.
+    /// An error of the disk.
     fn rest(&self) -> io::Result<u64>;
 
-    /// The engine begins another file after about so many bytes.
+    /// Bytes after about which the engine begins another file.
     fn file_size(&self) -> u64;
 
     /// The engine's present run; `None` where there is none, or where it cannot be told.

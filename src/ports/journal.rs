@@ -12,13 +12,13 @@ use crate::domain::{
 
 /// Opens and owns the store. One writer at a time; called on a thread that may block.
 pub trait JournalStore: Send {
-    /// A reader beside it: what is committed when a question is asked is in the answer.
+    /// A reader beside the writer: its answers have all that is committed when the question is asked.
     ///
     /// # Errors
     /// The store cannot be read.
     fn reader(&self) -> Result<Box<dyn JournalReader>, JournalError>;
 
-    /// What is known of one task.
+    /// What the journal knows of one task.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -37,11 +37,11 @@ pub trait JournalStore: Send {
     /// The disk is full: gives the store what space it has kept back for this moment. Trying a commit again is worth while.
     fn make_room(&mut self);
 
-    /// To be called now and then; cheap. Sees whether the store is still where it was, and keeps space back for a full disk if
-    /// none is held and the disk has plenty.
+    /// Looks after the store; to be called now and then, and cheap. Sees whether the store is still where it was, and keeps space
+    /// back for a full disk if none is held and the disk has plenty.
     ///
     /// # Errors
-    /// `Damaged`: it was removed or replaced.
+    /// `Damaged`: the store was removed or replaced.
     fn tend(&mut self) -> Result<(), JournalError>;
 }
 
@@ -53,27 +53,27 @@ pub trait JournalReader: Send {
     /// The store cannot be read.
     fn unfinished(&mut self) -> Result<Snapshot, JournalError>;
 
-    /// What there is of everything, by ids and times alone.
+    /// What there is of everything, by ids and times alone, for the janitor.
     ///
     /// # Errors
     /// The store cannot be read.
     fn household(&mut self) -> Result<Household, JournalError>;
 }
 
-/// What is in the journal, for whoever keeps house.
+/// An overview of the journal, for the janitor.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Household {
     /// Tasks that are done, and when: the oldest first.
     pub finished: Vec<(TaskId, SystemTime)>,
-    /// All others.
+    /// All tasks that are not done.
     pub unfinished: HashSet<TaskId>,
-    /// The containers of those, as far as they have one.
+    /// The containers of the unfinished tasks, as far as they have one.
     pub containers: HashSet<ContainerId>,
-    /// Of those, results that are put aside, and since when: the oldest first.
+    /// The unfinished tasks whose results are parked, and since when: the oldest first.
     pub parked: Vec<(TaskId, SystemTime)>,
     /// Images that this worker has pulled.
     pub images: Vec<Pulled>,
-    /// Which image each task wants that is not done, in its own words, and which one it has.
+    /// For each task that is not done, the image that it wants, in its own words, and the one that its container has.
     pub images_wanted: Vec<(String, Option<String>)>,
 }
 
@@ -84,7 +84,7 @@ pub enum Known {
     Record(Box<TaskRecord>),
     /// Its retention is over.
     Retired(Tombstone),
-    /// That it was finished, and no more: its row is damaged, and costs that task alone.
+    /// The task was finished, and no more is known: its row is damaged, and costs that task alone.
     Unreadable,
 }
 
@@ -103,10 +103,10 @@ pub enum Refused {
     /// Sealed: a cancel is durable, and the verdict does not say so.
     #[error("the task is cancelled")]
     CancelPending,
-    /// The store takes nothing of that size, from nobody.
+    /// The store takes no request of that size, from nobody.
     #[error("it is too big for the journal")]
     TooBig,
-    /// Retire: what the master is told is not even fixed, and a tombstone would have nothing to tell a late repeat.
+    /// Retire: the task is not even sealed, and a tombstone would have nothing to tell a late repeat.
     #[error("the task has not come to that step yet")]
     Early,
 }
@@ -117,18 +117,18 @@ pub enum JournalError {
     /// No space left.
     #[error("the disk is full: {0}")]
     Full(String),
-    /// What is in the file is no whole journal: opening it anew sets it aside.
+    /// The file is no whole journal: opening it anew sets it aside.
     #[error("the journal is damaged: {0}")]
     Damaged(String),
     /// Anything else of the disk or the database.
     #[error("the journal cannot be used: {0}")]
     Broken(String),
-    /// It was written by a newer version of this program.
+    /// The journal was written by a newer version of this program.
     #[error("the journal has format {found}, this program knows {known}; use a newer worker-node")]
     Newer {
-        /// In the file.
+        /// The format of the file.
         found: i64,
-        /// Ours.
+        /// The format that this program writes.
         known: i64,
     },
 }

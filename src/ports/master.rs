@@ -1,4 +1,4 @@
-//! The master as the worker calls it.
+//! The master, as the worker calls it. `grpc` implements it.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -36,38 +36,38 @@ impl fmt::Display for MasterAddress {
     }
 }
 
-/// What a registration tells.
+/// What a registration tells the master.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Registration {
-    /// Who we are.
+    /// This worker's id.
     pub worker: WorkerId,
-    /// Where we are reached: always `host:port`.
+    /// The address at which the master reaches this worker: always `host:port`.
     pub address: String,
-    /// What we have.
+    /// What this worker has for tasks.
     pub totals: MachineTotals,
 }
 
 /// One sign of life.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Beat {
-    /// Who we are.
+    /// This worker's id.
     pub worker: WorkerId,
-    /// Percent of the machine.
+    /// CPU in use, in percent of the machine.
     pub cpu: f64,
-    /// Percent of the machine.
+    /// Memory in use, in percent of the machine.
     pub memory: f64,
-    /// Percent of the file system that holds the state folder.
+    /// Disk in use, in percent of the file system that holds the state folder.
     pub storage: f64,
-    /// Percent of the GPUs.
+    /// GPUs in use, in percent.
     pub gpu: f64,
-    /// What runs, and what it holds.
+    /// The tasks that are here, and what they hold.
     pub running: Vec<RunningTask>,
 }
 
 /// A task as heartbeats list it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunningTask {
-    /// Which.
+    /// The task's id.
     pub task: TaskId,
     /// Cores held.
     pub cpu: f64,
@@ -75,7 +75,7 @@ pub struct RunningTask {
     pub memory: f64,
     /// GPUs held.
     pub gpu: f64,
-    /// Where it stands, for people.
+    /// The stage that the task is at, for people.
     pub status: &'static str,
 }
 
@@ -96,21 +96,21 @@ impl RunningTask {
 /// The output files of one task.
 #[derive(Clone)]
 pub struct Upload {
-    /// Whose.
+    /// The task's id.
     pub task: TaskId,
-    /// Who submitted it.
+    /// The user who submitted it.
     pub user_id: String,
     /// Its name; the adapter replaces `/`.
     pub task_name: String,
-    /// Unix seconds.
+    /// When it was submitted, in Unix seconds.
     pub submitted_at: i64,
-    /// What to send, in this order; not empty.
+    /// The files to send, in this order; not empty.
     pub files: Vec<OutputFile>,
-    /// Where the files are read from.
+    /// The store that the files are read from.
     pub store: Arc<dyn OutputStore>,
-    /// Without progress for this long the upload has failed.
+    /// The upload has failed after this long without progress.
     pub inactivity: Duration,
-    /// It takes no longer than this in all.
+    /// The upload has failed after this long in all.
     pub total: Duration,
 }
 
@@ -126,17 +126,17 @@ pub struct Uploaded {
 /// A result to deliver.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
-    /// Whose.
+    /// The task's id.
     pub task: TaskId,
-    /// By whom.
+    /// This worker's id.
     pub worker: WorkerId,
-    /// The same on every repeat.
+    /// The id of the result, the same on every repeat.
     pub result_id: ResultId,
-    /// The contract's word.
+    /// The outcome, in the contract's word.
     pub status: StatusWord,
-    /// Valid UTF-8, cut to the contract's limit, trailer at the end.
+    /// The task's log: valid UTF-8, cut to the contract's limit, trailer at the end.
     pub logs: String,
-    /// Relative paths of what was uploaded.
+    /// Relative paths of the files that were uploaded.
     pub output_files: Vec<String>,
     /// What its container used, where that was seen.
     pub usage: Option<Usage>,

@@ -22,7 +22,7 @@ pub trait OutputStore: Send + Sync {
     /// Whether the task has a folder.
     ///
     /// # Errors
-    /// It cannot be told.
+    /// The folder cannot be looked for.
     fn is_there(&self, task: &TaskId) -> io::Result<bool>;
 
     /// Lists the regular files, sorted by path; what is left out (links, devices, over the quotas) is told in `skipped`.
@@ -50,7 +50,7 @@ pub trait OutputStore: Send + Sync {
     /// of that name is replaced, anything else refused.
     ///
     /// # Errors
-    /// The disk's, or the name is taken by something that is no file.
+    /// An error of the disk, or the name is taken by something that is no file.
     fn add(&self, task: &TaskId, name: &str) -> io::Result<Box<dyn Write + Send>>;
 
     /// Removes the task's folder with all in it. A missing one is fine.

@@ -18,26 +18,26 @@ pub trait SpoolStore: Send + Sync {
     /// handle per task in the process: a second call returns the same one.
     ///
     /// # Errors
-    /// The disk's.
+    /// An error of the disk.
     fn open(&self, task: &TaskId) -> io::Result<Arc<dyn Spool>>;
 
     /// Opens the task's spool only if there is one already.
     ///
     /// # Errors
-    /// The disk's.
+    /// An error of the disk.
     fn find(&self, task: &TaskId) -> io::Result<Option<Arc<dyn Spool>>>;
 
-    /// Removes it. Cursors that are open read on to the end of what was there.
+    /// Removes the task's spool. Cursors that are open read on to the end of what was there.
     ///
     /// # Errors
-    /// The disk's.
+    /// An error of the disk.
     fn remove(&self, task: &TaskId) -> io::Result<()>;
 }
 
 /// The last thing in a log: how the task ended, for viewers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogEnd {
-    /// The contract's word.
+    /// The outcome, in the contract's word.
     pub word: StatusWord,
     /// The trailer line.
     pub trailer: String,
@@ -46,18 +46,18 @@ pub struct LogEnd {
 /// What a container wrote at one time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {
-    /// stdout or stderr.
+    /// The stream that it was written to: stdout or stderr.
     pub source: Source,
-    /// As it was written, not split into lines.
+    /// The bytes as they were written, not split into lines.
     pub bytes: Bytes,
-    /// When, as far as somebody noted it; `None` for what has just come.
+    /// When they were written, as far as that is known; `None`: they have just come.
     pub time: Option<SystemTime>,
 }
 
-/// Which byte of a log stands where in the engine's own files, or in what the engine tells of its record.
+/// Where in the engine's own files, or in its record, a log goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Position {
-    /// Where reading goes on; the default stands for the first byte of the first file.
+    /// The place where reading goes on; the default stands for the first byte of the first file.
     pub place: Place,
     /// The engine's run that had written what lies before it; 0: unknown.
     pub run: u64,
@@ -68,18 +68,18 @@ pub struct Position {
     pub stderr: u64,
 }
 
-/// Where a reader of a log begins. What is asked for is looked for in what is there at the first reading; a place that there is
-/// not yet is the present end, and one before the first line is that line. It costs no more reading than what is given out
-/// then: places are found from the end of the log.
+/// Where a reader of a log begins. The place is looked for in what the log has at the first reading; one that there is not yet is
+/// the present end, and one before the first line is that line. Places are found from the end of the log, so that finding one costs
+/// no more reading than what is given out then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Start {
     /// At the first line.
     #[default]
     First,
-    /// Behind so many bytes of the container, both streams and what was dropped counted. The worker's own lines that stand
-    /// at that very place are given out too.
+    /// Behind this many bytes of the container, both streams and what was dropped counted. The worker's own lines that stand at
+    /// that very place are given out too.
     Offset(u64),
-    /// So many lines before the end, in the order of their ends; an unfinished one counts. 0: with what comes from now on.
+    /// This many lines before the end, in the order of their ends; an unfinished one counts. 0: with what comes from now on.
     LastLines(u64),
     /// With the first line whose end came at that time or later. Where the clock was set back meanwhile, what came before the
     /// last line that is older is left out.
@@ -99,7 +99,7 @@ pub enum Streams {
 }
 
 impl Streams {
-    /// Whether what comes from there is wanted.
+    /// Whether bytes of this source are wanted.
     #[must_use]
     pub fn wants(self, source: Source) -> bool {
         match (self, source) {
@@ -115,9 +115,9 @@ impl Streams {
 /// What a reader wants of a log: all of it by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LogRange {
-    /// From where on.
+    /// The place to begin at.
     pub start: Start,
-    /// Of which streams; lines of the others don't count.
+    /// The streams to read; lines of the others don't count.
     pub streams: Streams,
 }
 
@@ -128,37 +128,37 @@ pub trait Spool: Send + Sync {
     /// middle of the log, counting.
     ///
     /// # Errors
-    /// The disk's; what was appended before stays.
+    /// An error of the disk; what was appended before stays.
     async fn append(&self, pieces: Vec<Piece>) -> io::Result<()>;
 
     /// As [`Spool::append`], and remembers in the same write where the engine's files go on behind that.
     ///
     /// # Errors
-    /// The disk's; what was appended before stays.
+    /// An error of the disk; what was appended before stays.
     async fn append_up_to(&self, pieces: Vec<Piece>, position: Position) -> io::Result<()>;
 
     /// Appends one line of the worker's own: progress, a marker.
     ///
     /// # Errors
-    /// The disk's.
+    /// An error of the disk.
     async fn note(&self, line: String) -> io::Result<()>;
 
     /// Ends the log. Durable when it returns; a second call changes nothing; what is appended later is refused.
     ///
     /// # Errors
-    /// The disk's.
+    /// An error of the disk.
     async fn close(&self, end: LogEnd) -> io::Result<()>;
 
-    /// How it ended, if it did.
+    /// How the log ended; `None`: it has not.
     fn end(&self) -> Option<LogEnd>;
 
     /// Bytes of each source that were ever appended (stdout, stderr), dropped ones included.
     fn appended(&self) -> (u64, u64);
 
-    /// The last position that it was told, in this process or a former one.
+    /// The last position that the spool was told, in this process or a former one.
     fn position(&self) -> Option<Position>;
 
-    /// When the last output of the container came, or was written where the engine told that; `None`: none has.
+    /// When the container's last output came, or was written where the engine told that; `None`: there is none.
     fn newest(&self) -> Option<SystemTime>;
 
     /// A reader from the first line on.
@@ -166,7 +166,7 @@ pub trait Spool: Send + Sync {
         self.cursor_from(LogRange::default())
     }
 
-    /// A reader of a part of it.
+    /// A reader of a part of the log.
     fn cursor_from(&self, range: LogRange) -> Box<dyn LogCursor>;
 }
 
@@ -184,24 +184,24 @@ pub enum LogItem {
 /// Some of a log as it was printed, not split into lines.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Stretch {
-    /// What the spans cover, one behind the other: 64 KiB at most (or one span that is longer, up to 1 MiB).
+    /// The bytes of all spans, one behind the other: 64 KiB at most (or one span that is longer, up to 1 MiB).
     pub bytes: Bytes,
-    /// In the order of their arrival; 512 at most.
+    /// The spans in the order of their arrival; 512 at most.
     pub spans: Vec<Span>,
 }
 
-/// What came in one piece.
+/// What came in one piece, from one source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// From where. A line of the worker's own comes whole, with its newline.
+    /// The source. A line of the worker's own comes whole, with its newline.
     pub source: Source,
-    /// Bytes of the container before it, both streams and what was dropped counted: `Start::Offset` finds it again.
+    /// Bytes of the container before this span, both streams and what was dropped counted: `Start::Offset` finds it again.
     pub offset: u64,
     /// When it arrived, in microseconds since the Unix epoch, or was written where the engine told that.
     pub micros: i64,
-    /// Of the stretch's bytes, so many.
+    /// How many of the stretch's bytes are this span's.
     pub len: usize,
-    /// A line of the worker's that stands for bytes that are missing: no line of the container goes on across it.
+    /// Whether it is a line of the worker's that stands for missing bytes: no line of the container goes on across it.
     pub interrupts: bool,
 }
 
@@ -223,13 +223,13 @@ pub trait LogCursor: Send {
     /// Reads on from its place; never waits for the log to grow.
     ///
     /// # Errors
-    /// The disk's.
+    /// An error of the disk.
     async fn next(&mut self) -> io::Result<LogItem>;
 
     /// As `next`, but bytes as they were printed. Nothing is held back.
     ///
     /// # Errors
-    /// The disk's.
+    /// An error of the disk.
     async fn next_bytes(&mut self) -> io::Result<RawItem>;
 
     /// Gives out the unfinished lines that are held back, for a viewer that does not follow.

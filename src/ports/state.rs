@@ -10,13 +10,13 @@ use crate::domain::{
 /// Everything in the folder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StateFacts {
-    /// Which.
+    /// The folder's path.
     pub folder: PathBuf,
-    /// Who may enter it.
+    /// The rights on it.
     pub access: AccessFacts,
-    /// Whose it is, where that is written down.
+    /// The worker that it belongs to, where that is written down.
     pub owner: Option<OwnerFacts>,
-    /// Whether a worker has it.
+    /// Whether a worker holds it.
     pub lock: LockFacts,
     /// The journal.
     pub journal: JournalFacts,
@@ -31,13 +31,13 @@ pub struct StateFacts {
 /// Who may enter the folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AccessFacts {
-    /// The number of the user whose it is.
+    /// The number of the user who owns it.
     pub user: u32,
     /// Its mode, without the kind of file.
     pub mode: u32,
 }
 
-/// Whose the folder is.
+/// The worker that a state folder belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnerFacts {
     /// The worker's id.
@@ -47,7 +47,7 @@ pub struct OwnerFacts {
 }
 
 impl StateFacts {
-    /// Nothing tells that a worker ever ran on it.
+    /// Whether nothing tells that a worker ever ran on the folder.
     #[must_use]
     pub fn is_untouched(&self) -> bool {
         self.journal == JournalFacts::Missing
@@ -62,78 +62,79 @@ impl StateFacts {
 /// Which tasks are asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
-    /// Those that are not done.
+    /// All tasks that are not done.
     Unfinished,
-    /// Those, and the ones that are done and still kept.
+    /// The tasks that are not done, and those that are done and still kept.
     All,
-    /// One, also one whose retention is over.
+    /// One task, also one whose retention is over.
     One(TaskId),
 }
 
 /// What the journal knows of one task.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TaskStory {
-    /// It is kept.
+    /// The task is not retired.
     Kept {
-        /// As it stands.
+        /// The task's record.
         record: Box<TaskRecord>,
-        /// When it came to each phase, in their order; one that it leapt over, or came to before times were kept, is left out.
+        /// When the task came to each phase, in their order; one that it leapt over, or came to before times were kept, is left
+        /// out.
         times: Vec<(Phase, SystemTime)>,
     },
-    /// Its retention is over.
+    /// The task's retention is over.
     Retired {
-        /// What is left of it.
+        /// The tombstone that is left of it.
         stone: Tombstone,
         /// When it was retired.
         at: SystemTime,
     },
-    /// Its row cannot be understood.
+    /// The task's row in the journal cannot be understood.
     Unreadable(LostRow),
 }
 
-/// Whether a worker has the folder.
+/// Whether a worker holds the folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockFacts {
     /// No worker runs on it.
     Free,
-    /// One does; its process, where that is written down.
+    /// A worker runs on it; its process, where that is written down.
     Held(Option<u32>),
 }
 
 /// The journal.
 #[derive(Debug, Clone, PartialEq)]
 pub enum JournalFacts {
-    /// There is none.
+    /// There is no journal.
     Missing,
-    /// It is whole.
+    /// The journal is whole, but perhaps for rows of finished tasks.
     Sound {
         /// The format that it has.
         format: i64,
         /// The format that this program writes.
         known: i64,
-        /// What is in it.
+        /// All that can be read of it.
         content: Box<Snapshot>,
-        /// What is in it too, and cannot be read.
+        /// The rows that cannot be read.
         lost: Vec<LostRow>,
         /// Bytes of its file and its write-ahead log.
         bytes: u64,
-        /// Users other than its owner can read it.
+        /// Whether users other than its owner can read it.
         is_open_to_others: bool,
     },
     /// A newer program wrote it.
     Newer {
-        /// Its format.
+        /// The format that it has.
         found: i64,
-        /// Ours.
+        /// The newest format that this program knows.
         known: i64,
     },
-    /// It is not whole: why.
+    /// The journal is not whole; says why.
     Damaged(String),
-    /// It could not be looked at: why.
+    /// The journal could not be looked at; says why.
     Unreadable(String),
 }
 
-/// A row that nobody can understand. A start goes on without one of a finished task.
+/// A row of the journal that cannot be understood. A start goes on without one of a finished task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LostRow {
     /// The task's id, as far as it can be read.
@@ -147,15 +148,15 @@ pub struct LostRow {
 pub struct LogFacts {
     /// Its name in the folder of logs.
     pub file: String,
-    /// Whose; `None` where its beginning is damaged.
+    /// The task's id; `None` where the file's beginning is damaged.
     pub task: Option<TaskId>,
-    /// On disk.
+    /// Bytes on disk.
     pub bytes: u64,
-    /// Whole records.
+    /// How many whole records it has.
     pub records: u64,
     /// Records whose content is not what was written, and places where there is none.
     pub damaged: u64,
-    /// It was ended: nothing will be added.
+    /// Whether the log was ended: nothing will be added.
     pub is_ended: bool,
     /// Bytes behind its last whole record.
     pub torn: u64,
@@ -164,8 +165,8 @@ pub struct LogFacts {
 /// The history of the actors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HistoryFacts {
-    /// Events.
+    /// How many events it has.
     pub events: usize,
-    /// Lines that are none: torn by a crash, or damaged.
+    /// Lines that are no events: torn by a crash, or damaged.
     pub unreadable: usize,
 }

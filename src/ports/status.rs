@@ -1,4 +1,4 @@
-//! How a worker stands at one moment, as its operator is told: `ports::admin::Admin::status` asks for it.
+//! A worker at one moment, as its operator is told: `ports::admin::Admin::status` asks for it.
 
 mod reasons;
 
@@ -7,39 +7,39 @@ use std::time::Duration;
 pub use self::reasons::Reason;
 use crate::domain::id::WorkerId;
 
-/// See the module. Ages are counted back from the answer.
+/// A worker at one moment. Ages are counted back from the answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WorkerStatus {
-    /// Whose.
+    /// The worker's id.
     pub worker: WorkerId,
-    /// Of the program.
+    /// The version of its program.
     pub version: String,
     /// Its process id.
     pub process: u32,
-    /// Since it began.
+    /// How long ago its process began.
     pub uptime: Duration,
-    /// Whom it works for.
+    /// The master that it works for.
     pub master: MasterContact,
-    /// What runs its containers.
+    /// The engine that runs its containers.
     pub engine: EngineContact,
     /// Why new tasks are refused now although there is room, if they are.
     pub refusing: Option<String>,
-    /// What there is for tasks.
+    /// The cores, memory, GPUs and places that it has for tasks.
     pub room: Room,
 }
 
-/// What has come of the calls to the master.
+/// How the master has answered this worker's calls.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MasterContact {
-    /// Where it is.
+    /// The master's address.
     pub address: String,
-    /// Since it registered this worker; `None`: it has not, or has forgotten it.
+    /// How long ago it registered this worker; `None`: it has not, or has forgotten it.
     pub registered_for: Option<Duration>,
-    /// Since it last took a heartbeat.
+    /// How long ago it last took a heartbeat.
     pub beat_ago: Option<Duration>,
-    /// From that heartbeat to its answer.
+    /// How long the answer to that heartbeat took.
     pub beat_took: Option<Duration>,
-    /// Since when it does not answer, or refuses this worker.
+    /// For how long it has not answered, or refused this worker.
     pub failing_for: Option<Duration>,
     /// Why, in the words of the last call. Untrusted.
     pub failure: Option<String>,
@@ -48,17 +48,17 @@ pub struct MasterContact {
 /// Whether the engine is there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EngineContact {
-    /// Where it is.
+    /// The engine's address.
     pub address: String,
     /// Its version; `None`: it does not answer.
     pub version: Option<String>,
-    /// Since when it does not.
+    /// For how long it has not answered.
     pub away_for: Option<Duration>,
-    /// Why it does not, or why no task could be run on it.
+    /// Why it does not answer, or why no task could be run on it.
     pub failure: Option<String>,
 }
 
-/// What tasks share.
+/// What all tasks together may have.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Room {
     /// Cores.

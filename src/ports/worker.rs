@@ -13,29 +13,29 @@ use crate::domain::{id::TaskId, outcome::StatusWord, spec::Offer};
 /// The answer to an offer. There is no error: whatever went wrong is a refusal, and the master offers again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AssignAnswer {
-    /// It is durable and will be run.
+    /// The task is durable and will be run.
     Accepted,
     /// The same offer was accepted before: nothing runs twice, its result is sent again if it has ended.
     AlreadyAccepted,
-    /// Not now; the words go to the master.
+    /// The task is not taken now; the words go to the master.
     Refused(String),
 }
 
 /// The answer to a cancel. There is no error either: a cancel is kept and carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CancelAnswer {
-    /// It is durable and will be carried out.
+    /// The cancel is durable and will be carried out.
     Accepted,
-    /// No such task.
+    /// There is no such task.
     NotFound,
-    /// Its result has left; nothing changes.
+    /// The task's result has left; nothing changes.
     AlreadyFinished(StatusWord),
 }
 
 /// Why there is no log to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum LogsError {
-    /// No such task, or its retention is over.
+    /// There is no such task, or its retention is over.
     #[error("no such task")]
     UnknownTask,
     /// Not now; try again.
@@ -46,13 +46,13 @@ pub enum LogsError {
 /// Why a master may not move us.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum MoveError {
-    /// The address is none.
+    /// The address is no `host:port`.
     #[error("{0}")]
     Address(String),
     /// `--pin-master` is on and the address is another one.
     #[error("this worker is pinned to its master (--pin-master)")]
     Pinned,
-    /// TLS is on, and nobody who calls has to show who he is.
+    /// TLS is on, and no caller has to show who it is.
     #[error(
         "this worker follows nobody who has not shown who he is (--tls-ca, --token-file or --allow-from)"
     )]
@@ -81,7 +81,7 @@ pub trait Worker: Send + Sync + 'static {
         range: LogRange,
     ) -> Result<Box<dyn LogCursor>, LogsError>;
 
-    /// Tells where the master is from now on (`None`: where it was); the worker registers there at once.
+    /// Tells the worker where its master is from now on (`None`: where it was); it registers there at once.
     ///
     /// # Errors
     /// See [`MoveError`].

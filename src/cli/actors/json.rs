@@ -29,7 +29,7 @@ struct Actor<'a> {
     name: &'a str,
     kind: &'static str,
     state: String,
-    /// `null` while it is not up.
+    /// `null` while the actor does not run.
     uptime_ms: Option<u64>,
     generation: u64,
     restarts: u64,

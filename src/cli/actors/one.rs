@@ -1,4 +1,4 @@
-//! One actor in full, for people: where it stands, how it is kept, what has happened to it. Pure.
+//! The page about one actor, for people: its state, its child spec, its last events. Pure.
 
 use super::{tree, words};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     telemetry::history::HistoryEvent,
 };
 
-/// A task's id may be this long, in bytes.
+/// Bytes of the actor's name that are shown: a task's id may be this long.
 const NAME_LIMIT: usize = 1_024;
 const REASON_LIMIT: usize = 512;
 
@@ -75,7 +75,7 @@ fn mailbox(actor: &ActorView) -> String {
     }
 }
 
-/// The word of OTP.
+/// OTP's word for the restart type.
 pub(super) fn restart_type(restart: RestartType) -> &'static str {
     match restart {
         RestartType::Permanent => "permanent",

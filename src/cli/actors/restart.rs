@@ -8,13 +8,13 @@ use tokio::time::Instant;
 use super::{Trouble, words};
 use crate::ports::admin::{ActorState, ActorView, Admin, AdminError};
 
-/// A stop and a start, each with its own deadline in the worker, and some more.
+/// How long to wait for the next incarnation, longer than the worker's deadlines of a stop and a start; then the command fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// From one look to the next.
+/// Time between two looks at the actor.
 const PERIOD: Duration = Duration::from_millis(50);
 
-/// Restarts an actor; returns what there is to tell.
+/// Restarts an actor and waits for its next incarnation; returns the line to print.
 pub(super) async fn restart(admin: &dyn Admin, name: &str) -> Result<String, Trouble> {
     let before = admin.actor(name).await?;
     let begun = Instant::now();
@@ -95,7 +95,7 @@ mod tests {
         },
     };
 
-    /// Answers as it is told, one answer per look; the last one again and again.
+    /// Answers each look with the next of `looks`; the last one again and again.
     struct Scripted {
         looks: Mutex<Vec<Result<ActorView, AdminError>>>,
         order: Result<(), AdminError>,

@@ -35,7 +35,7 @@ pub(in crate::cli) fn subsystem(name: &str) -> ActorView {
     }
 }
 
-/// One that has failed.
+/// A subsystem that has failed and waits for its restart.
 pub(super) fn failed(name: &str) -> ActorView {
     ActorView {
         state: ActorState::Backoff,
@@ -60,7 +60,7 @@ pub(super) fn task(id: &str) -> ActorView {
     }
 }
 
-/// A worker with these.
+/// A worker with these actors.
 pub(super) fn worker(actors: Vec<ActorView>) -> ActorTree {
     ActorTree {
         worker: WorkerId::new("worker-1").unwrap(),

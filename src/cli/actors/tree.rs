@@ -79,7 +79,7 @@ fn row(actor: &ActorView, branch: &str) -> [String; COLUMNS] {
     ]
 }
 
-/// `2 (7s ago)`.
+/// How often the actor was restarted, and how long ago the last time: `2 (7s ago)`.
 pub(super) fn restarts(actor: &ActorView) -> String {
     match actor.last_restart {
         Some(age) => format!("{} ({} ago)", actor.restarts, words::time(age)),

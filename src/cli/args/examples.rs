@@ -1,4 +1,4 @@
-//! What stands below the help of a command: how it ends, and what to type.
+//! The texts below each command's help: its exit codes and examples.
 
 pub(super) const EXAMPLES: &str = "\
 Every flag may be written with one dash or two, as for the existing worker.

@@ -3,17 +3,17 @@
 
 use super::table::Row;
 
-/// One task and what becomes of it.
+/// One task of the demo and what should become of it.
 pub(super) struct Part {
-    /// Before each line of its log.
+    /// Its name, which stands before each line of its log.
     pub(super) name: &'static str,
-    /// What it is there to show.
+    /// What the task is there to show, for people.
     pub(super) shows: &'static str,
     /// What a shell in its container runs.
     pub(super) command: &'static str,
-    /// Cancelled at the first line with these words.
+    /// The line of its log at which the task is cancelled; `None`: it is not.
     pub(super) cancel_at: Option<&'static str>,
-    /// What is to be seen.
+    /// What the master should see of it.
     expected: Expected,
 }
 
@@ -24,7 +24,7 @@ struct Expected {
     files: &'static [(&'static str, u64)],
 }
 
-/// All of them; they run at the same time.
+/// All tasks of the demo; they run at the same time.
 pub(super) const CAST: [Part; 5] = [
     Part {
         name: "files",
@@ -96,7 +96,7 @@ pub(super) const CAST: [Part; 5] = [
 ];
 
 impl Part {
-    /// What is not as it should be, one sentence each.
+    /// Each difference from what was expected, as a sentence.
     pub(super) fn complaints(&self, row: &Row, last_line: &str) -> Vec<String> {
         let Expected {
             status,

@@ -1,6 +1,6 @@
-//! The desk of a demo with `--keep`: a unix socket in the user's runtime folder where `demo submit` hands in a task and gets
-//! its log and its result, one JSON object a line. The master's own service has no method for it, and needs none. Who hangs
-//! up before the end has cancelled the task.
+//! The desk of a demo with `--keep`: a unix socket in the user's runtime folder where `demo submit` hands in a task and gets its
+//! log and its result, one JSON object a line. The master's own service has no method for it, and needs none. A client that hangs
+//! up before the end has its task cancelled.
 
 use std::{
     convert::Infallible,
@@ -29,21 +29,21 @@ use super::{
     stage::{Stage, next},
 };
 
-/// A task's command may have 128 KiB; the rest is for JSON's escapes.
+/// Bytes that are read of a client. A task's command may have 128 KiB; the rest is for JSON's escapes.
 const LARGEST_REQUEST: u64 = 1 << 20;
 /// A listener that fails to accept, for want of descriptors most likely, tries again after this.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
-/// What is handed in.
+/// The task that a client hands in.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Request {
     /// The image.
     pub(super) image: String,
-    /// For the image's shell; empty: the image's own command.
+    /// The command for the image's shell; empty: the image's own command.
     pub(super) command: String,
 }
 
-/// What comes back.
+/// What the client is told, one line each.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum News {
@@ -51,25 +51,25 @@ pub(super) enum News {
     Accepted(String),
     /// A line of its log.
     Line(String),
-    /// Its end: the master's word, and the last line.
+    /// The task has ended.
     End {
-        /// completed, failed or cancelled.
+        /// The master's word: completed, failed or cancelled.
         status: String,
-        /// What else is to be said.
+        /// The last line of its log, which is the worker's.
         trailer: String,
     },
-    /// It could not be run, and why.
+    /// The task could not be run; says why.
     Refused(String),
 }
 
-/// The open desk. The socket goes with it.
+/// The open desk. Dropping it removes the socket.
 pub(super) struct Desk {
     listener: UnixListener,
     path: PathBuf,
 }
 
 impl Desk {
-    /// Opens it, unless another demo has one.
+    /// Opens the desk, unless another demo of this user has one.
     pub(super) fn open() -> Result<Self, DemoError> {
         let path = socket_path();
         let folder = path.parent().unwrap_or(Path::new("/"));
@@ -84,7 +84,7 @@ impl Desk {
         Ok(Self { listener, path })
     }
 
-    /// Serves everybody who comes, for ever.
+    /// Serves every client that connects, for ever.
     pub(super) async fn serve(&self, stage: &Arc<Stage>) -> Infallible {
         let mut visits = JoinSet::new();
         loop {
@@ -105,7 +105,7 @@ impl Drop for Desk {
     }
 }
 
-/// Where the desk is, whoever looks for it.
+/// The path of the desk's socket, for the demo and for `demo submit`.
 pub(super) fn socket_path() -> PathBuf {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let user = rustix::process::geteuid();
@@ -140,7 +140,7 @@ type Reader = Lines<BufReader<tokio::io::Take<OwnedReadHalf>>>;
 async fn attend(stage: Arc<Stage>, stream: UnixStream) {
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read.take(LARGEST_REQUEST)).lines();
-    // Whoever hangs up without a word wanted nothing; whoever cannot be answered is gone.
+    // A client that hangs up without a request wanted nothing; one that cannot be answered is gone.
     if let Ok(Some(line)) = lines.next_line().await {
         let _gone = perform(&stage, &line, &mut lines, &mut write).await;
     }

@@ -1,4 +1,4 @@
-//! The engine as the demo needs it: that it is there, that the image is there, and that nothing of the demo's worker is left
+//! The demo's own calls to the engine: that it answers, that it has the image, and that no container of the demo's worker is left
 //! in the end. The tasks themselves are the worker's business.
 
 use std::time::Duration;
@@ -22,9 +22,9 @@ use crate::{
 
 /// A pull that shows no progress for this long is given up.
 const PULL_SILENCE: Duration = Duration::from_secs(60);
-/// From the last result to an engine without our containers.
+/// How long the worker may take after the last result to remove its containers; then the demo complains.
 const CLEARED_WITHIN: Duration = Duration::from_secs(10);
-/// How often it is looked at until then.
+/// Time between two looks at the containers that are left.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A connection to the engine.
@@ -60,7 +60,7 @@ impl Engine {
         Ok(Self { engine })
     }
 
-    /// Makes sure of the image.
+    /// Pulls the image unless the engine has it.
     pub(super) async fn provide_image(&self, name: &str, screen: &Screen) -> Result<(), DemoError> {
         let image = self.engine.parse_image(name);
         let image = image.map_err(|why| DemoError::ImageName {
@@ -95,7 +95,7 @@ impl Engine {
                 news = timeout(PULL_SILENCE, progress.recv()) => match news {
                     Ok(Some(Some(line))) => screen.log(super::screen::Ink::Dim, "image", &line),
                     Ok(Some(None)) => {}
-                    // The sender is gone: so is the pull, and the next round tells how it ended.
+                    // The pull drops the sender when it ends.
                     Ok(None) => return pull.await.map(|_| ()).map_err(|error| error.to_string()),
                     Err(_elapsed) => {
                         return Err(format!("no progress for {} s", PULL_SILENCE.as_secs()));
@@ -105,7 +105,7 @@ impl Engine {
         }
     }
 
-    /// Waits until the worker has put its containers away; false if it does not.
+    /// Waits until the worker has removed its containers; false where it has not within `CLEARED_WITHIN`.
     pub(super) async fn wait_cleared(&self, worker: &WorkerId) -> bool {
         let deadline = Instant::now() + CLEARED_WITHIN;
         while !matches!(self.left(worker).await, Ok(left) if left.is_empty()) {
@@ -117,7 +117,7 @@ impl Engine {
         true
     }
 
-    /// Removes what is left of the worker, and says how much it was. An engine that went away keeps what it has.
+    /// Removes the worker's containers that are left, and returns their number: 0 where the engine cannot be asked.
     pub(super) async fn clear(&self, worker: &WorkerId) -> usize {
         let left = self.left(worker).await.unwrap_or_default();
         for container in &left {
@@ -134,7 +134,7 @@ impl Engine {
     }
 }
 
-/// Nothing is created or adopted here.
+/// No container is created or adopted here, so no spec is written or read.
 struct NoSpecs;
 
 impl SpecCodec for NoSpecs {

@@ -9,40 +9,40 @@ use crate::{dev_master::NotSeen, exit::Exit, ports::engine::EngineError};
 /// Why the demo did not show what it is there to show.
 #[derive(Debug, Error)]
 pub(super) enum DemoError {
-    /// Nobody there to run containers.
+    /// No engine answers.
     #[error(
         "no container engine answers at {address}: {source}\n\
          Start Docker, or say where it is with --engine or DOCKER_HOST, and try again."
     )]
     NoEngine {
-        /// Where it was looked for.
+        /// The address that was tried.
         address: String,
-        /// The engine's side.
+        /// Why there was no answer.
         source: EngineError,
     },
     /// This user may not use the engine.
     #[error("{0}")]
     EngineForbidden(String),
-    /// The name of the image is none.
+    /// `--image` is no image's name.
     #[error("--image '{image}' is no image's name: {why}")]
     ImageName {
-        /// As typed.
+        /// The name as it was typed.
         image: String,
-        /// What the grammar says.
+        /// The rule of image names that it breaks.
         why: String,
     },
-    /// It is not here, and could not be fetched.
+    /// The image is not on this machine and could not be pulled.
     #[error(
         "the image {image} is not on this machine and could not be pulled: {why}\n\
          Check the name and the network, or give an image that is here (see `docker images`) with --image."
     )]
     NoImage {
-        /// In the engine's form.
+        /// Its name in the engine's form.
         image: String,
-        /// The registry's words, or what was missed.
+        /// The registry's words, or that the pull showed no progress.
         why: String,
     },
-    /// Something of this machine could not be had.
+    /// The system refused a file, a socket, a process or the like.
     #[error("{what}: {source}")]
     Machine {
         /// What was tried, as the beginning of a sentence.
@@ -50,33 +50,33 @@ pub(super) enum DemoError {
         /// The system's words.
         source: io::Error,
     },
-    /// Only one demo at a time is there for tasks by hand.
+    /// Another demo with `--keep` runs: only one at a time takes tasks by hand.
     #[error(
         "another demo with --keep runs here; end it first, or give it a task: worker-node demo submit --image busybox -- echo hello"
     )]
     AlreadyKept,
-    /// The worker's process is gone.
+    /// The worker's process ended while the demo needed it.
     #[error("the worker ended early ({0})")]
     WorkerEnded(ExitStatus),
-    /// It did not end well when it was asked to.
+    /// The worker's process did not end with success after SIGTERM.
     #[error("the worker was asked to stop and ended with: {0}")]
     WorkerStop(ExitStatus),
-    /// Something never happened.
+    /// An event that the demo waited for did not come.
     #[error(transparent)]
     NotSeen(#[from] NotSeen),
-    /// What was seen is not what was to be seen.
+    /// Each difference from what was expected, as a sentence.
     #[error("not everything went as it should:\n{}", .0.join("\n"))]
     Unexpected(Vec<String>),
-    /// Containers that should be gone; they have been removed since.
+    /// How many containers the worker left behind; they have been removed since.
     #[error("the worker left {0} containers behind; they are removed now")]
     LeftBehind(usize),
-    /// A person or a program asked for an end before the end.
+    /// A signal ended the demo early.
     #[error("ended on request, before everything was shown")]
     Interrupted,
 }
 
 impl DemoError {
-    /// How the process ends with it.
+    /// The exit code of the process.
     pub(super) fn exit(&self) -> Exit {
         match self {
             Self::NoEngine { .. } | Self::NoImage { .. } => Exit::DependencyAway,
@@ -93,13 +93,13 @@ impl DemoError {
         }
     }
 
-    /// Turns the system's words into ours.
+    /// Wraps an error of the system; `what` was tried, as the beginning of a sentence.
     pub(super) fn machine(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         move |source| Self::Machine { what, source }
     }
 
-    /// Something about a file or folder.
+    /// Wraps an error of the system about a file or folder.
     pub(super) fn path(what: &str, path: &std::path::Path) -> impl FnOnce(io::Error) -> Self {
         let path: PathBuf = path.into();
         Self::machine(format!("{what} {}", path.display()))

@@ -26,16 +26,17 @@ use crate::{
     domain::id::WorkerId,
 };
 
-/// A worker that has just registered may refuse for a moment; the real master's five seconds are long for those who look on.
+/// How soon the master repeats a refused offer: a worker that has just registered may refuse for a moment, and the real master's
+/// five seconds are long for those who look on.
 const OFFER_AGAIN: Duration = Duration::from_millis(200);
-/// How long the master waits for what it wants to see.
+/// How long the master waits for each event; then the demo fails.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// From SIGTERM to an end by force: more than the worker's own deadline.
+/// How long the worker may take to end after SIGTERM, more than its own deadline; then it is killed.
 const STOPPED_WITHIN: Duration = Duration::from_secs(25);
 
-/// All of it, set up.
+/// The folder, the master and the worker of one demo.
 pub(super) struct House {
-    /// The master, and who looks on.
+    /// The master and the screen.
     pub(super) stage: Arc<Stage>,
     /// The worker's process.
     pub(super) worker: Worker,
@@ -44,7 +45,7 @@ pub(super) struct House {
 }
 
 impl House {
-    /// Starts the master and a worker, and returns before they know each other.
+    /// Starts the master and a worker, and returns before the worker has registered.
     pub(super) async fn build(
         settings: &Settings,
         screen: &Arc<Screen>,
@@ -73,6 +74,7 @@ impl House {
             patience: PATIENCE,
             ..MasterOptions::for_anyone()
         };
+        // The master first: its address, with a port that the system picks, is an argument of the worker.
         let master = DevMaster::start(options).await;
         let master = master.map_err(DemoError::machine("the demo's master cannot listen"))?;
         let address = master.address().to_string();
@@ -107,7 +109,7 @@ impl House {
         &self.id
     }
 
-    /// Takes everything away; says whether that went as it should. `so_far` is how the demo itself went.
+    /// Stops the worker and removes all that the demo has made; returns the first error. `so_far` is how the demo itself went.
     pub(super) async fn clear(
         self,
         engine: &Engine,
@@ -136,7 +138,7 @@ impl House {
         }
     }
 
-    /// In order, or by force after a while or at the next signal.
+    /// Stops the worker: by SIGTERM, and by SIGKILL after `STOPPED_WITHIN` or at the next signal.
     async fn stop(&self, signals: &mut Signals) -> Result<(), DemoError> {
         self.worker.signal(Signal::TERM);
         let ended = tokio::select! {
@@ -158,7 +160,7 @@ impl House {
     }
 }
 
-/// A worker leaves its lock files, since its name may come again. This one's never does.
+/// Removes the lock files that a worker leaves because its name may come again: this one's never does.
 fn remove_locks(worker: &WorkerId) {
     let runtime = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     for place in [Some(PathBuf::from("/run/lock")), runtime]

@@ -10,7 +10,7 @@ use std::{
 
 use crate::domain::text::escape;
 
-/// Columns of the word before each line.
+/// Width of the word before each line, in columns.
 const LABEL: usize = 8;
 /// Colours that tell tasks apart: cyan, magenta, yellow, blue, green.
 const TASK_COLOURS: [u8; 5] = [36, 35, 33, 34, 32];
@@ -22,15 +22,15 @@ pub(super) enum Ink {
     Bold,
     /// For what is less important.
     Dim,
-    /// It went as it should.
+    /// For what went as it should.
     Good,
-    /// It did not.
+    /// For what did not.
     Bad,
     /// A task's own colour, by its number.
     Task(usize),
 }
 
-/// The one place that writes.
+/// The demo's standard output, written a line at a time.
 pub(super) struct Screen {
     out: Mutex<Box<dyn Write + Send>>,
     colours: bool,
@@ -87,7 +87,7 @@ impl Screen {
 }
 
 impl Ink {
-    /// The terminal's number for it.
+    /// The terminal's number for this ink.
     fn code(self) -> u8 {
         match self {
             Self::Bold => 1,

@@ -14,7 +14,7 @@ use crate::{
     proto::Task,
 };
 
-/// The master, and who looks on.
+/// The master that gives the tasks, the screen that shows them, and the image that those of the cast run.
 pub(super) struct Stage {
     pub(super) master: DevMaster,
     pub(super) screen: Arc<Screen>,
@@ -23,9 +23,9 @@ pub(super) struct Stage {
 
 /// A task of the cast after its end.
 pub(super) struct Played {
-    /// For the table.
+    /// The task's row of the table.
     pub(super) row: Row,
-    /// What is not as it should be.
+    /// Each difference from what was expected, as a sentence.
     pub(super) complaints: Vec<String>,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Played {
 pub(super) struct End {
     /// The master's word: completed, failed or cancelled.
     pub(super) status: String,
-    /// The log's last line.
+    /// The log's last line, which the worker adds.
     pub(super) trailer: String,
 }
 
@@ -41,7 +41,7 @@ impl Stage {
     /// Gives a task to the master, and returns its id once the worker has it.
     ///
     /// # Errors
-    /// The worker does not take it.
+    /// The worker has not taken the task in time.
     pub(super) async fn submit(
         &self,
         name: &str,
@@ -65,7 +65,7 @@ impl Stage {
     /// Plays one task of the cast to its end.
     ///
     /// # Errors
-    /// Something of it never happened.
+    /// An event of the task's course did not come in time.
     pub(super) async fn play(&self, number: usize, part: &Part) -> Result<Played, NotSeen> {
         let ink = Ink::Task(number);
         let id = self.submit(part.name, &self.image, part.command).await?;

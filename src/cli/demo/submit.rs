@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{cli::DemoTask, exit::Exit};
 
-/// Submits it and waits for its end.
+/// Submits the task and waits for its end.
 pub fn submit(task: &DemoTask) -> Exit {
     let Ok(stream) = UnixStream::connect(socket_path()) else {
         eprintln!(

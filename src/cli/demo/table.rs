@@ -5,15 +5,15 @@
 pub(super) struct Row {
     /// The task's name.
     pub(super) task: String,
-    /// The word in the master's database.
+    /// The status in the master's database.
     pub(super) status: String,
-    /// Of the container; `None` if none ran.
+    /// The container's exit code; `None` if none ran.
     pub(super) exit: Option<i64>,
-    /// Of the container, in seconds.
+    /// How long the container ran, in seconds.
     pub(super) seconds: Option<f64>,
-    /// Of the log, without the trailer.
+    /// Number of lines of the log, without the trailer.
     pub(super) lines: u64,
-    /// Names and sizes in bytes.
+    /// The output files: paths and sizes in bytes.
     pub(super) files: Vec<(String, u64)>,
 }
 

@@ -9,9 +9,9 @@ pub(super) struct Told {
     pub(super) seconds: Option<f64>,
 }
 
-/// Reads a trailer; what is not in it is not told.
+/// Reads a trailer; a fact that it does not have is `None`.
 pub(super) fn read(trailer: &str) -> Told {
-    // The outcome before the first semicolon may have an exit code too, and a reason in anybody's words.
+    // Skipped: the outcome before the first semicolon may have an exit code too, and a reason in anybody's words.
     let facts = trailer.split("; ").skip(1);
     let mut facts = facts.flat_map(|fact| fact.split(", "));
     let exit = facts.find_map(|fact| fact.strip_prefix("exit code ")?.parse().ok());

@@ -17,24 +17,24 @@ use tokio::sync::watch;
 use super::{error::DemoError, screen::Screen};
 use crate::config::EngineAddress;
 
-/// How much of its log is shown when it ended early.
+/// How many of its log's last lines are shown when the worker ended early.
 const TAIL_LINES: usize = 12;
 
-/// What a worker is started with.
+/// What the worker is started with.
 pub(super) struct Start<'a> {
     /// Its name.
     pub(super) id: &'a str,
-    /// Where its master listens.
+    /// The address of its master.
     pub(super) master: String,
     /// Its engine.
     pub(super) engine: &'a EngineAddress,
     /// The folder of the demo; its state and its log go in there.
     pub(super) folder: &'a Path,
-    /// Where its log is shown too.
+    /// The screen that its log is copied to; `None`: the file alone.
     pub(super) aside: Option<Arc<Screen>>,
 }
 
-/// A started worker. Dropped before its end, it is killed.
+/// A started worker. One that is dropped before its end is killed.
 pub(super) struct Worker {
     pid: Pid,
     log: PathBuf,
@@ -42,7 +42,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Starts it.
+    /// Starts the worker's process, and two threads: one copies its log, one waits for its end.
     pub(super) fn start(start: Start<'_>) -> Result<Self, DemoError> {
         let program = env::current_exe().map_err(DemoError::machine("this program's own file"))?;
         let log = start.folder.join("worker.log");
@@ -64,7 +64,7 @@ impl Worker {
         let pid = Pid::from_child(&child);
         let (told, exit) = watch::channel(None);
         std::thread::spawn(move || {
-            // It fails only for a child that somebody else has waited for, and nobody else knows it.
+            // The wait fails only for a child that somebody else has waited for, and nobody else knows this one.
             told.send_replace(child.wait().ok());
         });
         Ok(Self { pid, log, exit })
@@ -75,7 +75,7 @@ impl Worker {
         self.pid.as_raw_nonzero().get()
     }
 
-    /// Where its log is.
+    /// The file of its log.
     pub(super) fn log(&self) -> &Path {
         &self.log
     }
@@ -87,15 +87,15 @@ impl Worker {
         ended.ok().and_then(|status| *status).unwrap_or_default()
     }
 
-    /// Sends a signal; nothing happens when it has ended.
+    /// Sends a signal; does nothing once the process has ended.
     pub(super) fn signal(&self, signal: Signal) {
         if self.exit.borrow().is_none() {
-            // It may end between the look and the signal; then there is nobody to tell.
+            // The process may end between the look and the signal; then there is nobody to tell.
             let _gone = kill_process(self.pid, signal);
         }
     }
 
-    /// The end of its log.
+    /// The last lines of its log.
     pub(super) fn tail(&self) -> Vec<String> {
         let text = std::fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
@@ -111,7 +111,7 @@ impl Drop for Worker {
     }
 }
 
-/// A file that sets nothing, so that the machine's own, which is another worker's, is not read.
+/// An empty configuration file, so that the machine's own, which is another worker's, is not read.
 fn no_configuration(folder: &Path) -> Result<PathBuf, DemoError> {
     let path = folder.join("config.toml");
     let mut options = OpenOptions::new();
@@ -121,7 +121,7 @@ fn no_configuration(folder: &Path) -> Result<PathBuf, DemoError> {
     Ok(path)
 }
 
-/// Everything that counts is said by flags: a variable that is set for another worker must not meddle.
+/// Sets by flags everything that counts, and removes this program's variables: one that is set for another worker must not meddle.
 fn arguments(command: &mut Command, start: &Start<'_>) {
     for (name, _) in env::vars_os() {
         if name.to_string_lossy().starts_with("WORKER_NODE_") {
@@ -142,12 +142,12 @@ fn arguments(command: &mut Command, start: &Start<'_>) {
     command.args(["--engine", &start.engine.to_string()]);
     // A task that ignores SIGTERM shall not keep the demo from its end.
     command.args(["--stop-grace", "2s"]);
-    // The demo has made sure of its image, and shall look the same where no registry can be asked.
+    // The demo has pulled its image, and shall look the same where no registry can be asked.
     command.args(["--pull", "missing"]);
     command.arg("--state-dir").arg(start.folder.join("state"));
 }
 
-/// Runs until the worker closes its end. A full disk ends the copy in the file, not the worker.
+/// Copies the worker's standard error until it is closed. A full disk ends the copy in the file, not the worker.
 fn copy_log(stderr: ChildStderr, mut file: File, aside: Option<&Screen>) {
     for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
         let _disk_full = file.write_all(&line).and_then(|()| file.write_all(b"\n"));

@@ -10,7 +10,7 @@ use crate::{
     telemetry::history::HistoryEvent,
 };
 
-/// The longest name and the longest cause, in bytes.
+/// Bytes of a name, and of a cause, that are shown.
 const NAME_LIMIT: usize = 128;
 const CAUSE_LIMIT: usize = 2_048;
 
@@ -21,7 +21,7 @@ struct Line<'a> {
     event: &'a HistoryEvent,
 }
 
-/// `{"version":1,"ts":"...","actor":"registry",...}`
+/// One event for programs: `{"version":1,"ts":"...","actor":"registry",...}`
 pub(super) fn json(event: &HistoryEvent) -> String {
     let line = Line {
         version: JSON_VERSION,
@@ -30,7 +30,7 @@ pub(super) fn json(event: &HistoryEvent) -> String {
     serde_json::to_string(&line).expect("texts and numbers have a form in JSON")
 }
 
-/// `2026-11-23T18:29:22.929Z registry      restarting  generation=1 restarts=1/5 in 30s ...`
+/// One event for people: `2026-11-23T18:29:22.929Z registry      restarting  generation=1 restarts=1/5 in 30s ...`
 pub(in crate::cli) fn text(event: &HistoryEvent) -> String {
     let mut fields: Vec<String> = who(event);
     if event.generation > 0 {
@@ -57,7 +57,7 @@ pub(in crate::cli) fn text(event: &HistoryEvent) -> String {
     )
 }
 
-/// By whom, and how many such entries are missing.
+/// Who gave the order, and how many entries before it are missing.
 fn who(event: &HistoryEvent) -> Vec<String> {
     let peer = event.peer.as_deref();
     let peer = peer.map(|peer| format!("peer={}", words::foreign(peer, NAME_LIMIT)));
@@ -69,7 +69,7 @@ fn who(event: &HistoryEvent) -> Vec<String> {
     all.into_iter().flatten().collect()
 }
 
-/// In milliseconds, as the log has it; what is no time is shown as it is.
+/// The event's time to the millisecond, as the log has it; a text that is no time is shown as it is.
 fn moment(ts: &str) -> String {
     match ts.parse::<Timestamp>() {
         Ok(at) => format!("{at:.3}"),

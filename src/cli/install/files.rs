@@ -1,5 +1,5 @@
-//! What an installation lays down, and by which rule each file is replaced or taken away again. A file is exchanged as a whole:
-//! whoever reads it meanwhile, or runs it, has the one of before.
+//! The files of an installation, and the rule by which each is replaced or removed. A file is replaced as a whole: a program that
+//! reads or runs it meanwhile has the old one.
 
 use std::{
     env, fs,
@@ -10,33 +10,33 @@ use std::{
 
 use crate::config;
 
-/// Where the service is from, here and in a package.
+/// The program, at the same path as in the package.
 pub(super) const PROGRAM: &str = "/usr/bin/worker-node";
-/// The service, where an administrator's own units are.
+/// The unit, in the folder for an administrator's own.
 pub(super) const UNIT: &str = "/etc/systemd/system/worker-node.service";
-/// The same, where packages have theirs.
+/// The unit, in the folder for those of packages.
 pub(super) const UNIT_OF_PACKAGE: &str = "/lib/systemd/system/worker-node.service";
-/// What `systemctl enable` makes.
+/// The link that `systemctl enable` makes.
 pub(super) const ENABLED: &str = "/etc/systemd/system/multi-user.target.wants/worker-node.service";
-/// As which user it runs.
+/// The addition to the unit that names its user.
 pub(super) const USER: &str = "/etc/systemd/system/worker-node.service.d/50-user.conf";
 /// The machine's configuration.
 pub(super) const CONFIGURATION: &str = "/etc/worker-node/config.toml";
-/// What the unit has systemd make for the service.
+/// The state folder, which systemd makes for the service.
 pub(super) const STATE: &str = "/var/lib/worker-node";
 
 const UNIT_TEXT: &str = include_str!("../../packaging/worker-node.service");
 const USER_TEXT: &str = include_str!("../../packaging/user.conf");
 
-/// The machine, or the image of one that lies in a folder.
+/// The machine to install on, or the image of one in a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Machine {
-    /// `None`: this one.
+    /// The folder of the image; `None`: this machine.
     pub(super) root: Option<PathBuf>,
 }
 
 impl Machine {
-    /// Where a path of that machine is seen from here.
+    /// A path of that machine, as this process has to open it.
     pub(super) fn at(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();
         match &self.root {
@@ -45,30 +45,30 @@ impl Machine {
         }
     }
 
-    /// A package has put the service there, and looks after it.
+    /// Whether a package has put the service there, and looks after it.
     pub(super) fn has_package(&self) -> bool {
         self.at(UNIT_OF_PACKAGE).exists()
     }
 
-    /// Whether there is a systemd to be asked.
+    /// Whether there is a systemd to be asked: never for an image.
     pub(super) fn runs_systemd(&self) -> bool {
         self.root.is_none() && Path::new("/run/systemd/system").is_dir()
     }
 }
 
-/// What becomes of a file that is there and differs.
+/// What becomes of a file that is there with other content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rule {
-    /// It is replaced: nobody edits it.
+    /// It is replaced: nobody edits this file.
     Replaced,
-    /// It stays, and ours is laid beside it as `.new`, unless it is to be replaced by force: somebody edited it, or it is of
-    /// another version.
+    /// It stays, since somebody edited it or it is of another version, and ours is laid beside it as `.new`; with `--force` it is
+    /// replaced.
     Kept,
-    /// It stays: it is somebody's from the first moment on.
+    /// It stays, always: it is the administrator's once it is written.
     Theirs,
 }
 
-/// A file as it is to be.
+/// A file to lay down: path, content, mode, and the rule for one that is there.
 pub(super) struct Item {
     path: &'static str,
     content: Vec<u8>,
@@ -79,17 +79,17 @@ pub(super) struct Item {
 /// What became of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Laid {
-    /// It is written.
+    /// Ours is written.
     Written,
-    /// It was as it is to be.
+    /// Its content was ours already.
     Unchanged,
-    /// It is somebody's, and was left alone.
+    /// It is the administrator's, and was left alone.
     Theirs,
-    /// It differs and was kept; ours lies beside it.
+    /// It differs and was kept; ours lies at this path.
     Beside(PathBuf),
 }
 
-/// Everything that is laid down; `user` for a service that is not root's.
+/// The files to lay down; with `user`, the service runs as that user.
 pub(super) fn items(user: Option<&str>) -> io::Result<Vec<Item>> {
     let mut items = vec![
         Item {
@@ -115,7 +115,7 @@ pub(super) fn items(user: Option<&str>) -> io::Result<Vec<Item>> {
     Ok(items)
 }
 
-/// The service.
+/// The unit of the service.
 pub(super) fn unit() -> Item {
     Item {
         path: UNIT,
@@ -126,17 +126,17 @@ pub(super) fn unit() -> Item {
 }
 
 impl Item {
-    /// On that machine, seen from here.
+    /// The file's path on that machine, as this process has to open it.
     pub(super) fn at(&self, machine: &Machine) -> PathBuf {
         machine.at(self.path)
     }
 
-    /// Whether it is there and differs.
+    /// Whether the file is there with other content.
     pub(super) fn differs(&self, machine: &Machine) -> io::Result<bool> {
         Ok(read(&self.at(machine))?.is_some_and(|found| found != self.content))
     }
 
-    /// Lays it down, or with `Laying::Tried` only says what would become of it.
+    /// Lays the file down, or with `Laying::Tried` only says what would become of it.
     pub(super) fn lay(&self, machine: &Machine, force: Force, laying: Laying) -> io::Result<Laid> {
         let path = self.at(machine);
         let laid = match (read(&path)?, self.rule, force) {
@@ -156,32 +156,32 @@ impl Item {
     }
 }
 
-/// Whether files that differ are replaced.
+/// Whether an edited file is replaced (`--force`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Force {
-    /// They stay.
+    /// It stays.
     Keep,
-    /// They are.
+    /// It is replaced.
     Replace,
 }
 
-/// Whether something happens.
+/// Whether files are written (`--dry-run`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Laying {
-    /// It does.
+    /// They are.
     Done,
-    /// It is only said what would.
+    /// It is only said which would be.
     Tried,
 }
 
-/// Where ours lies while the one that is there is kept.
+/// The path for ours while the file that is there is kept.
 pub(super) fn beside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     name.into()
 }
 
-/// Removes a file; whether it was there.
+/// Removes a file; says whether it was there.
 pub(super) fn remove(path: &Path) -> io::Result<bool> {
     match fs::remove_file(path) {
         Ok(()) => Ok(true),
@@ -190,7 +190,7 @@ pub(super) fn remove(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Removes a folder with all that is in it, where it is there.
+/// Removes a folder with all that is in it, if it is there.
 pub(super) fn remove_tree(folder: &Path) -> io::Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(named(folder, &error)),
@@ -198,15 +198,15 @@ pub(super) fn remove_tree(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes the folder that a file was in, if that was all.
+/// Removes the folder that a file was in, if it is empty now.
 pub(super) fn leave_no_empty_folder_of(file: &Path) {
     if let Some(folder) = file.parent() {
-        // What is not empty is somebody's, and stays.
+        // A folder that is not empty has somebody's files, and stays.
         let _ = fs::remove_dir(folder);
     }
 }
 
-/// `None` where it is missing.
+/// The content of a file; `None` where it is missing.
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match fs::read(path) {
         Ok(content) => Ok(Some(content)),
@@ -221,7 +221,7 @@ fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let draft = PathBuf::from(draft);
     let written = write_draft(&draft, content, mode).and_then(|()| fs::rename(&draft, path));
     written.map_err(|error| {
-        // It is of no use to anybody, and may not be there.
+        // The draft is of no use to anybody, and may not be there.
         let _ = fs::remove_file(&draft);
         named(path, &error)
     })
@@ -239,12 +239,12 @@ fn write_draft(draft: &Path, content: &[u8], mode: u32) -> io::Result<()> {
         .mode(mode)
         .open(draft)?;
     file.write_all(content)?;
-    // Whatever the caller's umask says.
+    // The mode is set again because the umask may have reduced it.
     file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.sync_all()
 }
 
-/// Folders that everybody may enter, whatever the caller's umask says.
+/// Makes a folder, and those above it, which everybody may enter whatever the umask.
 fn make_folder(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());

@@ -1,5 +1,5 @@
-//! A log's bytes as they are printed. Pure. A terminal is shown nothing that moves its cursor or changes its colours: what is not
-//! to be trusted is escaped, newlines and tabs aside.
+//! A log's bytes as they are printed. Pure. On a terminal, what would move its cursor or change its colours is escaped; newlines
+//! and tabs stay.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -15,21 +15,21 @@ use crate::{
 pub(super) enum Style {
     /// The container's bytes and nothing else.
     Raw,
-    /// With the worker's lines, each line on one of its own.
+    /// With the worker's lines; each line stands alone, even where stdout and stderr mix.
     Readable {
         /// Each line begins with its time.
         timestamps: bool,
-        /// What a terminal would heed is escaped.
+        /// Control characters are escaped, as for a terminal.
         escaped: bool,
     },
 }
 
-/// See the module.
+/// Turns the stretches of one log into text, in order.
 pub(super) struct Show {
     style: Style,
-    /// Whose line is not ended yet.
+    /// The source of a line that has no end yet.
     open: Option<Source>,
-    /// The beginning of a character whose rest has not come: of stdout, of stderr.
+    /// The first bytes of a character whose rest has not come: on stdout, on stderr.
     cut: [Vec<u8>; 2],
 }
 
@@ -42,7 +42,7 @@ impl Show {
         }
     }
 
-    /// What is printed of a stretch.
+    /// The text to print for a stretch.
     pub(super) fn stretch(&mut self, stretch: &Stretch) -> Vec<u8> {
         let mut out = Vec::with_capacity(stretch.bytes.len());
         let mut rest = &stretch.bytes[..];
@@ -61,7 +61,7 @@ impl Show {
         out
     }
 
-    /// What is printed at the end; of a log that is over, its last line.
+    /// The text to print at the end: bytes that were held back, and of a log that is over its last line.
     pub(super) fn finish(&mut self, trailer: Option<&str>) -> Vec<u8> {
         let mut out = Vec::new();
         let Style::Readable { .. } = self.style else {
@@ -107,7 +107,7 @@ impl Show {
         }
     }
 
-    /// A character that is cut by the end of a piece waits for its rest.
+    /// Escapes a piece; a character that is cut by the piece's end waits for its rest.
     fn escaped(&mut self, source: Source, line: &[u8], is_ended: bool, out: &mut Vec<u8>) {
         let cut = match source {
             Source::Stdout => &mut self.cut[0],
@@ -127,7 +127,7 @@ impl Show {
     }
 }
 
-/// Appends text with what a terminal would heed escaped. Gives back the beginning of a character that has no end yet, unless no
+/// Appends text with control characters escaped. Returns the first bytes of a character that has no end yet, unless `is_all`: no
 /// more will come.
 fn escape<'a>(bytes: &'a [u8], is_all: bool, out: &mut Vec<u8>) -> &'a [u8] {
     let mut at = 0;
@@ -162,7 +162,7 @@ fn is_begun(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
 }
 
-/// `2026-11-23T18:29:22.929123Z `.
+/// A line's time, in UTC to the microsecond: `2026-11-23T18:29:22.929123Z `.
 fn time(micros: i64) -> String {
     let since = Duration::from_micros(u64::try_from(micros).unwrap_or(0));
     Timestamp::try_from(UNIX_EPOCH + since).map_or_else(|_| String::new(), |at| format!("{at:.6} "))

@@ -5,20 +5,20 @@ use std::fmt::Write as _;
 use super::words::foreign;
 use crate::ports::state::{AccessFacts, JournalFacts, LockFacts, LogFacts, StateFacts};
 
-/// So much of foreign text is shown.
+/// Bytes of foreign text that are shown.
 const SHOWN: usize = 256;
 
-/// So many of the logs that are in trouble are named, and so many rows.
+/// How many damaged logs, and how many unreadable rows, are named.
 const NAMED: usize = 20;
 
-/// What was found out about one part.
+/// The verdict on one part of the state folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
-    /// Which part.
+    /// The name of the part.
     pub(super) part: &'static str,
-    /// What it is like, in one sentence.
+    /// The state that it is in, in one sentence.
     pub(super) what: String,
-    /// What to do, where it is in trouble.
+    /// What to do, where the part is in trouble; `None`: it is sound.
     pub(super) advice: Option<&'static str>,
 }
 
@@ -39,7 +39,7 @@ impl Finding {
         }
     }
 
-    /// It is not sound.
+    /// Whether the part is in trouble.
     pub(super) fn is_trouble(&self) -> bool {
         self.advice.is_some()
     }
@@ -161,7 +161,7 @@ fn journal(journal: &JournalFacts) -> Finding {
     }
 }
 
-/// No trouble: a start goes on without them.
+/// Rows that cannot be read. They are no trouble: a start goes on without them.
 fn lost(journal: &JournalFacts) -> Vec<Finding> {
     const PART: &str = "journal";
     let JournalFacts::Sound { lost, .. } = journal else {

@@ -1,4 +1,4 @@
-//! What is in the journal, for people: one line per task, and a line each for what else is remembered. Pure.
+//! The content of the journal, for people: one line per task, and a line each for all else that it remembers. Pure.
 
 use std::fmt::Write as _;
 
@@ -8,11 +8,11 @@ use crate::{
     ports::state::{JournalFacts, StateFacts},
 };
 
-/// So much of foreign text is shown.
+/// Bytes of foreign text that are shown.
 const SHOWN: usize = 128;
 
 impl JournalFacts {
-    /// What is in it, if it could be read.
+    /// The content of the journal, if it could be read.
     pub(super) fn content(&self) -> Option<&Snapshot> {
         match self {
             Self::Sound { content, .. } => Some(content),
@@ -83,7 +83,7 @@ fn line(task: &TaskRecord) -> String {
     line
 }
 
-/// What is told, or what would be if nothing else happened.
+/// The outcome that is sealed, or else the one that will be if no cancel comes.
 pub(in crate::cli) fn outcome(task: &TaskRecord) -> Option<String> {
     let sealed = task.verdict.as_ref().map(|verdict| &verdict.outcome);
     let outcome = sealed.or(task.ending.as_ref().map(|ending| &ending.outcome));

@@ -15,7 +15,7 @@ use crate::{
     ports::state::{JournalFacts, LockFacts, StateFacts},
 };
 
-/// The findings.
+/// The findings, the lock and the logs.
 pub(super) fn check(facts: &StateFacts, findings: &[Finding]) -> String {
     let is_sound = !findings.iter().any(Finding::is_trouble);
     let findings: Vec<_> = findings
@@ -59,7 +59,7 @@ pub(super) fn check(facts: &StateFacts, findings: &[Finding]) -> String {
     }))
 }
 
-/// The journal.
+/// The content of the journal.
 pub(super) fn dump(facts: &StateFacts) -> String {
     let empty = Snapshot::default();
     let content = facts.journal.content().unwrap_or(&empty);

@@ -8,13 +8,13 @@ use crate::{
     ports::{admin::ActorKind, status::MasterContact},
 };
 
-/// What is shown of words from elsewhere, in bytes.
+/// Bytes of foreign text that are shown.
 const WORDS: usize = 256;
 
-/// Between two heartbeats there are 5 s, and a master may be slow: later than this the last one is late, in seconds.
+/// From this age on, in seconds, the last heartbeat is late: one is sent every 5 s, and a master may be slow.
 const LATE: u64 = 20;
 
-/// What is wrong, and what to do about it, the worst first. Nothing: the worker is well.
+/// Each thing that is wrong with what to do about it, the worst first. Empty: the worker is well.
 pub(super) fn troubles(moment: &Moment) -> Vec<String> {
     let status = &moment.status;
     let mut troubles = Vec::new();
@@ -77,7 +77,7 @@ fn master_trouble(master: &MasterContact) -> Option<String> {
     ))
 }
 
-/// All of it.
+/// The whole page.
 pub(super) fn page(moment: &Moment, troubles: &[String], folder: &Path) -> String {
     let status = &moment.status;
     let verdict = match troubles.is_empty() {

@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// One with nothing wrong, and three tasks.
+/// A worker with nothing wrong, and three tasks.
 pub(super) fn well() -> Moment {
     let task = |stage: &str, cpu, memory| TaskView {
         used: None,

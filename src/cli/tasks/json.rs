@@ -105,7 +105,7 @@ fn kept(record: &TaskRecord, view: Option<&TaskView>) -> Value {
     })
 }
 
-/// While it runs and after its end.
+/// What the container uses while it runs, or used until its end.
 fn used(exit: Option<&Exit>, view: Option<&TaskView>) -> Option<Value> {
     let live = view.and_then(|view| view.used);
     let live = live.map(|used| top::used_to_json(&used));

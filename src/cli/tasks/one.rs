@@ -12,14 +12,14 @@ use crate::{
     ports::{admin::TaskView, state::TaskStory},
 };
 
-/// An id, a name, an image may be this long, in bytes; a command, a reason.
+/// Bytes that are shown: of an id, a name or an image; and of a command or a reason.
 const NAME_LIMIT: usize = 1_024;
 const TEXT_LIMIT: usize = 4_096;
 
-/// Output files that are named; more are counted.
+/// How many output files are named; the others are counted.
 const FILES: usize = 20;
 
-/// The task of that moment.
+/// The page about the one task of that moment.
 pub(super) fn page(moment: &Moment) -> String {
     let mut page = String::new();
     for (story, view) in &moment.tasks {
@@ -122,12 +122,12 @@ fn kept(
         facts.push(("delivery", delivery(record)));
     }
     facts.push(("result id", name(&record.result_id.0)));
-    // What a task has not is not shown.
+    // A fact that the task has not is left out.
     facts.retain(|(_, value)| !value.is_empty());
     facts
 }
 
-/// At the last look of the worker.
+/// What the container used when the worker last looked.
 fn uses(Use { usage, cores }: Use) -> String {
     format!(
         "{cores:.2} cores, {} of memory; so far {:.2} s of CPU time, at most {} of memory",
@@ -152,7 +152,7 @@ fn asked_for(record: &TaskRecord) -> String {
     )
 }
 
-/// How its container ended, and what it left.
+/// How the task's container ended, and the files that it left.
 fn end(record: &TaskRecord) -> Vec<(&'static str, String)> {
     let Some(ending) = &record.ending else {
         return Vec::new();
@@ -202,7 +202,7 @@ fn delivery(record: &TaskRecord) -> String {
     words + &uploads
 }
 
-/// In UTC, to the millisecond.
+/// A time in UTC, to the millisecond.
 fn moment_of(at: std::time::SystemTime) -> String {
     Timestamp::try_from(at).map_or_else(|_| "?".to_owned(), |at| format!("{at:.3}"))
 }

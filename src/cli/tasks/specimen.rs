@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// When all of them were accepted.
+/// When all of these tasks were accepted, since 1970.
 const ACCEPTED: Duration = Duration::from_secs(1_000);
 
 fn at(millis: u64) -> SystemTime {
@@ -45,7 +45,7 @@ fn record(task: &str) -> TaskRecord {
     TaskRecord::accepted(spec, PayloadDigest([0; 32]), result, name, at(0))
 }
 
-/// One whose container runs since 1.5 s after its acceptance.
+/// A task whose container runs since 1.5 s after the acceptance.
 pub(super) fn running(task: &str) -> TaskStory {
     TaskStory::Kept {
         record: Box::new(TaskRecord {
@@ -58,7 +58,7 @@ pub(super) fn running(task: &str) -> TaskStory {
     }
 }
 
-/// One whose container's start was written down 1 s after its acceptance, and no more.
+/// A task whose container's start was written down 1 s after the acceptance, and no more.
 pub(super) fn starting(task: &str) -> TaskStory {
     TaskStory::Kept {
         record: Box::new(TaskRecord {
@@ -69,7 +69,7 @@ pub(super) fn starting(task: &str) -> TaskStory {
     }
 }
 
-/// One whose row is damaged.
+/// A task whose row is damaged.
 pub(super) fn unreadable(task: &str) -> TaskStory {
     TaskStory::Unreadable(LostRow {
         task: task.to_owned(),
@@ -77,7 +77,7 @@ pub(super) fn unreadable(task: &str) -> TaskStory {
     })
 }
 
-/// One that has ended, and whose result the master does not take.
+/// A task that has ended, and whose result the master does not take.
 pub(super) fn parked(task: &str) -> TaskStory {
     let TaskStory::Kept {
         mut record,
@@ -112,7 +112,7 @@ pub(super) fn parked(task: &str) -> TaskStory {
     TaskStory::Kept { record, times }
 }
 
-/// One that is done.
+/// A task that is done.
 pub(super) fn done(task: &str) -> TaskStory {
     let TaskStory::Kept {
         mut record,
@@ -131,7 +131,7 @@ pub(super) fn done(task: &str) -> TaskStory {
     TaskStory::Kept { record, times }
 }
 
-/// One whose retention is over.
+/// A task whose retention is over.
 pub(super) fn retired(task: &str) -> TaskStory {
     TaskStory::Retired {
         stone: Tombstone {
@@ -147,7 +147,7 @@ pub(super) fn retired(task: &str) -> TaskStory {
     }
 }
 
-/// What a worker says of a task.
+/// The worker's view of a task.
 pub(super) fn view(task: &str, stage: &str) -> TaskView {
     TaskView {
         task: task.into(),
@@ -168,7 +168,7 @@ pub(super) fn used() -> Usage {
     }
 }
 
-/// These, 41 s after their acceptance and some.
+/// A moment with these tasks, 42.5 s after their acceptance.
 pub(super) fn moment(tasks: Vec<(TaskStory, Option<TaskView>)>) -> Moment {
     Moment {
         now: at(41_000) + Duration::from_millis(1_500),

@@ -12,12 +12,12 @@ const HEADINGS: [&str; COLUMNS] = [
 
 const COLUMNS: usize = 8;
 
-/// So much of foreign text is shown, in bytes: one task alone, and JSON, show all of it.
+/// Bytes of foreign text that are shown; the page about one task, and JSON, show all of it.
 const SHOWN: usize = 48;
 
 const NOTHING: &str = "-";
 
-/// The tasks, the oldest first.
+/// The table of the tasks, the oldest first.
 pub(super) fn page(moment: &Moment, all: bool) -> String {
     if moment.tasks.is_empty() {
         return match all {
@@ -74,7 +74,7 @@ fn row(story: &TaskStory, view: Option<&TaskView>, moment: &Moment) -> [String; 
     }
 }
 
-/// `1.5 cores, 2 GiB, 1 GPU`.
+/// What a task holds: `1.5 cores, 2 GiB, 1 GPU`.
 pub(super) fn holds(view: &TaskView) -> String {
     let amounts = [(view.cpu, "cores"), (view.memory, "GiB"), (view.gpu, "GPU")];
     let held: Vec<_> = amounts

@@ -22,7 +22,7 @@ const HEADINGS: [&str; COLUMNS] = [
 
 const COLUMNS: usize = 11;
 
-/// So much of a task's id is shown, in bytes.
+/// Bytes of a task's id that are shown.
 const SHOWN: usize = 48;
 
 const NOTHING: &str = "-";
@@ -30,7 +30,7 @@ const NOTHING: &str = "-";
 /// Bytes in a GiB.
 const GIB: f64 = 1_073_741_824.0;
 
-/// What there is and what is used of it, and a row for each task.
+/// What the machine has and what is used of it, and a row for each task.
 pub(super) fn page(moment: &Moment) -> String {
     let mut page = head(moment);
     let mut rows = vec![HEADINGS.map(str::to_owned)];

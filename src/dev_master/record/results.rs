@@ -7,13 +7,13 @@ use crate::dev_master::judge::{Rule, log_word, repeats};
 use crate::dev_master::upload::Upload;
 use crate::proto::{Task, TaskResult};
 
-/// The most bytes of logs that a report may carry.
+/// Bytes of logs that a report may carry at most.
 const LARGEST_LOGS: usize = 3_670_016;
-/// What the last line of every report's logs begins with.
+/// The beginning of the last line of every report's logs.
 const TRAILER: &str = "[worker-node] ";
 
 impl Record {
-    /// A report has come in, whatever becomes of it.
+    /// Notes a report that has come in, whatever becomes of it.
     pub(in crate::dev_master) fn report_arrived(&mut self, result: &TaskResult) {
         if let Some(task) = self.tasks.get_mut(&result.task_id) {
             task.arriving.push(Instant::now());
@@ -46,7 +46,7 @@ impl Record {
         }
     }
 
-    /// A report is written down; false when the task is unknown.
+    /// Writes a report down; false where the task is unknown.
     pub(in crate::dev_master) fn report_taken(&mut self, call: u64, result: TaskResult) -> bool {
         let id = result.task_id.clone();
         let Some(task) = self.tasks.get_mut(&id) else {
@@ -57,6 +57,7 @@ impl Record {
             return false;
         };
         let stored = match result.status.as_str() {
+            // As the real master has it: a cancel that it has written down stands against the first report, whatever that says.
             _ if task.reports.is_empty() && task.cancelled_at.is_some() => "cancelled",
             "success" => "completed",
             "cancelled" => "cancelled",
@@ -84,7 +85,7 @@ impl Record {
         true
     }
 
-    /// An upload has ended.
+    /// Notes an upload that has ended.
     pub(in crate::dev_master) fn uploaded(&mut self, upload: Upload) {
         let id = upload.task_id.clone();
         let Some(task) = self.tasks.get_mut(&id) else {
@@ -116,7 +117,7 @@ impl Record {
         }
     }
 
-    /// A log stream has ended with this status word.
+    /// Notes that a log stream has ended with this status word.
     pub(in crate::dev_master) fn log_ended(&mut self, id: &str, word: &str) {
         if !matches!(word, "completed" | "failed" | "cancelled") {
             self.violate(
@@ -134,7 +135,7 @@ impl Record {
     }
 }
 
-/// What the newest copy of a task's reports breaks.
+/// The rules that the newest copy of a task's reports breaks.
 fn judge_report(id: &str, task: &TaskRecord, marks: &[Mark]) -> Vec<(Rule, String)> {
     let mut findings = Vec::new();
     let [.., copy] = task.reports.as_slice() else {

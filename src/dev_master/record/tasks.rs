@@ -8,7 +8,7 @@ use super::{CallAnswer, CancelCall, Offer, Record, ReportCopy, TaskRecord};
 use crate::dev_master::judge::Rule;
 use crate::proto::Task;
 
-/// A report that overtakes the ack of a cancel by less than this may have left after it, on another connection.
+/// How much before the ack of a cancel a report may come that left after it, on another connection.
 const REORDERING: Duration = Duration::from_millis(100);
 
 impl Record {
@@ -30,7 +30,7 @@ impl Record {
         self.tasks.entry(task.task_id).or_insert(record);
     }
 
-    /// A task that another master, or this one before a restart, gave to a worker.
+    /// Enters a task that another master, or this one before a restart, gave to a worker.
     pub(in crate::dev_master) fn inherited(&mut self, task: Task, worker: &str) {
         let (id, at) = (task.task_id.clone(), Instant::now());
         self.submitted(task);
@@ -43,7 +43,7 @@ impl Record {
         task.written_at = Some(at);
     }
 
-    /// An offer is sent at this moment.
+    /// Notes that an offer is sent at this moment.
     pub(in crate::dev_master) fn asked(&mut self, id: &str, at: Instant) {
         if let Some(task) = self.tasks.get_mut(id) {
             task.asked.push(at);
@@ -83,7 +83,7 @@ impl Record {
         task.offers.push(offer);
     }
 
-    /// The master's own writes after an ack: allocation, `running`, assignment row.
+    /// Does the master's own writes after an ack: allocation, `running`, assignment row.
     pub(in crate::dev_master) fn written(&mut self, id: &str) {
         let Some(task) = self.tasks.get_mut(id) else {
             return;
@@ -140,7 +140,7 @@ impl Record {
         self.violate(Rule::CancelAnswer, sentence);
     }
 
-    /// A success=true says that no result was sent yet.
+    /// Judges an acknowledged cancel: success=true says that no result was sent yet.
     fn judge_cancel_order(&self, id: &str, call: &CancelCall) -> Option<(Rule, String)> {
         let task = self.tasks.get(id).filter(|_| call.answer.is_success())?;
         let acked_at = call.at + call.took;

@@ -8,7 +8,7 @@ use super::{Beat, Record, Registration, WorkerRecord};
 use crate::dev_master::judge::Rule;
 use crate::proto::{Heartbeat, WorkerInfo};
 
-/// Heartbeats kept per worker; older ones are only counted.
+/// How many heartbeats are kept per worker; older ones are only counted.
 const KEPT_HEARTBEATS: usize = 4096;
 
 impl Record {
@@ -39,14 +39,14 @@ impl Record {
         }
     }
 
-    /// The master has lost its memory of the worker.
+    /// Forgets that a worker is registered.
     pub(in crate::dev_master) fn forget(&mut self, worker: &str) {
         if let Some(worker) = self.workers.get_mut(worker) {
             worker.registered = false;
         }
     }
 
-    /// A heartbeat has come in, whatever becomes of it.
+    /// Notes a heartbeat that has come in, whatever becomes of it.
     pub(in crate::dev_master) fn heartbeat_arrived(
         &mut self,
         heartbeat: &Heartbeat,
@@ -84,7 +84,7 @@ impl Record {
         }
     }
 
-    /// A heartbeat was taken; false when the worker is not registered.
+    /// Takes a heartbeat; false where the worker is not registered.
     pub(in crate::dev_master) fn heartbeat_taken(&mut self, heartbeat: Heartbeat) -> bool {
         let Some(worker) = self.workers.get_mut(&heartbeat.worker_id) else {
             return false;
@@ -100,7 +100,7 @@ impl Record {
         true
     }
 
-    /// Workers whose last heartbeat is too long ago, and how long.
+    /// The workers whose last heartbeat is older than `limit`, and its age.
     pub(in crate::dev_master) fn silent_workers(
         &self,
         limit: Duration,
@@ -115,7 +115,7 @@ impl Record {
             .collect()
     }
 
-    /// Addresses of the workers that have been silent for so long that the master holds them for inactive.
+    /// The addresses of the workers whose last sign of life is so old that the master holds them for inactive.
     pub(in crate::dev_master) fn inactive_addresses(&self, limit: Duration) -> Vec<String> {
         let last = |worker: &WorkerRecord| {
             let beat = worker.heartbeats.back().map(|beat| beat.at);
@@ -147,7 +147,7 @@ impl Record {
     }
 }
 
-/// The master dials this verbatim.
+/// Checks a worker's address, which the master dials as it is.
 fn worker_address(address: &str) -> Result<(), &'static str> {
     let (host, port) = address.rsplit_once(':').ok_or("it has no port")?;
     if host.is_empty() || host == "0.0.0.0" || host == "[::]" {

@@ -115,7 +115,7 @@ impl ScriptedWorker {
         self.script.failing.store(true, Ordering::SeqCst);
     }
 
-    /// The next cancel is answered with what is sent here.
+    /// Holds the next cancel until its answer is sent here.
     pub(super) fn hold_cancels(&self) -> oneshot::Sender<TaskAck> {
         let (sender, receiver) = oneshot::channel();
         *self.script.held_cancel.lock().unwrap() = Some(receiver);

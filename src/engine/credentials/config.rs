@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bollard::auth::DockerCredentials;
 use serde::Deserialize;
 
-/// The file.
+/// Docker's `config.json`.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Config {
@@ -26,7 +26,7 @@ struct Auth {
     registrytoken: String,
 }
 
-/// What is known of a registry; empty texts are nothing.
+/// The credentials that were found for a registry; an empty text is none.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) username: String,
@@ -68,7 +68,7 @@ impl Auth {
             identity: self.identitytoken.clone(),
             registry: self.registrytoken.clone(),
         };
-        // Beside it, names and passwords are leftovers.
+        // Where there is an `auth`, the fields of name and password are leftovers.
         if !self.auth.is_empty() {
             (found.username, found.password) = decode(&self.auth)?;
         }
@@ -77,14 +77,14 @@ impl Auth {
 }
 
 impl Found {
-    /// A helper's word counts more than the file's. One that knows the registry not leaves the file's.
+    /// Replaces what the file says by a helper's answer. `None`, from a helper that does not know the registry, leaves it.
     pub(super) fn take(&mut self, helped: Option<Self>) {
         if let Some(helped) = helped {
             *self = helped;
         }
     }
 
-    /// As the engine wants it; none where nothing is known.
+    /// The form that the engine takes; `None` where nothing was found.
     pub(super) fn for_engine(self, server: &str) -> Option<DockerCredentials> {
         if self == Self::default() {
             return None;

@@ -12,10 +12,11 @@ use tokio::{
 
 use super::config::Found;
 
-/// A helper that asks a keychain or a cloud answers within this, or not at all.
+/// How long a helper may take, its wait for its own last run included; then it is ended. One that asks a keychain or a cloud
+/// answers within this, or not at all.
 pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 
-/// An answer is no longer than this, in bytes: tokens have some thousands.
+/// Bytes of an answer that are read: tokens have some thousands.
 const ANSWER_LIMIT: u64 = 1 << 20;
 
 /// What stands in place of a user's name where the secret is an identity token.
@@ -28,13 +29,13 @@ struct Answer {
     secret: String,
 }
 
-/// Its processes, until it has ended by itself.
+/// A helper's process group, which is killed on drop; `None` once the helper has ended by itself.
 struct Group(Option<Pid>);
 
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
-            // Where it has ended meanwhile there is nobody to be ended.
+            // The group may have ended meanwhile.
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
@@ -43,7 +44,7 @@ impl Drop for Group {
 /// Runs a helper and reads its answer; `None`: it works, and knows nothing of that registry.
 ///
 /// # Errors
-/// What is wrong with it, as words that follow its name, without any of its own.
+/// What is wrong with the helper, as words that follow its name; nothing of its output is in them.
 pub(super) async fn ask(mut command: Command, server: &str) -> Result<Option<Found>, String> {
     command
         .stdin(Stdio::piped())
@@ -56,7 +57,7 @@ pub(super) async fn ask(mut command: Command, server: &str) -> Result<Option<Fou
     let id = child.id().and_then(|id| i32::try_from(id).ok());
     let mut group = Group(id.and_then(Pid::from_raw));
     if let Some(mut stdin) = child.stdin.take() {
-        // One that does not read it says so by its end.
+        // A helper that does not read its input tells what is wrong by its exit code.
         let _ = stdin.write_all(server.as_bytes()).await;
     }
     let mut said = Vec::new();
@@ -69,7 +70,7 @@ pub(super) async fn ask(mut command: Command, server: &str) -> Result<Option<Fou
     if ended.success() {
         return read(&said).map(Some);
     }
-    // The protocol's words of a helper that works and has none.
+    // By the protocol, this helper works and has no credentials for the registry.
     if String::from_utf8_lossy(&said).contains("credentials not found") {
         return Ok(None);
     }

@@ -10,10 +10,10 @@ use crate::domain::log_line::Source;
 /// Bytes of one of the two lengths.
 pub(super) const LENGTH: usize = 4;
 
-/// No message is longer: the engine splits lines after 16 KiB, and says little beside.
+/// Bytes of the longest message: the engine splits lines after 16 KiB, and adds little.
 pub(super) const LONGEST: usize = 64 * 1024;
 
-/// Lines that are longer than the engine's buffer come in parts.
+/// The place of an entry in a line that is longer than the engine's buffer, which comes in parts.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Part {
     #[prost(bool, tag = "1")]
@@ -42,29 +42,29 @@ pub(super) struct Written {
     pub(super) part: Option<Part>,
 }
 
-/// What an entry says.
+/// A decoded entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) source: Source,
     pub(super) line: Bytes,
     pub(super) has_newline: bool,
-    /// When, in nanoseconds since the epoch.
+    /// When it was written, in nanoseconds since the epoch.
     pub(super) written: i64,
     /// Bytes in the file, lengths included.
     pub(super) size: usize,
 }
 
-/// What stands at a place of a file.
+/// What the bytes at a place of a file are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Found {
     Entry(Entry),
-    /// Its end is not there (yet).
+    /// An entry whose end is not there (yet).
     Unfinished,
-    /// No entry.
+    /// Not the beginning of an entry.
     Nothing,
 }
 
-/// Looks at the beginning of these bytes.
+/// Reads the entry at the beginning of these bytes.
 pub(super) fn read(bytes: &Bytes) -> Found {
     let Some(length) = length_at(bytes, 0) else {
         return Found::Unfinished;
@@ -82,7 +82,7 @@ pub(super) fn read(bytes: &Bytes) -> Found {
     entry(message).map_or(Found::Nothing, Found::Entry)
 }
 
-/// The length that stands there.
+/// The length in the four bytes at `at`; `None` where there are fewer.
 pub(super) fn length_at(bytes: &[u8], at: usize) -> Option<usize> {
     let length = bytes.get(at..)?.first_chunk::<LENGTH>()?;
     usize::try_from(u32::from_be_bytes(*length)).ok()

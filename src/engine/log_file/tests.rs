@@ -96,7 +96,7 @@ impl Driver {
     }
 }
 
-/// What was read, per source, and what was said beside.
+/// What was read, per source, and what was passed over.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Seen {
     stdout: Vec<u8>,
@@ -160,7 +160,7 @@ fn a_reader_that_lags_reads_files_that_are_gone() {
     for number in 1..10 {
         driver.rotate();
         driver.line(&number.to_string());
-        // It is only looked at, not read.
+        // The new files are opened, and not read.
         log.look().unwrap();
     }
     read_on(&mut log, &mut seen);
@@ -258,7 +258,7 @@ fn half_an_entry_costs_that_entry_alone() {
     assert_eq!(seen.torn, half.len() as u64);
 }
 
-/// It says it is longer than all that follows.
+/// The half entry's length says that it is longer than all that follows.
 #[test]
 fn half_an_entry_does_not_hold_up_the_lines_behind_it() {
     let mut driver = Driver::begun();

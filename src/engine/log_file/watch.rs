@@ -18,13 +18,14 @@ const EVENTS: usize = 4_096;
 
 type Waiting = Arc<Mutex<HashMap<i32, Vec<Sender<()>>>>>;
 
-/// What is waited for, by the kernel's number of the watch.
+/// The inotify instance, and who waits, by the kernel's number of the watch.
 struct Watcher {
     inotify: Arc<OwnedFd>,
     waiting: Waiting,
 }
 
-/// Ends, in whichever way, when something is written or renamed in a folder from now on; `None` where that cannot be told.
+/// A receiver that ends, in whichever way, when something is written or renamed in the folder from now on; `None` where the kernel
+/// cannot tell.
 pub(super) fn next_change(folder: &Path) -> Option<Receiver<()>> {
     static WATCHER: OnceLock<Option<Watcher>> = OnceLock::new();
     let watcher = WATCHER.get_or_init(|| Watcher::start().ok()).as_ref()?;
@@ -49,7 +50,7 @@ impl Watcher {
             | WatchFlags::ONESHOT
             | WatchFlags::ONLYDIR;
         let (sender, receiver) = oneshot::channel();
-        // Locked first: its event may come at once.
+        // Locked before the watch is added: its event may come at once.
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let number = inotify::add_watch(&self.inotify, folder, flags)?;
         let its = waiting.entry(number).or_default();
@@ -74,7 +75,7 @@ fn tell(inotify: &OwnedFd, waiting: &Waiting) {
         };
         let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
         match number {
-            // Whoever waited there is told by the end of his channel.
+            // Dropping the senders ends the receivers of all who waited there.
             Some(number) => drop(waiting.remove(&number)),
             None => waiting.clear(),
         }

@@ -1,6 +1,6 @@
-//! Whether the engine's small process 1 runs in containers. The engine tries it on its own machine alone: one that needs a loader or
-//! a shell is well there, and in a container ends at once with code 1, which would be told as every task's own. So this one container
-//! of the trial is started. The program runs itself in it, since nothing else is sure to be there.
+//! Whether docker-init, the engine's small process 1, runs in containers. The engine tries it on its own machine alone: one that
+//! needs a loader or a shell is well there, and in a container ends at once with code 1, which would be told as every task's own.
+//! So this one container of the trial is started. The program runs itself in it, since nothing else is sure to be there.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{
 /// The program that is process 1, as its child sees it, and a question that each such program answers.
 const ITSELF: [&str; 2] = ["/proc/self/exe", "--version"];
 
-/// An engine that takes longer to start one is believed: offers wait for the trial.
+/// How long the container may take; then docker-init is taken to run, since offers wait for the trial.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl DockerEngine {
@@ -28,7 +28,7 @@ impl DockerEngine {
         let plan = ContainerPlan {
             name: ContainerName(format!("{}-init", plan.name)),
             output_folder: None,
-            // With a tenth of a core it takes ten times as long.
+            // With the trial's tenth of a core, docker-init takes ten times as long.
             enforce_limits: false,
             ..plan.clone()
         };
@@ -36,7 +36,7 @@ impl DockerEngine {
             Ok(runs) => Ok(runs),
             Err(error @ (EngineError::Away(_) | EngineError::Deadline(_))) => Err(error),
             Err(EngineError::Invalid(_)) => Ok(false),
-            // No word about process 1: what else is in the way is told by the rest of the trial.
+            // This says nothing about process 1: the rest of the trial tells what else is in the way.
             Err(_) => Ok(true),
         }
     }
@@ -56,7 +56,7 @@ impl DockerEngine {
     }
 }
 
-/// Without a network, which would take longer than all else.
+/// Has docker-init run itself, without a network, which would take longer than all else.
 fn running_itself(body: ContainerCreateBody) -> ContainerCreateBody {
     let host = body.host_config.map(|host| HostConfig {
         network_mode: Some("none".into()),

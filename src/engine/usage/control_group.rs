@@ -9,7 +9,7 @@ use std::{
 
 use crate::domain::usage::{Transfer, Usage};
 
-/// Where engines put it, below the root of control groups: Docker's two drivers, and Podman's.
+/// What engines put before and behind a container's id in the path of its control group: Docker's two drivers, and Podman's.
 const FORMS: [(&str, &str); 4] = [
     ("docker/", ""),
     ("system.slice/docker-", ".scope"),
@@ -59,7 +59,7 @@ fn first(groups: &Path, id: &str) -> Option<(Usage, String)> {
     Some((usage, file("memory", "cgroup.procs").unwrap_or_default()))
 }
 
-/// Lines of `8:0 Read 4096`.
+/// Bytes read and written by lines of `8:0 Read 4096`.
 fn of_devices(text: &str) -> Transfer {
     let sum = |wanted: &str| {
         let lines = text.lines().filter_map(|line| {
@@ -95,7 +95,7 @@ fn second(folder: &Path) -> Option<(Usage, String)> {
     Some((usage, file("cgroup.procs").unwrap_or_default()))
 }
 
-/// Lines of `8:0 rbytes=4096 wbytes=0 rios=1 ...`.
+/// Bytes read and written by lines of `8:0 rbytes=4096 wbytes=0 rios=1 ...`.
 fn by_name(text: &str) -> Transfer {
     let sum = |name: &str| {
         let values = text
@@ -113,14 +113,14 @@ fn number(text: &str) -> Option<u64> {
     text.trim().parse().ok()
 }
 
-/// Lines of `name 17`.
+/// The number in the line `name 17`.
 fn named(text: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines();
     lines.find_map(|line| number(line.strip_prefix(name)?.strip_prefix(' ')?))
 }
 
-/// What went through the cards of the network of a group's first process; `None` where that is the machine's own, or no
-/// process of it is seen from here.
+/// Bytes that the network cards of the group's first process received and sent; `None` where its network is the machine's own, or
+/// no process of the group is seen from here.
 fn network(root: &Path, procs: &str) -> Option<Transfer> {
     let process = root.join("proc").join(procs.lines().next()?);
     let space = |process: &Path| fs::read_link(process.join("ns/net")).ok();
@@ -134,7 +134,7 @@ fn network(root: &Path, procs: &str) -> Option<Transfer> {
             .split_whitespace()
             .filter_map(|figure| figure.parse().ok())
             .collect();
-        // What it says to itself leaves nothing.
+        // What the container says to itself over `lo` leaves nothing.
         (card.trim() != "lo").then_some((*figures.first()?, *figures.get(8)?))
     });
     Some(
@@ -173,7 +173,7 @@ mod tests {
         }
     }
 
-    /// As a kernel 6.18 wrote them.
+    /// Files of version 1, as a kernel 6.18 wrote them.
     const FIRST: [(&str, &str); 8] = [
         (
             "sys/fs/cgroup/memory/docker/ID/memory.usage_in_bytes",

@@ -1,4 +1,4 @@
-//! What the engine tells of a container's use.
+//! The engine's stats of a container as its use.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use bollard::models::ContainerStatsResponse;
 
 use crate::domain::usage::{Transfer, Usage};
 
-/// What an engine told; `None` where it tells nothing, as for a container that does not run.
+/// What the stats tell; `None` where they tell nothing, as for a container that does not run.
 pub(super) fn usage(stats: &ContainerStatsResponse) -> Option<Usage> {
     let memory = stats.memory_stats.as_ref();
     let used = memory.and_then(|memory| memory.usage).unwrap_or(0);
-    // Its name in control groups of version 1, and of version 2.
+    // The name of the file cache that can be dropped, in control groups of version 1, and of version 2.
     let cache = memory
         .and_then(|memory| memory.stats.as_ref())
         .map(|parts| {

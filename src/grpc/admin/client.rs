@@ -33,15 +33,15 @@ use crate::{
     },
 };
 
-/// The worker itself answers within two seconds; a machine under load may need more.
+/// How long an answer may take. The worker itself answers within two seconds; a busy machine may need more.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// Ten thousand tasks, each with a reason: more than gRPC's default.
+/// Bytes of the largest answer that is read: ten thousand tasks, each with a reason, are more than gRPC's default.
 const ANSWER_LIMIT: usize = 64 * 1024 * 1024;
 
 type Client = AdminClient<Requests>;
 
-/// The worker that runs on a state folder, if one does. Finds out anew at every call.
+/// The worker that runs on a state folder, if one does, which is found out anew at every call.
 #[derive(Debug, Clone)]
 pub struct RemoteAdmin {
     folder: PathBuf,
@@ -75,7 +75,7 @@ impl RemoteAdmin {
         let (requests, driver) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
             .map_err(|error| self.lost(error.to_string()))?;
-        // Ends with the connection; the request sees why.
+        // The driver ends with the connection; the request sees why.
         tokio::spawn(driver);
         let client =
             AdminClient::with_origin(Requests::over(requests), Uri::from_static("http://worker"));
@@ -89,7 +89,7 @@ impl RemoteAdmin {
         }
     }
 
-    /// A connection is also lost when the worker turns us away: then its socket is not ours.
+    /// The error for a lost connection. A worker that turns us away closes it too: then its socket is not ours.
     fn lost(&self, words: String) -> AdminError {
         match door::is_ours(&self.folder) {
             true => AdminError::Lost(words),
@@ -98,7 +98,7 @@ impl RemoteAdmin {
     }
 }
 
-/// What it means that nobody opened.
+/// The error for a socket that cannot be connected to.
 fn refused(folder: &Path, error: &io::Error) -> AdminError {
     match error.kind() {
         io::ErrorKind::NotFound
@@ -216,7 +216,7 @@ impl Admin for RemoteAdmin {
         Ok(images.map(convert::image).collect())
     }
 
-    /// The worker itself bounds how long a pull may take.
+    /// The steps have no deadline here: the worker itself bounds how long a pull may take.
     async fn pull(&self, _: &Caller, image: &str) -> Result<PullSteps, AdminError> {
         let request = PullImageRequest {
             image: image.to_owned(),
@@ -231,7 +231,7 @@ impl Admin for RemoteAdmin {
     }
 }
 
-/// A status code does not carry the name that was asked for.
+/// Puts the name that was asked for into an error, which a status code does not carry.
 fn named(error: AdminError, name: String) -> AdminError {
     match error {
         AdminError::UnknownActor(_) => AdminError::UnknownActor(name),

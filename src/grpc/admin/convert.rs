@@ -1,5 +1,5 @@
-//! Between the words of `ports::admin` and the messages of `worker_admin.proto`, both ways. What makes no sense on the way
-//! back (a state that this build does not know) is an answer that was lost.
+//! Between the words of `ports::admin` and the messages of `worker_admin.proto`, both ways. A message that makes no sense on the
+//! way back (a state that this build does not know) is an answer that was lost.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -221,7 +221,7 @@ pub(super) fn log_order(request: &wire::SetLogLevelRequest) -> LogOrder {
     }
 }
 
-/// What an order says, for the book of who changed what; `None` for one that changes nothing.
+/// An order in words, for the book of who changed what; `None` for one that changes nothing.
 pub(super) fn told(order: &LogOrder) -> Option<String> {
     match order {
         LogOrder::Show => None,

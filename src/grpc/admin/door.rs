@@ -1,6 +1,6 @@
-//! The socket in the state folder: made for its owner alone, found by the folder. Whoever holds the folder's lock binds it,
-//! so a file of a worker that was killed is a leftover and is replaced. A path that is too long for the kernel's socket
-//! addresses is reached through the folder's descriptor.
+//! The operator's socket in the state folder: made for the folder's owner alone, found by the folder. Only the holder of the
+//! folder's lock binds it, so a file of a worker that was killed is a leftover and is replaced. A path that is too long for the
+//! kernel's socket addresses is reached through the folder's descriptor.
 
 use std::{
     ffi::OsString,
@@ -25,10 +25,10 @@ use tokio::net::{UnixListener, UnixStream};
 /// The socket's name in the state folder.
 const NAME: &str = "worker.sock";
 
-/// Connections that the kernel keeps while nobody accepts.
+/// How many connections the kernel keeps while nobody accepts.
 const BACKLOG: i32 = 64;
 
-/// A bound socket.
+/// The bound socket of the operator's door.
 #[derive(Debug)]
 pub struct Door {
     listener: UnixListener,
@@ -37,11 +37,11 @@ pub struct Door {
 }
 
 impl Door {
-    /// Binds the socket in a state folder whose lock the caller holds, in place of what a killed worker left there. Needs a
-    /// runtime.
+    /// Binds the socket in a state folder whose lock the caller holds, in place of the file that a killed worker left there. Needs
+    /// a runtime.
     ///
     /// # Errors
-    /// The system's.
+    /// An error of the system.
     pub fn open(folder: &Path) -> io::Result<Self> {
         remove(folder)?;
         let socket = socket()?;
@@ -59,7 +59,7 @@ impl Door {
     /// The next connection.
     ///
     /// # Errors
-    /// `PermissionDenied` when it is another user's, who is turned away unheard; else the system's.
+    /// `PermissionDenied` when the caller is another user, who is turned away unheard; else an error of the system.
     pub(super) async fn accept(&self) -> io::Result<UnixStream> {
         let (stream, _) = self.listener.accept().await?;
         let visitor = stream.peer_cred()?.uid();
@@ -73,7 +73,7 @@ impl Door {
     /// Takes the socket out of the folder, before the folder's lock is let go.
     ///
     /// # Errors
-    /// The system's; the next worker replaces the file then.
+    /// An error of the system; the next worker replaces the file then.
     pub fn remove(&self) -> io::Result<()> {
         remove(&self.folder)
     }
@@ -86,7 +86,7 @@ pub(super) fn knock(folder: &Path) -> io::Result<UnixStream> {
     UnixStream::from_std(socket.into())
 }
 
-/// Whose the socket is.
+/// Whether the socket belongs to this process's user.
 pub(super) fn is_ours(folder: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     fs::metadata(folder.join(NAME)).is_ok_and(|file| file.uid() == geteuid().as_raw())
@@ -109,7 +109,7 @@ fn remove(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Does something at the socket's address, by a short way if the path is too long for one (107 bytes).
+/// Calls `act` with the socket's address; where the path is too long for one (107 bytes), with a short path through a descriptor.
 fn at_address(
     folder: &Path,
     act: impl Fn(&SocketAddrUnix) -> rustix::io::Result<()>,
@@ -126,7 +126,7 @@ fn at_address(
     }
 }
 
-/// A way to the folder that needs no right to read it.
+/// A handle of the folder that needs no right to read it.
 fn handle(folder: &Path) -> io::Result<File> {
     let flags = OFlags::PATH | OFlags::DIRECTORY;
     File::options()

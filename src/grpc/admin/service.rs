@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// Answers operators.
+/// Answers operators' calls.
 pub(super) struct AdminService {
     admin: Arc<dyn Admin>,
     audit: Arc<dyn Audit>,
@@ -32,7 +32,7 @@ impl AdminService {
         Self { admin, audit }
     }
 
-    /// Writes down what was done for whoever asked.
+    /// Writes into the book that the request's caller had something done.
     fn record<T>(&self, request: &Request<T>, deed: Deed) {
         self.audit.record(&caller(request), deed);
     }
@@ -164,7 +164,7 @@ impl admin_server::Admin for AdminService {
     ) -> Result<Response<CancelTaskReply>, Status> {
         let task = &request.get_ref().task;
         self.admin.cancel(&caller(&request), task).await?;
-        // It is a task's, so its id is one.
+        // The worker knows this task, so its id is a valid one.
         if let Ok(task) = TaskId::new(task.as_str()) {
             self.record(&request, Deed::Cancelled(task));
         }

@@ -50,7 +50,7 @@ use crate::{
     ports::master::{MasterAddress, MasterError},
 };
 
-/// Nobody answers later than this who answers at all.
+/// How long a connection may take to be made: a master that answers at all does so within this.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// A connection that was made.
@@ -61,10 +61,10 @@ pub(super) struct Connection {
     _cut: DropGuard,
 }
 
-/// What has passed through a socket.
+/// What has passed through a connection's socket.
 #[derive(Debug, Clone, Copy, Default)]
 struct Traffic {
-    /// The other side has said something.
+    /// Whether the master has said something.
     heard: bool,
     /// How often the socket took bytes of ours.
     writes: u64,
@@ -74,7 +74,7 @@ impl Connection {
     /// Connects within `within`, or less.
     ///
     /// # Errors
-    /// `Unreachable` always.
+    /// `Unreachable`, whatever went wrong.
     pub(super) async fn open(
         master: &MasterAddress,
         keys: &Keys,
@@ -128,6 +128,7 @@ impl Connection {
             }
             ended
         });
+        // The handshake of HTTP/2 sends, and waits for nothing: only the master's first bytes show that somebody is there.
         if seen.wait_for(|traffic| traffic.heard).await.is_err() {
             return Err(match driving.await {
                 Ok(Err(error)) => chain(&error).into(),
@@ -145,7 +146,7 @@ impl Connection {
         })
     }
 
-    /// Where requests go in.
+    /// Sends requests over this connection.
     pub(super) fn requests(&self) -> Requests {
         self.requests.clone()
     }
@@ -169,7 +170,7 @@ impl Connection {
     }
 }
 
-/// For whom the master's certificate must be: the host as it is dialled, a name or an address.
+/// The host that the master's certificate must be for: as it is dialled, a name or an address.
 fn server_name(master: &MasterAddress) -> Result<ServerName<'static>, StdError> {
     let HostPort { host, .. } = master.0.parse()?;
     Ok(ServerName::try_from(host)?)
@@ -182,16 +183,16 @@ fn origin(scheme: &str, master: &MasterAddress) -> http::Uri {
         .unwrap_or_else(|_| http::Uri::from_static("http://master"))
 }
 
-/// The way in for requests, as tonic's client wants it.
+/// Sends requests over a connection, as tonic's client wants it.
 #[derive(Clone)]
 pub(in super::super) struct Requests {
     sending: SendRequest<Body>,
-    /// Who we are, where we have to say so.
+    /// The header that shows our token, if we have one.
     authorization: Option<HeaderValue>,
 }
 
 impl Requests {
-    /// Sends requests as they are.
+    /// Sends requests as they are, without a token.
     pub(in super::super) fn over(sending: SendRequest<Body>) -> Self {
         Self {
             sending,

@@ -9,14 +9,14 @@ use std::{
 
 use tokio::sync::{Semaphore, oneshot};
 
-/// Look-ups at once, of the whole process: threads are what they cost, and they are the process's.
+/// How many look-ups of the whole process run at once: each costs a thread.
 static AT_ONCE: Semaphore = Semaphore::const_new(4);
 
 /// Looks up `HOST:PORT`, at once where it is an address. One that is given up goes on until the name server answers, and keeps
 /// its turn until then.
 ///
 /// # Errors
-/// The system's.
+/// An error of the system.
 pub(super) async fn addresses(host: &str) -> io::Result<Vec<SocketAddr>> {
     let name = host.to_owned();
     look_up(host, &AT_ONCE, move || {
@@ -40,7 +40,7 @@ async fn look_up(
         .spawn(move || {
             let found = ask();
             drop(turn);
-            // Whoever asked may have given up.
+            // The caller may have given up.
             let _ = tell.send(found);
         })?;
     told.await.map_err(io::Error::other)?

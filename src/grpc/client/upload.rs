@@ -22,10 +22,10 @@ use crate::{
     proto::{FileChunk, FileUploadAck},
 };
 
-/// Chunks on their way from the reader to the connection.
+/// How many chunks wait on their way from the reader to the connection.
 const CHUNKS_AHEAD: usize = 1;
 
-/// Sends all files.
+/// Sends all files of an upload, within its two deadlines.
 pub(super) async fn send(
     master: &MasterAddress,
     keys: &Keys,
@@ -50,12 +50,12 @@ pub(super) async fn send(
     let ack = answer
         .map_err(|status| status::master_error(&status, deadlines.total))?
         .into_inner();
-    // With the connection goes the channel's other end: a reader that is not done is told so.
+    // This closes the channel from the other end: a reader that is not done is told so.
     drop(connection);
     outcome(ack, reader).await
 }
 
-/// The first chunk; none where not a single file can be read.
+/// The first chunk; `None` where not a single file can be read.
 async fn first_chunk(
     received: &mut mpsc::Receiver<FileChunk>,
     reader: &mut Reader,
@@ -93,6 +93,7 @@ async fn watch(
     tokio::pin!(call);
     loop {
         tokio::select! {
+            // The answer first: it counts even where a deadline is over at the same moment.
             biased;
             answer = &mut call => return Ok(answer),
             ended = reader.ended() => ended?,
@@ -102,7 +103,7 @@ async fn watch(
     }
 }
 
-/// The two deadlines of an upload.
+/// The two deadlines of an upload: without progress, and in all.
 struct Deadlines {
     inactivity: Duration,
     total: Duration,
@@ -132,11 +133,11 @@ impl Deadlines {
     }
 }
 
-/// The thread that reads the files, seen from here.
+/// The thread that reads the files, as this half sees it.
 struct Reader {
     /// `None` once it has ended.
     thread: Option<JoinHandle<Result<Vec<String>, framing::NobodyListens>>>,
-    /// Keeps the stream from ending before the reader said that it is done: a panic must not look like the last chunk.
+    /// Keeps the stream open until the reader says that it is done: a panic must not look like the last chunk.
     open: Option<mpsc::Sender<FileChunk>>,
     skipped: Option<Vec<String>>,
 }
@@ -152,7 +153,7 @@ impl Reader {
         }
     }
 
-    /// Waits for the reader's end; for ever once that was told.
+    /// Waits for the reader's end; for ever once the end was told.
     async fn ended(&mut self) -> Result<(), MasterError> {
         let Some(thread) = &mut self.thread else {
             return std::future::pending().await;

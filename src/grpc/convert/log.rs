@@ -1,4 +1,4 @@
-//! What a client asks of a log, and what it gets of it as bytes. Lines are made where they are sent.
+//! From a client's request for a log to a range, and from a log's bytes to chunks. Chunks of lines are made where they are sent.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,10 +9,10 @@ use crate::{
     proto::{LogChunk, LogPiece, LogSource, TaskLogRequest, task_log_request::Start as AskedStart},
 };
 
-/// The part of a log that is asked for. A place that there is not is the nearest one that there is.
+/// The part of a log that a request asks for. A place that there is not is the nearest one that there is.
 ///
 /// # Errors
-/// A source that there is not, or that does not come alone.
+/// The source that is asked for does not exist, or does not come alone.
 pub(in super::super) fn range(request: &TaskLogRequest) -> Result<LogRange, Denied> {
     let start = match request.start {
         None => Start::First,
@@ -29,13 +29,13 @@ pub(in super::super) fn range(request: &TaskLogRequest) -> Result<LogRange, Deni
     Ok(LogRange { start, streams })
 }
 
-/// Before the epoch is the epoch: no log is older.
+/// A time in microseconds since the epoch; an earlier one is the epoch: no log is older.
 fn time(micros: i64) -> SystemTime {
     let since = Duration::from_micros(u64::try_from(micros).unwrap_or(0));
     UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH)
 }
 
-/// Bytes for a client that asked for batches.
+/// A chunk of bytes, for a client that asked for batches.
 pub(in super::super) fn batch(task: &str, status: &str, stretch: Stretch) -> LogChunk {
     LogChunk {
         task_id: task.to_owned(),

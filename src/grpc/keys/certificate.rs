@@ -9,33 +9,33 @@ use crate::domain::text::escape;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// With fewer days left it is said every day.
+/// With fewer days left than this, the log says so every day.
 const LITTLE: u64 = 30;
 
-/// Names of one certificate that are looked at, and how much of one is kept, in bytes.
+/// How many names of one certificate are looked at, and how many bytes a name may have; longer ones are left out.
 const NAMES: usize = 100;
 const NAME_LIMIT: usize = 253;
 
-/// A certificate, as far as it matters here.
+/// What counts here of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) struct Certificate {
     /// The host names that it is for, then the common name of its owner.
     pub(in super::super) names: Vec<String>,
-    /// It is good until then.
+    /// The time until which it is good.
     until: SystemTime,
 }
 
-/// How long it is good.
+/// How long a certificate is still good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Remaining {
-    /// So many whole days.
+    /// This many whole days.
     Days(u64),
-    /// No longer, for so many days.
+    /// It ran out this many days ago.
     OverFor(u64),
 }
 
 impl Certificate {
-    /// Reads one; `None`: it is none.
+    /// Reads a certificate; `None`: the bytes are none.
     pub(in super::super) fn read(der: &[u8]) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         let until = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0);
@@ -62,7 +62,7 @@ impl Certificate {
         })
     }
 
-    /// How long it is good, seen from `now`.
+    /// How long the certificate is good, seen from `now`.
     pub(super) fn remaining(&self, now: SystemTime) -> Remaining {
         let days = |time: Duration| time.as_secs() / DAY.as_secs();
         match self.until.duration_since(now) {
@@ -80,7 +80,7 @@ impl Certificate {
 }
 
 impl Remaining {
-    /// Whether it is to be said again, after that was known: once a day where it is little.
+    /// Whether to say it again after `said` was said: once a day where it is little.
     pub(super) fn is_news_after(self, said: Option<Self>) -> bool {
         self.is_little() && said != Some(self)
     }
@@ -92,7 +92,7 @@ impl Remaining {
         }
     }
 
-    /// Says it as loudly as it matters.
+    /// Logs it at its level.
     pub(super) fn say(self, certificate: &Certificate) {
         let (level, words) = (self.level(), self.words(certificate));
         let until = humantime::format_rfc3339_seconds(certificate.until);
@@ -102,7 +102,7 @@ impl Remaining {
         }
     }
 
-    /// How much it matters.
+    /// The level at which it is logged.
     pub(super) fn level(self) -> Level {
         match self {
             Self::Days(_) if self.is_little() => Level::Warn,
@@ -111,7 +111,7 @@ impl Remaining {
         }
     }
 
-    /// It in words, with what to do.
+    /// The same in words, with what to do.
     pub(super) fn words(self, certificate: &Certificate) -> String {
         let name = certificate.shown();
         let until = humantime::format_rfc3339_seconds(certificate.until);

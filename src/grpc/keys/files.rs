@@ -11,10 +11,10 @@ use rustix::fs::OFlags;
 
 use super::{KeyError, NamedFile};
 
-/// Bytes of a file. A bundle of all authorities of the world has a quarter of it.
+/// Bytes of the largest file that is read: a bundle of all authorities of the world has a quarter of it.
 const FILE_LIMIT: u64 = 1024 * 1024;
 
-/// Who of this machine may read a file.
+/// Which users of this machine may read a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Secrecy {
     /// Anybody.
@@ -45,7 +45,7 @@ pub(super) fn stamp(file: &NamedFile) -> Option<Stamp> {
     })
 }
 
-/// Reads all of it.
+/// Reads the whole file.
 pub(super) fn read(file: &NamedFile, secrecy: Secrecy) -> Result<Vec<u8>, KeyError> {
     let opened = open(file).map_err(|source| unreadable(file, source))?;
     let data = opened

@@ -1,5 +1,5 @@
-//! What TLS is spoken with on both sides, made of the files: by rustls with ring, TLS 1.2 and 1.3, HTTP/2 offered. Nothing is
-//! resumed: every connection proves anew who it is, by the certificates that count at that moment.
+//! The TLS settings of both sides, made of the files: rustls with ring, TLS 1.2 and 1.3, HTTP/2 offered. Nothing is resumed: in
+//! every connection each side proves anew who it is, by the certificates that count at that moment.
 
 use std::sync::Arc;
 
@@ -17,29 +17,29 @@ use super::{
     watched::Watched,
 };
 
-/// The protocol's name in the handshake: grpc-go hangs up on who does not say it.
+/// The protocol's name in the handshake: grpc-go hangs up on a peer that does not offer it.
 const HTTP_2: &[u8] = b"h2";
 
-/// Both sides.
+/// The TLS settings of both sides.
 pub(super) struct Sides {
-    /// For those who call.
+    /// For connections that callers open.
     pub(super) listening: Option<Arc<ServerConfig>>,
     /// For calls to the master.
     pub(super) dialling: Option<Arc<ClientConfig>>,
-    /// Ours.
+    /// Our own certificate.
     pub(super) certificate: Option<Certificate>,
-    /// By whom a peer's certificate must be.
+    /// The authorities that a peer's certificate must be from.
     authorities: Authorities,
 }
 
-/// By whom a peer's certificate must be.
+/// The authorities that a peer's certificate must be from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Authorities {
-    /// So many of our own.
+    /// This many of `--tls-ca`.
     Given(usize),
-    /// So many of the machine's.
+    /// This many of the machine's.
     OfTheMachine(usize),
-    /// Nobody is asked for one.
+    /// None: no peer is asked for a certificate.
     None,
 }
 
@@ -49,7 +49,7 @@ struct Identity {
     key: PrivateKeyDer<'static>,
 }
 
-/// Reads the files, to be read again.
+/// The settings, made of the files now and again when those change.
 pub(super) fn watched(files: KeyFiles) -> Result<Watched<Sides>, KeyError> {
     let (certificate, key) = files.identity.clone().unzip();
     let all = [certificate, key, files.authorities.clone()];
@@ -97,7 +97,7 @@ impl Sides {
         })
     }
 
-    /// What is used, one sentence each.
+    /// The settings in words for the log, one sentence each.
     pub(super) fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         if self.listening.is_some() {
@@ -209,7 +209,7 @@ fn certificates(file: &NamedFile) -> Result<Vec<CertificateDer<'static>>, KeyErr
     }
 }
 
-/// What a machine has may be partly broken; what of it can be read counts.
+/// The machine's authorities. Some may be broken; those that can be read count.
 fn authorities_of_the_machine() -> Result<Arc<RootCertStore>, KeyError> {
     let found = rustls_native_certs::load_native_certs();
     let mut store = RootCertStore::empty();

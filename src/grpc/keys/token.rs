@@ -17,23 +17,23 @@ use super::{
     watched::{Occasion, Watched},
 };
 
-/// The longest token, in bytes: calls have 16 KiB for all of their metadata.
+/// Bytes of the longest token: calls have 16 KiB for all of their metadata.
 const TOKEN_LIMIT: usize = 4_096;
 
-/// Tokens of before that are good at once; of more the oldest is not, even within its time.
+/// How many replaced tokens are good at once; of more, the oldest is not, even within its time.
 const OLD: usize = 8;
 
-/// What stands before a token.
+/// The scheme that stands before a token.
 const SCHEME: &str = "bearer";
 
 /// One token.
 struct Token {
     digest: [u8; 32],
-    /// As the master is shown it. Marked as a secret, for those who print headers.
+    /// The header that the master is shown. Marked as a secret, for code that prints headers.
     header: HeaderValue,
 }
 
-/// The token of the file, and those of before for as long as they are good.
+/// The token in the file, and replaced ones for as long as they are good.
 pub(super) struct Tokens {
     newest: Watched<Token>,
     old: Mutex<Vec<Old>>,
@@ -56,7 +56,7 @@ impl Tokens {
         })
     }
 
-    /// What the master is shown.
+    /// The header that the master is shown.
     pub(super) fn shown(&self) -> HeaderValue {
         self.newest.get().header.clone()
     }
@@ -75,9 +75,9 @@ impl Tokens {
         is_one.into()
     }
 
-    /// Reads the file again where there is an occasion. Blocks.
+    /// Reads the file again if the occasion asks for it; says whether there is another token now. Blocks.
     pub(super) fn look(&self, occasion: Occasion) -> bool {
-        // Put among the old ones first: there is no moment at which it is neither.
+        // The present token is put among the old ones first: there is no moment at which it is neither.
         let before = self.newest.get();
         self.keep(&before);
         let is_changed = self.newest.look(occasion).is_some()
@@ -140,7 +140,7 @@ fn digest(text: &[u8]) -> [u8; 32] {
     Sha256::digest(text).into()
 }
 
-/// What follows the scheme, whose letters may be large or small.
+/// The token behind the scheme, whose letters may be large or small.
 fn token_of(authorization: &HeaderValue) -> Option<&[u8]> {
     let (scheme, rest) = authorization.as_bytes().split_at_checked(SCHEME.len())?;
     let token = rest.strip_prefix(b" ")?.trim_ascii();

@@ -1,4 +1,4 @@
-//! Something that was read from files, and is read anew when they change. What cannot be used changes nothing, and is said once.
+//! A value that is made of files, and made again when they change. Files that cannot be used change nothing, and that is said once.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,18 +12,18 @@ use super::{
 /// Why the files are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Occasion {
-    /// It is time for it: they are read where they look changed.
+    /// It is time for a look: the files are read where they look changed.
     Look,
-    /// Somebody wants it: they are read in any case.
+    /// Somebody asked: the files are read in any case.
     Asked,
 }
 
 /// The states of all files.
 type Stamps = Vec<Option<Stamp>>;
 
-/// See the module.
+/// A value and the files that it is made of.
 pub(super) struct Watched<T> {
-    /// For people.
+    /// What the value is, for people.
     what: &'static str,
     files: Vec<NamedFile>,
     read: Box<dyn Fn() -> Result<T, KeyError> + Send + Sync>,
@@ -32,9 +32,9 @@ pub(super) struct Watched<T> {
 
 struct State<T> {
     value: Arc<T>,
-    /// Of what is used.
+    /// The states of the files when the value was made.
     read_at: Stamps,
-    /// Of what cannot be used, and whether that was said.
+    /// The states of files that cannot be used, and whether that was said.
     broken: Option<(Stamps, bool)>,
 }
 
@@ -59,14 +59,14 @@ impl<T> Watched<T> {
         })
     }
 
-    /// What is used at this moment.
+    /// The value that is used at this moment.
     pub(super) fn get(&self) -> Arc<T> {
         Arc::clone(&self.state().value)
     }
 
-    /// Reads the files again where there is an occasion. Returns what was used before, where it is used no more. Blocks.
+    /// Reads the files again if the occasion asks for it. Returns the value of before, where another one is used now. Blocks.
     pub(super) fn look(&self, occasion: Occasion) -> Option<Arc<T>> {
-        // Before they are read: what is written meanwhile is another state, and is read at the next look.
+        // Taken before the files are read: what is written meanwhile is another state, and is read at the next look.
         let now = stamps(&self.files);
         let is_known = {
             let state = self.state();
@@ -96,7 +96,8 @@ impl<T> Watched<T> {
         std::mem::replace(&mut state.value, Arc::new(value))
     }
 
-    /// Said at the second look that finds the same: certificate and key are never changed at one moment.
+    /// Says why the files cannot be used: at once where somebody asked, else at the second look that finds them so, since certificate
+    /// and key are never changed at one moment.
     fn complain(&self, occasion: Occasion, now: Stamps, error: &KeyError) {
         let mut state = self.state();
         let before = state.broken.take();

@@ -1,6 +1,6 @@
-//! The accept loop: takes connections off the listener, finds them a place, and waits when the process is out of descriptors.
-//! Never waits for a connection's own doings; those are [`super::guarded`]'s. Only for the end of one whose place it has given away it
-//! waits, and not for long.
+//! The accept loop: takes connections off the listener, finds them a place, and waits when the process is out of descriptors. It
+//! waits for no connection's bytes, which are [`super::guarded`]'s, and only briefly for the end of one whose place it has given
+//! away.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -24,8 +24,8 @@ use crate::grpc::socket;
 /// How long to leave the listener alone when no descriptor or buffer is to be had: without it the loop takes a whole core.
 const BACKOFF: Duration = Duration::from_millis(100);
 
-/// A crowd that has let newcomers in for this long without closing anybody is over: without it a caller who comes and goes would
-/// fill the log.
+/// A crowd is over once newcomers have been let in for this long without closing anybody: without this a caller who comes and goes
+/// would fill the log.
 const CALM: Duration = Duration::from_secs(60);
 
 /// Accepts connections, one after another.
@@ -114,7 +114,8 @@ impl Acceptor {
         match entry {
             Entry::Free(place) => Some(place),
             Entry::Displacing(place, displaced) => {
-                // Or a crowd that comes at once would have all its descriptors before the first of it has given one back.
+                // Without this wait, a crowd that comes at once would have all its descriptors before the first of them is given
+                // back.
                 let _ended = timeout(BACKOFF, displaced.gone()).await;
                 Some(place)
             }
@@ -123,7 +124,7 @@ impl Acceptor {
     }
 }
 
-/// An error that says something about the connection that was to be accepted, not about us: the next may be fine.
+/// Whether an error says something about the connection that was to be accepted, not about us: the next may be fine.
 fn of_one_connection(error: &io::Error) -> bool {
     use Errno as E;
     // `accept(2)` hands on what the network found out about a connection that is in the queue.
@@ -148,7 +149,7 @@ struct Episode {
     what: &'static str,
     over: &'static str,
     lasts: bool,
-    /// When it was last so.
+    /// When its condition was last met.
     last: Instant,
 }
 

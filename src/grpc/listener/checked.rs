@@ -26,7 +26,7 @@ pub(super) struct Checked<S> {
 }
 
 impl<S> Checked<S> {
-    /// Lets to `service` whom `doorkeeper` lets in.
+    /// Lets a caller's request through to `service` if `doorkeeper` lets the caller in.
     pub(super) fn new(service: S, doorkeeper: Arc<Doorkeeper>) -> Self {
         Self {
             service,

@@ -1,5 +1,5 @@
-//! Who may come in: by the address before a byte is read, by a certificate and a token where they are wanted, and by the names in the
-//! certificate where a call changes something. Whoever is turned away is counted, and said once a minute.
+//! Who may come in: by the address before a byte is read, by a certificate and a token where they are wanted, and by the names in
+//! the certificate where a call changes something. Callers that are turned away are counted, and said once a minute.
 
 use std::{
     convert::Infallible,
@@ -27,10 +27,10 @@ use crate::{
     },
 };
 
-/// How often it is looked up what the master's name stands for: about as long as a name server lets an answer be kept.
+/// Time between two look-ups of the master's name: about as long as a name server lets an answer be kept.
 const LOOK_UP: Duration = Duration::from_secs(60);
 
-/// How much of a peer's words is shown, in bytes.
+/// Bytes of a peer's words that are shown.
 const SHOWN: usize = 256;
 
 /// The methods that change something.
@@ -40,26 +40,26 @@ const CHANGING: [&str; 3] = [
     "/cluster.MasterWorker/MasterRegister",
 ];
 
-/// See the module.
+/// Decides which callers may connect, and which calls they may make.
 pub struct Doorkeeper {
     allow: AllowFrom,
     master: watch::Receiver<MasterAddress>,
     tasks: watch::Receiver<Vec<IpNet>>,
-    /// What the master's name stood for when it was last looked up.
+    /// The addresses that the master's name stood for when it was last looked up.
     found: Mutex<Vec<IpAddr>>,
     keys: Arc<Keys>,
     names: MasterNames,
     audit: Arc<dyn Audit>,
-    /// By address.
+    /// Callers turned away by their address.
     turned_away: Tally,
-    /// In the handshake.
+    /// Callers that failed in the handshake.
     unshaken: Tally,
-    /// By call.
+    /// Calls that were refused.
     refused: Tally,
 }
 
 impl Doorkeeper {
-    /// Lets in whom `allow` does, of a master at that address and of tasks in those networks.
+    /// A doorkeeper that lets in the callers of `allow`; the master is at that address, and tasks are in those networks.
     #[must_use]
     pub fn new(
         allow: AllowFrom,
@@ -80,7 +80,7 @@ impl Doorkeeper {
         }
     }
 
-    /// Wants of callers what `keys` say, and of those who change something that their certificate has one of `names`.
+    /// Also asks callers for what `keys` say, and those who change something for a certificate with one of `names`.
     #[must_use]
     pub fn with_keys(self, keys: Arc<Keys>, names: MasterNames) -> Self {
         Self {
@@ -90,18 +90,18 @@ impl Doorkeeper {
         }
     }
 
-    /// Has it written down who changed what.
+    /// Also has it written down who changed what.
     #[must_use]
     pub fn with_audit(self, audit: Arc<dyn Audit>) -> Self {
         Self { audit, ..self }
     }
 
-    /// Where it is written down.
+    /// The book of who changed what.
     pub(super) fn audit(&self) -> Arc<dyn Audit> {
         Arc::clone(&self.audit)
     }
 
-    /// Lets everybody in.
+    /// A doorkeeper that lets everybody in.
     #[must_use]
     pub fn of_an_open_door() -> Self {
         let nowhere = watch::Sender::new(MasterAddress(String::new()));
@@ -113,7 +113,7 @@ impl Doorkeeper {
         )
     }
 
-    /// Whether somebody at this address may connect.
+    /// Whether a caller at this address may connect. One that may not is counted.
     pub(super) fn admits(&self, caller: IpAddr) -> bool {
         let known = Addresses {
             master: lock(&self.found).clone(),
@@ -138,12 +138,12 @@ impl Doorkeeper {
         );
     }
 
-    /// With what connections begin.
+    /// The keys that connections begin with.
     pub(super) fn keys(&self) -> &Arc<Keys> {
         &self.keys
     }
 
-    /// Somebody did not come through the handshake.
+    /// Counts a caller that did not come through the handshake.
     pub(super) fn unshaken(&self, caller: SocketAddr, why: &io::Error) {
         let Some(count) = self.unshaken.count() else {
             return;
@@ -155,7 +155,7 @@ impl Doorkeeper {
         );
     }
 
-    /// Whether somebody may make a call.
+    /// Whether a caller may make a call. A call that is refused is counted.
     pub(crate) fn judge(
         &self,
         method: &str,
@@ -184,7 +184,7 @@ impl Doorkeeper {
         why
     }
 
-    /// Looks up the master's addresses, again and again.
+    /// Looks up the master's addresses every `LOOK_UP`, and when its name changes, for ever.
     pub(super) async fn watch(self: Arc<Self>) -> Infallible {
         let mut master = self.master.clone();
         loop {
@@ -194,7 +194,7 @@ impl Doorkeeper {
                     let found = found.map(|address| address.ip().to_canonical());
                     *lock(&self.found) = found.collect();
                 }
-                // What it stood for before is the best that there is.
+                // The addresses of before stay: they are the best that there are.
                 Err(error) => debug!(master = address.0, error:%; "the master's name is not found"),
             }
             // The sender lives as long as the process; where it does not, the minute passes all the same.

@@ -20,12 +20,12 @@ use super::places::{Connection, Place};
 /// The length of the HTTP/2 client preface, in bytes.
 const PREFACE: usize = 24;
 
-/// How long a connection may be of no use.
+/// How long a connection may be of no use; then it is closed.
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) struct Patience {
-    /// Before the preface is complete, from the beginning on.
+    /// From its beginning until the preface is complete.
     pub(in super::super) preface: Duration,
-    /// After it, without a call and without a log stream. Pings are no calls.
+    /// After the preface, without a call and without a log stream. Pings are no calls.
     pub(in super::super) idle: Duration,
 }
 
@@ -33,9 +33,9 @@ pub(in super::super) struct Patience {
 pub(in super::super) struct Guarded<S> {
     stream: S,
     patience: Patience,
-    /// Bytes read, as far as it matters.
+    /// Bytes read, counted until the preface is complete.
     received: usize,
-    /// Rings when patience may be over. Moved on only when it rings, since that is dearer than a look at the clock.
+    /// Rings when patience may be over. It is set on only when it rings, since that is dearer than a look at the clock.
     alarm: Pin<Box<Sleep>>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     closing: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -71,7 +71,7 @@ impl<S> Guarded<S> {
         }
     }
 
-    /// Asked whenever the connection would wait: whether it has waited too long.
+    /// Whether the connection has waited too long; asked whenever it would wait.
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         if self.cut.as_mut().poll(cx).is_ready() || self.closing.as_mut().poll(cx).is_ready() {
             return Poll::Ready(io::ErrorKind::ConnectionAborted.into());

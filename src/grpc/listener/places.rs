@@ -1,6 +1,6 @@
-//! The places for connections: who holds one, since when without a call, and who goes when there is none left. A peer holds at
-//! most its share; a newcomer is let in at the cost of whoever has been without a call the longest, so that nobody is kept
-//! out by those who only wait. Decides about connections alone; their bytes are [`super::guarded`]'s.
+//! The places for connections: which have one, since when they are without a call, and which goes when there is no place left. A
+//! peer holds at most its share; a newcomer is let in at the cost of the connection that has been without a call the longest, so
+//! that nobody is kept out by those who only wait. Decides about connections alone; their bytes are [`super::guarded`]'s.
 
 use std::{
     collections::HashMap,
@@ -13,12 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::callers::Caller;
 
-/// Whose connections share a share.
+/// A peer, whose connections have one share of the places together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(in super::super) enum Peer {
-    /// Somebody on this machine, by a socket in a folder.
+    /// All on this machine who come by a socket in a folder.
     Local,
-    /// A network address. One of IPv6 is its first 64 bits: that much belongs to every single subscriber.
+    /// All at a network address. One of IPv6 is its first 64 bits: that much belongs to every single subscriber.
     Network(IpAddr),
 }
 
@@ -34,35 +34,35 @@ impl From<SocketAddr> for Peer {
     }
 }
 
-/// What is known of one connection. A call finds it among its request's extensions.
+/// What is known of one connection. A request has its own among its extensions.
 #[derive(Debug, Clone)]
 pub(crate) struct Connection(Arc<State>);
 
 #[derive(Debug)]
 struct State {
     peer: Peer,
-    /// Known before its first call: from the beginning, or once its handshake has ended.
+    /// The caller, known before its first call: from the beginning, or once the handshake has ended.
     caller: OnceLock<Caller>,
     life: Mutex<Life>,
     closing: CancellationToken,
-    /// Fires when its descriptor is free.
+    /// Fires when the connection's descriptor is free.
     gone: CancellationToken,
 }
 
 /// What a connection is used for. Bytes alone are no use: pings cost nothing.
 #[derive(Debug, Clone, Copy)]
 struct Life {
-    /// When a call last began or ended, or the connection did.
+    /// When a call last began or ended, or the connection was made.
     called: Instant,
-    /// Calls whose request is still coming in.
+    /// How many calls are still coming in.
     reading: usize,
-    /// Calls that have come in and are not answered.
+    /// How many calls have come in and are not answered.
     answering: usize,
-    /// Log streams.
+    /// How many log streams are open.
     viewers: usize,
 }
 
-/// One use of a connection, for as long as this is kept.
+/// One use of a connection, for as long as this value is kept.
 pub(crate) struct Use {
     connection: Connection,
     count: fn(&mut Life) -> &mut usize,
@@ -84,65 +84,66 @@ impl Connection {
         }))
     }
 
-    /// Whose it is.
+    /// The peer that it counts for.
     pub(in super::super) fn peer(&self) -> Peer {
         self.0.peer
     }
 
-    /// Who calls over it; nobody who is known, before that was said.
+    /// The caller; nothing is known of it before the handshake has ended.
     pub(crate) fn caller(&self) -> Caller {
         self.0.caller.get().cloned().unwrap_or_default()
     }
 
-    /// Says who calls over it, once.
+    /// Says who the caller is, once.
     pub(in super::super) fn is_of(&self, caller: Caller) {
-        // Who it is does not change while it lasts.
+        // The caller does not change while the connection lasts.
         let _ = self.0.caller.set(caller);
     }
 
-    /// A request begins to come in.
+    /// Counts a request that begins to come in.
     pub(in super::super) fn reads(&self) -> Use {
         self.used(|life| &mut life.reading)
     }
 
-    /// A request has come in and is being answered.
+    /// Counts a request that has come in and is being answered.
     pub(crate) fn answers(&self) -> Use {
         self.used(|life| &mut life.answering)
     }
 
-    /// A log stream is open.
+    /// Counts a log stream that is open.
     pub(in super::super) fn views(&self) -> Use {
         self.used(|life| &mut life.viewers)
     }
 
-    /// Ends it, with all that it carries.
+    /// Ends the connection, with all that it carries.
     pub(in super::super) fn close(&self) {
         self.0.closing.cancel();
     }
 
-    /// Fires when it shall end.
+    /// Fires when the connection has to end.
     pub(super) fn closing(&self) -> CancellationToken {
         self.0.closing.clone()
     }
 
-    /// Whether it was told to end.
+    /// Whether the connection was told to end.
     #[cfg(test)]
     pub(in super::super) fn is_closing(&self) -> bool {
         self.0.closing.is_cancelled()
     }
 
-    /// Returns when it has ended.
+    /// Returns when the connection has ended.
     pub(super) async fn gone(&self) {
         self.0.gone.cancelled().await;
     }
 
-    /// Since when it has been of no use; `None` while it is.
+    /// Since when the connection has been of no use; `None` while it is in use.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         let life = *self.life();
         (life.reading + life.answering + life.viewers == 0).then_some(life.called)
     }
 
-    /// The least goes first: whoever has no viewer, and has been without a call the longest. `None`: it is being answered.
+    /// The connection of the least rank goes first: it has no viewer, and has been without a call the longest. `None`: it is being
+    /// answered, and stays.
     fn rank(&self) -> Option<(bool, Instant)> {
         let life = *self.life();
         (life.answering == 0).then_some((life.viewers > 0, life.called))
@@ -172,7 +173,7 @@ impl Drop for Use {
     }
 }
 
-/// All places.
+/// All places for connections.
 #[derive(Debug)]
 pub(in super::super) struct Places {
     total: usize,
@@ -186,7 +187,7 @@ struct Taken {
     connections: HashMap<u64, Connection>,
 }
 
-/// A connection's place, for as long as this is kept.
+/// A connection's place, for as long as this value is kept.
 #[derive(Debug)]
 pub(in super::super) struct Place {
     places: Arc<Places>,
@@ -201,7 +202,7 @@ pub(in super::super) enum Entry {
     Free(Place),
     /// The place of another connection, which has been told to end.
     Displacing(Place, Connection),
-    /// It was not let in: every connection that could go is being answered at this moment.
+    /// The newcomer was not let in: every connection that could go is being answered at this moment.
     Full,
 }
 
@@ -215,7 +216,7 @@ impl Places {
         })
     }
 
-    /// A newcomer.
+    /// Finds a place for a newcomer of this peer.
     pub(in super::super) fn enter(self: &Arc<Self>, peer: Peer) -> Entry {
         let mut taken = self.taken();
         let Ok(displaced) = self.make_room(&mut taken, peer) else {
@@ -265,7 +266,7 @@ impl Places {
 }
 
 impl Place {
-    /// Whose place it is.
+    /// The connection that has the place.
     pub(in super::super) fn connection(&self) -> &Connection {
         &self.connection
     }
@@ -274,7 +275,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.places.taken().connections.remove(&self.number);
-        // Whoever has the place has dropped the socket before it.
+        // The socket of this connection was dropped before its place.
         self.connection.0.gone.cancel();
     }
 }

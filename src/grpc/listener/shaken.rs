@@ -1,6 +1,6 @@
-//! A connection that may have to begin with a TLS handshake. It is made as the connection is read or written, by the
-//! connection's own task: the accept loop waits for nobody's, and its deadline is that of the first bytes (`guarded`). Once it
-//! is over the connection knows whose it is.
+//! A connection that may have to begin with a TLS handshake. The handshake is made as the connection is read or written, by the
+//! connection's own task: the accept loop waits for none, and its deadline is that of the first bytes (`guarded`). Once it is over,
+//! the connection knows its caller.
 
 use std::{
     io,
@@ -19,7 +19,7 @@ use tokio_rustls::{Accept, server::TlsStream};
 use super::{Doorkeeper, places::Connection};
 use crate::{domain::callers::Caller, grpc::keys::Certificate};
 
-/// See the module.
+/// A TCP connection, with or without TLS.
 pub(super) struct Shaken {
     stage: Stage,
     peer: SocketAddr,
@@ -32,12 +32,12 @@ enum Stage {
     Clear(TcpStream),
     Shaking(Box<Accept<TcpStream>>),
     Done(Box<TlsStream<TcpStream>>),
-    /// It failed, and was said.
+    /// The handshake failed, and that was said.
     Failed,
 }
 
 impl Shaken {
-    /// Begins as the keys of this moment want it.
+    /// Begins with a handshake if the keys of this moment ask for one.
     pub(super) fn new(
         stream: TcpStream,
         peer: SocketAddr,
@@ -59,7 +59,7 @@ impl Shaken {
         }
     }
 
-    /// Waits for the handshake, and then does what is to be done.
+    /// Waits for the end of the handshake, and then performs `act`.
     fn poll_then<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -114,7 +114,7 @@ fn names(stream: &TlsStream<TcpStream>) -> Vec<String> {
         .unwrap_or_default()
 }
 
-/// What both kinds of stream are.
+/// What both kinds of stream can do.
 trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Duplex for S {}
@@ -159,7 +159,7 @@ impl AsyncWrite for Shaken {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Who closes in the middle of a handshake owes nobody a farewell.
+        // A connection that is closed in the middle of a handshake owes nobody a farewell.
         match &self.stage {
             Stage::Shaking(_) | Stage::Failed => Poll::Ready(Ok(())),
             Stage::Clear(_) | Stage::Done(_) => {

@@ -1,4 +1,4 @@
-//! Counts what may come in floods, and says when it is to be said: once a minute, with the number since then.
+//! Counts events that may come in floods, and says when they are to be logged: once a minute, with the number since then.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -7,10 +7,10 @@ use std::{
 
 use tokio::time::Instant;
 
-/// How often it is said.
+/// Time between two lines of the log.
 const SAY: Duration = Duration::from_secs(60);
 
-/// See the module.
+/// A counter of one kind of event.
 #[derive(Debug, Default)]
 pub(super) struct Tally(Mutex<Counted>);
 
@@ -21,7 +21,7 @@ struct Counted {
 }
 
 impl Tally {
-    /// One more. Returns how many since it was last said, where it is to be said now.
+    /// Counts one more. Returns how many came since the last line of the log, where one is due now.
     pub(super) fn count(&self) -> Option<u64> {
         let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         counted.since += 1;

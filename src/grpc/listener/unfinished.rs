@@ -1,5 +1,5 @@
-//! Requests on their way in: each has a size, a time and a part of one budget of bytes, so that half a message costs little and
-//! not for long. Stands before a generated service, and tells the connection what it is used for.
+//! Requests on their way in: each has a size, a time and a part of one budget of bytes, so that half a message costs little and not
+//! for long. Stands before a generated service, and notes at the connection what it is used for.
 //!
 //! When the budget is spent the oldest unfinished request goes: an honest one takes milliseconds.
 
@@ -25,13 +25,14 @@ use tonic::{
 use super::places::{Connection, Use};
 use crate::grpc::{CALL_LIMIT, status::Cut};
 
-/// What stands before a message: whether it is compressed, and its length.
+/// Bytes before a message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 
-/// From a request's headers to its end. All of it is sent at once by who means it.
+/// How long a request may take from its headers to its end; then it is refused. An honest caller sends all of it at once.
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// Bytes of unfinished requests, of all callers together: sixteen of the largest, ten thousand usual ones.
+/// Bytes of unfinished requests, of all callers together: sixteen of the largest, ten thousand usual ones. Beyond it the oldest
+/// goes.
 const BUDGET: usize = 16 * CALL_LIMIT;
 
 /// A service whose requests are measured as they come in.
@@ -117,7 +118,7 @@ struct Incoming {
     deadline: Pin<Box<Sleep>>,
     account: Account,
     _reads: Option<Use>,
-    /// Dropped with this.
+    /// Dropped with the body, which tells that the request has come in.
     _come_in: tokio::sync::oneshot::Sender<()>,
 }
 
@@ -174,15 +175,15 @@ struct Budget {
 struct Books {
     next: u64,
     held: usize,
-    /// By age.
+    /// The open requests, the oldest first: their bytes, and the token that ends each.
     open: BTreeMap<u64, (usize, CancellationToken)>,
 }
 
-/// One request's part of the budget, given back with this.
+/// One request's part of the budget, which is given back when this is dropped.
 struct Account {
     budget: Arc<Budget>,
     number: u64,
-    /// Fires when it has to go.
+    /// Fires when the request has to go.
     closed: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 

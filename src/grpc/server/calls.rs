@@ -13,23 +13,23 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::super::{listener::Limits, status::Denied};
 use crate::{domain::text, ports::worker::LogsError};
 
-/// A backstop behind the worker, which answers within a second: half of the 10 s after which a master takes an offer for
-/// failed, and everybody's submissions wait meanwhile.
+/// How long the worker may take to answer: a backstop, since it does so within a second. Half of the 10 s after which a master
+/// takes an offer for failed, and everybody's submissions wait meanwhile.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// The master's own deadline for MasterRegister is 3 s at the least.
+/// How long a move may take: the master's own deadline for MasterRegister is 3 s at the least.
 const REGISTER_WITHIN: Duration = Duration::from_secs(2);
 
 /// Why the worker did not answer. The text goes to the master, which asks again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(super) enum Unanswered {
-    /// Too many of this kind at once.
+    /// Too many calls of this kind are in flight.
     #[error("this worker is busy with other calls, try again")]
     Busy,
     /// The call's own code failed.
     #[error("this worker failed at the call, try again")]
     Panicked,
-    /// It takes too long.
+    /// The worker takes too long.
     #[error("this worker did not answer in time, try again")]
     TimedOut,
 }
@@ -106,7 +106,7 @@ fn take(slots: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Unanswered> {
         .map_err(|_| Unanswered::Busy)
 }
 
-/// Runs a call in its own task, which keeps what it holds until the end, not until the caller's patience ends.
+/// Runs a call in its own task, which keeps `held` until the call's end, not until the caller's patience ends.
 async fn ask<H, F>(
     method: &'static str,
     within: Duration,

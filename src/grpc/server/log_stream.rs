@@ -1,6 +1,6 @@
 //! One viewer's log stream: bytes from a cursor on the spool become chunks, of one line each or of many. Owns the viewer's place
-//! and nothing else: it is pulled by the connection, so that a slow viewer holds one stretch of the log and slows nobody, and
-//! a viewer that hangs up takes all of it along.
+//! and nothing else: it is pulled by the connection, so that a slow viewer holds one stretch of the log and slows nobody; when a
+//! viewer hangs up, nothing of it is left.
 //!
 //! Hundreds of thousands of chunks a second pass here: reading is awaited once per stretch, and a line becomes a chunk only
 //! when the connection takes it.
@@ -36,7 +36,7 @@ use crate::{
 /// The status of every chunk but the last.
 const RUNNING: &str = "running";
 
-/// So much of a task's id is shown in our log, in bytes.
+/// Bytes of a task's id that are shown in our log.
 const SHOWN: usize = 64;
 
 /// What the server sends to one viewer.
@@ -53,7 +53,7 @@ pub(super) enum Follow {
 
 /// How a viewer gets a log.
 pub(super) enum Form {
-    /// A line to a chunk, as a terminal would show it. With the places of those who may hold a long line whole.
+    /// A line to a chunk, as a terminal would show it; with the places for viewers that may hold a long line whole.
     Lines(Arc<Semaphore>),
     /// Bytes as they were printed, many lines to a chunk.
     Batches,
@@ -68,19 +68,19 @@ pub(super) struct LogStream {
     ready: Ready,
     /// When the last byte arrived, in microseconds: the trailer has no time of its own.
     last_arrival: Option<i64>,
-    /// What closes the stream, once all the rest was sent.
+    /// The chunk that closes the stream, once all the rest was sent.
     last: Option<LogChunk>,
     over: bool,
 }
 
-/// What can be sent without reading on.
+/// What can be sent before more is read.
 enum Ready {
     Lines(Box<Lines>),
     Batch(Option<Stretch>),
 }
 
 impl LogStream {
-    /// Starts where the cursor stands. `stop` ends the stream, wherever it is.
+    /// A stream that starts where the cursor stands. `stop` ends it, wherever it is.
     pub(super) fn new(
         task: &TaskId,
         cursor: Box<dyn LogCursor>,
@@ -134,6 +134,7 @@ impl LogStream {
             }
             let stop = self.stop.clone();
             let filled = tokio::select! {
+                // The stop first: a log that always has something to send would keep the server from ending.
                 biased;
                 () = stop.cancelled() => Err(Denied::Stopping),
                 filled = self.fill() => filled,
@@ -197,7 +198,7 @@ impl LogStream {
         }
     }
 
-    /// Waits until the log has grown, or there is something to send all the same: then it is true.
+    /// Waits until the log has grown, or something is to be shown all the same; true for the latter.
     async fn wait(&mut self) -> bool {
         let Ready::Lines(lines) = &mut self.ready else {
             self.cursor.grown().await;

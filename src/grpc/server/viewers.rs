@@ -1,5 +1,5 @@
-//! Who looks at which log: a peer and a task have their shares, and a newcomer is let in at the cost of who stands still, or else
-//! of the oldest, among those of the peer that has the most. A viewer whose peer takes nothing is ended, since it holds lines
+//! The viewers of logs: a peer and a task have their shares, and a newcomer is let in at the cost of a viewer that stands still, or
+//! else of the oldest, among those of the peer that has the most. A viewer whose peer takes nothing is ended, since it holds lines
 //! meanwhile. Reads no log itself.
 
 use std::{
@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{domain::id::TaskId, proto::LogChunk};
 
-/// How often it is looked who stands still.
+/// Time between two looks for viewers that stand still.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// All viewers.
@@ -47,16 +47,16 @@ struct Here {
     viewers: HashMap<u64, Arc<Viewer>>,
 }
 
-/// One of them.
+/// One viewer of a log.
 struct Viewer {
     task: TaskId,
     peer: Peer,
     connection: Option<Connection>,
-    /// Since when its peer has not taken what it was given, in milliseconds after the beginning; 0 while it waits for us.
+    /// Since when its peer has not taken what it was given, in milliseconds after `began`; 0 while the viewer waits for us.
     stands: AtomicU64,
-    /// Looked at before every chunk, which costs less than to ask the token.
+    /// Whether it was ended; looked at before every chunk, which costs less than to ask the token.
     is_ended: AtomicBool,
-    /// Wakes it.
+    /// Wakes its stream when it is ended.
     ended: CancellationToken,
 }
 
@@ -72,7 +72,7 @@ struct Viewed {
 }
 
 impl Viewers {
-    /// Nobody yet.
+    /// No viewers yet.
     pub(super) fn new(limits: &Limits) -> Arc<Self> {
         Arc::new(Self {
             total: limits.viewers,
@@ -83,7 +83,7 @@ impl Viewers {
         })
     }
 
-    /// Lets one more look at `chunks`.
+    /// Lets one more viewer in; returns its stream, which ends early where its place is needed.
     pub(super) fn enter(
         self: &Arc<Self>,
         task: TaskId,
@@ -117,7 +117,7 @@ impl Viewers {
         })
     }
 
-    /// Ends who stands still for `patience`, for ever.
+    /// Ends the viewers that stand still for `patience`; never returns.
     pub(super) async fn watch(self: Arc<Self>, patience: Duration) -> Infallible {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -159,7 +159,7 @@ fn millis(time: Duration) -> u64 {
 }
 
 impl Here {
-    /// Takes one out, if as many as `limit` are such a one.
+    /// Takes one viewer out, if there are `limit` or more for which `is_one` holds.
     fn displace(&mut self, limit: usize, is_one: &dyn Fn(&Viewer) -> bool) -> Option<Arc<Viewer>> {
         let such = || self.viewers.iter().filter(|(_, viewer)| is_one(viewer));
         if such().count() < limit {
@@ -187,8 +187,8 @@ impl Viewer {
         }
     }
 
-    /// One that waits for us hears why. One that stands still hears nothing, and what it was given lies in its connection: that
-    /// one goes.
+    /// Ends the viewer. One that waits for us hears why. One that stands still hears nothing, and what it was given lies in its
+    /// connection: so the connection is closed.
     fn end(&self) {
         self.is_ended.store(true, Ordering::Release);
         self.ended.cancel();
@@ -223,7 +223,7 @@ impl Stream for Viewed {
 }
 
 impl Viewed {
-    /// What it hears that is ended.
+    /// The error that an ended viewer gets.
     fn displaced(&mut self) -> Poll<Option<Result<LogChunk, Status>>> {
         self.over = true;
         Poll::Ready(Some(Err(Denied::Displaced.into())))

@@ -1,5 +1,5 @@
-//! A task's log as a stream of bytes: what is there of its end, and then what comes, until the task is done. Who reads slowly holds
-//! a cursor in files, and nobody else: one reader too many is let in, and the one that came first is not told more.
+//! A task's log as a stream of bytes: its last lines, and then what comes, until the log is over. A slow reader holds a cursor in
+//! files, and holds up nobody: one reader too many is let in, and the one that came first gets no more.
 
 use std::{
     collections::VecDeque,
@@ -24,15 +24,15 @@ use crate::{
     ports::spool::{LogCursor, LogRange, RawItem, Start, Stretch},
 };
 
-/// Logs that are read at once.
+/// How many logs are read at once.
 const READERS: usize = 8;
 
-/// Who reads a log now, the one that came first in front. One that has ended is fired.
+/// The readers of logs, the one that came first in front. The token of one that has ended is cancelled.
 #[derive(Debug, Default)]
 pub(in crate::http) struct Readers(Mutex<VecDeque<CancellationToken>>);
 
 impl Readers {
-    /// Lets one more in; what it gets fires when it shall end.
+    /// Lets one more reader in; the token that it gets fires when it has to end.
     fn enter(&self) -> CancellationToken {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|reader| !reader.is_cancelled());
@@ -47,22 +47,23 @@ impl Readers {
     }
 }
 
-/// What one stream reads.
+/// One stream of a log.
 struct Reading {
     cursor: Box<dyn LogCursor>,
-    /// Whose line is not ended yet.
+    /// The source of a line that has no end yet.
     open: Option<Source>,
     is_over: bool,
-    /// The door closes.
+    /// Fires when the door closes.
     stop: CancellationToken,
-    /// Another one needs the place.
+    /// Fires when another reader needs the place.
     displaced: CancellationToken,
     _place: DropGuard,
-    /// Its connection is in use while nothing comes, too.
+    /// Keeps the connection in use while nothing comes.
     _use: Option<Use>,
 }
 
 pub(super) async fn stream(desk: &Desk, task: &str, lines: u64, answers: Option<Use>) -> Response {
+    // The log before a place: a question about an unknown task displaces no reader.
     let cursor = match find(desk, task, lines).await {
         Ok(Some(cursor)) => cursor,
         Ok(None) => {
@@ -92,7 +93,7 @@ pub(super) async fn stream(desk: &Desk, task: &str, lines: u64, answers: Option<
         Some((Ok::<_, Infallible>(piece), reading))
     });
     let headers = [
-        // No browser is to take it for a page.
+        // Bytes, so that no browser takes the log for a page.
         (header::CONTENT_TYPE, "application/octet-stream"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::CACHE_CONTROL, "no-store"),
@@ -136,7 +137,7 @@ impl Reading {
         None
     }
 
-    /// A line of another writer begins on a line of its own.
+    /// The bytes of a stretch; what another source writes begins on a line of its own.
     fn lines(&mut self, stretch: &Stretch) -> Vec<u8> {
         let mut out = Vec::with_capacity(stretch.bytes.len());
         let mut rest = &stretch.bytes[..];
@@ -169,7 +170,7 @@ mod tests {
         let all: Vec<_> = (0..READERS).map(|_| readers.enter()).collect();
         assert!(all.iter().all(|reader| !reader.is_cancelled()));
 
-        // It has read enough.
+        // This reader has read enough.
         all[1].cancel();
         readers.enter();
         assert!(!all[0].is_cancelled(), "there was a place");

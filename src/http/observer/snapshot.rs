@@ -1,5 +1,5 @@
-//! How everything stands, for the page. Pure. Texts of strangers are in it as they are: JSON escapes what it must, and the page
-//! shows them as text.
+//! The snapshot for the page: the state of everything as JSON. Pure. Texts of strangers are in it as they are: JSON escapes what it
+//! must, and the page shows them as text.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

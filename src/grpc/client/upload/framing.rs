@@ -1,9 +1,8 @@
 //! Files into chunks, in the order and with the marks that the contract wants. Runs on a blocking thread, pushes into a channel,
 //! holds two chunks at a time.
 //!
-//! What is there when a file is read counts, not what was listed: one that grew or shrank is sent as it is. One that cannot be
-//! opened is left out; one that breaks off while it is read is ended where it broke off, since its beginning was sent already.
-//! Both are said to the caller.
+//! A file is sent as it is when it is read, not as it was listed: it may have grown or shrunk. A file that cannot be opened is left
+//! out; one that breaks off while it is read is ended there, since its beginning was sent already. Both are said to the caller.
 
 use std::{
     collections::HashSet,
@@ -24,10 +23,10 @@ use crate::{
 /// Bytes of a file in one chunk.
 pub(super) const CHUNK: usize = 1024 * 1024;
 
-/// Names go along with every chunk: longer ones are cut, so that a chunk always passes.
+/// Bytes of a name, which goes along with every chunk: a longer one is cut, so that a chunk always passes.
 const NAME_LIMIT: usize = 4 * 1024;
 
-/// So many sentences about files left out are kept; the rest is counted.
+/// How many sentences about files left out are kept; the others are counted.
 const SKIPPED_SHOWN: usize = 10;
 
 /// The other side of the channel is gone: the call has ended without the rest of the files.
@@ -44,7 +43,7 @@ pub(super) struct Framing<'a> {
     skipped_more: usize,
 }
 
-/// A file that is open.
+/// A file that is being sent.
 struct Opened {
     path: String,
     reader: Box<dyn Read + Send>,
@@ -56,7 +55,7 @@ impl<'a> Framing<'a> {
             upload,
             chunks,
             user_id: text::truncate(&upload.user_id, NAME_LIMIT),
-            // The master makes folders of it, and then does not find them again.
+            // The master makes folders of a name with `/`, and then does not find them again.
             task_name: text::truncate(&upload.task_name, NAME_LIMIT).replace('/', "_"),
             skipped: Vec::new(),
             skipped_more: 0,
@@ -80,7 +79,8 @@ impl<'a> Framing<'a> {
         Ok(self.skipped)
     }
 
-    /// Clean paths, each once: the master joins them unchecked, and a second file under one path destroys the first.
+    /// The files with clean paths, each path once: the master joins them unchecked, and a second file under one path destroys the
+    /// first.
     fn distinct(&mut self) -> Vec<&'a OutputFile> {
         let mut seen = HashSet::new();
         let mut files = Vec::with_capacity(self.upload.files.len());
@@ -143,14 +143,14 @@ impl<'a> Framing<'a> {
         }
     }
 
-    /// Reads a whole chunk, or what is left. A file that breaks off ends there.
+    /// Reads a whole chunk, or what is left of the file. A file that breaks off ends there.
     fn read(&mut self, file: &mut Opened) -> Vec<u8> {
         let mut chunk = Vec::new();
-        // Grows with what is there: most files are small.
+        // The chunk grows with what is there: most files are small.
         let limit = CHUNK as u64;
         if let Err(error) = io::Read::take(&mut file.reader, limit).read_to_end(&mut chunk) {
             self.skip(&file.path, &format!("broke off: {error}"));
-            // Nothing more is read of it, whatever the next call would bring.
+            // Nothing more is read of this file, whatever the next call would bring.
             file.reader = Box::new(io::empty());
         }
         chunk

@@ -23,23 +23,23 @@ pub(super) struct Lines {
     task: Arc<str>,
     terminal: Terminal,
     stretch: Stretch,
-    /// How many spans were begun.
+    /// How many spans of the stretch were begun.
     span: usize,
     /// Bytes of the stretch that were taken.
     taken: usize,
-    /// Where the span that is under way ends.
+    /// Where the present span ends, in bytes of the stretch.
     until: usize,
-    /// Whose line the last chunk was a part of, which the next one goes on with.
+    /// The source of the line that the last chunk was a part of, if the next one goes on with it.
     open: Option<Source>,
-    /// What goes before the rest.
+    /// What is sent before the rest of the stretch.
     first: VecDeque<Shown<'static>>,
     stamp: Stamp,
 }
 
 impl Lines {
-    /// `long_lines` are the places of those who may hold a line over 32 KiB whole.
+    /// `long_lines` has the places for viewers that may hold a line over 32 KiB whole.
     pub(super) fn new(task: Arc<str>, long_lines: Arc<Semaphore>) -> Self {
-        // Kept to the end: what sends a line keeps as much memory as its longest one took.
+        // Kept to the end: a stream keeps as much memory as its longest line took.
         let mut kept: Option<OwnedSemaphorePermit> = None;
         let may_be_long = move || {
             kept = kept
@@ -60,24 +60,24 @@ impl Lines {
         }
     }
 
-    /// Goes on with these, once everything before was given out.
+    /// Goes on with this stretch, once everything before was given out.
     pub(super) fn put(&mut self, stretch: Stretch) {
         self.stretch = stretch;
         (self.span, self.taken, self.until) = (0, 0, 0);
     }
 
-    /// Gives out what is held too: nothing more comes.
+    /// Gives out what is held, too: nothing more comes.
     pub(super) fn finish(&mut self) {
         self.first
             .extend(std::iter::from_fn(|| self.terminal.finish()));
     }
 
-    /// Everything that is there was given out. When there will be something to show all the same.
+    /// Called once all that is there was given out; returns when there will be something to show all the same.
     pub(super) fn caught_up(&mut self, now: Instant) -> Option<Instant> {
         self.terminal.caught_up(now)
     }
 
-    /// Gives out what is due by now; whether there is anything.
+    /// Gives out what is due by now; says whether there is anything.
     pub(super) fn show_due(&mut self, now: Instant) -> bool {
         self.first
             .extend(std::iter::from_fn(|| self.terminal.due(now)));
@@ -156,7 +156,7 @@ fn chunk(task: &str, stamp: &mut Stamp, shown: Shown<'_>) -> LogChunk {
     }
 }
 
-/// A byte that is no UTF-8 becomes a character of three.
+/// The bytes as UTF-8: one that is none becomes a character of three bytes.
 fn repaired(bytes: Cow<'_, [u8]>) -> String {
     match bytes {
         Cow::Borrowed(bytes) => match std::str::from_utf8(bytes) {
@@ -168,7 +168,7 @@ fn repaired(bytes: Cow<'_, [u8]>) -> String {
     }
 }
 
-/// The last time written: lines that arrived together share it.
+/// The time that was written last: lines that arrived together share it.
 #[derive(Default)]
 pub(super) struct Stamp {
     written: Option<(i64, String)>,

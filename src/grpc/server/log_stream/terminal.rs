@@ -1,8 +1,8 @@
-//! What a person sees of a task's output, line by line: what a terminal would show. Of states that a carriage return overwrites the
-//! last one; an unfinished line once its source has been silent for a second; a long one in parts. Pure: it is told the time,
-//! and what it shows is for others to send.
+//! A task's output as a person sees it, line by line, as a terminal would show it: of states that a carriage return overwrites, the
+//! last one; an unfinished line once its source has been silent for a second; a long line in parts. Pure: it is told the time, and
+//! what it shows is for others to send.
 //!
-//! Who wants every byte reads bytes.
+//! A client that needs every byte asks for bytes.
 
 use std::{borrow::Cow, fmt, mem, time::Duration};
 
@@ -15,23 +15,23 @@ use crate::domain::log_line::{LINE_LIMIT, SHORT, Source, split_character};
 /// one will overwrite: a person sees that something goes on, and a log of a progress bar stays short.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A line, or what is shown of one.
+/// A line to be shown, or a part or a state of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Shown<'a> {
-    /// Who wrote it.
+    /// The source that wrote it.
     pub(super) source: Source,
     /// As the container wrote it; may be no UTF-8, may be empty, is at most 1 MiB.
     pub(super) text: Cow<'a, [u8]>,
     /// When its last byte arrived, in microseconds since the Unix epoch.
     pub(super) micros: i64,
-    /// It goes on what was shown of the same source before, which was `continued`.
+    /// Whether it goes on with what was shown last of the same source, which was `continued`.
     pub(super) joins: bool,
-    /// What is shown next of the same source goes on with it.
+    /// Whether what is shown next of the same source goes on with it.
     pub(super) continued: bool,
 }
 
 impl Shown<'_> {
-    /// The same, and nobody else's.
+    /// The same with a text of its own.
     pub(super) fn into_owned(self) -> Shown<'static> {
         Shown {
             source: self.source,
@@ -43,22 +43,22 @@ impl Shown<'_> {
     }
 }
 
-/// Both streams of a container.
+/// The unfinished lines of both streams of a container.
 pub(super) struct Terminal {
     stdout: Side,
     stderr: Side,
     room: Room,
 }
 
-/// What a line, or a part of one, may have.
+/// How long a line, or a part of one, may be.
 struct Room {
-    /// In bytes.
+    /// Bytes.
     longest: usize,
     may_be_long: Box<dyn FnMut() -> bool + Send>,
 }
 
 impl Room {
-    /// For a line of so many bytes.
+    /// The bytes that a line of this length may have at once.
     fn of(&mut self, length: usize) -> usize {
         if length > self.longest && self.longest < LINE_LIMIT && (self.may_be_long)() {
             self.longest = LINE_LIMIT;
@@ -67,22 +67,22 @@ impl Room {
     }
 }
 
-/// The line of a stream that has not ended.
+/// The unfinished line of one stream.
 #[derive(Debug)]
 struct Side {
     source: Source,
-    /// Its present state: what came since the last carriage return that was followed by something.
+    /// The line's present state: what came since the last carriage return that was followed by something.
     held: Vec<u8>,
     micros: i64,
-    /// A carriage return came behind it: what comes next, but for a newline, overwrites it.
+    /// Whether a carriage return came behind it: what comes next, but for a newline, overwrites it.
     is_returned: bool,
-    /// It had other states before.
+    /// Whether the line had other states before.
     overwrites: bool,
-    /// A part of it was shown, and what is held goes on with that.
+    /// Whether a part of the line was shown, and what is held goes on with that.
     is_open: bool,
-    /// What is held was shown, as a state.
+    /// Whether what is held was shown, as a state.
     is_shown: bool,
-    /// Something came since the last look at the clock.
+    /// Whether something came since the last look at the clock.
     is_new: bool,
     due: Option<Instant>,
 }
@@ -106,7 +106,7 @@ impl Terminal {
         }
     }
 
-    /// Takes in some of what one source wrote: how many bytes it took, never none, and what there is to show of them.
+    /// Takes in some of what one source wrote. Returns how many bytes it took, never none, and what there is to show of them.
     pub(super) fn take<'a>(
         &mut self,
         source: Source,
@@ -141,7 +141,7 @@ impl Terminal {
         })
     }
 
-    /// Ends the line of which a part was shown, since something else comes between. What is held begins a line of its own.
+    /// Ends the line of which a part was shown, since something else comes between. What is held then begins a line of its own.
     pub(super) fn close(&mut self, source: Source, micros: i64) -> Shown<'static> {
         match source {
             Source::Stdout => self.stdout.is_open = false,
@@ -151,14 +151,14 @@ impl Terminal {
         closing(source, micros)
     }
 
-    /// Everything that is there was taken in. When there will be something to show, if nothing more comes.
+    /// Called once all that is there was taken in; returns when there will be something to show, if nothing more comes.
     pub(super) fn caught_up(&mut self, now: Instant) -> Option<Instant> {
         let sides = [&mut self.stdout, &mut self.stderr];
         let dues = sides.map(|side| side.caught_up(now));
         dues.into_iter().flatten().min()
     }
 
-    /// What is due now; asked until there is nothing.
+    /// What is to be shown by now; asked until there is nothing.
     pub(super) fn due(&mut self, now: Instant) -> Option<Shown<'static>> {
         let sides = [&mut self.stdout, &mut self.stderr];
         sides.into_iter().find_map(|side| side.due(now))
@@ -190,7 +190,7 @@ fn line(source: Source, micros: i64, text: &[u8]) -> Shown<'_> {
     }
 }
 
-/// What a whole line looks like in the end.
+/// What is left of a whole line after its carriage returns.
 fn last_state(line: &[u8]) -> &[u8] {
     let Some(last) = memrchr(b'\r', line) else {
         return line;
@@ -205,7 +205,7 @@ fn last_state(line: &[u8]) -> &[u8] {
 }
 
 impl Side {
-    /// Nothing has come yet.
+    /// A stream of which nothing has come yet.
     fn of(source: Source) -> Self {
         Self {
             source,
@@ -220,7 +220,7 @@ impl Side {
         }
     }
 
-    /// Nothing of a line has come.
+    /// Whether nothing of a line has come.
     fn is_blank(&self) -> bool {
         self.held.is_empty() && !self.is_open && !self.is_returned && !self.overwrites
     }
@@ -258,7 +258,7 @@ impl Side {
         (taken, None)
     }
 
-    /// The next state begins. What was shown of the one before ends, if it was to go on.
+    /// Begins the line's next state. If a part of the one before was shown, and was to go on, its line ends.
     fn overwrite(&mut self) -> Option<Shown<'static>> {
         self.is_returned = false;
         self.overwrites = true;
@@ -268,7 +268,7 @@ impl Side {
         is_open.then(|| closing(self.source, self.micros))
     }
 
-    /// The newline came, or the end of everything.
+    /// Ends the line: its newline came, or the end of the log.
     fn end_line(&mut self) -> Option<Shown<'static>> {
         let ended = mem::replace(self, Self::of(self.source));
         (!ended.is_shown).then_some(Shown {
@@ -307,7 +307,7 @@ impl Side {
         self.due
     }
 
-    /// What is held overwrites, or will be overwritten.
+    /// Whether what is held overwrites something, or will be overwritten.
     fn is_state(&self) -> bool {
         self.overwrites || self.is_returned
     }

@@ -21,7 +21,7 @@ fn viewers() -> Arc<Viewers> {
     })
 }
 
-/// Lets time pass, and everybody do what is due.
+/// Lets time pass, and everything happen that is due.
 async fn pass(seconds: u64) {
     let never = std::future::pending::<()>();
     let passed = tokio::time::timeout(Duration::from_secs(seconds), never).await;
@@ -48,12 +48,12 @@ impl Seen {
         }
     }
 
-    /// Of a log that says nothing now.
+    /// A stream of a log that says nothing now.
     fn quiet(viewers: &Arc<Viewers>, from: u8, task: &str) -> Self {
         Self::enter(viewers, from, task, Box::pin(stream::pending()))
     }
 
-    /// Of a log that has always something to say.
+    /// A stream of a log that has always something to say.
     fn busy(viewers: &Arc<Viewers>, from: u8, task: &str) -> Self {
         let chunks = stream::repeat_with(|| Ok(LogChunk::default()));
         Self::enter(viewers, from, task, Box::pin(chunks))
@@ -63,7 +63,7 @@ impl Seen {
         self.connection.is_closing()
     }
 
-    /// What an ended one hears.
+    /// The code that an ended stream gets.
     fn told(&mut self) -> Option<Code> {
         match futures_util::FutureExt::now_or_never(self.chunks.next()) {
             Some(Some(Err(status))) => Some(status.code()),

@@ -44,7 +44,7 @@ impl Screen {
         self.write(Source::Stdout, text.as_bytes());
     }
 
-    /// Everything was read at so many milliseconds; when something is due.
+    /// Tells that everything was read at this time; returns when something is due.
     fn caught_up(&mut self, millis: u64) -> Option<u128> {
         let now = self.began + Duration::from_millis(millis);
         let due = self.terminal.caught_up(now);
@@ -215,7 +215,7 @@ fn the_workers_lines_are_whole_and_disturb_no_other() {
     );
 }
 
-/// What a line looks like in the end, looked at as a whole.
+/// What is left of a line in the end, looked at as a whole.
 fn state_of(line: &str) -> String {
     let line = line.trim_end_matches('\r');
     line.rsplit('\r').next().unwrap_or_default().to_owned()
