@@ -1,4 +1,5 @@
-//! The actors: thin shells around `domain`, over `ports`. `actors.md` has the tree, the messages and the guarantees.
+//! The actors: thin shells that perform what `domain` decides, over `ports`. `actors.md` has the tree, the messages and the
+//! guarantees.
 //!
 //! They know no tonic, no bollard, no SQL and no files. They hold slots of each other, never addresses, and everything that
 //! must outlive them is in the journal, the spool or the engine.

@@ -1,5 +1,5 @@
-//! The composition root: the only place that knows everything. Build (everything opened and bound, nothing running), then
-//! run (the supervisor and its children), then stop before a deadline.
+//! The composition root: the only place that knows every part. Build (everything is opened and bound, nothing runs), then run
+//! (the supervisor and its children), then stop before a deadline.
 
 mod audit;
 mod build;
@@ -51,20 +51,20 @@ use crate::{
     supervision::{self, Ended},
 };
 
-/// With `--fail-fast`: how long the first registration may take.
+/// With `--fail-fast`: how long the first registration may take; then the process ends.
 const MASTER_PATIENCE: Duration = Duration::from_secs(10);
 
-/// What ends the process from inside, with what it is to say.
+/// A reason to end the process that comes from within, with the text for the log.
 #[derive(Debug)]
 pub(crate) struct Fatal {
     /// The exit code.
     pub(crate) exit: Exit,
-    /// For the operator.
+    /// The text for the operator.
     pub(crate) message: String,
 }
 
-/// Becomes the worker, until it is told to stop or cannot go on. Ends the process.
-/// `reread` makes the configuration anew.
+/// Runs the worker until it is told to stop or cannot go on, and ends the process. `reread` reads the configuration again, for a
+/// reload.
 pub fn run(launch: &Launch, reread: Reread, state: StateDir) -> Exit {
     supervision::install_panic_hook();
     descriptors::raise_limit();
@@ -76,15 +76,15 @@ pub fn run(launch: &Launch, reread: Reread, state: StateDir) -> Exit {
         Ok(runtime) => runtime,
         Err(error) => return refuse(&StartError::from(error)),
     };
-    // Never dropped: dropping it would wait for blocking calls that may hang.
+    // Never dropped: dropping it would wait for blocking calls, which may hang.
     let runtime: &'static Runtime = Box::leak(Box::new(runtime));
     let system = System::with_tokio_rt(|| runtime);
     let exit = system.block_on(async { serve(launch, reread, state, runtime).await });
-    // Arbiters and blocking threads that hang are not waited for.
+    // Arbiters and blocking threads may hang, so they are not waited for.
     leave(exit)
 }
 
-/// The way to the worker that runs on a state folder, for the commands that ask it.
+/// A connection to the worker that runs on a state folder, for the commands that ask it.
 #[must_use]
 pub fn admin_of(folder: &Path) -> impl Admin {
     RemoteAdmin::of(folder)
@@ -93,7 +93,7 @@ pub fn admin_of(folder: &Path) -> impl Admin {
 /// The full form of an image's name, or what is wrong with it.
 ///
 /// # Errors
-/// It is none.
+/// The text is no name of an image; the error says what is wrong with it.
 pub fn image_name(name: &str) -> Result<String, String> {
     crate::engine::image_name(name)
 }
@@ -182,5 +182,5 @@ fn gave_up(ended: &Ended) -> Exit {
     Exit::TryLater
 }
 
-/// Shared by the rooms of the composition root.
+/// Ends the process from any part of the composition root.
 pub(crate) type FatalSender = mpsc::UnboundedSender<Fatal>;

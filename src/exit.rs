@@ -1,5 +1,5 @@
-//! How the process ends: the one table of exit codes. Whoever starts the worker decides by them whether to start it again
-//! (not after 2 and 78: the same again would fail again).
+//! The exit codes of the process, in one table. Whoever starts the worker decides by the code whether to start it again (the unit
+//! file does not after 2, 77 and 78: a restart would only fail again).
 
 use std::process::ExitCode;
 
@@ -9,19 +9,21 @@ use std::process::ExitCode;
 pub enum Exit {
     /// Stopped on request, with nothing left undone.
     Clean = 0,
-    /// An error that has no row of its own.
+    /// An error for which this table has no other code.
     Unexpected = 1,
     /// The command line or the environment is wrong.
     Usage = 2,
-    /// A question about a worker that does not run.
+    /// A command needs a running worker, and none runs in this state folder.
     NotRunning = 3,
-    /// The engine or the master is away, and `--fail-fast` says not to wait for it; for `demo`, what it stands on.
+    /// The engine or the master is away, and `--fail-fast` says not to wait for it. In `demo`: the engine or the image is
+    /// missing.
     DependencyAway = 69,
     /// The stop took longer than its deadline.
     StopOverdue = 70,
-    /// It may work later: the supervisor gave up, the state folder or the id is in use, its disk is full, the port is taken.
+    /// The worker failed, and a restart may help: the supervisor gave up, the state folder or the id is in use, the disk is full,
+    /// the port is taken.
     TryLater = 75,
-    /// The operating system does not allow it.
+    /// The operating system denies access: to the state folder, the engine's socket, the port or a file.
     Permission = 77,
     /// The configuration cannot work, or the state was written by a newer version (and is left as it is).
     Configuration = 78,

@@ -3,7 +3,7 @@
 //! which `cargo test` turns on and nothing that ships does: without it a point is no code at all.
 //!
 //! `FAILPOINTS='registry.AssignTask=1*off->1*panic;outbox.report=1*return(abort)'`: the grammar is that of the crate `fail`.
-//! What it does not bring goes by `return`:
+//! Actions that `fail` does not have are written as `return(..)`:
 //!
 //! - `return(abort)`: the process dies here, as by a crash or a power cut.
 //! - `return(hang FIFO)`: this thread blocks until somebody opens the named pipe for writing.
@@ -15,8 +15,8 @@
 #[cfg(feature = "failpoints")]
 pub use self::armed::{NAMES, pass, set_up, set_up_from_environment};
 
-/// A named point; no code without the feature `failpoints`. The second argument is what is at stake, such as the message,
-/// for `return(poison TEXT)`.
+/// A named point; no code without the feature `failpoints`. The second argument is the value that `return(poison TEXT)` searches
+/// for TEXT, such as the message.
 #[macro_export]
 macro_rules! failpoint {
     ($name:expr) => {
@@ -37,7 +37,7 @@ mod armed {
     use std::{cell::RefCell, rc::Rc};
     use std::{env, fmt, fs::File, process};
 
-    /// Every point there is; a test compares them with the sources.
+    /// The names of all points; a test compares this list with the sources.
     pub const NAMES: &[&str] = &[
         "engine_watch.connect",
         "engine_watch.listed",
@@ -214,17 +214,17 @@ mod armed {
         "task.watch_usage",
     ];
 
-    /// Does what is configured for this point, if anything.
+    /// Does what is configured for the point `name`; returns at once if nothing is.
     ///
     /// # Panics
-    /// When that is what is configured, or when what is configured has no meaning.
+    /// When a panic is configured, or an action that has no meaning.
     #[track_caller]
     pub fn pass(name: &str, stake: &dyn fmt::Debug) {
         #[cfg(test)]
         if let Some(watch) = WATCH.with_borrow(Clone::clone) {
             watch(name);
         }
-        // Not within `eval`: a panic there would be told as one of the crate `fail`, not of the point's own place.
+        // Panic here rather than within `eval`, whose panic would name a place in the crate `fail` instead of the point's own.
         let Some(argument) = fail::eval(name, Option::unwrap_or_default) else {
             return;
         };
@@ -236,7 +236,8 @@ mod armed {
             }
             Some(("hang", pipe)) => {
                 log::warn!(name; "failpoint: hang");
-                // Opening a pipe for reading blocks until there is a writer; one that is gone lets everybody pass.
+                // Opening a pipe for reading blocks until there is a writer. Once the test has removed the pipe, opening fails
+                // and nobody hangs.
                 drop(File::open(pipe));
                 log::warn!(name; "failpoint: released");
             }
@@ -248,7 +249,7 @@ mod armed {
         }
     }
 
-    /// Is told the name of each point.
+    /// Called with the name of each point that is passed.
     #[cfg(test)]
     pub(crate) type Watch = Rc<dyn Fn(&str)>;
 
@@ -257,13 +258,14 @@ mod armed {
         static WATCH: RefCell<Option<Watch>> = const { RefCell::new(None) };
     }
 
-    /// Is told of every point that this thread passes, and may panic there: for a worker that is all in one thread.
+    /// From now on calls `watch` at every point that this thread passes; `watch` may panic there. For tests that run a whole
+    /// worker in one thread.
     #[cfg(test)]
     pub(crate) fn watch_this_thread(watch: Option<Watch>) {
         WATCH.set(watch);
     }
 
-    /// The crate's own `panic` is left to [`pass`], which knows the place.
+    /// Turns `panic` into `return(panic)`, so that [`pass`] panics itself and the panic names the place of the point.
     fn with_place(actions: &str) -> String {
         let own = |action: &str| match action.strip_suffix("panic") {
             Some(times) => format!("{times}return(panic)"),
@@ -273,10 +275,10 @@ mod armed {
         actions.join("->")
     }
 
-    /// As [`set_up`], from the variable `FAILPOINTS`.
+    /// As [`set_up`], with the text of the variable `FAILPOINTS`; a missing variable configures nothing.
     ///
     /// # Errors
-    /// As there.
+    /// As [`set_up`].
     pub fn set_up_from_environment() -> Result<(), String> {
         set_up(&env::var("FAILPOINTS").unwrap_or_default())
     }

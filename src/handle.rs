@@ -1,5 +1,5 @@
-//! The only door into the actors. Outside of them nobody sees an address, a slot or a mailbox; what goes wrong in there comes
-//! out as an answer in the caller's own words.
+//! The only door into the actors. Nobody outside of them sees an address, a slot or a mailbox; an error of theirs comes out as an
+//! answer that the caller's contract has.
 
 pub mod admin;
 
@@ -37,29 +37,29 @@ use crate::{
     telemetry::{operator, voice::RefusalVoice},
 };
 
-/// A master's AssignTask blocks everybody's submissions: it has an answer within a second.
+/// Within this an AssignTask is answered: the master's call holds up the submissions of all its users.
 const ASSIGN: Duration = Duration::from_secs(1);
 
-/// What is kept of that second for the way back.
+/// The part of [`ASSIGN`] that is kept for the answer's way back.
 const MARGIN: Duration = Duration::from_millis(100);
 
-/// A master's CancelTask holds its whole cluster's lock.
+/// Within this a CancelTask is answered: the master's call holds a lock of its whole cluster.
 const CANCEL: Duration = Duration::from_secs(2);
 
-/// How long it takes at most to keep a cancel that nobody could take.
+/// How long to try to make a cancel durable that the registry did not take in time.
 const KEEP: Duration = Duration::from_secs(1);
 
-/// What stands before an end that was lost and is written anew.
+/// The line before the end of a log that was lost and is written anew.
 const END_WAS_LOST: &str =
     "[worker-node] the end of this log was damaged: what stood here may be missing";
 
-/// How long a viewer may wait for its cursor.
+/// How long a viewer waits for its cursor; then the answer is `Unavailable`.
 const OPEN_LOG: Duration = Duration::from_secs(5);
 
-/// How long a master waits for its answer, less the way.
+/// Within this a master's call to register here is answered: its own timeout, less the way.
 const MOVE: Duration = Duration::from_secs(2);
 
-/// See the module.
+/// The door, cheap to clone. See the module.
 #[derive(Clone)]
 pub struct WorkerHandle {
     registry: Slot<RegistryActor>,
@@ -71,7 +71,7 @@ pub struct WorkerHandle {
 }
 
 impl WorkerHandle {
-    /// A door to these.
+    /// A door to these actors. `news` leads to the registry.
     #[must_use]
     pub fn new(
         registry: Slot<RegistryActor>,
@@ -92,7 +92,7 @@ impl WorkerHandle {
 }
 
 impl WorkerHandle {
-    /// An offer that no registry survives would be offered again for ever: it is accepted, and has failed.
+    /// Accepts an offer that killed two registries, with a task that has failed: refused, it would be offered again for ever.
     async fn fail_offer(&self, offer: Offer, deadline: Instant) -> AssignAnswer {
         let task = offer.spec.id.clone();
         error!(task:%; "the registry failed twice over an offer; the task fails");
@@ -115,8 +115,8 @@ impl WorkerHandle {
         )
     }
 
-    /// The end of a finished task's log can be damaged, or a full disk did not take it: then its viewers would wait for ever. The
-    /// journal knows how the task ended.
+    /// Writes the end of a finished task's log where it is missing, since it was damaged or did not fit on a full disk: viewers
+    /// would wait for it for ever. The journal knows how the task ended.
     async fn restore_end(&self, task: &TaskId, deadline: Instant) {
         let open = OpenSpool(task.clone());
         let Ok(Ok(spool)) = self.logs.ask_idempotent(open, deadline).await else {
@@ -126,7 +126,7 @@ impl WorkerHandle {
             return;
         }
         let verdict = match self.records.find(task, deadline).await {
-            // Before that its end is still to be written by the outbox.
+            // Before delivery the outbox has still to write the log's end.
             Ok(Some(Known::Record(record))) if record.phase < Phase::Delivered => None,
             Ok(Some(Known::Record(record))) => record.verdict,
             Ok(Some(Known::Retired(stone))) => Some(stone.verdict),
@@ -146,7 +146,7 @@ impl WorkerHandle {
         }
     }
 
-    /// The master offers it again every 5 s: it is said once.
+    /// Logs a refusal once per task and cause: the master repeats the offer every 5 s.
     fn say_refused(&self, task: &TaskId, reason: &str) {
         let mut voice = self.voice.lock().unwrap_or_else(PoisonError::into_inner);
         let (level, not_shown) = voice.refused(task.as_str(), reason, Instant::now());
@@ -157,7 +157,7 @@ impl WorkerHandle {
         operator::task_refused(level, task, reason);
     }
 
-    /// What a cancel is answered that came too late for the journal.
+    /// The answer to a cancel that the journal refused: the task has its verdict already, or was retired.
     async fn finished(&self, task: &TaskId) -> CancelAnswer {
         let known = self.records.find(task, Instant::now() + KEEP).await;
         let known = known.ok().flatten();
@@ -207,7 +207,7 @@ impl Worker for WorkerHandle {
             .await;
         match asked {
             Ok(answer) => answer,
-            // Kept for the registry's next incarnation, which carries it out.
+            // Written to the journal instead: the registry's next incarnation carries it out.
             Err(error) => {
                 warn!(task:%, error:%; "the registry does not answer; the cancel is kept for it");
                 let keep = vec![Change::CancelRequested(task.clone())];

@@ -1,6 +1,6 @@
-//! The journal in SQLite: the one place in which SQL is spoken. Owns the file `journal.db` beside which SQLite keeps its
-//! write-ahead log, its format, and the rule that a record's phase only grows. The journal actor calls it, on a thread that
-//! may block. It decides nothing about tasks, and it does not lock the state folder: whoever opens it holds that lock.
+//! The journal in SQLite: the one place in which SQL is spoken. It owns the file `journal.db` (beside which SQLite keeps its
+//! write-ahead log), the file's format, and the rule that a record's phase only grows. The journal actor calls it on a thread
+//! that may block. It decides nothing about tasks, and does not lock the state folder: whoever opens the journal holds that lock.
 //!
 //! A batch of requests is one transaction with a savepoint per request, so that a hundred tasks cost one `fsync`. With
 //! `synchronous=FULL` a commit is on the disk when it returns, power cut included.
@@ -43,34 +43,35 @@ use steps::Stop;
 pub struct SqliteJournal {
     connection: Connection,
     clock: Arc<dyn Clock>,
-    /// None where the disk does not tell its size.
+    /// `None` where the disk does not tell its size.
     reserve: Option<Reserve>,
     path: PathBuf,
-    /// Of the file that is open.
+    /// The identity of the file that was opened; `None` where it could not be looked at.
     identity: Option<Identity>,
 }
 
-/// A file, whatever its name.
+/// Device and inode: they tell a file from another one of the same name.
 type Identity = (u64, u64);
 
-/// What opening a journal brought.
+/// The result of opening a journal.
 pub struct Opened {
-    /// Ready for use.
+    /// The journal, ready for use.
     pub journal: SqliteJournal,
-    /// Where a damaged file that stood in the way lies now; the journal is empty then. The caller says so to the operator
-    /// and rebuilds what it can from the containers.
+    /// Where a damaged file was renamed to; the journal is empty then. The caller tells the operator, and rebuilds what it can
+    /// from the containers.
     pub set_aside: Option<PathBuf>,
-    /// There was none, and one was made.
+    /// There was no file, and one was made.
     pub is_new: bool,
 }
 
 impl SqliteJournal {
-    /// Opens the journal at `path`, made new (mode 0600) where there is none. A damaged one is set aside under another name,
-    /// and of those the newest few are kept. On a full disk the journal's reserve is given up for it.
-    /// The clock dates tombstones, which are forgotten after 30 days.
+    /// Opens the journal at `path`; a missing one is made (mode 0600). A damaged one is renamed aside, and the newest three of
+    /// those are kept. If the disk is full, the journal's reserve is removed, and opening is tried once more. The clock dates the
+    /// tombstones, which are forgotten after 30 days.
     ///
     /// # Errors
-    /// `Newer`: nothing was touched. `Full`, and `Broken` with what to look at.
+    /// `Newer`: a newer program wrote the file, and nothing was touched. `Full`: the disk is. `Broken`: anything else, with what
+    /// to look at.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Opened, JournalError> {
         let reserve = Reserve::beside(path).ok();
         let is_new = !path.exists();
@@ -94,7 +95,7 @@ impl SqliteJournal {
         })
     }
 
-    /// Everything in it that can be read, what is finished too: for whoever looks at all of it.
+    /// All records that can be read, finished ones included.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -117,7 +118,7 @@ fn identity(path: &Path) -> Option<Identity> {
     Some((file.dev(), file.ino()))
 }
 
-/// Whether the journal has more space now than before.
+/// Removes the reserve; whether there was one, and so the journal has more space now.
 fn given_up(reserve: Option<&Reserve>) -> bool {
     let given_up = reserve.map_or(Ok(false), Reserve::give_up);
     given_up.unwrap_or_else(|error| {
@@ -126,11 +127,11 @@ fn given_up(reserve: Option<&Reserve>) -> bool {
     })
 }
 
-/// A connection that only reads: with a write-ahead log it waits for no commit, and no commit waits for it.
+/// A connection that only reads: thanks to the write-ahead log it waits for no commit, and no commit waits for it.
 struct SqliteReader(Connection);
 
 impl SqliteReader {
-    /// In a transaction, so that several queries see one moment.
+    /// Reads in a transaction, so that several queries see one moment.
     fn read<T>(
         &mut self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
@@ -177,14 +178,14 @@ impl JournalStore for SqliteJournal {
                 "the disk is full; the journal's reserve is given up for what tasks come to"
             );
         }
-        // What is in the write-ahead log goes to its place in the file, so that the log can begin again without growing. It
-        // does not matter how far that comes.
+        // Moves what it can from the write-ahead log into the file, so that the log begins again instead of growing. How far that
+        // comes does not matter.
         let checkpoint = "PRAGMA wal_checkpoint(PASSIVE)";
         let _ = self.connection.query_row(checkpoint, [], |_| Ok(()));
     }
 
     fn tend(&mut self) -> Result<(), JournalError> {
-        // SQLite would go on writing to a file that no next start finds.
+        // SQLite goes on writing to a file that was removed, and the next start would not find it.
         if self.identity.is_some() && identity(&self.path) != self.identity {
             return Err(JournalError::Damaged(
                 "its file was removed or replaced".into(),
@@ -195,7 +196,8 @@ impl JournalStore for SqliteJournal {
     }
 }
 
-/// A row of a finished task that nobody can understand was not looked at when the journal was opened.
+/// What the journal knows of a task. The row of a finished task is not checked when the journal is opened, so it may turn out to
+/// be unreadable here.
 fn find(connection: &Connection, task: &TaskId) -> rusqlite::Result<Option<Known>> {
     match read(connection, task) {
         Err(error) if is_unreadable(&error) && !rows::is_unfinished(connection, task)? => {
@@ -219,7 +221,7 @@ fn commit(
     requests: &[Vec<Change>],
     now: i64,
 ) -> rusqlite::Result<Vec<Result<(), Refused>>> {
-    // Dropped without a commit, a transaction rolls back: so an error below leaves nothing behind.
+    // A transaction that is dropped without a commit rolls back, so an error below leaves nothing behind.
     let mut batch = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut answers = Vec::with_capacity(requests.len());
     for request in requests {
@@ -233,7 +235,7 @@ fn commit(
                 request_alone.finish()?;
                 Err(refused)
             }
-            // It alone: others in its batch have nothing to do with it.
+            // Only this request is refused: the others in the batch have nothing to do with it.
             Err(Stop::Sql(error)) if error.sqlite_error_code() == Some(ErrorCode::TooBig) => {
                 request_alone.finish()?;
                 Err(Refused::TooBig)
@@ -248,13 +250,13 @@ fn commit(
     Ok(answers)
 }
 
-/// Turns SQLite's error into the caller's decision: wait for space, open it anew, or give the journal up.
+/// Turns SQLite's error into the caller's decision: wait for space, open the journal anew, or give it up.
 fn failure(error: &rusqlite::Error) -> JournalError {
     use ErrorCode::{DatabaseCorrupt, DiskFull, NotADatabase};
     let text = error.to_string();
     match error.sqlite_error_code() {
         Some(DiskFull) => JournalError::Full(text),
-        // The index of the write-ahead log could not grow, which has no other reason.
+        // The index of the write-ahead log could not grow: only a full disk prevents that.
         Some(_) if error.sqlite_extended_error_code() == Some(ffi::SQLITE_IOERR_SHMSIZE) => {
             JournalError::Full(text)
         }
@@ -265,7 +267,7 @@ fn failure(error: &rusqlite::Error) -> JournalError {
     }
 }
 
-/// A row that SQLite gave out well could not be understood.
+/// Whether SQLite read the row well, but its content could not be understood.
 fn is_unreadable(error: &rusqlite::Error) -> bool {
     use rusqlite::Error::{
         FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error,

@@ -1,4 +1,5 @@
-//! The worker node of a CloudAI cluster. `actors.md` is the map; the modules below stand in reading order.
+//! The worker node of a CloudAI cluster. `actors.md` is the map. Start reading in [`app`], which wires everything, then
+//! [`domain`], where the decisions are, and [`actors`].
 
 pub mod actors;
 pub mod app;

@@ -1,4 +1,4 @@
-//! The `worker-node` program: reads its command line, and becomes what it says.
+//! The `worker-node` program: reads the command line, and runs the worker or one of the operator's commands.
 
 use std::process::ExitCode;
 
@@ -68,7 +68,7 @@ fn perform(invocation: Invocation) -> Exit {
     }
 }
 
-/// Becomes the worker.
+/// Runs this process as the worker until it stops. What fails before the actors are built is logged here, once.
 fn node(launch: &Launch) -> Exit {
     let config = &launch.config;
     #[cfg(feature = "failpoints")]

@@ -1,14 +1,15 @@
-//! Logs of tasks in files: one file per task, written by one writer, read by any number of cursors that neither wait for it
-//! nor hold it up. The log router opens and removes spools; viewers get cursors. Bytes never go through a mailbox.
+//! Spools: the logs of tasks in files, one file per task. A spool has one writer and any number of cursors, which neither wait
+//! for the writer nor hold it up. The log router opens and removes spools; viewers get cursors. No log bytes go through a
+//! mailbox.
 //!
 //! ```text
 //! | header: magic, two slots for the hole | id | record | record | (hole) | record | ... | end | footer |
 //! ```
 //!
 //! A record is what came in one piece from one source, with its time of arrival and checksums of its head and its content.
-//! Offsets in the file never change: over its cap, a log gives disk space back by a hole after its first quarter, which
-//! grows at record boundaries. What is appended is written without `fsync` (a kill of this process loses none of it, and
-//! after a power cut the container's engine has it still); the end is durable, and so is the extent of the hole.
+//! Offsets in the file never change: a log over its cap gives disk space back by a hole in the file behind its first quarter,
+//! which grows by whole records. Appends are written without `fsync` (a killed process loses none of them, and after a power cut
+//! the engine still has the container's output); the end of the log and the extent of the hole are durable.
 //!
 //! Not here: reading from containers, catching up with the engine's log, retention.
 
@@ -58,17 +59,18 @@ pub use onlooker::look_on;
 use space::Space;
 use writer::Writer;
 
-/// How much the spools may take.
+/// Bounds on the disk space of spools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of one task's log on disk, about; the first quarter and a rolling last three quarters are kept.
+    /// Bytes of one task's log on disk, about. Over it, the middle is dropped: the first quarter and the newest three quarters
+    /// are kept.
     pub cap: u64,
     /// With less than this many bytes free on the disk, output of containers is left out, with a marker and a count.
     pub least_free: u64,
 }
 
 impl Default for Limits {
-    /// 1 GiB per task, and 256 MiB left for everybody else.
+    /// 1 GiB per task; 256 MiB of the disk left free for everybody else.
     fn default() -> Self {
         Self {
             cap: 1 << 30,
@@ -77,18 +79,18 @@ impl Default for Limits {
     }
 }
 
-/// So many cursors at once that read lines are given those over 32 KiB whole, up to 1 MiB; others get them in parts. Viewers read
-/// bytes, and have a bound of their own.
+/// Cursors that may hold a line over 32 KiB whole, up to 1 MiB, at the same time. Further cursors give such lines out in parts.
+/// Viewers read bytes, which have a bound of their own.
 const LONG_LINES: usize = 8;
 
-/// So many cursors at once look for where they begin, and the others wait for their turn: each may go through a whole log, and
-/// hundreds of them would leave no core to whoever calls.
+/// Cursors that may look for their beginning at the same time; the others wait for a turn. Each search may read a whole log, and
+/// hundreds at once would leave no core for the master's calls.
 const BEGINNINGS: usize = 1;
 
 /// The spools of one state folder.
 pub struct FileSpools {
     house: Arc<House>,
-    /// The spools that somebody holds; the others are files alone.
+    /// The spools that are held by a task, an actor or a cursor; the rest exist only as files.
     open: Mutex<OpenSpools>,
 }
 
@@ -126,11 +128,12 @@ impl House {
 #[derive(Default)]
 struct OpenSpools {
     slots: HashMap<TaskId, Arc<Slot>>,
-    /// At this many slots those that nobody uses are forgotten.
+    /// Once there are this many slots, unused ones are removed.
     crowded: usize,
 }
 
-/// Locked while its spool is opened or removed, so that a long scan keeps nobody else waiting.
+/// One task's place in the list of open spools. Locked while the task's spool is opened or removed, so that a long scan of one
+/// log keeps no other task waiting.
 #[derive(Default)]
 struct Slot(Mutex<Weak<FileSpool>>);
 
@@ -140,29 +143,30 @@ struct FileSpool {
     myself: Weak<FileSpool>,
     house: Arc<House>,
     file: File,
-    /// What readers may rely on. Changed by the writer alone.
+    /// What readers may rely on. Only the writer changes it.
     state: watch::Sender<State>,
     writer: Arc<tokio::sync::Mutex<Writer>>,
 }
 
-/// What is true of a log right now.
+/// The state of a log as its writer publishes it to readers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct State {
-    /// Whole records lie below this offset.
+    /// All bytes of the file below this offset are whole records.
     len: u64,
-    /// What was dropped from the middle.
+    /// The part that was dropped from the middle.
     hole: Hole,
     /// Bytes of containers that the records below `len` stand for, gaps included.
     counted: u64,
-    /// Bytes ever appended.
+    /// Bytes of stdout that were ever appended or left out.
     stdout: u64,
-    /// Bytes ever appended.
+    /// Bytes of stderr that were ever appended or left out.
     stderr: u64,
-    /// The time of the last of them in microseconds; 0 where there is none, or none is known.
+    /// When the newest output of the container came, in microseconds since the Unix epoch; 0 where there is none or its time is
+    /// unknown.
     newest: i64,
-    /// Where the engine's files go on.
+    /// Where reading goes on in the engine's own log of the container.
     position: Option<Position>,
-    /// How it ended.
+    /// How the log ended; `None` while it grows.
     end: Option<LogEnd>,
 }
 
@@ -264,7 +268,7 @@ impl Holdings for FileSpools {
     fn strangers(&self, known: &Known) -> io::Result<Vec<String>> {
         let all = known.unfinished.iter().chain(&known.finished);
         let mut theirs: HashSet<String> = all.map(stem_of).collect();
-        // Whoever holds a spool knows why.
+        // A spool that somebody holds is in use, even where the list lacks its task.
         theirs.extend(lock(&self.open).in_use().map(stem_of));
         let mut strangers = Vec::new();
         for entry in fs::read_dir(&self.house.folder)? {
@@ -297,7 +301,7 @@ impl OpenSpools {
     }
 }
 
-/// A file's name without its ending: it holds nothing of what the id holds.
+/// The name of a task's file without its ending: a digest, so that no id can name another place.
 fn stem_of(task: &TaskId) -> String {
     let digest = Sha256::digest(task.as_str());
     digest[..16]
@@ -311,7 +315,7 @@ fn is_stem(text: &str) -> bool {
 }
 
 impl Slot {
-    /// Nobody opens it now, and nobody holds its spool.
+    /// Nobody is opening the spool now, and nobody holds it.
     fn is_idle(self: &Arc<Self>) -> bool {
         Arc::strong_count(self) == 1 && lock(&self.0).strong_count() == 0
     }
@@ -334,8 +338,9 @@ impl FileSpool {
             .expect("it is borrowed, so somebody holds it")
     }
 
-    /// Does a piece of the writer's work on a blocking thread. The lock is taken first, and in the order of the calls; it goes
-    /// with the work, so that a caller who is dropped midway neither cuts it short nor lets the next one overtake.
+    /// Does a piece of the writer's work on a blocking thread. The lock is taken before the thread starts, in the order of the
+    /// calls, and moves into the work: a caller that is dropped midway neither cuts its work short nor lets the next caller
+    /// overtake it.
     async fn write(
         &self,
         work: impl FnOnce(&mut Writer, &FileSpool) -> io::Result<()> + Send + 'static,
@@ -353,7 +358,7 @@ impl FileSpool {
     }
 }
 
-/// As records have it: microseconds since the epoch.
+/// The time as records store it: microseconds since the Unix epoch; 0 for times before it.
 fn in_micros(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {
@@ -410,7 +415,7 @@ impl Spool for FileSpool {
     }
 }
 
-/// No lock here is held across anything that could leave half a change behind, so a poisoned one is as good as new.
+/// Takes a lock even after a panic of its holder: no lock of this module is held across anything that could leave half a change.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

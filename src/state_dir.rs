@@ -1,7 +1,7 @@
-//! The folder that holds everything which outlives the process, and the locks that keep it, and the name of this worker, for one
-//! process alone. Locks are the kernel's (`flock`): they end with the process, however it ends, and no file is ever stale.
-//! The folder is its worker's alone: what does not look so is mended or refused at every start, and whose it is stands in it.
-//! What lies in the folder belongs to those who are given its path.
+//! The state folder, which holds everything that outlives the process, and two locks: one keeps the folder for one process, the
+//! other the worker's id on an engine. The locks are the kernel's (`flock`): they end with the process, however it ends, so no
+//! lock is ever stale. Every start checks that the folder is its user's alone, and mends or refuses what is not. What lies in the
+//! folder is the business of those who are given its path.
 
 mod engine_lock;
 mod identity;
@@ -24,87 +24,87 @@ pub use self::{
 };
 use crate::exit::Exit;
 
-/// Why the state folder is not ours to use.
+/// Why the state folder cannot be used.
 #[derive(Debug, Error)]
 pub enum StateDirError {
-    /// Another process holds it.
+    /// Another process holds the folder's lock.
     #[error(
         "the state folder {folder} is in use by another worker{holder}; stop that one, or give this one its own --state-dir"
     )]
     InUse {
-        /// Which.
+        /// The state folder.
         folder: PathBuf,
-        /// ` (process 123)`, where it can be told.
+        /// ` (process 123)`, or nothing where the lock file does not tell.
         holder: String,
     },
-    /// The operating system does not allow it.
+    /// The operating system denies access, or the disk is read-only.
     #[error(
         "the state folder {folder} cannot be written: {source}; run as its owner, or give another --state-dir"
     )]
     Denied {
-        /// Which.
+        /// The state folder.
         folder: PathBuf,
-        /// The system's words.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// It cannot be a folder: something else is there.
+    /// No folder can be made at the path: a file is in the way, or the path leads to nothing.
     #[error("the state folder {folder} cannot be a folder: {source}; give another --state-dir")]
     NoFolder {
-        /// Which.
+        /// The path that was given.
         folder: PathBuf,
-        /// The system's words.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// It, or something in it, belongs to another user.
+    /// The folder, or something in it, belongs to another user.
     #[error(
         "{path} belongs to user {owner}, and this worker runs as user {us}; run it as its owner, or give it away with chown -R {us} {path}, or give another --state-dir"
     )]
     Foreign {
-        /// What does.
+        /// The folder or file that does.
         path: PathBuf,
-        /// To whom.
+        /// The id of the user that owns it.
         owner: u32,
-        /// Who we are.
+        /// The id of the user that this process runs as.
         us: u32,
     },
-    /// Others may put another folder in its place.
+    /// Other users can put another folder in its place.
     #[error(
         "the state folder {folder} can be exchanged by any user: {parent} may be written by all; chmod o-w {parent}, or give another --state-dir"
     )]
     Exposed {
-        /// Which.
+        /// The state folder.
         folder: PathBuf,
-        /// The folder on the way to it that is too open.
+        /// A folder above it that every user may write, without the sticky bit.
         parent: PathBuf,
     },
-    /// Something in it leads elsewhere.
+    /// Something in the folder is a symbolic link.
     #[error(
         "{path} is a link, and nothing in a state folder may be one; put what it leads to in its place, or give another --state-dir"
     )]
     Link {
-        /// What is.
+        /// The link.
         path: PathBuf,
     },
-    /// Its disk has no room, or no place for one more file.
+    /// The folder's disk has no room, or no inodes.
     #[error("the state folder {folder} cannot be used: {why}; {MAKE_ROOM}")]
     Full {
-        /// Which.
+        /// The state folder.
         folder: PathBuf,
-        /// What is missing.
+        /// What is missing, in words.
         why: String,
     },
-    /// The disk's.
+    /// Any other error of the disk.
     #[error("the state folder {folder} cannot be used: {source}")]
     Disk {
-        /// Which.
+        /// The state folder.
         folder: PathBuf,
-        /// The system's words.
+        /// The operating system's error.
         source: io::Error,
     },
 }
 
 impl StateDirError {
-    /// How the process ends with it.
+    /// The exit code of a process that ends with this error.
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
@@ -124,7 +124,7 @@ impl StateDirError {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 Self::Denied { folder, source }
             }
-            // Where there is no such folder and none can be made either: below /proc, say.
+            // The folder is missing and cannot be made either: below /proc, say.
             io::ErrorKind::NotADirectory
             | io::ErrorKind::AlreadyExists
             | io::ErrorKind::NotFound
@@ -139,14 +139,15 @@ impl StateDirError {
     }
 }
 
-/// What to do about a full disk.
+/// What an operator can do about a full disk: the end of an error's text.
 pub const MAKE_ROOM: &str = "remove files from that disk (`df` and `df -i` show what it has left), or give another --state-dir";
 
-/// What a new state folder takes on the disk at least: journal, locks and sockets. One that is in use has its journal's reserve.
+/// What the disk must have free for a new state folder: KiB and inodes, for journal, locks and sockets. A folder that has a
+/// journal needs neither: that journal has its reserve.
 const NEW_KIB: u64 = 1_024;
 const NEW_FILES: u64 = 32;
 
-/// The state folder, ours for as long as this lives.
+/// The state folder, locked for this process until this value is dropped.
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
@@ -157,12 +158,13 @@ impl StateDir {
     /// Makes the folder where it is missing, sees to it that it is ours alone (mode 0700), and takes its lock.
     ///
     /// # Errors
-    /// It is in use, forbidden, no folder, somebody else's, or something in it leads elsewhere.
+    /// The folder is in use, forbidden, no folder, another user's or exchangeable by others, its disk is full, or it holds a
+    /// link.
     pub fn open(folder: &Path) -> Result<Self, StateDirError> {
         let error = |source: io::Error| StateDirError::new(folder, source);
         make_folder(folder).map_err(error)?;
         let path = fs::canonicalize(folder).map_err(error)?;
-        // A lock file from better times can be open to us where the folder is not any more.
+        // Files may be open to this user although the folder is not, such as a lock file that was made before its mode changed.
         let access = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
         rustix::fs::access(&path, access).map_err(|errno| error(errno.into()))?;
         ownership::claim(&path)?;
@@ -184,22 +186,22 @@ impl StateDir {
             }
         }
         if let Err(error) = sign(&mut file) {
-            // On a full disk. The lock is taken all the same; only nobody reads who has it.
+            // The disk is full. The lock is taken all the same; only its file does not say by whom.
             log::warn!(error:%; "the lock of the state folder does not say which process holds it");
         }
         Ok(Self { path, _lock: file })
     }
 
-    /// Where it is: absolute, without links.
+    /// The folder's path: absolute, without links.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// A folder within it, made where it is missing; its mode is 0700 then, whatever it was.
+    /// A folder within it, made where it is missing. Its mode is set to 0700.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// The folder cannot be made or made private.
     pub fn folder(&self, name: &str) -> Result<PathBuf, StateDirError> {
         let folder = self.path.join(name);
         match make_folder(&folder).and_then(|()| ownership::make_private(&folder)) {
@@ -209,8 +211,8 @@ impl StateDir {
     }
 }
 
-/// Whether a worker has a state folder, and which process it is if that is written down. Nothing is made or changed; the lock is
-/// tried for, and given back at once.
+/// Whether a process holds a state folder's lock: `None` if not, `Some(None)` where the holder has not written down its id. Makes
+/// and changes nothing; the lock is tried for a moment in shared mode.
 ///
 /// # Errors
 /// The lock file is there and cannot be read.
@@ -233,7 +235,7 @@ pub fn held_by(folder: &Path) -> io::Result<Option<Option<u32>>> {
 pub fn bytes_of_files(folder: &Path) -> io::Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(folder)? {
-        // One that is gone by now takes nothing.
+        // A file that was removed meanwhile takes no space.
         if let Ok(found) = fs::symlink_metadata(entry?.path())
             && found.is_file()
         {
@@ -243,7 +245,7 @@ pub fn bytes_of_files(folder: &Path) -> io::Result<u64> {
     Ok(bytes)
 }
 
-/// Follows no link, and waits for no pipe.
+/// Options that follow no link and do not block on a named pipe.
 fn lock_file() -> OpenOptions {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let mut options = OpenOptions::new();
@@ -254,11 +256,11 @@ fn lock_file() -> OpenOptions {
     options
 }
 
-/// Without it a new folder would be left half made, in words that name one of its files.
+/// Checked before anything is made: otherwise the folder would stay half made, and the error would name some file in it.
 fn has_room(folder: &Path) -> Result<(), StateDirError> {
     let disk = rustix::fs::statvfs(folder);
     let disk = disk.map_err(|errno| StateDirError::new(folder, errno.into()))?;
-    // Some file systems have no bound on files, and tell none.
+    // Some file systems have no bound on inodes, and report 0 of 0.
     let files = (disk.f_files > 0).then_some(disk.f_favail);
     let kib = disk.f_bavail.saturating_mul(disk.f_frsize) / 1_024;
     if kib >= NEW_KIB && files.is_none_or(|files| files >= NEW_FILES) {
@@ -277,14 +279,14 @@ fn make_folder(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
-/// Whether we have it.
+/// Whether this process got the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lock {
     Taken,
     HeldByAnother,
 }
 
-/// Somebody who only looks (`held_by`) has the lock for no longer than that takes.
+/// Takes the lock, trying again for 50 ms: another process that only looks ([`held_by`]) holds it for a moment.
 fn lock_patiently(file: &File) -> io::Result<Lock> {
     for _ in 0..LOOKS {
         if lock(file)? == Lock::Taken {
@@ -296,7 +298,7 @@ fn lock_patiently(file: &File) -> io::Result<Lock> {
     lock(file)
 }
 
-/// How long a look at the lock may take, and how many may come together.
+/// The pause between two tries, longer than a look takes; and the number of tries.
 const LOOK: Duration = Duration::from_millis(10);
 const LOOKS: usize = 5;
 
@@ -315,7 +317,7 @@ fn sign(file: &mut File) -> io::Result<()> {
     writeln!(file, "{}", std::process::id())
 }
 
-/// What the holder wrote into its lock file.
+/// The holder's process id as part of a sentence; empty where the file does not tell.
 fn holder(file: &mut File) -> String {
     written_holder(file).map_or_else(String::new, |process| format!(" (process {process})"))
 }

@@ -1,5 +1,5 @@
-//! What the worker tells about itself: log lines, the lines that operators know, the history of its actors, the state of the
-//! machine. Anybody may speak through it; it knows no actor, and decides nothing.
+//! What the worker tells about itself: log lines, the lines that operators know, the history of its actors, and the state of the
+//! machine. Any part of the worker may call it; it knows no actor, and decides nothing.
 
 mod filter;
 mod journald;
@@ -31,21 +31,21 @@ use crate::ports::{
     clock::{Clock, SystemClock},
 };
 
-/// How long the end of the process waits for who reads the log.
+/// How long the end of the process waits for the log's last lines to be read; then they are lost.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Why nothing can be logged.
+/// Why the log cannot be set up.
 #[derive(Debug, Error)]
 pub enum InstallError {
-    /// Somebody has set up a logger before.
+    /// A logger has been set up in this process before.
     #[error(transparent)]
     Twice(#[from] log::SetLoggerError),
-    /// There is no thread for it.
+    /// The log's thread cannot be started.
     #[error("the log has no thread: {0}")]
     Thread(#[from] io::Error),
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people: time, level, where, what, `key=value`.
@@ -54,12 +54,12 @@ pub enum LogFormat {
     Json,
 }
 
-/// Sends everything that is logged from now on to standard error, by a thread of its own: nobody who logs waits for who reads.
-/// At the end of the process [`log::Log::flush`] waits for the rest, a second at most. What of `RUST_LOG` is not understood is
-/// warned of.
+/// Sends everything that is logged from now on to standard error, by a thread of its own, so that no caller waits for a slow
+/// reader of it. At the end of the process [`log::Log::flush`] waits for the last lines, a second at most. Parts of `RUST_LOG`
+/// that cannot be understood are warned of.
 ///
 /// # Errors
-/// Nothing can be logged.
+/// There is a logger already, or no thread can be started.
 pub fn install(format: LogFormat) -> Result<(), InstallError> {
     let reader = reader();
     let sink = Sink::to(io::stderr(), move |dropped| {
@@ -81,10 +81,10 @@ pub fn install(format: LogFormat) -> Result<(), InstallError> {
     Ok(())
 }
 
-/// Like the logger itself, there is one in a process.
+/// The levels in force. One per process, like the logger itself.
 static LEVELS: OnceLock<Levels> = OnceLock::new();
 
-/// Which lines are shown from now on, or at this moment, by an operator's order.
+/// Carries out an operator's order on which lines are shown, and returns what is in force then.
 pub fn order(order: LogOrder) -> LogLevel {
     let Some(levels) = LEVELS.get() else {
         return LogLevel {
@@ -95,14 +95,14 @@ pub fn order(order: LogOrder) -> LogLevel {
     levels.order(order, Instant::now())
 }
 
-/// A logger into any target, without colours; `filter` as in `RUST_LOG`, `None` for the default one.
+/// A logger into any target, without colours. `filter` is as in `RUST_LOG`; `None` means the default.
 #[must_use]
 pub fn logger_into(format: LogFormat, filter: Option<&str>, target: Target) -> Logger {
     let filter = Filter::read(filter.unwrap_or_default());
     logger(format, &filter.directives, Reader::Anybody, target)
 }
 
-/// Writes lines into the queue.
+/// The process's logger: writes lines into the queue.
 struct Queued {
     levels: &'static Levels,
     sink: Sink,
@@ -126,7 +126,7 @@ fn logger(format: LogFormat, directives: &str, reader: Reader, target: Target) -
     Builder::new()
         .parse_filters(directives)
         .target(target)
-        // The line is final as it is written below: nothing is to be added or taken away.
+        // The format below makes the final line: env_logger must neither add colours nor strip them.
         .write_style(WriteStyle::Always)
         .format(move |out, record| out.write_all(shown(format, reader, record).as_bytes()))
         .build()
@@ -140,7 +140,7 @@ fn shown(format: LogFormat, reader: Reader, record: &Record<'_>) -> String {
     }
 }
 
-/// Not by way of the log: that is where there was no room.
+/// The line about dropped lines. It does not go through the log, whose queue had no room.
 fn dropped_line(format: LogFormat, reader: Reader, dropped: u64) -> String {
     let record = &mut Record::builder();
     let record = record.level(Level::Warn).target(module_path!());
@@ -157,7 +157,7 @@ fn dropped_line(format: LogFormat, reader: Reader, dropped: u64) -> String {
     )
 }
 
-/// Colours are for people who look: on a terminal, and not where NO_COLOR asks for none.
+/// Who reads standard error. Colours are for people only: on a terminal, unless NO_COLOR or TERM=dumb forbid them.
 fn reader() -> Reader {
     if journald::reads(io::stderr()) {
         return Reader::Journal;

@@ -1,5 +1,5 @@
-//! The connection to the engine: says whether it is there and what it holds of ours. A listing every few seconds is the
-//! truth; the engine's events are hints that bring the next listing forward. Nobody else decides that the engine is away.
+//! The connection to the engine: whether it is there, and which of its containers are this worker's. A listing every few seconds
+//! is the truth; the engine's events are hints about ends. Nothing else decides that the engine is away.
 
 mod fitness;
 mod trouble;
@@ -31,26 +31,26 @@ use crate::{
 /// Between two listings while the engine is there.
 const RELIST: Duration = Duration::from_secs(5);
 
-/// Between two tries while it is away.
+/// Between two tries to connect while the engine is away.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Between two trials of an engine that lacks something.
+/// Between two trials of an engine that lacks something that tasks need.
 const TRY_AGAIN: Duration = Duration::from_secs(15);
 
-/// Sees on every new connection, and after every listing, that this engine is the one that has this worker's containers, and takes
-/// the lock on it under this worker's id. Who refuses has told the operator why.
+/// Checks on every new connection, and after every listing, that the engine is the one with this worker's containers, and locks
+/// it under this worker's id. An implementation that refuses has told the operator why.
 pub type ClaimEngine = Arc<dyn Fn(&EngineInfo) -> Result<(), Unclaimed> + Send + Sync>;
 
-/// Why an engine that answers is not to be used.
+/// Why an engine that answers must not be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unclaimed {
-    /// Another worker of this name has it: this process ends.
+    /// Another worker of this id uses it: this process ends.
     Taken,
-    /// It is another one than that which has this worker's containers; why, for who asks.
+    /// It is not the engine with this worker's containers; the reason, for `status`.
     Another(String),
 }
 
-/// See the module.
+/// The actor that watches the engine. See the module.
 pub struct EngineWatchActor {
     engine: Arc<dyn ContainerEngine>,
     worker: WorkerId,
@@ -98,11 +98,11 @@ impl Actor for EngineWatchActor {
 
 crate::answers_pings!(EngineWatchActor);
 
-/// Why there is no connection to work with.
+/// Why there is no usable connection.
 enum NotOurs {
-    /// The engine does not answer, or another one does in its place.
+    /// The engine does not answer, or another one answers in its place.
     Away(String),
-    /// It does, and another worker of this name has it.
+    /// The engine answers, and another worker of this id uses it.
     Claimed,
 }
 
@@ -123,12 +123,12 @@ impl Watcher {
                     if let Err(lost) = self.stay(&info).await {
                         self.away(lost.to_string());
                     } else {
-                        // Another engine may have come in its place: it is asked who it is before what it has is believed.
+                        // Another engine may have taken its place: identify it before its listings are believed.
                         continue;
                     }
                 }
                 Err(NotOurs::Away(why)) => self.away(why),
-                // The operator has been told, and the process is about to end: until then nobody is told anything else.
+                // The operator has been told, and the process is about to end: until then the view stays as it is.
                 Err(NotOurs::Claimed) => {}
             }
             sleep(RETRY).await;
@@ -138,7 +138,7 @@ impl Watcher {
     async fn connect(&self) -> Result<EngineInfo, NotOurs> {
         failpoint!("engine_watch.connect");
         let info = self.identify().await?;
-        // Who the worker is needs no trial, which may take seconds on a busy engine.
+        // Publish this before the trial, which may take seconds on a busy engine and does not concern the worker's id.
         self.view.looked.send_replace(true);
         let fitness = self.trier.try_out(&*self.engine).await;
         self.view
@@ -146,19 +146,19 @@ impl Watcher {
         Ok(info)
     }
 
-    /// What it lacked may have come meanwhile.
+    /// Tries an engine again that lacked something at its last trial.
     async fn try_again(&self, tried: &mut Instant) {
         if self.view.lack().is_none() || tried.elapsed() < TRY_AGAIN {
             return;
         }
-        // Where that fails, the listings tell more.
+        // If the trial fails, the next listing tells why.
         if let Ok(fitness) = self.trier.try_out(&*self.engine).await {
             self.view.tried(fitness);
         }
         *tried = Instant::now();
     }
 
-    /// Whether it is ours to use.
+    /// Asks the engine who it is, and claims it.
     async fn identify(&self) -> Result<EngineInfo, NotOurs> {
         let info = self.engine.info().await;
         let info = info.map_err(|error| NotOurs::Away(error.to_string()))?;
@@ -169,13 +169,14 @@ impl Watcher {
         Ok(info)
     }
 
-    /// Whether what it has, or has not, is to be believed. One that is too slow to say who it is has listed all the same.
+    /// Whether the listing just made is of this worker's engine. An engine that is too slow to say who it is has listed all the
+    /// same, and is believed.
     async fn is_still_ours(&self) -> bool {
         let info = self.engine.info().await;
         info.is_err() || info.is_ok_and(|info| (self.claim)(&info).is_ok())
     }
 
-    /// Lists until that fails, and says why it did, or until the engine has hung up.
+    /// Lists until a listing fails, which is the error, or until the engine has hung up or was replaced.
     async fn stay(&self, info: &EngineInfo) -> Result<(), EngineError> {
         let mut ear = Ear::default();
         let mut tried = Instant::now();
@@ -216,7 +217,7 @@ impl Watcher {
         ear.events = events;
     }
 
-    /// Notes hints until it is time for a listing; at once when the stream breaks.
+    /// Takes events until it is time for a listing, or until their stream breaks.
     async fn listen(&self, ear: &mut Ear, until: Instant) -> Heard {
         while let Some(events) = &mut ear.events {
             match timeout_at(until, events.next()).await {
@@ -224,7 +225,7 @@ impl Watcher {
                     ear.heard = true;
                     self.view.note(&event);
                 }
-                // Look at once whether the engine is still there.
+                // Find out at once whether the engine is still there.
                 Ok(Some(Err(_)) | None) => {
                     self.listen_to(None, ear);
                     sleep(RETRY / 4).await;
@@ -258,7 +259,7 @@ impl Watcher {
     fn away(&self, why: String) {
         self.view.looked.send_replace(true);
         self.view.status.send_if_modified(|status| match status {
-            // Said once; the reason of the last try is kept for whoever looks.
+            // Logged once; the last reason is kept for `status`.
             EngineStatus::Away { why: before, .. } => {
                 *before = why;
                 false
@@ -276,26 +277,26 @@ impl Watcher {
     }
 }
 
-/// What came of listening.
+/// How a time of listening ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Heard {
-    /// Hints, or none.
+    /// It is time for a listing.
     Hints,
     /// The stream broke: the engine hung up.
     Break,
 }
 
-/// The stream of hints, and whether it is true to what is listed: a connection may be dead without a word.
+/// The stream of events, and whether it can be trusted: a connection may be dead without any error.
 #[derive(Default)]
 struct Ear {
     events: Option<Events>,
-    /// Something has come since the last listing.
+    /// Whether an event has come since the last listing.
     heard: bool,
     listed: Vec<(ContainerId, bool)>,
 }
 
 impl Ear {
-    /// Something has changed since the last listing, and the events have not told of anything.
+    /// Whether the listing has changed since the last one, although no event has come.
     fn is_deaf(&mut self, containers: &[Listed]) -> bool {
         let mut listed: Vec<_> = containers
             .iter()

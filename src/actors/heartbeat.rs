@@ -1,5 +1,5 @@
-//! Signs of life: one every 5 s, the first at once. A beat has its own deadline and waits for nobody: what it tells is read
-//! from boards that the others keep, never asked for.
+//! Heartbeats: one every 5 s, the first at once. A beat has its own deadline and waits for no other actor: its content is read
+//! from boards that others keep.
 
 use std::{
     sync::{Arc, Mutex},
@@ -25,68 +25,69 @@ use crate::{
     },
 };
 
-/// The first beat comes after this time at the latest, registered or not.
+/// How long the first beat waits for the registration.
 const FIRST: Duration = Duration::from_secs(1);
 
-/// Until a session that died of being asked is asked again: twice its restart budget's window.
+/// After the session died twice of `RegisterAgain`, how long until it is asked again: twice its restart budget's window, so that
+/// the repeats do not spend the budget.
 const POISON: Duration = Duration::from_secs(60);
 
-/// The contract's period.
+/// The time between two beats, by the contract.
 pub const PERIOD: Duration = Duration::from_secs(5);
 
-/// How long a request to register again may take to be taken.
+/// How long the session may take to take `RegisterAgain`.
 const ASK: Duration = Duration::from_secs(2);
 
-/// Room for the list of tasks, in bytes: with it a beat stays well under a MiB, whatever tasks there are, and the signs of life
-/// do not depend on them.
+/// Most bytes of the list of tasks in a beat, so that a beat stays well under a MiB, however many tasks there are. Tasks beyond
+/// it are left out.
 const LIST: usize = 1_000_000;
 
-/// What a task takes in the list beside its id, in bytes, at most: three figures of 9, the longest word, tags and lengths.
+/// Most bytes that a task takes in the list besides its id: three figures of 9, the longest word, tags and lengths.
 const LISTED: usize = 64;
 
-/// What the machine is doing, in percent.
+/// How busy the machine is, in percent.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Load {
-    /// Of all cores.
+    /// Processor time in use, of all cores.
     pub cpu: f64,
-    /// Of the memory.
+    /// Memory in use.
     pub memory: f64,
-    /// Of the file system that holds the state folder.
+    /// Space in use on the file system of the state folder.
     pub storage: f64,
-    /// Of the GPUs.
+    /// GPU time in use.
     pub gpu: f64,
 }
 
 /// Samples the machine in well under a millisecond. Lives beside the actor: a fresh sampler would tell the average since boot.
 pub type SampleLoad = Arc<dyn Fn() -> Load + Send + Sync>;
 
-/// What a beat is made of and whom it concerns.
+/// The sources of a beat's content.
 #[derive(Clone)]
 pub struct BeatSources {
-    /// Who we are.
+    /// This worker's id.
     pub worker: WorkerId,
-    /// The machine.
+    /// Samples the machine.
     pub load: SampleLoad,
-    /// The tasks, as the registry shows them.
+    /// The tasks, from the registry's board.
     pub running: watch::Receiver<Arc<Vec<RunningTask>>>,
-    /// Where the master is.
+    /// Where the master is, and how it answers.
     pub master_view: Arc<MasterView>,
-    /// How fast it answers.
+    /// Takes how long the master's answers took.
     pub settle: Arc<Mutex<SettleTime>>,
 }
 
-/// See the module.
+/// The actor that sends heartbeats. See the module.
 pub struct HeartbeatActor {
     master: Arc<dyn Master>,
     sources: BeatSources,
     session: Slot<SessionActor>,
     voice: HeartbeatVoice,
-    /// The master answers, but does not know us.
+    /// Says once that the master answers, but does not know this worker.
     forgotten: Outage,
     failing: bool,
     /// Tasks that the last beat had no room for.
     left_out: usize,
-    /// The session died of being asked to register.
+    /// When the session may be asked to register again; set after it died twice of being asked.
     not_again_before: Option<Instant>,
 }
 
@@ -157,7 +158,7 @@ impl HeartbeatActor {
                 drop(settle);
                 self.forgotten.over();
                 operator::heartbeat_sent(self.voice.sent(), load.cpu, load.memory, tasks);
-                // A master that was away may have forgotten us, or be another one.
+                // A master that was away may have forgotten this worker, or be another one.
                 if std::mem::take(&mut self.failing) {
                     self.register_again(ctx);
                 }
@@ -167,7 +168,7 @@ impl HeartbeatActor {
                     operator::heartbeat_failed(self.forgotten.again(), &error);
                     self.register_again(ctx);
                 } else {
-                    // Where nobody answers, that has been said.
+                    // If the master does not answer at all, that has been logged.
                     let loudness = self.voice.failed();
                     let level = if is_away(&error) {
                         Level::Debug
@@ -209,7 +210,7 @@ impl HeartbeatActor {
     }
 }
 
-/// The tasks that a beat has room for, and how many it has none for: those with the longest ids.
+/// The tasks that fit into a beat, and the number of those that do not: those with the longest ids.
 fn that_fit(running: &[RunningTask]) -> (Vec<RunningTask>, usize) {
     let size = |task: &RunningTask| task.task.as_str().len() + LISTED;
     if running.iter().map(size).sum::<usize>() <= LIST {
@@ -228,7 +229,7 @@ fn that_fit(running: &[RunningTask]) -> (Vec<RunningTask>, usize) {
     (listed, running.len() - fits)
 }
 
-/// Nobody answered.
+/// Whether the master did not answer at all.
 fn is_away(error: &MasterError) -> bool {
     match error {
         MasterError::Unreachable(_) | MasterError::Lost(_) | MasterError::Deadline(_) => true,

@@ -1,5 +1,6 @@
-//! Images: present or pulled, one pull per image however many tasks wait for it. A task gets a ticket and waits on that
-//! itself; when the last ticket is dropped (all its tasks were cancelled) the pull is let go. Who may pull: `places`.
+//! Images: found on the engine or pulled, one pull per image, however many tasks wait for it. A task gets a ticket, and its
+//! waiting drives the pull; when the last ticket is dropped (all its tasks were cancelled) the pull ends. Which pull has a place:
+//! `places`.
 
 mod latest;
 mod places;
@@ -31,40 +32,40 @@ use crate::{
     ports::engine::{ContainerEngine, EngineError, Image, ImageRef},
 };
 
-/// Pulls at once: more only share the same line.
+/// Pulls at the same time: more would only share the same network.
 const PARALLEL_PULLS: usize = 3;
 
-/// A pull that shows no sign of life for this long has failed; extraction counts as one.
+/// A pull that makes no progress for this long has failed; extracting counts as progress.
 const PULL_INACTIVITY: Duration = Duration::from_secs(120);
 
-/// A pull takes no longer than this in all.
+/// The longest time that a pull may take in all.
 const PULL_TOTAL: Duration = Duration::from_secs(3_600);
 
-/// A pull that has had its place for this long, or that shows no sign of life for `PLACE_SILENCE`, leaves it to the next one
-/// and goes on without: three slow registries must not stop the pulls of all others. One whose user holds several leaves it as
+/// A pull that has had its place for `PLACE_TIME`, or has made no progress for `PLACE_SILENCE`, leaves the place to the next one
+/// and goes on without: three slow registries must not stop all other pulls. A pull whose user holds several places leaves it as
 /// soon as another user waits.
 const PLACE_TIME: Duration = Duration::from_secs(60);
 const PLACE_SILENCE: Duration = Duration::from_secs(10);
 
-/// Progress lines that a slow listener may lag behind before it misses some.
+/// Progress lines that a slow listener may lag behind by; beyond that it misses lines.
 const PROGRESS_LINES: usize = 256;
 
-/// Whether to ask the registry.
+/// When the registry is asked for an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PullPolicy {
-    /// When the image is not here, or is not what its registry has by now under a name that moves. Where that cannot be told,
-    /// what is here is good enough.
+    /// When the image is not here, or its name may move and the registry has another image under it by now. If the registry
+    /// cannot tell, the image that is here is used.
     #[default]
     Auto,
     /// Only when the image is not here.
     Missing,
-    /// Every time.
+    /// For every task.
     Always,
     /// Never: an image that is not here is a failure.
     Never,
 }
 
-/// How an image was had, or why not: the engine's or the registry's words.
+/// The image, or why there is none: the engine's or the registry's words.
 pub type PullResult = Result<Image, String>;
 
 type SharedPull = Shared<BoxFuture<'static, PullResult>>;
@@ -73,18 +74,18 @@ type SharedPull = Shared<BoxFuture<'static, PullResult>>;
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "PullTicket")]
 pub struct GetImage {
-    /// Which.
+    /// The image.
     pub image: ImageRef,
-    /// For whom: places to pull go round by user.
+    /// The user it is for: places go round by user.
     pub user: String,
 }
 
-/// A place at a pull.
+/// A share in a pull, which ends when all its tickets are dropped.
 #[derive(Debug)]
 pub struct PullTicket {
-    /// Resolves when the image is here. Whoever waits drives it.
+    /// Resolves when the image is here, or the pull has failed. The futures that wait for it drive it.
     pub image: SharedPull,
-    /// Lines for people.
+    /// Lines about the pull's progress, for people.
     pub progress: broadcast::Receiver<String>,
 }
 
@@ -94,13 +95,13 @@ struct Pull {
     wish: Wish,
 }
 
-/// See the module.
+/// The actor that shares pulls. See the module.
 pub struct ImagesActor {
     puller: Arc<Puller>,
     pulls: HashMap<ImageRef, Pull>,
 }
 
-/// Writes a pull down that is over. Nobody waits for it: an image whose pull is not written down is not ours to remove.
+/// Writes a finished pull into the journal, without being waited for: an image whose pull was not written down is never removed.
 pub type NotePull = Arc<dyn Fn(Change) + Send + Sync>;
 
 struct Puller {
@@ -114,7 +115,7 @@ struct Puller {
 }
 
 impl ImagesActor {
-    /// Pulls through `engine`, and has each pull noted.
+    /// An actor that pulls through `engine`, and has each pull written down by `note`.
     #[must_use]
     pub fn new(
         engine: Arc<dyn ContainerEngine>,
@@ -186,7 +187,7 @@ impl Handler<GetImage> for ImagesActor {
             .get(&image)
             .and_then(|pull| Some((pull.running.upgrade()?, pull)));
         MessageResult(match running {
-            // One that is over answers for the moment it was asked in, not for now.
+            // A finished pull answers for the time when it was asked for, not for now.
             Some((running, pull)) if running.peek().is_none() => {
                 self.puller.places.join(&pull.wish, &user);
                 PullTicket {
@@ -222,7 +223,7 @@ impl Puller {
         }
     }
 
-    /// What the registry has by now, else what is here, and a line about it.
+    /// What the registry has by now; if that cannot be had, the image that is here, with a line that says why.
     async fn renew(
         &self,
         image: &ImageRef,
@@ -244,10 +245,10 @@ impl Puller {
         })
     }
 
-    /// A turn to pull. Whoever has to wait for one is told.
+    /// Waits for a place. The task's log says so, if it has to wait.
     async fn place(&self, wish: &Wish, lines: &broadcast::Sender<String>) -> Place {
         let say = || {
-            // Nobody listening is fine.
+            // It is fine if no one listens.
             let _ = lines.send("[worker-node] waiting for a turn to pull".into());
         };
         self.places.take(wish, say).await
@@ -273,7 +274,7 @@ impl Puller {
     ) -> PullResult {
         let (mut failures, mut first) = (0, None);
         loop {
-            // Held for one try, and not while it is waited for the next.
+            // The place is held for one try, and not while waiting for the next.
             let place = self.place(wish, lines).await;
             let _ = lines.send(format!("[worker-node] pulling image {}", image.0));
             let error = match self.pull_once(image, place, lines).await {
@@ -301,7 +302,7 @@ impl Puller {
         }
     }
 
-    /// What cannot be told to be new is taken for somebody else's.
+    /// Pulls, and writes the pull down. An image that is not proven new counts as somebody else's.
     async fn pull_and_note(
         &self,
         image: &ImageRef,
@@ -337,16 +338,17 @@ impl Puller {
         let place_end = Instant::now() + PLACE_TIME;
         let mut place = Some(place);
         loop {
+            // The time of the last progress is `quiet - PULL_INACTIVITY`.
             let silence_end = quiet - PULL_INACTIVITY + PLACE_SILENCE;
             tokio::select! {
-                // Lines first: those that came before the end are told.
+                // Lines first: those that came before the end are passed on.
                 biased;
                 step = steps.recv() => {
                     quiet = Instant::now() + PULL_INACTIVITY;
                     match step {
                         Some(Some(line)) => drop(lines.send(line)),
                         Some(None) => {}
-                        // No more progress will come; only the result.
+                        // No more progress comes, only the result.
                         None => {
                             return timeout_at(end.min(quiet), pull)
                                 .await
@@ -366,7 +368,7 @@ impl Puller {
     }
 }
 
-/// Resolves when a place is to be left to somebody else.
+/// Waits until the place must be left to another pull.
 async fn is_over(place: Option<&Place>, end: Instant) {
     let Some(place) = place else { return };
     tokio::select! {

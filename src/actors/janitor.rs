@@ -1,6 +1,6 @@
-//! Keeps the house clean: retires tasks whose retention is over, removes containers, logs and output folders of ours that no
-//! task knows, and images that it has pulled and nothing uses, and watches the disk and the size of the state folder. Nothing that is not delivered is ever removed, and nobody
-//! else's containers are touched.
+//! Removes what is no longer needed: tasks whose retention is over, containers, logs and output folders of this worker that no
+//! task knows, and images that it pulled and nothing uses. Also watches the disk and the size of the state folder. A result that
+//! is not delivered is never removed before its retention is over, and other people's containers are not touched.
 
 mod ages;
 mod disk;
@@ -50,7 +50,7 @@ use crate::{
 /// Between two rounds.
 const ROUND: Duration = Duration::from_secs(30);
 
-/// How long the outbox may take to let go of a result.
+/// How long the outbox may take to drop a parked result; else it is asked in the next round.
 const ASK: Duration = Duration::from_secs(10);
 
 /// Between two looks at the disk.
@@ -59,71 +59,72 @@ const DISK: Duration = Duration::from_secs(2);
 /// What is kept, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
-    /// How long records and logs of finished tasks are kept.
+    /// How long records and logs of finished tasks, and parked results, are kept.
     pub keep: Duration,
-    /// What is ours and no task knows may be the work of somebody who is still at it: so long it is left alone.
+    /// How long containers, logs and output folders that no task knows are left alone: they may belong to a start that is still
+    /// under way.
     pub orphan_grace: Duration,
-    /// The state folder takes no more than this, in bytes: over it the logs of finished tasks go, the oldest first, and if that
-    /// is not enough new tasks are refused.
+    /// Most bytes of the state folder: over it logs of finished tasks are removed, the oldest first, and if that is not enough
+    /// new tasks are refused.
     pub total: u64,
-    /// With less free space than this new tasks are refused. In bytes.
+    /// Bytes that must be free on the disk: with less new tasks are refused.
     pub disk_low: u64,
-    /// Which images go again that were pulled for tasks.
+    /// Which images that were pulled for tasks are removed again.
     pub images: Upkeep,
 }
 
-/// Bytes on the disk of the state folder: free ones, or used by something.
+/// A number of bytes on the state folder's disk.
 pub type DiskFigure = Arc<dyn Fn() -> std::io::Result<u64> + Send + Sync>;
 
-/// What is left on the disk of a folder; without one, of the state folder.
+/// The free space on the disk of a folder; for `None`, of the state folder.
 pub type RoomFigure = Arc<dyn Fn(Option<&Path>) -> std::io::Result<Room> + Send + Sync>;
 
 /// What the janitor works with.
 #[derive(Clone)]
 pub struct Tools {
-    /// What is durable.
+    /// The journal.
     pub records: Records,
-    /// Who lets go of results that nobody takes.
+    /// Drops parked results whose retention is over.
     pub outbox: Slot<OutboxActor>,
-    /// The time of day, moved by nobody within this process: what is parked is dated by it.
+    /// A clock that settings of the machine's time do not move within this process: parked results are dated by it.
     pub clock: Arc<dyn Clock>,
     /// Logs.
     pub spools: Arc<dyn SpoolStore>,
     /// Output folders.
     pub outputs: Arc<dyn OutputStore>,
-    /// Logs and output folders, as what lies on the disk.
+    /// Logs and output folders, as stores on the disk.
     pub holdings: Vec<Arc<dyn Holdings>>,
     /// Containers.
     pub engine: Arc<dyn ContainerEngine>,
-    /// What is there of ours.
+    /// The board about the engine.
     pub view: Arc<EngineView>,
-    /// How long what is done has been done.
+    /// How long ago each finished task finished.
     pub ages: Arc<Ages>,
-    /// What a disk has left.
+    /// Measures the free space of a disk.
     pub room: RoomFigure,
-    /// What the state folder takes beside what `holdings` have.
+    /// Measures the state folder without what is in `holdings`.
     pub own_space: DiskFigure,
-    /// Why new tasks are refused, for the registry.
+    /// Why new tasks are refused for want of room; the registry looks at it.
     pub pressure: Arc<watch::Sender<Option<String>>>,
-    /// What is kept.
+    /// What is kept, as it is set now.
     pub retention: watch::Receiver<Retention>,
 }
 
-/// See the module.
+/// The actor that cleans up. See the module.
 pub struct JanitorActor {
     tools: Tools,
     strangers: HashMap<ContainerId, Instant>,
-    /// Containers with our labels that are not ours to remove.
+    /// Containers with this worker's labels that were not made by it.
     left_alone: HashSet<ContainerId>,
     strays: Strays,
     cleaning: bool,
-    /// What the state folder took when it was last measured.
+    /// The size of the state folder, as last measured.
     used: Option<Used>,
     looking: bool,
 }
 
 impl JanitorActor {
-    /// Cleans with `tools`.
+    /// A janitor with these tools.
     #[must_use]
     pub fn new(tools: Tools) -> Self {
         Self {
@@ -139,7 +140,7 @@ impl JanitorActor {
 
     fn round(&mut self, ctx: &mut Context<Self>) {
         if std::mem::replace(&mut self.cleaning, true) {
-            // The last round waits for the journal or the engine.
+            // The last round is still waiting for the journal or the engine.
             return;
         }
         let tools = self.tools.clone();
@@ -174,8 +175,8 @@ impl JanitorActor {
         );
     }
 
-    /// Containers of ours that no unfinished task knows, seen for longer than the grace. Others that carry our labels are told
-    /// once, and left alone.
+    /// Containers of this worker that no unfinished task knows, seen for longer than the grace. Others with this worker's labels
+    /// are logged once, and left alone.
     fn orphans(&mut self, household: &Household) -> Vec<Listed> {
         let listing = self.tools.view.listing().borrow().clone();
         let (strangers, others) = nobodys(&listing.containers, household);
@@ -207,8 +208,8 @@ impl JanitorActor {
         }
     }
 
-    /// The tasks that logs and output folders may belong to; `None` while the engine's containers are not known: a lost journal
-    /// is rebuilt from those.
+    /// The tasks that logs and output folders may belong to; `None` while the engine's containers are not known, since a lost
+    /// journal is rebuilt from those.
     fn known(&self, household: Household) -> Option<Known> {
         let listing = self.tools.view.listing().borrow().clone();
         let listed = listing.containers.iter();
@@ -251,8 +252,8 @@ impl Actor for JanitorActor {
 
 crate::answers_pings!(JanitorActor);
 
-/// The containers that no unfinished task knows: those that are ours to remove, and those that are not. What was made from this
-/// state folder is; what is only older than it is where the journal knows its task, which is finished then.
+/// The containers that no unfinished task knows: those that may be removed, and those that may not. One that carries this state
+/// folder's mark may be; one that is only older than the mark may be if the journal knows its task, which has finished then.
 fn nobodys<'a>(
     containers: &'a [Listed],
     household: &Household,
@@ -266,7 +267,7 @@ fn nobodys<'a>(
     };
     let unfinished = household.unfinished.iter();
     let active: HashSet<&str> = unfinished.map(TaskId::as_str).collect();
-    // A copy has the task's labels too, and not its name; one that was renamed has its id.
+    // A copy has the task's labels too, but not its name; a renamed container still has its id.
     let is_known = |listed: &Listed| {
         let is_named =
             listed.ours.proof >= Proof::Name || household.containers.contains(&listed.id);
@@ -277,7 +278,7 @@ fn nobodys<'a>(
 }
 
 impl Tools {
-    /// What is kept, as it is set now.
+    /// The retention in force now.
     fn retention(&self) -> Retention {
         *self.retention.borrow()
     }
@@ -295,7 +296,7 @@ impl Tools {
         }
     }
 
-    /// A result that nobody has taken within the retention goes the way of those that were.
+    /// Drops parked results that are older than the retention: their tasks end like those with delivered results.
     async fn let_go(&self, household: &Household) {
         let now = self.clock.now();
         let overdue = household.parked.iter().filter(|(_, since)| {
@@ -307,12 +308,13 @@ impl Tools {
                 task: task.clone(),
                 why: "its retention is over".into(),
             };
-            // One that does not answer is asked in the next round.
+            // If the outbox does not answer, it is asked in the next round.
             let _ = self.outbox.ask_idempotent(drop, Instant::now() + ASK).await;
         }
     }
 
-    /// The record first: a log without a record is harmless, a record without its log is not true.
+    /// Retires a finished task. The record goes first: a log without a record is harmless, but a record must not promise a log
+    /// that is gone.
     async fn forget(&self, task: &TaskId) {
         if let Err(refused) = self.records.keep(vec![Change::Retire(task.clone())]).await {
             warn!(task:%, refused:%; "a finished task could not be retired");

@@ -1,6 +1,6 @@
-//! The one writer of the database: an actor in front of a thread that may block. Everybody who makes something durable asks
-//! here. What is asked while a commit runs goes into the next one together (group commit), so that a hundred offers at once
-//! cost a few disk flushes.
+//! The one writer of the database: an actor in front of a thread that may block. Whatever must become durable is asked for here.
+//! Requests that come while a commit runs go into the next one together (group commit), so that a hundred offers at once cost a
+//! few disk flushes.
 
 #[cfg(feature = "failpoints")]
 mod points;
@@ -40,23 +40,23 @@ use writer::Writer;
 /// Opens the store; called once per incarnation, on its thread.
 pub type OpenJournal = Arc<dyn Fn() -> Result<Box<dyn JournalStore>, JournalError> + Send + Sync>;
 
-/// Whoever writes holds it: the thread of an incarnation that was replaced is never in between the writes of its successor.
+/// The lock that a writer holds while it writes: so the thread of a replaced incarnation never writes in between its successor.
 pub type WritersTurn = Arc<Mutex<()>>;
 
-/// Between two looks at whether the store is still there, and has room for what is kept back for a full disk.
+/// How often the thread checks that the store's file is still there, and fills the reserve for a full disk.
 const TEND: Duration = Duration::from_secs(2);
 
-/// Makes changes durable, all of them or none, in one commit with whatever else is waiting. Repeating it is harmless.
+/// Makes changes durable, all of them or none, in one commit with all that is waiting. A repeat is harmless.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<(), CommitError>")]
 pub struct Commit(pub Vec<Change>);
 
-/// Reads what is not done. Beside the commits, as of the last one that was asked for before.
+/// Reads all unfinished tasks. It holds up no commit, and sees all commits that were asked for before.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Result<Snapshot, JournalError>")]
 pub struct GetUnfinished;
 
-/// Reads what there is of everything, by ids and times. Beside the commits, as above.
+/// Reads ids and times of all tasks. It holds up no commit, and sees all commits that were asked for before.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Result<Household, JournalError>")]
 pub struct GetHousehold;
@@ -66,19 +66,19 @@ pub struct GetHousehold;
 #[rtype(result = "Result<Option<Known>, JournalError>")]
 pub struct GetTask(pub TaskId);
 
-/// Why something is not durable.
+/// Why a change is not durable.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CommitError {
-    /// The journal works and said no.
+    /// The journal works, and its rules refuse the change.
     #[error(transparent)]
     Refused(#[from] Refused),
     /// The journal does not work.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// The journal's actor did not answer.
+    /// The journal's actor did not answer in time.
     #[error("the journal did not answer")]
     Unavailable,
-    /// The journal died of it, twice.
+    /// The journal's actor died twice of this change.
     #[error("internal error: the journal fails over it")]
     Poisoned,
 }
@@ -94,16 +94,16 @@ impl From<AskError> for CommitError {
 
 enum Job {
     Commit(Vec<Change>, oneshot::Sender<Result<(), CommitError>>),
-    /// Says when all that was asked before is durable: who reads beside the commits begins then.
+    /// Tells when all that was asked for before is durable: then a read may begin.
     Settle(oneshot::Sender<()>),
-    /// A reader found the store damaged.
+    /// The reader has found the store damaged.
     Damaged(String),
     Task(TaskId, oneshot::Sender<Result<Option<Known>, JournalError>>),
-    /// See whether the store is still there, and keep space back for a full disk.
+    /// Check that the store's file is still there, and fill the reserve for a full disk.
     Tend,
 }
 
-/// See the module.
+/// The actor in front of the journal's threads. See the module.
 pub struct JournalActor {
     jobs: mpsc::UnboundedSender<Job>,
     questions: mpsc::UnboundedSender<Question>,
@@ -112,7 +112,7 @@ pub struct JournalActor {
 }
 
 impl JournalActor {
-    /// Starts the thread. The store is opened there; if that fails, every question is answered with it. `turn` is the same
+    /// Starts the thread, which opens the store; if opening fails, every request is answered with that error. `turn` is the same
     /// for all incarnations.
     ///
     /// # Errors
@@ -136,8 +136,8 @@ impl JournalActor {
         })
     }
 
-    /// Hands a job to the thread and brings its answer back. A thread that is gone drops the job, and with it the sender of
-    /// the answer: then this incarnation has failed, and whoever asks is to ask the next one.
+    /// Hands a job to the thread and waits for its answer. A thread that has ended drops the job, and with it the answer's
+    /// sender: then this incarnation fails, and the ask goes to the next one.
     fn put<T: 'static>(
         &mut self,
         job: Job,
@@ -147,7 +147,7 @@ impl JournalActor {
         self.bring(answer)
     }
 
-    /// Hands a question to the reader when all that was asked of the writer before is durable.
+    /// Hands a question to the reader once all that was asked of the writer before is durable.
     fn ask<T: 'static>(
         &mut self,
         question: Question,
@@ -158,7 +158,7 @@ impl JournalActor {
         let questions = self.questions.clone();
         let answer = async move {
             settled.await?;
-            // A reader that is gone drops the question.
+            // If the reader has ended, the question is dropped, and the wait below ends.
             let _ = questions.send(question);
             answer.await
         };
@@ -190,7 +190,7 @@ impl Actor for JournalActor {
         failpoint!("journal.started");
         ctx.run_interval(TEND, |actor, _| {
             failpoint!("journal.tend");
-            // A thread that is gone is said elsewhere.
+            // If the thread has ended, this actor fails for that anyway.
             let _ = actor.jobs.send(Job::Tend);
         });
         if let Some(thread) = self.thread.take() {
@@ -245,36 +245,37 @@ impl Handler<GetTask> for JournalActor {
     }
 }
 
-/// Everybody's way to the journal.
+/// The client of the journal, for all other actors.
 #[derive(Clone)]
 pub struct Records(pub Slot<JournalActor>);
 
-/// Between two tries of a change that must become durable.
+/// The waits between two tries of a change that must become durable.
 const RETRY: Backoff = Backoff {
     first: Duration::from_millis(200),
     cap: Duration::from_secs(5),
     jitter: 0.3,
 };
 
-/// Between two tries of what the journal dies of: twice its restart budget's window, so that a poison does not spend it.
+/// The wait between two tries of a change that kills the journal's actor: twice its restart budget's window, so that a poison
+/// does not spend the budget.
 const POISON: Duration = Duration::from_secs(60);
 
-/// How long one try may take: a disk under load flushes in seconds.
+/// How long one try may take: a disk under load takes seconds to flush.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Records {
     /// Makes changes durable before `deadline`.
     ///
     /// # Errors
-    /// They are not, or (`Unavailable`) it is not known.
+    /// The changes are not durable, or (`Unavailable`) may be.
     pub async fn commit(&self, changes: Vec<Change>, deadline: Instant) -> Result<(), CommitError> {
         self.0.ask_idempotent(Commit(changes), deadline).await?
     }
 
-    /// Makes changes durable, however long the journal is away or its disk full.
+    /// Makes changes durable, however long the journal is away or the disk is full.
     ///
     /// # Errors
-    /// The journal works and said no.
+    /// The journal's rules refuse the changes.
     pub async fn keep(&self, changes: Vec<Change>) -> Result<(), Refused> {
         let mut attempt = 0;
         loop {
@@ -293,11 +294,11 @@ impl Records {
         }
     }
 
-    /// As [`keep`](Self::keep), of a task whose record is at hand: a journal that was damaged under us and set aside does not
-    /// know it any more, and is told it anew.
+    /// As [`keep`](Self::keep), for a task whose record is at hand: if the journal was lost while in use and does not know the
+    /// task, the record is written anew as well.
     ///
     /// # Errors
-    /// As there.
+    /// As [`keep`](Self::keep).
     pub async fn keep_of(&self, record: &TaskRecord, change: Change) -> Result<(), Refused> {
         match self.keep(vec![change.clone()]).await {
             Err(Refused::UnknownTask) => {}
@@ -305,18 +306,18 @@ impl Records {
         }
         let anew = Change::Accept(Box::new(record.clone()));
         match self.keep(vec![anew, change.clone()]).await {
-            // Somebody else was quicker to tell it.
+            // Another caller has written the record meanwhile.
             Err(Refused::Duplicate) => self.keep(vec![change]).await,
             kept => kept,
         }
     }
 
-    /// What is not done, however long it takes.
+    /// All unfinished tasks; waits as long as that takes.
     pub async fn unfinished(&self) -> Snapshot {
         self.read(GetUnfinished).await
     }
 
-    /// What there is of everything, however long it takes.
+    /// Ids and times of all tasks; waits as long as that takes.
     pub async fn household(&self) -> Household {
         self.read(GetHousehold).await
     }
@@ -338,7 +339,7 @@ impl Records {
         }
     }
 
-    /// What is known of a task.
+    /// What the journal knows of a task; `None` where it knows nothing.
     ///
     /// # Errors
     /// The journal cannot be read before `deadline`.
@@ -353,7 +354,7 @@ impl Records {
             .await??)
     }
 
-    /// As [`find`](Self::find), however long the journal is away.
+    /// As [`find`](Self::find), but waits as long as the journal is away.
     pub async fn find_in_the_end(&self, task: &TaskId) -> Option<Known> {
         let mut attempt = 0;
         loop {
@@ -365,7 +366,7 @@ impl Records {
     }
 }
 
-/// Says it once, and waits before the next try.
+/// Logs the error of the first try, and waits before the next one.
 async fn pause(attempt: &mut u32, error: &CommitError) {
     if *attempt == 0 {
         warn!(error:%; "the journal cannot be used; trying on");

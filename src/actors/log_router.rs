@@ -1,6 +1,6 @@
-//! Logs: owns the spools and the readers that fill them, hands out cursors. Bytes never go through the mailbox: a reader is
-//! a task of its own that moves them from the engine into the spool, and lives beside this actor, so that a restart of the
-//! mailbox side does not touch a stream.
+//! Logs of tasks: owns the spools and the readers that fill them, and hands out cursors. Bytes never go through the mailbox: a
+//! reader is a task of its own that moves them from the engine into the spool. It lives beside this actor, so that a restart of
+//! the actor does not touch a stream.
 
 mod counting;
 mod elsewhere;
@@ -39,7 +39,7 @@ use crate::{
     supervision::threads::blocking,
 };
 
-/// A reader that ended and that nobody has asked about for so long is forgotten: its task never ran.
+/// A reader that ended this long ago without being asked for its result is removed: its task never ran.
 const STALE: Duration = Duration::from_secs(600);
 
 /// Opens a task's spool for writing. Idempotent.
@@ -47,48 +47,48 @@ const STALE: Duration = Duration::from_secs(600);
 #[rtype(result = "Result<Arc<dyn Spool>, String>")]
 pub struct OpenSpool(pub TaskId);
 
-/// Opens a part of a task's log for reading.
+/// Opens a cursor over a part of a task's log.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Box<dyn LogCursor>, LogsError>")]
 pub struct OpenLog(pub TaskId, pub LogRange);
 
-/// Reads a container's output into the task's spool, from here on until the container has ended. Idempotent: a reader that
-/// is at it goes on.
+/// Reads a container's output into the task's spool from now on, until the container has ended. Idempotent: a reader that is at
+/// work goes on.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<(), EngineError>")]
 pub struct ReadContainer {
-    /// Whose.
+    /// The task of the log.
     pub task: TaskId,
-    /// Which.
+    /// The container to read.
     pub container: ContainerId,
-    /// Whether it can have written something already.
+    /// Whether the container may have written something already.
     pub from: ReadFrom,
 }
 
 /// Where the reading of a container begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadFrom {
-    /// It is to be started when this is answered: an attached stream has every byte.
+    /// The container is started after this is answered, so an attached stream has every byte.
     BeforeStart,
-    /// It may have run for a while: the engine's record says what it wrote.
+    /// The container may have run already: the engine's own log says what it has written.
     Later,
 }
 
-/// The container has ended: waits for the last bytes, then lets go of the reader. Where there was none, the engine's record is
-/// read.
+/// The container has ended: waits for the last bytes, then removes the reader. If there was none, reads the engine's own log
+/// first.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "ReadEnd")]
 pub struct FinishReading {
-    /// Whose.
+    /// The task of the log.
     pub task: TaskId,
-    /// Which, if it is still there.
+    /// The container, if it still exists.
     pub container: Option<ContainerId>,
 }
 
-/// So many records of output are read at once.
+/// Most readers at the same time that read the engine's record through its API: each takes memory and the engine's time.
 const TURNS: usize = 4;
 
-/// Readers at work, beside the actor.
+/// The readers, kept beside the actor.
 #[derive(Debug)]
 pub struct Readers {
     at_work: Mutex<HashMap<TaskId, Reader>>,
@@ -107,7 +107,7 @@ impl Default for Readers {
 }
 
 impl Readers {
-    /// None yet; they will take what containers print through `intake`.
+    /// No readers yet; those to come take containers' streams through `intake`.
     #[must_use]
     pub fn through(intake: Intake) -> Self {
         Self {
@@ -128,7 +128,7 @@ impl Readers {
     }
 }
 
-/// See the module.
+/// The actor in front of spools and readers. See the module.
 pub struct LogRouterActor {
     spools: Arc<dyn SpoolStore>,
     engine: Arc<dyn ContainerEngine>,
@@ -138,7 +138,7 @@ pub struct LogRouterActor {
 }
 
 impl LogRouterActor {
-    /// Keeps logs in `spools`; `view` says whether `engine` is there.
+    /// A router with logs in `spools`; `view` tells whether `engine` is there.
     #[must_use]
     pub fn new(
         spools: Arc<dyn SpoolStore>,
@@ -218,7 +218,7 @@ impl Handler<ReadContainer> for LogRouterActor {
         Box::pin(open.into_actor(self).map(|opened, actor, _| {
             let (work, begun) = opened?;
             failpoint!("log_router.attached", work.task);
-            // Two asks may have met; the first one reads.
+            // Another ask for the same container may have been first: its reader stays.
             if !actor.readers.is_reading(&work.task, &work.container) {
                 actor.keep(work.task.clone(), Reader::start(work, begun));
             }

@@ -1,9 +1,9 @@
-//! Events that must not be lost while their receiver restarts: a channel that is owned by the receiver's child spec and
-//! outlives its incarnations. Order is kept; what came while nobody listened is handled by the next incarnation. News that
-//! an incarnation died over are handed to the next one too, so whoever reads them must bear to read them twice; news that
-//! two died over are poison, and left out.
+//! Events that must not be lost while their receiver restarts: a channel that is owned by the receiver's child spec and outlives
+//! its incarnations. Order is kept; events that come while there is no receiver are handled by the next incarnation. An event
+//! during which an incarnation died is handed to the next one too, so the receiver must bear to get it twice; an event during
+//! which two died is poison, and is left out.
 //!
-//! The latest incarnation owns the desk: one that hangs holds nothing up, and gets nothing when it wakes.
+//! The latest incarnation owns the desk: one that hangs holds up no other, and gets nothing when it wakes.
 
 use std::{
     fmt::Debug,
@@ -16,19 +16,19 @@ use futures_util::Stream;
 use log::error;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// Incarnations that may die over the same news.
+/// Incarnations that may die over the same event.
 const DEATHS_OF_POISON: u32 = 2;
 
-/// The receiver's end, kept by its child spec.
+/// The receiver's end of the channel, kept by its child spec.
 #[derive(Debug)]
 pub struct NewsDesk<T>(Arc<Mutex<Desk<T>>>);
 
 #[derive(Debug)]
 struct Desk<T> {
     receiver: UnboundedReceiver<T>,
-    /// What was handed out last, until the next is asked for; and how often it was.
+    /// The event that was handed out last, until the next is asked for; and how often it was handed out.
     open: Option<(T, u32)>,
-    /// The generation of the latest reader: it alone is given anything.
+    /// The generation of the latest reader: only that one gets events.
     reader: u64,
 }
 
@@ -38,7 +38,7 @@ impl<T> Clone for NewsDesk<T> {
     }
 }
 
-/// A channel for news of one kind. Unbounded, so that no sender ever waits: what is sent is small and each task sends a few.
+/// A channel for events of one kind. Unbounded, so that no sender waits: events are small, and each task sends a few.
 #[must_use]
 pub fn news<T>() -> (UnboundedSender<T>, NewsDesk<T>) {
     let (sender, receiver) = unbounded_channel();
@@ -51,7 +51,7 @@ pub fn news<T>() -> (UnboundedSender<T>, NewsDesk<T>) {
 }
 
 impl<T> NewsDesk<T> {
-    /// The news from here on, for the incarnation of that generation; earlier ones get no more.
+    /// The events from here on, for the incarnation of that generation; readers of earlier generations get no more.
     #[must_use]
     pub fn read(&self, generation: u64) -> News<T> {
         let mut desk = lock(&self.0);
@@ -68,11 +68,11 @@ fn lock<T>(desk: &Mutex<Desk<T>>) -> MutexGuard<'_, Desk<T>> {
     desk.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A stream of news for one incarnation. Asking for the next says that the last was dealt with.
+/// A stream of events for one incarnation. Asking for the next event says that the last one was dealt with.
 pub struct News<T> {
     desk: NewsDesk<T>,
     generation: u64,
-    /// Whether anything was asked for.
+    /// Whether an event was asked for.
     begun: bool,
 }
 
@@ -83,7 +83,7 @@ impl<T: Clone + Debug> Stream for News<T> {
         let shared = self.desk.clone();
         let mut desk = lock(&shared.0);
         if desk.reader != self.generation {
-            // It was replaced, and is about to end.
+            // This reader was replaced, and is about to end.
             return Poll::Pending;
         }
         if !std::mem::replace(&mut self.begun, true)
@@ -99,7 +99,7 @@ impl<T: Clone + Debug> Stream for News<T> {
 }
 
 impl<T: Clone + Debug> Desk<T> {
-    /// What the incarnation before was dealing with when it ended.
+    /// The event that the incarnation before was dealing with when it ended; `None` if there is none, or two died over it.
     fn hand_out_again(&mut self) -> Option<T> {
         let (news, times) = self.open.as_mut()?;
         if *times >= DEATHS_OF_POISON {

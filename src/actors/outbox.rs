@@ -1,5 +1,5 @@
-//! Delivery: uploads outputs, seals outcomes, reports results, for as long as it takes. What is still to be delivered is in
-//! the journal; a new incarnation takes all of it up again. One result per task is in flight at a time.
+//! Delivery of results: uploads outputs, seals outcomes, reports results, for as long as it takes. What is still to be delivered
+//! is in the journal, and each incarnation takes all of it up again. At most one result per task is in flight.
 
 #[cfg(test)]
 mod correspondence;
@@ -49,28 +49,28 @@ use crate::{
     telemetry::operator,
 };
 
-/// Uploads at once. The master takes one at a time for the whole cluster; a second and third wait there, not here.
+/// Uploads at the same time. The master takes one at a time for the whole cluster; the second and third wait there.
 const UPLOADS: usize = 3;
 
-/// Reports at once.
+/// Reports at the same time.
 const REPORTS: usize = 16;
 
-/// Logs that are ended at once.
+/// Logs that are being ended at the same time.
 const LOGS: usize = 16;
 
-/// A task has ended: deliver its result. Idempotent.
+/// Delivers the result of a task that has ended. Idempotent.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct Deliver(pub Box<TaskRecord>);
 
-/// How long the outbox may take to take a result, and between two asks of one that is being restarted.
+/// How long the outbox may take to accept a result; and the wait between two asks of one that is being restarted.
 const TAKE: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(200);
 
-/// Between two asks of an outbox that does not survive the question: not so soon that this would spend its restart budget.
+/// Between two asks of an outbox that dies of the ask: so long that the asks do not spend its restart budget.
 const POISON: Duration = Duration::from_secs(300);
 
-/// Hands a result over, until it is taken.
+/// Hands a result to the outbox, and tries until it has accepted it.
 pub(super) async fn hand_over(outbox: &Slot<OutboxActor>, record: TaskRecord) {
     let deliver = Deliver(Box::new(record));
     while let Err(error) = outbox
@@ -85,53 +85,54 @@ pub(super) async fn hand_over(outbox: &Slot<OutboxActor>, record: TaskRecord) {
     }
 }
 
-/// The master offered a task again whose result may have left: send it once more, not before the given time. The journal
-/// knows of it (`Change::Redeliver`), so that it survives whoever forgets it. Idempotent.
+/// Sends a result once more, since the master offered its task again and may have overwritten the status. The journal knows of it
+/// (`Change::Redeliver`), so it survives a restart of the outbox. Idempotent.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct DeliverAgain {
-    /// Whose.
+    /// The task whose result it is.
     pub task: TaskId,
-    /// The settle time after the acknowledgement of the new offer; `None`: that was some time ago, and you may know of it.
+    /// Send no earlier than this: one settle time after the repeated offer was acknowledged. `None` after a restart: the time
+    /// that `Receipts` keeps counts, or else one settle time from now.
     pub not_before: Option<Instant>,
 }
 
-/// Whom deliveries work with.
+/// What deliveries work with.
 #[derive(Clone)]
 pub struct Correspondents {
-    /// Who we are.
+    /// This worker's id.
     pub worker: WorkerId,
-    /// Whom we call.
+    /// The master to call.
     pub master: Arc<dyn Master>,
-    /// Where it is.
+    /// The board about the master.
     pub master_view: Arc<MasterView>,
-    /// What is durable.
+    /// The journal.
     pub records: Records,
-    /// The texts for the reports.
+    /// Opens the logs for the reports.
     pub logs: Slot<LogRouterActor>,
-    /// Who knows of cancels and of the settle time.
+    /// Tells whether a task was cancelled, and when its verdict may be fixed.
     pub registry: Slot<RegistryActor>,
-    /// Where news of deliveries go.
+    /// Leads to the registry.
     pub news: UnboundedSender<TaskNews>,
     /// The files to upload.
     pub outputs: Arc<dyn OutputStore>,
-    /// How long a repeat waits after the acknowledgement of its offer.
+    /// How long to wait after the acknowledgement of an offer before its result may be sent.
     pub settle: Arc<Mutex<SettleTime>>,
-    /// What the master took and the journal does not know of yet.
+    /// Reports under way, and those that the master took and the journal does not know of yet.
     pub receipts: Arc<Receipts>,
-    /// For records.
+    /// Dates records.
     pub clock: Arc<dyn Clock>,
-    /// How long to wait for what.
+    /// Deadlines and backoffs.
     pub patience: Patience,
 }
 
 impl Correspondents {
-    /// Whether the master has registered us, as far as is known.
+    /// Whether the master has registered this worker, as far as is known.
     fn is_registered(&self) -> bool {
         *self.master_view.registered().borrow()
     }
 
-    /// A pause between two tries, which ends early when the master registers us: then it is back.
+    /// A pause before the next try. It ends early when the master registers this worker, since then it is back.
     async fn wait_for_master(&self, most: Duration) {
         let mut registered = self.master_view.registered();
         let back = async {
@@ -146,24 +147,24 @@ impl Correspondents {
     }
 }
 
-/// Deadlines and backoffs of deliveries; the defaults are the design's.
+/// Deadlines and backoffs of deliveries; the defaults are those of the design.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
     /// An upload without progress for this long has failed.
     pub upload_inactivity: Duration,
     /// An upload takes no longer than this.
     pub upload_total: Duration,
-    /// Uploads in contact with the master before it is given up.
+    /// Failed uploads of one task, in contact with the master, before its upload is given up.
     pub upload_tries: u32,
     /// How long to wait for the answer to a report.
     pub report: Duration,
-    /// Before a report in doubt through its deadline is repeated, once.
+    /// How long to wait before a report that was not answered in time is sent again, once.
     pub doubt: Duration,
     /// Refusals in a row before a report is parked.
     pub refusals: u32,
-    /// Between tries of a parked report.
+    /// Between two tries of a parked report.
     pub parked: Duration,
-    /// Between tries.
+    /// The waits between other tries.
     pub backoff: Backoff,
 }
 
@@ -186,54 +187,54 @@ impl Default for Patience {
     }
 }
 
-/// Try what is parked again now; how many results that is. Idempotent.
+/// Tries all parked results again now; returns how many there are. Idempotent.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "usize")]
 pub struct RetryParked;
 
-/// Let go of a result that is parked: it counts as delivered, and what is left of its task is removed. Whether it was parked.
+/// Drops a parked result: it counts as delivered, and what is left of its task is removed. Returns whether it was parked.
 /// Idempotent.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "bool")]
 pub struct DropParked {
-    /// Whose.
+    /// The task whose result it is.
     pub task: TaskId,
-    /// Who wants that, in words.
+    /// The reason, for the log.
     pub why: String,
 }
 
-/// How long it may take to find a result that is to be let go of.
+/// How long the journal may take to find a result that is to be dropped.
 const FIND: Duration = Duration::from_secs(5);
 
-/// Bounds on what is under way at once, and the signal that parked reports are to be tried again: each of them subscribes.
+/// Bounds on deliveries under way, and the signal to try parked reports again, to which each of these subscribes.
 pub(crate) struct Gates {
     pub(crate) uploads: Turns,
     pub(crate) reports: Semaphore,
     pub(crate) logs: Semaphore,
     pub(crate) retry_parked: watch::Sender<()>,
-    /// What is said of a master that takes no results.
+    /// Decides what is logged about a master that takes no results.
     pub(crate) silence: Silence,
 }
 
 impl Gates {
-    /// How many there were to hear it.
+    /// Rings for all parked reports; returns how many there are.
     fn retry_parked(&self) -> usize {
         self.retry_parked.send_replace(());
         self.retry_parked.receiver_count()
     }
 }
 
-/// See the module.
+/// The actor that delivers results. See the module.
 pub struct OutboxActor {
     correspondents: Correspondents,
     gates: Arc<Gates>,
     under_way: HashMap<TaskId, SpawnHandle>,
-    /// Results that were handed over while something else was under way for their task.
+    /// Results that were handed over while another delivery of their task was under way.
     waiting: HashMap<TaskId, Box<TaskRecord>>,
 }
 
 impl OutboxActor {
-    /// Delivers to the master of `correspondents`.
+    /// An outbox that delivers to the master of `correspondents`.
     #[must_use]
     pub fn new(correspondents: Correspondents) -> Self {
         let gates = Gates {
@@ -254,7 +255,7 @@ impl OutboxActor {
     fn deliver(&mut self, record: Box<TaskRecord>, ctx: &mut Context<Self>) {
         let task = record.spec.id.clone();
         if self.under_way.contains_key(&task) {
-            // It may be a repeat that began before there was anything to deliver.
+            // The delivery under way may be a repeat that began before there was a result.
             self.waiting.insert(task, record);
             return;
         }
@@ -285,12 +286,13 @@ impl OutboxActor {
     fn finished(&mut self, task: TaskId, told: Told, ctx: &mut Context<Self>) {
         match (self.waiting.remove(&task), told) {
             (Some(record), Told::NotYet) => self.deliver(record, ctx),
-            // What was under way told what was handed over.
+            // The delivery under way has sent the result that was handed over.
             (Some(_) | None, _) => self.tell_again(task, told, ctx),
         }
     }
 
-    /// A repeat may have been asked for while the delivery was under way; one that left late enough serves for both.
+    /// If the result was wanted again while its delivery was under way: a report that left late enough serves for both, else it
+    /// is sent again.
     fn tell_again(&mut self, task: TaskId, told: Told, ctx: &mut Context<Self>) {
         let Some(not_before) = self.correspondents.receipts.wanted(&task) else {
             self.correspondents.receipts.forget(&task);
@@ -298,7 +300,7 @@ impl OutboxActor {
         };
         let left = match told {
             Told::At(left) => Some(left),
-            // By an incarnation before this one.
+            // An earlier incarnation sent it.
             Told::Earlier => self.correspondents.receipts.taken(&task),
             Told::Nothing => Some(not_before),
             Told::NotYet => return,
@@ -323,7 +325,7 @@ impl OutboxActor {
         );
         let note = async move {
             failpoint!("outbox.told_again");
-            // It is refused by nobody: there is nothing that it could undo.
+            // No rule of the journal refuses this.
             let _ = records.keep(vec![Change::Redelivered(task.clone())]).await;
             receipts.fulfilled(&task, not_before);
         };
@@ -340,13 +342,13 @@ impl OutboxActor {
             return;
         }
         match receipts.taken(&task) {
-            // The incarnation before came to that, and not to noting it.
+            // An earlier incarnation sent it, and did not come to note that.
             Some(left) if left >= not_before => self.told_again(task, not_before, ctx),
             Some(_) | None => self.deliver_again(task, not_before, ctx),
         }
     }
 
-    /// Takes up what the last incarnation, or the last process, left. All of it is due at once.
+    /// Takes up the deliveries that the last incarnation, or the last process, left. All of them are due at once.
     fn take_up(&mut self, ctx: &mut Context<Self>) {
         let records = self.correspondents.records.clone();
         ctx.spawn(
@@ -368,7 +370,7 @@ impl OutboxActor {
         );
     }
 
-    /// Whoever fell between the note in the journal and the news of it has told nobody.
+    /// Tells the registry of a delivery that is durable: an incarnation that fell in between has not told.
     fn say_delivered(&self, task: TaskId) {
         let _ = self.correspondents.news.send(TaskNews::Delivered(task));
     }
@@ -378,7 +380,8 @@ impl OutboxActor {
         settle.unwrap_or_else(PoisonError::into_inner).now()
     }
 
-    /// A master that has just registered us may take what it refused before.
+    /// Rings for parked reports at each registration: a master that has just registered this worker may take what it refused
+    /// before.
     fn watch_registrations(&mut self, ctx: &mut Context<Self>) {
         let mut registered = self.correspondents.master_view.registered();
         let gates = Arc::clone(&self.gates);

@@ -1,5 +1,6 @@
-//! A server as a child: the listener of the master's calls, or the operator's door. What serves comes from outside; this keeps
-//! it alive and stops it in order, calls in flight first.
+//! A server as a child: the listener of the master's calls, the operator's socket or the HTTP door. The serving itself is a
+//! function given by `app`; this actor runs it anew in each incarnation, and stops it in order: calls in flight are answered
+//! first.
 
 use std::{io, sync::Arc};
 
@@ -13,25 +14,25 @@ use crate::{failpoint, supervision};
 /// Serves until the token is cancelled; ends its streams first.
 pub type Serve = Arc<dyn Fn(CancellationToken) -> BoxFuture<'static, io::Result<()>> + Send + Sync>;
 
-/// See the module.
+/// The actor that keeps a server alive. See the module.
 pub struct ServersActor {
     serve: Serve,
     stop: CancellationToken,
     phase: Phase,
 }
 
-/// How far it is.
+/// How far the serving is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Serving,
-    /// It was asked to stop, and ends with what it serves.
+    /// The actor was asked to stop, and ends when the serving has ended.
     Draining,
-    /// Nothing is served any more.
+    /// The serving has ended.
     Served,
 }
 
 impl ServersActor {
-    /// Serves by `serve`, anew in every incarnation, until `stop` or the actor's own end.
+    /// Serves by `serve`, anew in every incarnation, until `stop` is cancelled or the actor is stopped.
     #[must_use]
     pub fn new(serve: Serve, stop: &CancellationToken) -> Self {
         Self {
@@ -42,7 +43,7 @@ impl ServersActor {
     }
 }
 
-/// Ends what was spawned when the actor ends, however it ends.
+/// Stops the serving when it is dropped, however the actor ends.
 struct Served {
     stop: CancellationToken,
     task: JoinHandle<io::Result<()>>,
@@ -67,7 +68,7 @@ impl Actor for ServersActor {
         };
         let served = async move {
             failpoint!("servers.serve");
-            // Moved in whole: when this actor ends early, dropping it stops what runs.
+            // Moved in as a whole: if this actor ends early, dropping the future stops the serving.
             let served = (&mut running.task).await;
             drop(running);
             served
@@ -78,7 +79,7 @@ impl Actor for ServersActor {
             if was == Phase::Draining {
                 return ctx.stop();
             }
-            // The worker is stopping: this child's turn to stop comes.
+            // The worker is stopping: the supervisor will stop this child in its turn.
             if actor.stop.is_cancelled() {
                 return;
             }
@@ -91,8 +92,8 @@ impl Actor for ServersActor {
         }));
     }
 
-    /// Streams end, calls in flight are answered; how long that may take is bounded by what serves, and by the child's
-    /// shutdown time.
+    /// Ends the streams, and lets calls in flight be answered. How long that may take is bounded by the server, and by the
+    /// child's shutdown time.
     fn stopping(&mut self, _: &mut Self::Context) -> Running {
         if self.phase == Phase::Served {
             return Running::Stop;

@@ -1,6 +1,6 @@
-//! The registration with the master: at once at the start, again after every reconnect, at a new address, and when the master
-//! has forgotten us; with backoff for as long as it takes. Keeps the master's address, durably. A wish for what is under way
-//! is that one, and there is at most one registration a second, however many wishes come.
+//! The registration with the master: at the start, after every reconnect, at a new address, and when the master has forgotten
+//! this worker; with backoff, for as long as it takes. It keeps the master's address durable. A wish to register that comes while
+//! one is under way is served by that one, and registrations begin at most once a second, however many wishes come.
 
 use std::{
     fmt::Display,
@@ -31,71 +31,71 @@ use crate::{
     },
 };
 
-/// Between two tries to register. A master that comes back calls us itself, so the cap can be long.
+/// The waits between two tries to register. A master that comes back calls the worker, so the longest may be long.
 const RETRY: Backoff = Backoff {
     first: Duration::from_millis(500),
     cap: Duration::from_secs(15),
     jitter: 0.2,
 };
 
-/// Between the beginnings of two registrations, so that nobody makes us flood a master. One that has been overtaken by a wish
-/// for another address has as much time to end.
+/// The least time between the beginnings of two registrations, so that no caller makes this worker flood a master. A registration
+/// that is overtaken by a wish for another address has as long to end.
 const PACE: Duration = Duration::from_secs(1);
 
-/// An engine that takes connections and says nothing holds the registration up for no longer than this.
+/// How long the first registration waits for the engine, which may take a connection and not answer.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 
-/// The setting that holds the address learnt from a master.
+/// The journal's setting with the address that a master announced.
 pub const LEARNT_ADDRESS: &str = "master.address";
 
-/// The setting that holds the `-master` value that was in force when the address was learnt: it wins only while that is the
-/// same.
+/// The journal's setting with the `-master` value that was in force when the address was announced: the announced address counts
+/// only while that value is the same.
 pub const LEARNT_UNDER: &str = "master.configured";
 
-/// The master is at an address, or (`None`) where it was. Registers there at once.
+/// The master has announced its address, or (`None`) called from where it was. Registers there at once.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<(), MoveError>")]
 pub struct MasterIsAt(pub Option<MasterAddress>);
 
-/// The master does not know us, or has come back: register again.
+/// The master does not know this worker, or has come back: register again.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct RegisterAgain;
 
-/// Whether a master may move us.
+/// Whether a master may move this worker to another address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pin {
-    /// It may.
+    /// A master may.
     Free,
-    /// Only to where it is (`--pin-master`).
+    /// No: `--pin-master`.
     Pinned,
-    /// The same: whoever says so has shown nobody who he is.
+    /// No: nothing proves who announces the address.
     Unproven,
 }
 
-/// Who the master is and whether it knows us; kept beside the actor.
+/// The board about the master: its address, and whether it knows this worker. Kept beside the actor.
 #[derive(Debug)]
 pub struct MasterView {
     address: watch::Sender<MasterAddress>,
     registered: watch::Sender<bool>,
-    /// Whoever calls the master finds out that it is away; it is said once.
+    /// Logs once that the master is away: every actor that calls the master may find that out.
     away: Mutex<Trouble>,
     contact: Mutex<Contact>,
 }
 
-/// What has come of the calls to the master, and when.
+/// How the calls to the master have gone, and when.
 #[derive(Debug, Clone, Default)]
 pub struct Contact {
-    /// It has known us since then.
+    /// Since when the master has known this worker.
     pub registered_since: Option<Instant>,
-    /// The last heartbeat that it took, and how long its answer took.
+    /// When the last heartbeat was taken, and how long the answer took.
     pub beat: Option<(Instant, Duration)>,
-    /// Since when calls come to nothing, and why the last one did.
+    /// Since when calls have been failing, and the last error.
     pub failure: Option<(Instant, String)>,
 }
 
 impl MasterView {
-    /// Begins at an address.
+    /// A board with the address to begin with.
     #[must_use]
     pub fn new(address: MasterAddress) -> Self {
         Self {
@@ -106,7 +106,7 @@ impl MasterView {
         }
     }
 
-    /// What has come of the calls to it.
+    /// How the calls to the master have gone.
     #[must_use]
     pub fn contact(&self) -> Contact {
         self.contacted().clone()
@@ -116,46 +116,46 @@ impl MasterView {
         self.contact.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It could not be reached, or refuses us.
+    /// The master could not be reached, or refuses this worker.
     fn has_failed(&self, reason: &dyn Display) {
         let mut contact = self.contacted();
         let since = contact.failure.take().map(|(since, _)| since);
         contact.failure = Some((since.unwrap_or_else(Instant::now), reason.to_string()));
     }
 
-    /// It took a heartbeat after so long.
+    /// The master has taken a heartbeat; its answer took this long.
     pub(super) fn has_beaten(&self, took: Duration) {
         let mut contact = self.contacted();
         contact.beat = Some((Instant::now(), took));
         contact.failure = None;
     }
 
-    /// It could not be reached there.
+    /// The master could not be reached at that address.
     pub(super) fn is_away(&self, address: &MasterAddress, reason: &dyn Display) {
         self.has_failed(reason);
         let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
         operator::master_away(&mut away, address, reason);
     }
 
-    /// It answered there, whatever it said.
+    /// The master has answered at that address, whatever it said.
     pub(super) fn is_there(&self, address: &MasterAddress) {
         let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
         operator::master_back(&mut away, address);
     }
 
-    /// Where the master is now.
+    /// The master's address.
     #[must_use]
     pub fn address(&self) -> MasterAddress {
         self.address.borrow().clone()
     }
 
-    /// Where it is, now and later.
+    /// The master's address, now and later.
     #[must_use]
     pub fn addresses(&self) -> watch::Receiver<MasterAddress> {
         self.address.subscribe()
     }
 
-    /// What a registration or a heartbeat came to.
+    /// Notes the result of a registration or a heartbeat.
     pub(super) fn note(&self, registered: bool) {
         let mut contact = self.contacted();
         contact.registered_since = match registered {
@@ -169,42 +169,42 @@ impl MasterView {
         self.registered.send_replace(registered);
     }
 
-    /// Whether the master registered us, and has taken our heartbeats since.
+    /// Whether the master has registered this worker, and taken its heartbeats since.
     #[must_use]
     pub fn registered(&self) -> watch::Receiver<bool> {
         self.registered.subscribe()
     }
 }
 
-/// Whom the session works with.
+/// What the session works with.
 #[derive(Clone)]
 pub struct SessionPeers {
-    /// Whom we register with.
+    /// The master to register with.
     pub master: Arc<dyn Master>,
-    /// Where it is.
+    /// The board about the master.
     pub view: Arc<MasterView>,
-    /// Whether our name is ours.
+    /// Tells whether another worker of this id uses the engine.
     pub engine: Arc<EngineView>,
-    /// What is durable.
+    /// The journal.
     pub records: Records,
 }
 
-/// See the module.
+/// The actor that registers. See the module.
 pub struct SessionActor {
     peers: SessionPeers,
     registration: Registration,
     configured: MasterAddress,
     pin: Pin,
-    /// Counts what was asked for.
+    /// Counts the wishes to register.
     wishes: watch::Sender<u64>,
     registering: bool,
-    /// The address that was last said and used, and when a registration last began.
+    /// The address that was last used, and when a registration last began.
     last: Last,
-    /// An address is on its way to the journal.
+    /// Whether an address is being written to the journal.
     keeping: bool,
 }
 
-/// What one run of registrations leaves to the next.
+/// What one run of registrations hands to the next.
 #[derive(Debug, Clone)]
 struct Last {
     address: MasterAddress,
@@ -235,7 +235,7 @@ impl SessionActor {
         }
     }
 
-    /// What is under way takes the wish up; else it begins.
+    /// Notes a wish to register. A registration that is under way serves it; otherwise one begins.
     fn register(&mut self, ctx: &mut Context<Self>) {
         self.wishes.send_modify(|wishes| *wishes += 1);
         if std::mem::replace(&mut self.registering, true) {
@@ -298,14 +298,15 @@ impl Handler<MasterIsAt> for SessionActor {
             self.peers.view.address.send_replace(address);
             self.remember(ctx);
         }
-        // Takes effect at once, also for a registration that waits out its backoff.
+        // Takes effect at once, also while a registration waits for its next try.
         self.register(ctx);
         Box::pin(async { Ok(()) }.into_actor(self))
     }
 }
 
 impl SessionActor {
-    /// Makes the address durable; the answer to the master does not wait for it. One at a time, and the newest in the end.
+    /// Makes the address durable, without the answer to the master waiting for that. One write at a time; the newest address in
+    /// the end.
     fn remember(&mut self, ctx: &mut Context<Self>) {
         if std::mem::replace(&mut self.keeping, true) {
             return;
@@ -345,9 +346,9 @@ struct Attempts {
 }
 
 impl Attempts {
-    /// Until it is accepted where the master is. What went wrong is said when it changes, not at every try.
+    /// Registers until the master at the present address accepts. An error is logged when it changes, not at every try.
     async fn run(mut self) -> Last {
-        // A second worker of our name would take the first one's place with the master, and then end.
+        // A second worker of this id would take the first one's place with the master before it ends itself.
         if self.last.began.is_none() {
             let _ = timeout(FIRST_LOOK, self.peers.engine.looked()).await;
         }
@@ -378,7 +379,7 @@ impl Attempts {
         }
     }
 
-    /// Every wish until now is served by this registration.
+    /// Begins a registration, which serves every wish so far.
     fn begin(&mut self, now: Instant) -> MasterAddress {
         self.wishes.mark_unchanged();
         self.peers.view.note(false);
@@ -393,7 +394,7 @@ impl Attempts {
         address
     }
 
-    /// Whether this is the end of it.
+    /// Notes the answer to a registration; true if it was accepted by the master at the present address, which ends the tries.
     fn answered(
         &self,
         answer: Result<(), MasterError>,
@@ -428,7 +429,8 @@ impl Attempts {
     }
 }
 
-/// Resolves when the master is elsewhere, and a registration that began at `began` has had its time.
+/// Resolves when the master has another address than `address`, and the registration that began at `began` has had [`PACE`] to
+/// end.
 async fn overtaken(view: &MasterView, address: &MasterAddress, began: Instant) {
     let mut now = view.address.subscribe();
     // The sender lives as long as the view.

@@ -1,5 +1,5 @@
-//! One container's life, from accepted to cleaned up. A thin shell: `domain::task` decides, this performs and brings the
-//! results back as events. An incarnation begins from what is durable and what the engine says, so it can end anywhere.
+//! One task's life, from accepted to cleaned up. A thin shell: `domain::task` decides; this performs the effects, and brings
+//! their results back as events. An incarnation begins from what the journal and the engine know, so it can end anywhere.
 
 mod again;
 mod container;
@@ -54,78 +54,78 @@ use crate::{
     telemetry::operator,
 };
 
-/// How much of an image's name is told where it is not valid, in bytes.
+/// Most bytes of an invalid image name that are told.
 const SHOWN: usize = 256;
 
-/// Whom every task works with.
+/// What all tasks work with.
 pub struct TaskEnv {
-    /// Who we are.
+    /// This worker's id.
     pub worker: WorkerId,
-    /// Runs containers.
+    /// The engine that runs the containers.
     pub engine: Arc<dyn ContainerEngine>,
-    /// Whether it is there.
+    /// The board about the engine.
     pub view: Arc<EngineView>,
-    /// What it cannot know of.
+    /// Tells which results' tasks were left on an engine that was given up, which the present one cannot know.
     pub lost_with_engine: LostWithEngine,
-    /// Where outputs lie.
+    /// The output folders.
     pub outputs: Arc<dyn OutputStore>,
-    /// What is durable.
+    /// The journal.
     pub records: Records,
-    /// Pulls.
+    /// Finds and pulls images.
     pub images: Slot<ImagesActor>,
-    /// Logs.
+    /// Opens logs, and reads containers into them.
     pub logs: Slot<LogRouterActor>,
-    /// Deliveries.
+    /// Delivers results.
     pub outbox: Slot<OutboxActor>,
-    /// News for the registry.
+    /// Leads to the registry.
     pub news: UnboundedSender<TaskNews>,
-    /// Creates and starts at once: more only queue in the engine.
+    /// Bounds how many containers are created and started at once: more would only queue in the engine.
     pub starts: Arc<Semaphore>,
-    /// What the machine has.
+    /// The machine's resources.
     pub totals: MachineTotals,
     /// Which images may run.
     pub images_allowed: watch::Receiver<ImageRules>,
-    /// What the operator has tasks get: those whose containers are made from now on.
+    /// What the operator's profiles give to tasks whose containers are created from now on.
     pub profiles: watch::Receiver<Profiles>,
     /// How tasks are run.
     pub rules: TaskRules,
-    /// Where it is told what containers use.
+    /// The board about what containers use.
     pub usage: Arc<UsageBoard>,
-    /// For records.
+    /// Dates records.
     pub clock: Arc<dyn Clock>,
-    /// Counts the times that the journal was lost under us: damaged, set aside, and begun anew.
+    /// Counts how often the journal was lost while in use, and begun anew.
     pub journal_lost: watch::Receiver<u64>,
 }
 
-/// Whether the task with this result had begun on an engine that was given up for the one that is used now.
+/// Whether the task with this result had begun on an engine that was given up for the present one.
 pub type LostWithEngine = Arc<dyn Fn(&ResultId) -> bool + Send + Sync>;
 
-/// How tasks are run.
+/// The rules for running tasks.
 #[derive(Debug, Clone, Copy)]
 pub struct TaskRules {
-    /// From TERM to KILL.
+    /// Time from SIGTERM to SIGKILL.
     pub stop_grace: Duration,
-    /// Limits are set on containers, not only reserved.
+    /// Whether containers get limits.
     pub enforce_limits: bool,
-    /// With what passes: the engine's failures, and a lack of room.
+    /// How long to try again where the engine fails or the machine lacks room, and how often.
     pub patience: Patience,
 }
 
-/// Whether there can be anything of the task already.
+/// Whether the engine may have something of the task already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Beginning {
-    /// It has just been accepted.
+    /// The task has just been accepted.
     Fresh,
-    /// It is from before.
+    /// The task is from before this actor.
     Again,
 }
 
-/// The task shall end, for that reason. Idempotent.
+/// Ends the task for this reason. Idempotent.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct StopTask(pub StopReason);
 
-/// What the master is told is fixed: the container is not needed any more. Idempotent.
+/// The task's verdict is durable, so the container is not needed any more. Idempotent.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct ResultSealed;
@@ -135,7 +135,7 @@ pub struct ResultSealed;
 #[rtype(result = "()")]
 pub struct ResultDelivered;
 
-/// See the module.
+/// The actor of one task. See the module.
 pub struct TaskActor {
     env: Arc<TaskEnv>,
     record: TaskRecord,
@@ -145,21 +145,21 @@ pub struct TaskActor {
     early: Vec<Event>,
     spool: Option<Arc<dyn Spool>>,
     image: Option<Image>,
-    /// What can be taken back: a pull, or the wait for a turn to create.
+    /// A step that can be taken back: a pull, or the wait for a turn to create or to try again.
     waiting: Option<SpawnHandle>,
     permit: Option<OwnedSemaphorePermit>,
-    /// What the step under way has met so far.
+    /// The passing trouble that the present step has met so far.
     trouble: Option<Trouble>,
-    /// How long its container may run and how it ends, as it was when that was made.
+    /// How long its container may run and how it is stopped, by the settings when it was created.
     terms: Terms,
-    /// When its container was started, where an incarnation before has started it.
+    /// When its container was started, if an earlier incarnation did that.
     started_at: Option<SystemTime>,
-    /// Set once the container is removed: whoever wants it removed waits for the one removal.
+    /// Set once the container is removed, so that it is removed once, and all who want that wait for it.
     removed: Arc<OnceCell<()>>,
 }
 
 impl TaskActor {
-    /// A task as the journal knew it when its first incarnation was made; later ones read it again.
+    /// A task as the journal knew it when its first incarnation was made; later incarnations read its record again.
     #[must_use]
     pub fn new(record: TaskRecord, beginning: Beginning, env: Arc<TaskEnv>) -> Self {
         Self {
@@ -183,7 +183,7 @@ impl TaskActor {
         &self.record.spec.id
     }
 
-    /// Takes an event to the machine and performs what it asks for.
+    /// Gives an event to the state machine, and performs its effects.
     fn advance(&mut self, event: Event, ctx: &mut Context<Self>) {
         let Some(state) = self.state.take() else {
             self.early.push(event);
@@ -204,7 +204,7 @@ impl TaskActor {
         if before != Some(state.stage()) {
             self.tell(TaskNews::Moved(self.id().clone(), state.stage()));
             match (&state, before) {
-                // Nothing was here before: it is from before this process, or this actor.
+                // The first state of this incarnation is 'running': the container was started before this process or this actor.
                 (State::Running { container, .. }, None) => {
                     operator::task_adopted(self.id(), container);
                 }
@@ -257,7 +257,7 @@ impl TaskActor {
         }
     }
 
-    /// Runs work on the context; its result comes back as an event. It dies with the actor.
+    /// Runs work on the context; its result comes back as an event. The work dies with the actor.
     fn run(
         &self,
         work: impl Future<Output = Event> + 'static,
@@ -285,14 +285,14 @@ impl TaskActor {
         ctx.stop();
     }
 
-    /// Tells the registry, unless another incarnation has taken over: then that one tells.
+    /// Tells the registry, unless this incarnation was replaced: then its successor does.
     fn tell(&self, news: TaskNews) {
         if supervision::is_current() {
             let _ = self.env.news.send(news);
         }
     }
 
-    /// Looks at what there is of the task, then begins.
+    /// Looks at what the journal and the engine have of the task, then begins.
     fn begin(&mut self, ctx: &mut Context<Self>) {
         let later = supervision::current().is_some_and(|child| child.generation > 1);
         let fresh = self.beginning == Beginning::Fresh && !later;
@@ -340,8 +340,8 @@ impl TaskActor {
         }
     }
 
-    /// A journal that was lost under us is told of the task anew, each time: it is accepted, so it is to be durable. What has
-    /// ended is the outbox's to tell.
+    /// Each time the journal is lost while in use, writes the task's record anew: the task was accepted, so it must be durable.
+    /// Records of ended tasks are written by the outbox.
     fn tell_anew(&self, ctx: &mut Context<Self>) {
         let mut lost = self.env.journal_lost.clone();
         lost.mark_unchanged();
@@ -355,7 +355,7 @@ impl TaskActor {
             if actor.record.phase < Phase::Ended {
                 let (records, record) = (actor.env.records.clone(), actor.record.clone());
                 let keep = async move {
-                    // Refused: somebody else was quicker.
+                    // Refused: another writer was quicker.
                     let _ = records.keep(vec![Change::Accept(Box::new(record))]).await;
                 };
                 ctx.spawn(keep.into_actor(actor));
@@ -365,7 +365,7 @@ impl TaskActor {
 }
 
 impl TaskEnv {
-    /// Why a task can never run here, if so.
+    /// Why the task can never run here; `None` if it can.
     #[must_use]
     pub fn impossible(&self, spec: &TaskSpec) -> Option<String> {
         let impossible = spec.check(&self.totals).err();
@@ -380,15 +380,16 @@ impl TaskEnv {
         })
     }
 
-    /// What the operator has this task get.
+    /// What the operator's profiles give to the task.
     fn given(&self, spec: &TaskSpec) -> Given {
-        // One whose image has no name comes to no container.
+        // A task with an invalid image name never gets a container.
         let image = self.engine.parse_image(&spec.image);
         let image = image.map_or(String::new(), |image| image.0);
         self.profiles.borrow().given(&image, spec)
     }
 
-    /// A task that has ended writes no more lines: its log is opened by whoever ends it, and not held.
+    /// The task's log, to be held by this actor. A task that has ended writes no more lines, and the outbox opens its log to end
+    /// it.
     async fn spool_of(&self, record: &TaskRecord) -> Option<Arc<dyn Spool>> {
         if record.phase >= Phase::Ended {
             return None;
@@ -423,7 +424,7 @@ impl Handler<StopTask> for TaskActor {
             StopReason::WorkerStopped => Event::WorkerStopped,
         };
         self.advance(event, ctx);
-        // One that waits for its turn, or for trouble to pass, need not wait any more.
+        // A task that waits for its turn, or for trouble to pass, ends at once.
         if self.is_asked_to_stop() && self.waiting.is_some() {
             let nothing = match &self.state {
                 Some(State::Creating { .. }) => Event::CreateFailed,
@@ -441,7 +442,7 @@ impl Handler<ResultSealed> for TaskActor {
 
     fn handle(&mut self, _: ResultSealed, ctx: &mut Self::Context) {
         failpoint!("task.ResultSealed");
-        // The outbox has it open, if it still needs it.
+        // The outbox has the log open, if it still needs it.
         self.spool = None;
         self.advance(Event::Sealed, ctx);
     }

@@ -1,5 +1,5 @@
-//! Carries who changed what into its book, on a thread of its own: no call waits for the disk. What comes faster than it can be
-//! written is left out, and the next entry says how much that was.
+//! Writes who changed what into the audit book, on a thread of its own, so that no call waits for the disk. Entries that come
+//! faster than they can be written are left out, and the next entry tells how many.
 
 use std::{
     io,
@@ -23,13 +23,13 @@ use crate::{
     telemetry::history::{Book, History, HistoryEvent},
 };
 
-/// Entries that wait for the thread: some MiB at most.
+/// Most entries that wait for the thread: some MiB at most.
 const AHEAD: usize = 4_096;
 
-/// How much of a name or an address is kept, in bytes.
+/// Most bytes that are kept of a name or an address.
 const KEPT: usize = 1_024;
 
-/// See the module.
+/// The audit book. See the module.
 pub(super) struct AuditBook {
     entries: SyncSender<HistoryEvent>,
     missing: AtomicU64,
@@ -86,7 +86,7 @@ impl Audit for AuditBook {
     }
 }
 
-/// What was done, to whom, and what else there is to say.
+/// The words for a deed: what was done, to what, and further detail.
 fn words(deed: Deed) -> (&'static str, String, Option<String>) {
     match deed {
         Deed::Assigned(task) => ("assign", format!("task({task})"), None),

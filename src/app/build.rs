@@ -1,4 +1,4 @@
-//! Everything opened, bound and checked; nothing runs yet. What fails here ends the start with a sentence and a code.
+//! Opens, binds and checks everything, while nothing runs yet. What fails here ends the start with a sentence and an exit code.
 
 use std::{
     io,
@@ -62,49 +62,49 @@ use crate::{
     },
 };
 
-/// How long the start waits for the engine to say who it is.
+/// How long the start waits for the engine's first answer; without one the start goes on.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 
 /// Why the worker cannot start.
 #[derive(Debug, Error)]
 pub(super) enum StartError {
-    /// The state folder.
+    /// The state folder cannot be used.
     #[error(transparent)]
     State(#[from] StateDirError),
-    /// Whose it is.
+    /// The state folder or the engine belongs to another worker, or the containers are on another engine.
     #[error(transparent)]
     Ownership(#[from] OwnershipError),
-    /// The journal.
+    /// The journal cannot be opened.
     #[error(transparent)]
     Journal(JournalError),
-    /// The journal has no room on its disk.
+    /// The journal's disk is full.
     #[error("{0}; {MAKE_ROOM}")]
     Full(JournalError),
-    /// Nobody can listen there.
+    /// The address cannot be listened on.
     #[error("cannot listen on {address} ({flag}): {source}")]
     Listen {
-        /// What set it.
+        /// The flag that sets the address.
         flag: &'static str,
-        /// As configured.
+        /// The address as configured.
         address: String,
-        /// Why.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// The operator's socket.
+    /// The operator's socket cannot be made.
     #[error("the operator's socket in the state folder {folder} cannot be made: {source}")]
     Door {
-        /// Which.
+        /// The state folder.
         folder: PathBuf,
-        /// Why.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// The files of the closed doors.
+    /// A file with a certificate, key or token cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyError),
-    /// The engine's address.
+    /// The engine's address cannot be parsed.
     #[error("the engine address (--engine) {0}")]
     Engine(String),
-    /// Anything else.
+    /// Any other error of the operating system.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -142,14 +142,14 @@ impl From<JournalError> for StartError {
     }
 }
 
-/// Everything, ready to run.
+/// All parts, opened and ready to run.
 pub(super) struct Built {
     pub(super) parts: Parts,
     pub(super) doors: Doors,
-    /// What `claim` takes, to be given back at the end.
+    /// The claim on the engine, released at the end of the process.
     pub(super) ownership: SharedClaim,
     pub(super) lifecycle: Lifecycle,
-    /// Held until the process ends.
+    /// Holds the lock on the state folder until the process ends.
     pub(super) _state: StateDir,
 }
 
@@ -166,6 +166,7 @@ impl Built {
         let (open_journal, snapshot, household, ownership) = owned(config, &state, &clock, lost)?;
         let open_journal = counted(open_journal, &metrics);
         let engine = engine(config, &ownership, &metrics)?;
+        // Before the listener is bound: until the engine is known to be this worker's, no master may reach it.
         first_look(engine.as_ref(), &ownership).await?;
         let listener = listen(&config.cluster.listen, "-port").await?;
         let bound = listener.local_addr()?;
@@ -266,8 +267,8 @@ fn spools(
     Ok(FileSpools::open(&folder, limits, Arc::clone(clock))?)
 }
 
-/// Opens the journal once to see that it can be used, and reads what the start depends on. The actor's first incarnation takes
-/// this very one over; later ones open it anew.
+/// Opens the journal to see that it can be used, and reads what the start needs. The actor's first incarnation takes over this
+/// very connection; later ones open the journal again.
 fn journal(
     state: &StateDir,
     clock: &Arc<dyn Clock>,
@@ -299,7 +300,8 @@ fn journal(
     Ok((open, snapshot, household))
 }
 
-/// Opens it for a later incarnation. If the file was damaged under us, those who hold what it lacks now hear of it.
+/// Opens the journal for a later incarnation of its actor. If the file was damaged or removed while in use, `lost` rings for
+/// those who can write missing records again.
 fn reopened(
     path: &Path,
     clock: &Arc<dyn Clock>,
@@ -316,7 +318,7 @@ fn reopened(
     Ok(opened.journal)
 }
 
-/// The same journal, and what is written to it is counted.
+/// The same journal, wrapped so that its writes are counted.
 fn counted(open: OpenJournal, metrics: &Arc<Metrics>) -> OpenJournal {
     let (metrics, steps) = (Arc::clone(metrics), Arc::default());
     Arc::new(move || {
@@ -325,7 +327,7 @@ fn counted(open: OpenJournal, metrics: &Arc<Metrics>) -> OpenJournal {
     })
 }
 
-/// The listener of the HTTP door, where there is to be one.
+/// The listener of the HTTP door; `None` without `--http`.
 async fn http(address: Option<&ListenAddress>) -> Result<Option<Arc<TcpListener>>, StartError> {
     let Some(address) = address else {
         return Ok(None);
@@ -346,7 +348,7 @@ fn warn_of_open_door(bound: SocketAddr, door: &DoorConfig) {
     }
 }
 
-/// What lies in the files of the closed doors, before anybody is let in.
+/// Reads the certificates, keys and tokens that the configuration names.
 pub(super) fn keys(config: &Config, clock: &Arc<dyn Clock>) -> Result<Keys, KeyError> {
     let door = &config.cluster.door;
     let named = |flag, path: &Path| NamedFile {
@@ -374,7 +376,7 @@ pub(super) fn keys(config: &Config, clock: &Arc<dyn Clock>) -> Result<Keys, KeyE
     Keys::open(files, Arc::clone(clock))
 }
 
-/// The first address of the configured ones that can be bound.
+/// Binds the first of the configured addresses that can be bound.
 pub(super) async fn listen(
     address: &ListenAddress,
     flag: &'static str,
@@ -396,7 +398,7 @@ pub(super) async fn listen(
     })
 }
 
-/// The folder is locked, so nobody else's socket can be there.
+/// Makes the operator's socket. The state folder is locked, so an old socket in it is no other worker's.
 fn door(state: &StateDir) -> Result<Door, StartError> {
     Door::open(state.path()).map_err(|source| StartError::Door {
         folder: state.path().to_owned(),
@@ -404,7 +406,7 @@ fn door(state: &StateDir) -> Result<Door, StartError> {
     })
 }
 
-/// What to do where this user may not use the engine's socket.
+/// What to do about the engine's socket, if this user may not use it; otherwise `None`.
 pub(super) async fn engine_refusal(config: &Config) -> Option<String> {
     let address = config.tasks.engine.to_string().parse().ok()?;
     crate::engine::refusal(&address).await
@@ -421,7 +423,8 @@ fn explain(address: SocketAddr, flag: &str, error: io::Error) -> io::Error {
     error
 }
 
-/// The address that a master taught us wins while the `-master` value under which it did is the same.
+/// The master to begin with: the address that a master announced, if the `-master` value is still the one under which it did, and
+/// moves are followed; else the configured one.
 pub(super) fn master_address(config: &Config, snapshot: &Snapshot) -> MasterAddress {
     let setting = |name: &str| {
         snapshot
@@ -475,7 +478,7 @@ fn engine(
     Ok(Arc::new(engine.watched(metrics.engine_watch())))
 }
 
-/// The journal, once it is known to be this worker's, and who says which engine is.
+/// Opens the journal once the state folder is known to be this worker's, and makes the claim that decides which engine is.
 fn owned(
     config: &Config,
     state: &StateDir,
@@ -492,7 +495,8 @@ fn owned(
     Ok((open_journal, snapshot, household, Arc::new(claim)))
 }
 
-/// An engine that answers at the start is known for ours, or not, before anything runs. One that does not is waited for later.
+/// Claims an engine that answers at the start before anything runs, so that a wrong one ends the start. One that does not answer
+/// is claimed later.
 async fn first_look(
     engine: &dyn ContainerEngine,
     ownership: &EngineClaim,
@@ -503,7 +507,8 @@ async fn first_look(
     }
 }
 
-/// The same at every later connection: another worker of our name ends this process, another engine is as if ours were away.
+/// The claim for later connections: if another worker has this id on the engine, the process ends; another engine counts as this
+/// worker's engine being away.
 fn claim(ownership: &SharedClaim, fatal: FatalSender) -> ClaimEngine {
     let ownership = Arc::clone(ownership);
     Arc::new(move |info| match ownership.take(info) {

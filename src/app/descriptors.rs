@@ -1,9 +1,9 @@
-//! The process's limit of open files: a task takes some of them, and the soft limit of a login (1,024) is used up by some hundred
-//! tasks, while the hard one allows for many more.
+//! The process's limit of open files: each task takes some of them, and a login's soft limit (1,024) is used up by some hundred
+//! tasks, while the hard limit allows many more.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises the soft limit of open files to the hard one. What cannot be raised stays as it is: nothing depends on it alone.
+/// Raises the soft limit of open files to the hard limit. A failure is only logged: nothing depends on it alone.
 pub(super) fn raise_limit() {
     let before = getrlimit(Resource::Nofile);
     if before.current == before.maximum {

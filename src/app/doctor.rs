@@ -1,6 +1,6 @@
-//! Whether a worker with this configuration can do its work here: looked at piece by piece, before one runs and while it does. Where the
-//! start looks at the same thing, it is the start's own function. Nothing is changed: no folder made, no container, nothing said to the
-//! master but a question that it does not know.
+//! `worker-node doctor`: examines, part by part, whether a worker with this configuration can work here, before one runs and
+//! while it does. Where the start checks the same thing, its own function is used. Nothing is changed: no folder or container is
+//! made, and the master gets only a call that it does not know.
 
 mod port;
 mod state;
@@ -29,13 +29,13 @@ use crate::{
 
 use self::{port::Port, state::StateFolder};
 
-/// An engine that needs longer does nothing in time.
+/// How long the engine may take to answer; a slower one is told as a fault.
 const ENGINE: Duration = Duration::from_secs(10);
 
-/// With fewer open files some hundred tasks are too many.
+/// With a lower limit of open files than this, some hundred tasks are too many.
 const FEW_FILES: u64 = 4_096;
 
-/// Looks at everything.
+/// Examines all parts; each has at least one finding.
 #[must_use]
 pub fn diagnose(launch: &Launch) -> Vec<Finding> {
     match Builder::new_current_thread().enable_all().build() {
@@ -51,6 +51,7 @@ async fn examine(launch: &Launch) -> Vec<Finding> {
     let config = &launch.config;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let folder = StateFolder::look(config);
+    // Only a running worker can tell whether the master has registered it.
     let status = match folder.holder {
         Some(_) => RemoteAdmin::of(config.state.folder.as_path())
             .status()
@@ -99,7 +100,7 @@ fn configuration(launch: &Launch) -> Finding {
     Finding::fine("configuration", why)
 }
 
-/// The master's, and the HTTP door's where there is one.
+/// The port for the master's calls, and the HTTP door's port with `--http`.
 async fn ports(config: &Config, worker: Option<u32>) -> Vec<Finding> {
     let [master, http] = [("port", "-port"), ("http", "--http")];
     let port = |(part, flag)| Port { part, flag };
@@ -123,7 +124,7 @@ fn rights() -> Finding {
     }
 }
 
-/// Whether one runs, and how it says that it is.
+/// Whether a worker runs on this state folder, and whether it answers.
 fn worker(folder: &StateFolder, status: Option<&WorkerStatus>) -> Finding {
     match (folder.holder, status) {
         (None, _) => Finding::fine("worker", "none runs on this state folder"),
@@ -231,7 +232,7 @@ fn live_restore(examined: &Examined) -> Finding {
     }
 }
 
-/// A start proves it by a container, which is not made here.
+/// Whether the engine's log files look readable. A start proves it with a container, which is not made here.
 fn log_files(examined: &Examined) -> Finding {
     let readable = examined.info.data_root.as_ref().map(|root| {
         let containers = root.join("containers");
@@ -297,7 +298,8 @@ fn answers(address: &MasterAddress, knocked: &Result<(), MasterError>) -> Findin
     }
 }
 
-/// Only a registration would tell, and a worker that runs makes one.
+/// Whether the master has registered the worker, as a running worker tells: only a registration can show it, and doctor makes
+/// none.
 fn registered(config: &Config, address: &MasterAddress, status: Option<&WorkerStatus>) -> Finding {
     let worker = &config.cluster.worker;
     let reach = match config.cluster.listen.port {
@@ -348,7 +350,7 @@ fn disk(config: &Config) -> Finding {
     }
 }
 
-/// Where that lies on this machine.
+/// The disk that holds the engine's data, where that lies on this machine.
 fn engines_disk(config: &Config, examined: &Examined) -> Option<Finding> {
     let (root, low) = (examined.info.data_root.as_ref()?, config.state.disk_low);
     let room = Room::of(root).ok()?;

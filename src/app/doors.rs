@@ -1,4 +1,5 @@
-//! Where callers come in: the listener of the master's calls, the operator's socket, and the HTTP door where there is one.
+//! The doors by which callers come in: the listener for the master's calls, the operator's socket, and the HTTP door with
+//! `--http`.
 
 use std::sync::Arc;
 
@@ -27,21 +28,21 @@ use crate::{
     supervision::{ChildSpec, slot},
 };
 
-/// Where callers come in.
+/// What the doors need, opened before anything runs.
 pub(super) struct Doors {
     pub(super) listener: Arc<TcpListener>,
-    /// Of the HTTP door.
+    /// The listener of the HTTP door.
     pub(super) http: Option<Arc<TcpListener>>,
-    /// What is counted.
+    /// The counts that the doors keep and show.
     pub(super) metrics: Arc<Metrics>,
     pub(super) door: Arc<Door>,
-    /// Of the closed doors.
+    /// Certificates, keys and tokens of callers.
     pub(super) keys: Arc<Keys>,
-    /// Who changed what.
+    /// The book of who changed what.
     pub(super) audit: Arc<dyn Audit>,
 }
 
-/// The listener of the master's calls.
+/// The child that serves the master's calls.
 pub(super) fn servers(built: &Built, inside: &Inside, stop: &CancellationToken) -> ChildSpec {
     let Doors {
         listener,
@@ -92,7 +93,7 @@ fn is_ready(handle: AdminHandle) -> IsReady {
     })
 }
 
-/// What an operator's questions and orders come to, by whichever door.
+/// The handle that answers an operator's questions and orders, through either door.
 pub(super) fn admin_handle(built: &Built, inside: &Inside) -> AdminHandle {
     AdminHandle::new(
         built.parts.config.cluster.worker.clone(),
@@ -103,7 +104,8 @@ pub(super) fn admin_handle(built: &Built, inside: &Inside) -> AdminHandle {
     )
 }
 
-/// Among the last to start and the first to stop: it answers for all the others. A child of its own, so that it falls alone.
+/// The child that serves the operator's socket. It starts late and stops early, since it answers for all other children; and it
+/// is a child of its own, so that it fails alone.
 pub(super) fn admin(built: &Built, handle: AdminHandle) -> ChildSpec {
     let door = Arc::clone(&built.doors.door);
     let audit = Arc::clone(&built.doors.audit);
@@ -117,7 +119,7 @@ pub(super) fn admin(built: &Built, handle: AdminHandle) -> ChildSpec {
     spec(seat, move || ServersActor::new(Arc::clone(&serve), &never))
 }
 
-/// The same, and read-only, over HTTP, where somebody wants it.
+/// The child that serves the HTTP door, read-only; `None` without `--http`.
 pub(super) fn http(built: &Built, inside: &Inside, handle: &AdminHandle) -> Option<ChildSpec> {
     let listener = Arc::clone(built.doors.http.as_ref()?);
     let room = Arc::clone(&built.parts.room);
@@ -141,7 +143,8 @@ pub(super) fn http(built: &Built, inside: &Inside, handle: &AdminHandle) -> Opti
     Some(spec(seat, make))
 }
 
-/// On this machine everybody may look; from elsewhere those may who show who they are.
+/// Who may use the HTTP door: on a loopback address everybody whose address is allowed, elsewhere only callers with the
+/// certificate or token that the configuration asks for.
 fn http_doorkeeper(built: &Built, inside: &Inside) -> Doorkeeper {
     let cluster = &built.parts.config.cluster;
     let keeper = Doorkeeper::new(

@@ -1,6 +1,6 @@
-//! The end in good order, each part within its bound: no more offers, then what `--on-stop` says of the tasks, then a while for
-//! results to be delivered, then the children in reverse order. A second signal hurries. What is not done lies on disk, and is
-//! the next start's; it is said.
+//! The orderly end, each part within its bound: no more offers, then what `--on-stop` says about the tasks, then some time for
+//! results to be delivered, then the children in reverse order. A second signal shortens it. What is not done by then lies on the
+//! disk for the next start, and the log says so.
 
 use std::{process, thread, time::Duration};
 
@@ -15,26 +15,28 @@ use crate::{
     supervision::StopReport,
 };
 
-/// Enough for the last commits and for answers in flight; then the process ends all the same.
+/// Time for the children to stop: enough for the last commits and for answers in flight. Then the process ends all the same.
 pub(super) const STOP: Duration = Duration::from_secs(10);
 
-/// The same after a second signal.
+/// The same time after a second signal.
 const HURRY: Duration = Duration::from_secs(2);
 
-/// How long results may take to be delivered. A master that is away may be so for hours, and a machine wants to be restarted.
+/// How long results may take to be delivered; then they wait for the next start. A master may be away for hours, and a machine
+/// has to restart.
 const DELIVERY: Duration = Duration::from_secs(10);
 
-/// Beyond the grace of `--stop-grace`: for the engine to end containers, and for their outputs to be listed.
+/// How long stopping all tasks may take beyond `--stop-grace`: for the engine to end containers, and for their outputs to be
+/// listed.
 const STOPPING: Duration = Duration::from_secs(30);
 
-/// How often those who wait for tasks are told for which, and the service manager that it is not over. Twice that is longer than what
-/// comes behind the tasks: results, and the stop itself.
+/// How often the log names the tasks that are waited for, and the service manager is asked for more time. Twice this is more than
+/// the end takes after the tasks.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
-/// So many tasks are named in a line.
+/// Most tasks that one line names.
 const NAMED: usize = 10;
 
-/// See the module. `name` is the signal's.
+/// Ends the worker as the module says. `name` is the signal's name.
 pub(super) async fn stop(tree: &Tree, config: &Config, name: &str, signals: &mut Signals) -> Exit {
     let (worker, state) = (&config.cluster.worker, config.state.folder.display());
     info!(signal = name, worker:%, state:%; "stopping: no new tasks are taken");
@@ -90,7 +92,7 @@ async fn until_tasks_allow(tree: &Tree, config: &Config) {
     }
 }
 
-/// Says now and then for whom is waited.
+/// Waits until `over`, and logs now and then which tasks are waited for.
 async fn tell_while(tree: &Tree, over: impl Future<Output = ()>) {
     let mut turns = interval(TOLD_EVERY);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -109,7 +111,7 @@ async fn tell_while(tree: &Tree, over: impl Future<Output = ()>) {
     }
 }
 
-/// `2 tasks: a, b`; `None` for none.
+/// `2 tasks: a, b`; `None` for no tasks. Names at most [`NAMED`].
 fn named(tasks: &[TaskId]) -> Option<String> {
     let names: Vec<String> = tasks.iter().take(NAMED).map(TaskId::to_string).collect();
     let more = tasks.len() - names.len();
@@ -122,14 +124,14 @@ fn named(tasks: &[TaskId]) -> Option<String> {
     }
 }
 
-/// What runs is left running, as with `--on-stop leave`.
+/// The end after a second signal: running tasks are left running, as with `--on-stop leave`.
 async fn hurried(tree: &Tree) -> StopReport {
     warn!("hurrying: a second signal came; running tasks are left to the next start");
     hurry_at(HURRY + Duration::from_secs(1));
     tree.stop(Instant::now() + HURRY).await
 }
 
-/// A last resort beside everything that could hang: ends the process after `time`.
+/// Ends the process after `time`, whatever hangs: a last resort.
 pub(super) fn hurry_at(time: Duration) {
     thread::spawn(move || {
         #[expect(
@@ -143,14 +145,14 @@ pub(super) fn hurry_at(time: Duration) {
     });
 }
 
-/// Ends the process from a thread that has nothing of its own. `exit(3)` takes the caller's thread-locals down: the main thread's
-/// runtime would drop what it still holds in the midst of that, and whoever needs a thread-local then panics.
+/// Ends the process from a thread that has no thread-locals. `exit(3)` destroys the caller's: on the main thread the runtime
+/// would drop tasks during that, and those that use a thread-local would panic.
 pub(super) fn leave(exit: Exit) -> ! {
     log::logger().flush();
     let code = i32::from(exit.code());
     let leaving = thread::Builder::new().spawn(move || process::exit(code));
     if let Ok(leaving) = leaving {
-        // It never returns.
+        // It never returns: the process ends.
         let _ = leaving.join();
     }
     process::exit(code)

@@ -1,5 +1,5 @@
-//! Carries lifecycle events into the durable history, on a thread of its own: the supervisor's arbiter does no I/O. The process's
-//! own beginning and end are events too.
+//! Writes lifecycle events into the durable history, on a thread of its own, since the supervisor's arbiter does no I/O. The
+//! start and the end of the process are events too.
 
 use std::{
     convert::Infallible,
@@ -21,13 +21,14 @@ use crate::{
     },
 };
 
-/// How often the history is touched while there is nothing to write: the next process tells the end of this one to the minute.
+/// How often the history's file is touched while there is nothing to write: so the next process can tell the end of a killed one
+/// to the minute.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(60);
 
 /// How long the end of the process waits for its last event to be written.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// The supervisor's listener, and the process's own.
+/// The supervisor's listener, and the source of the process's own events.
 #[derive(Clone)]
 pub(super) struct Lifecycle {
     folder: PathBuf,
@@ -37,7 +38,7 @@ pub(super) struct Lifecycle {
 
 enum Told {
     Event(Box<HistoryEvent>),
-    /// Everything before is to be written: then this is dropped.
+    /// Asks for everything sent before to be written: then this sender is dropped.
     Last(mpsc::SyncSender<Infallible>),
 }
 
@@ -61,7 +62,7 @@ impl Lifecycle {
         Arc::new(move |event| this.send(this.entry(event)))
     }
 
-    /// This process begins. How the one before ended is told first, where it could not tell that itself.
+    /// Records that this process has begun; before that, how the process before it ended, if that one could not tell.
     pub(super) fn begun(&self) {
         match process::untold_end(&self.folder) {
             Ok(None) => {}
@@ -77,7 +78,7 @@ impl Lifecycle {
         self.tell(process::STARTED, what);
     }
 
-    /// It ends. Waits until that is written, with everything that was told before.
+    /// Records the end of this process, and waits until all events are written, a second at most.
     pub(super) fn stopped(&self, why: String) {
         self.tell(process::STOPPED, why);
         self.write_all();

@@ -1,5 +1,6 @@
-//! Whose the tasks of a state folder are: which worker's, and on which engine their containers live. Under another name, or beside
-//! another engine, nothing is there of them, and that would be taken for their end: so neither may go on with them unasked.
+//! Whose the tasks of a state folder are: which worker's, and on which engine their containers are. Under another id, or on
+//! another engine, no container of theirs is found, which would look like their end. So another worker or engine is refused
+//! unless the operator asks for it.
 
 use std::{
     path::{Path, PathBuf},
@@ -26,24 +27,24 @@ use crate::{
     state_dir::{EngineLock, EngineLockError, Identity},
 };
 
-/// Why this worker may not go on with what is in its state folder.
+/// Why this worker may not use its state folder or its engine.
 #[derive(Debug, Error)]
 pub(super) enum OwnershipError {
-    /// It is another worker's.
+    /// The state folder is another worker's.
     #[error(
         "the state folder {folder} belongs to worker {owner} ({tasks}); start with -id {owner}, or give {worker} its own --state-dir"
     )]
     OtherWorker {
-        /// Which.
+        /// The state folder.
         folder: PathBuf,
-        /// Whose.
+        /// The worker that it belongs to.
         owner: String,
-        /// What is in it.
+        /// The number of tasks in it.
         tasks: Counted,
-        /// Who we are.
+        /// This worker.
         worker: WorkerId,
     },
-    /// The containers of its tasks are on another engine.
+    /// The containers of the folder's tasks are on another engine.
     #[error(
         "the containers of worker {worker}{} are on the engine {owned}, and the one that answers is {found}; \
          start with the --engine or DOCKER_HOST of the first, or, where that one is gone for good, with --accept-new-engine: \
@@ -51,25 +52,25 @@ pub(super) enum OwnershipError {
         .tasks.map(|tasks| format!(" ({tasks})")).unwrap_or_default()
     )]
     OtherEngine {
-        /// Who we are.
+        /// This worker.
         worker: WorkerId,
-        /// What was in the state folder at the start, while nothing has come since.
+        /// The tasks in the state folder at the start; `None` once the worker has used its engine, since more may have come.
         tasks: Option<Counted>,
-        /// The engine that has them.
+        /// The engine where the containers are.
         owned: String,
-        /// The one that answers.
+        /// The engine that answers.
         found: String,
     },
-    /// Another process works under this name.
+    /// Another process runs under this id on this engine.
     #[error(transparent)]
     Lock(#[from] EngineLockError),
-    /// The kernel gave no secret.
+    /// The kernel has no random bytes for a secret.
     #[error("no secret can be made for the state folder: {0}")]
     Secret(#[from] std::io::Error),
 }
 
 impl OwnershipError {
-    /// How the process ends with it.
+    /// The exit code of a process that ends with this error.
     pub(super) fn exit(&self) -> Exit {
         match self {
             Self::OtherWorker { .. } | Self::OtherEngine { .. } => Exit::Configuration,
@@ -95,7 +96,7 @@ impl Counted {
         }
     }
 
-    /// With so many more that are done.
+    /// The same, with `count` finished tasks more.
     pub(super) fn and_finished(self, count: usize) -> Self {
         Self {
             all: self.all + count,
@@ -121,10 +122,10 @@ fn begun(snapshot: &Snapshot) -> Vec<ResultId> {
     begun.map(|record| record.result_id.clone()).collect()
 }
 
-/// Reads whose a state folder is, before anything in it is touched.
+/// Reads whose a state folder is, before anything in it is changed. `None` where no identity can be read: then its tasks tell.
 ///
 /// # Errors
-/// It is another worker's.
+/// The folder is another worker's.
 pub(super) fn read(folder: &Path, worker: &WorkerId) -> Result<Option<Identity>, OwnershipError> {
     let identity = Identity::read(folder).unwrap_or_else(|error| {
         warn!(error:%; "whose the state folder is cannot be read; it is told by its tasks");
@@ -141,7 +142,7 @@ pub(super) fn read(folder: &Path, worker: &WorkerId) -> Result<Option<Identity>,
     }
 }
 
-/// Counts without touching anything.
+/// Counts the tasks of a folder without changing anything in it; 0 where the journal cannot be read.
 fn counted_at(folder: &Path) -> Counted {
     match look::look(&folder.join("journal.db"), Beside::Nobody) {
         JournalFacts::Sound { content, .. } => Counted::of(&content),
@@ -152,10 +153,11 @@ fn counted_at(folder: &Path) -> Counted {
     }
 }
 
-/// Whose the folder is from now on: as it was, else as the names of its tasks' containers tell, else this worker's.
+/// The identity of the folder from now on: the one that was read; else a new one for this worker, unless the names of its tasks'
+/// containers tell of another.
 ///
 /// # Errors
-/// Its tasks are another worker's.
+/// The folder's tasks are another worker's.
 pub(super) fn settle(
     read: Option<Identity>,
     folder: &Path,
@@ -180,19 +182,20 @@ pub(super) fn settle(
     Ok(identity)
 }
 
-/// On a full disk the worker goes on without: what it makes meanwhile is known by its name at the next start.
+/// Writes the identity down. On a full disk the worker goes on without: its containers are known by their names at the next
+/// start.
 fn keep(identity: &Identity, folder: &Path) {
     if let Err(error) = identity.write(folder) {
         warn!(error:%; "whose the state folder is cannot be written down");
     }
 }
 
-/// Sees to it that the engine that is used is the one with our containers, and that nobody else uses it under our name.
+/// Decides whether the engine that answers is the one with this worker's containers, and keeps other workers of this id off it.
 pub(super) struct EngineClaim {
     worker: WorkerId,
     folder: PathBuf,
     tasks: Counted,
-    /// The results of those that had begun, and not ended, when the process did.
+    /// Results of the tasks that had begun, and not ended, when this process started.
     begun: Vec<ResultId>,
     new_engine: NewEngine,
     own: OwnEngine,
@@ -201,15 +204,15 @@ pub(super) struct EngineClaim {
 
 struct Held {
     identity: Identity,
-    /// An engine has been taken in this process: its tasks may be anywhere in their lives on it.
+    /// Whether an engine was taken in this process: tasks may have begun on it since.
     met: bool,
     locks: Vec<(String, EngineLock)>,
-    /// The engine that was last said to be another one.
+    /// The wrong engine that was logged last.
     told: Option<String>,
 }
 
 impl EngineClaim {
-    /// For a folder with these unfinished tasks, and so many that are finished.
+    /// A claim for a folder with these unfinished tasks and this number of finished ones.
     pub(super) fn new(
         config: &Config,
         folder: &Path,
@@ -217,7 +220,7 @@ impl EngineClaim {
         (unfinished, finished): (&Snapshot, usize),
     ) -> Self {
         let own = OwnEngine::default();
-        // What another one says before it is taken for ours is not believed.
+        // So that what another engine tells before the first check is not taken for this worker's engine's.
         own.set(identity.engine.clone());
         Self {
             worker: config.cluster.worker.clone(),
@@ -235,21 +238,21 @@ impl EngineClaim {
         }
     }
 
-    /// Marks containers as ours.
+    /// Marks containers as made by this worker.
     pub(super) fn maker(&self) -> Maker {
         let held = self.held();
         Maker::new(held.identity.secret.0, held.identity.since)
     }
 
-    /// Which engine it is, once it is known.
+    /// Which engine is this worker's, once that is known.
     pub(super) fn own(&self) -> OwnEngine {
         self.own.clone()
     }
 
-    /// Takes an engine that answers for ours, if it is.
+    /// Takes the engine that answers as this worker's, if it is, and locks it under this worker's id. Called at every connection.
     ///
     /// # Errors
-    /// It is another one, or another process has it under our name.
+    /// The engine is another one, or another process has locked it under this id.
     pub(super) fn take(&self, info: &EngineInfo) -> Result<(), OwnershipError> {
         let mut held = self.held();
         let place = info.place();
@@ -283,8 +286,8 @@ impl EngineClaim {
         Ok(())
     }
 
-    /// Whether the task with this result had begun on an engine that was given up: what the one that is used now does not know of
-    /// it is no proof that it was never started.
+    /// Whether the task with this result had begun on an engine that was given up. If the present engine does not know its
+    /// container, that does not prove that the task was never started.
     pub(super) fn has_lost(&self, result: &ResultId) -> bool {
         self.held().identity.lost.contains(result)
     }
@@ -297,7 +300,7 @@ impl EngineClaim {
         Ok(())
     }
 
-    /// Tells the operator of an engine that is another one, once for each.
+    /// Logs that an engine is the wrong one, once for each.
     pub(super) fn tell_once(&self, info: &EngineInfo, why: &OwnershipError) {
         let place = info.place();
         let mut held = self.held();
@@ -307,7 +310,7 @@ impl EngineClaim {
         }
     }
 
-    /// Gives the engine back: the process is about to end.
+    /// Releases the engine's lock, since the process is about to end.
     pub(super) fn release(&self) {
         self.held().locks.clear();
     }

@@ -1,4 +1,5 @@
-//! What the tree is made of: every port, and what is known when it starts. `build` opens the real ones.
+//! The parts that the tree is made of: every port, and the facts known at the start. `build` opens the real ones, the simulation
+//! its own.
 
 use std::sync::Arc;
 
@@ -26,37 +27,37 @@ use crate::{
     },
 };
 
-/// See the module.
+/// The parts of a worker.
 pub(super) struct Parts {
     pub(super) config: Config,
     pub(super) clock: Arc<dyn Clock>,
-    /// What the master is told.
+    /// The address that the master is given to reach this worker.
     pub(super) advertised: String,
     pub(super) open_journal: OpenJournal,
-    /// What can change while it runs.
+    /// The settings that a reload can change.
     pub(super) dials: Arc<Dials>,
-    /// Counts the times that it was lost under us.
+    /// Counts how often the journal was lost while in use.
     pub(super) journal_lost: watch::Receiver<u64>,
-    /// How old what is done was at the start.
+    /// Age of every finished task when the process started.
     pub(super) ages: Arc<Ages>,
     pub(super) master: Arc<dyn Master>,
     pub(super) master_address: MasterAddress,
     pub(super) engine: Arc<dyn ContainerEngine>,
     pub(super) claim: ClaimEngine,
     pub(super) lost_with_engine: LostWithEngine,
-    /// What is needed to try the engine out.
+    /// Tries the engine out.
     pub(super) trier: Trier,
-    /// Takes what containers print off the engine.
+    /// The thread that takes the output of containers from the engine.
     pub(super) intake: Intake,
     pub(super) spools: Arc<dyn SpoolStore>,
     pub(super) outputs: Arc<dyn OutputStore>,
-    /// The same two, as what lies on the disk.
+    /// Spools and output folders again, as stores on the disk.
     pub(super) holdings: Vec<Arc<dyn Holdings>>,
     pub(super) totals: MachineTotals,
-    /// Of this machine: how much is begun at once.
+    /// Cores of this machine: they bound how many containers are started at once.
     pub(super) cores: usize,
     pub(super) load: SampleLoad,
     pub(super) room: RoomFigure,
-    /// Of the state folder, without what `holdings` have.
+    /// Bytes of the state folder, without those in `holdings`.
     pub(super) own_space: DiskFigure,
 }

@@ -1,5 +1,5 @@
-//! The configuration read anew while the worker runs: by SIGHUP, or because an operator asks for it. What can change is handed to
-//! those who go by it, what cannot is told by name, and a configuration that is wrong changes nothing.
+//! Reads the configuration again while the worker runs, on SIGHUP or an operator's order. Settings that can change at run time
+//! are handed to those who use them, other changed ones are named, and a configuration with a fault changes nothing.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,23 +18,23 @@ use crate::{
     },
 };
 
-/// What is told where anything of the profiles, or of what every task gets, was changed.
+/// The name for changes of the profiles or of the defaults for all tasks.
 const PROFILES: &str = "profiles";
 
-/// Makes the configuration of this process anew, or says everything that is wrong.
+/// Reads the configuration of this process again; the error lists all that is wrong with it.
 pub type Reread = fn() -> Result<Launch, Vec<String>>;
 
-/// See the module.
+/// Carries out reloads. See the module.
 pub(super) struct Reloader {
     reread: Reread,
-    /// What the worker goes by. Held while it is read anew: one at a time.
+    /// The settings in force. Locked during a reload, so that there is one at a time.
     in_force: Mutex<Settings>,
     dials: Arc<Dials>,
     keys: Arc<Keys>,
     audit: Arc<dyn Audit>,
 }
 
-/// What can change while the worker runs (`config::keys::RELOADED`). Those who go by it look at each turn.
+/// The settings that can change while the worker runs (`config::keys::RELOADED`). Their users look at them at each use.
 pub(super) struct Dials {
     pub(super) max_tasks: watch::Sender<usize>,
     pub(super) images: watch::Sender<ImageRules>,
@@ -53,7 +53,8 @@ impl Reloader {
         }
     }
 
-    /// As an operator asks for it, and has the answer. Certificates and token are read again in any case.
+    /// A reload on an operator's order, whose answer is the result. Certificates and token are read again even if the
+    /// configuration is wrong.
     pub(super) fn reload(&self) -> Reload {
         let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
         self.keys.read_again();
@@ -87,7 +88,7 @@ impl Reloader {
         reload
     }
 
-    /// As a signal asks for it: nobody knows whose.
+    /// A reload on SIGHUP. Who sent the signal is unknown, so the audit book names no caller.
     pub(super) fn hung_up(&self) {
         let Reload { taken, faults, .. } = self.reload();
         if faults.is_empty() {
@@ -123,7 +124,7 @@ impl Dials {
         }
     }
 
-    /// What else stands in the configuration is left as it is.
+    /// Hands the reloadable settings of `config` to their users; the other ones are left as they are.
     fn turn(&self, config: &Config) {
         self.max_tasks.send_replace(config.tasks.max_tasks);
         self.images.send_replace(config.tasks.images.clone());
@@ -142,7 +143,7 @@ mod tests {
 
     use super::*;
 
-    /// Another value than the default for each key that is taken.
+    /// For each key that a reload takes, a value other than the default.
     const OTHERS: [&str; 8] = [
         "--max-tasks=1",
         "--allow-image=*/a",

@@ -1,6 +1,6 @@
-//! What systemd is told, where it asks to be told (`Type=notify`, `WatchdogSec=`): ready, stopping, and that we are alive. It
-//! is told that we are alive only after a round trip through the supervisor, so that a worker whose supervisor hangs is
-//! restarted. Nothing happens where nobody asks.
+//! Tells systemd, where it asks to be told (`Type=notify`, `WatchdogSec=`), that the worker is ready, stopping, or alive. Alive
+//! is told only after a round trip through the supervisor, so that a worker whose supervisor hangs is restarted. Without such a
+//! unit nothing happens.
 
 use std::{convert::Infallible, future::pending, time::Duration};
 
@@ -13,10 +13,11 @@ use tokio::{
 
 use crate::supervision::SupervisorHandle;
 
-/// Longer than any start takes: until then systemd has its own deadline.
+/// How long to wait for the subsystems: longer than any start takes, since systemd has a deadline of its own.
 const START: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Says that we are ready once every subsystem is up, then that we are alive, as often as is asked for. Never returns.
+/// Tells systemd that the worker is ready once every subsystem is up; then that it is alive, as often as the watchdog needs.
+/// Never returns.
 pub(super) async fn attend(supervisor: &SupervisorHandle) -> Infallible {
     if supervisor.ready(Instant::now() + START).await.is_ok() {
         tell(NotifyState::Ready).await;
@@ -29,21 +30,22 @@ pub(super) async fn attend(supervisor: &SupervisorHandle) -> Infallible {
     feed(limit, alive, async || tell(NotifyState::Watchdog).await).await
 }
 
-/// No more tasks are taken.
+/// Tells systemd that the worker is stopping.
 pub(super) fn stopping() {
     drop(spawn_blocking(|| {
         sd_notify::notify(&[NotifyState::Stopping])
     }));
 }
 
-/// The stop goes on, for so long at most from now on: we are not to be killed before, whatever `TimeoutStopSec=` says.
+/// Tells systemd that the stop may take up to `time` from now: until then it does not kill the process, whatever
+/// `TimeoutStopSec=` says.
 pub(super) fn stopping_takes(time: Duration) {
     let microseconds = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
     let state = NotifyState::ExtendTimeoutUsec(microseconds);
     drop(spawn_blocking(move || sd_notify::notify(&[state])));
 }
 
-/// Twice in the time after which we would be taken for dead, as `sd_watchdog_enabled(3)` recommends.
+/// Feeds the watchdog twice in each `limit`, as `sd_watchdog_enabled(3)` recommends, whenever `alive` is true.
 async fn feed(limit: Duration, alive: impl AsyncFn() -> bool, tell: impl AsyncFn()) -> Infallible {
     let mut period = interval(limit / 2);
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -56,7 +58,7 @@ async fn feed(limit: Duration, alive: impl AsyncFn() -> bool, tell: impl AsyncFn
 }
 
 async fn tell(state: NotifyState<'static>) {
-    // Not on the supervisor's thread: the socket may be full.
+    // On a blocking thread: systemd's socket may be full.
     let told = spawn_blocking(move || sd_notify::notify(&[state])).await;
     if let Ok(Err(error)) = told {
         debug!(error:%; "the service manager cannot be told");

@@ -1,4 +1,4 @@
-//! What the process is told by signals: to end, or (SIGHUP) to read again what lies in files.
+//! The signals that the process obeys: to end, or (SIGHUP) to read its configuration again.
 
 use std::{io, sync::Arc};
 
@@ -7,13 +7,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::reload::Reloader;
 
-/// Listens from its making on; a signal that came meanwhile is not lost.
+/// Listens from its creation on: a signal that comes before it is waited for is not lost.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     quit: Signal,
     hangup: Signal,
-    /// What SIGHUP has done, once it is there.
+    /// Carries out SIGHUP; `None` until the worker is built.
     reloader: Option<Arc<Reloader>>,
 }
 
@@ -28,12 +28,12 @@ impl Signals {
         })
     }
 
-    /// From now on SIGHUP has everything read again.
+    /// From now on SIGHUP makes `reloader` reload the configuration.
     pub(super) fn reload_by(&mut self, reloader: Arc<Reloader>) {
         self.reloader = Some(reloader);
     }
 
-    /// The name of the next one that asks for the end.
+    /// Waits for the next signal that asks for the end, and returns its name. Carries out SIGHUP meanwhile.
     pub(super) async fn end(&mut self) -> &'static str {
         loop {
             tokio::select! {
@@ -48,7 +48,7 @@ impl Signals {
     fn hung_up(&self) {
         info!(signal = "SIGHUP"; "the worker goes on, and reads its configuration again, certificates and token where it has any; SIGTERM ends it");
         if let Some(reloader) = self.reloader.clone() {
-            // It reads a file.
+            // On a blocking thread: it reads a file.
             tokio::task::spawn_blocking(move || reloader.hung_up());
         }
     }

@@ -1,8 +1,8 @@
-//! The whole worker in one thread, in a world that is made of a seed: the tree of actors as it is in production, over fakes of every
-//! port, in a time that is not waited for. The world goes wrong in every way that it can, and the worker stops dead in the middle of
-//! its calls and is started again on what is left on the disk. In the end the promises are held against what happened.
+//! The whole worker on one thread, in a world that is made from a seed: the tree of actors as in production, over fakes of every
+//! port, in a time that nobody waits for. The world fails in every way that it can, and the worker dies in the middle of its
+//! calls and is started again on what is left on the disk. In the end the worker's promises are held against what happened.
 //!
-//! A seed is the same run each time. `WORKER_NODE_SEED=7 cargo test --lib simulation` shows one, line by line.
+//! The same seed gives the same run. `WORKER_NODE_SEED=7 cargo test --lib simulation` shows one, line by line.
 
 mod cluster;
 mod disk;
@@ -50,17 +50,16 @@ use crate::{
     telemetry::machine::Room,
 };
 
-/// After the last trouble everything has to come to its end within this: the longest wait of the worker's is for a result that
-/// was put aside.
+/// After the last trouble everything must be finished within this: the worker's longest wait is for a parked result.
 const QUIET_BY: Duration = Duration::from_secs(3_600);
 
-/// Between two looks at whether everything has come to its end.
+/// Between two checks whether everything is finished.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// Between the end of a worker and the beginning of the next, in milliseconds.
+/// Between the death of a worker and the start of the next, in milliseconds.
 const AWAY: std::ops::Range<u64> = 0..15_000;
 
-/// What the worker's machine has.
+/// The resources of the worker's machine.
 fn totals() -> MachineTotals {
     MachineTotals {
         cpu: 4.0,
@@ -70,7 +69,7 @@ fn totals() -> MachineTotals {
     }
 }
 
-/// What came of a run.
+/// The result of a run.
 struct Outcome {
     trace: Vec<String>,
     broken: Vec<String>,
@@ -110,12 +109,12 @@ fn play(scene: Scene) -> Outcome {
 enum Over {
     /// It was killed.
     Dead,
-    /// There is nothing left to do.
+    /// Nothing is left to do.
     Quiet,
     OutOfTime,
 }
 
-/// One life of the worker.
+/// One life of the worker: from its start until it dies, or the run is over.
 fn live(world: &Shared, config: Config, planted: Planted) -> Over {
     let runtime = || {
         let mut builder = Builder::new_current_thread();
@@ -145,12 +144,12 @@ fn live(world: &Shared, config: Config, planted: Planted) -> Over {
     })
 }
 
-/// As in production, but for threads and listeners.
+/// Starts the tree as in production, without threads and listeners.
 fn start(world: &Shared, inside: Inside) -> SupervisorHandle {
     let options = SupervisorOptions {
         restarts: Restarts::Automatic,
         placement: Some(Placement::SupervisorsArbiter),
-        // Nothing hangs here: what would be found out costs more than all the rest.
+        // Nothing hangs here, and finding hangs would cost more than all the rest.
         ping: PingOptions {
             interval: Duration::from_secs(60),
             deadline: Duration::from_secs(60),
@@ -171,7 +170,7 @@ fn start(world: &Shared, inside: Inside) -> SupervisorHandle {
     supervisor
 }
 
-/// Tells how a life ended, as soon as it has.
+/// Tells how a life ended, once it has.
 async fn end(world: Shared, tell: oneshot::Sender<Over>) {
     let mut changes = world.changes();
     let over = loop {
@@ -181,7 +180,7 @@ async fn end(world: Shared, tell: oneshot::Sender<Over>) {
         }
         let _ = timeout(LOOK, changes.changed()).await;
     };
-    // Whoever lets it live waits for that.
+    // The receiver lives as long as this life.
     let _ = tell.send(over);
 }
 
@@ -197,7 +196,7 @@ impl State {
     }
 }
 
-/// Only what `run` is told.
+/// The flags of `worker-node run`.
 #[derive(Parser)]
 struct Words {
     #[command(flatten)]
@@ -205,7 +204,7 @@ struct Words {
 }
 
 fn config(planted: Planted) -> Config {
-    // Doubts are short here: what follows them is the same.
+    // Short times of doubt: what follows after them is the same.
     let mut words = vec![
         "worker-node",
         "--id=w",
@@ -223,7 +222,7 @@ fn config(planted: Planted) -> Config {
     Config::try_from((words.run, home)).unwrap()
 }
 
-/// Every port of the worker's, over this world.
+/// Fakes for all of the worker's ports, over this world.
 fn parts(world: &Shared, config: Config, planted: Planted) -> Parts {
     let (spools, outputs) = (
         Arc::new(Spools(world.clone())),

@@ -1,4 +1,4 @@
-//! What lies in a state folder, put together from those whose files they are. Nothing is changed, and no worker is needed.
+//! The content of a state folder, put together from the readers of its files. Nothing is changed, and no worker is needed.
 
 use std::{
     io,
@@ -23,18 +23,18 @@ use crate::{
     telemetry::history::{self, Book},
 };
 
-/// A worker may start or end while its folder is looked at: then it is looked at again.
+/// How often a state folder is looked at again when a worker starts or ends meanwhile.
 const LOOKS: usize = 5;
 
-/// Of the journals that this program writes.
+/// The format of the journals that this program writes.
 pub const JOURNAL_FORMAT: i64 = look::FORMAT;
 
-/// Looks at a state folder.
+/// Reads all that there is to know of a state folder.
 ///
 /// # Errors
-/// There is none, or it cannot be read.
+/// There is no folder, or it cannot be read.
 pub fn state_of(folder: &Path) -> io::Result<StateFacts> {
-    // Says what is wrong with the folder, rather than with the first file that is not in it.
+    // Fail with the folder's error, rather than with that of the first missing file.
     std::fs::read_dir(folder)?;
     let found = std::fs::metadata(folder)?;
     let access = AccessFacts {
@@ -59,8 +59,8 @@ pub fn state_of(folder: &Path) -> io::Result<StateFacts> {
     })
 }
 
-/// Reads what the journal of a state folder knows of tasks, and whether a worker has the folder. It fails where there is no
-/// folder, no journal, or it cannot be read.
+/// Returns a reader of tasks from a state folder's journal, which also tells whether a worker has the folder. It fails where
+/// there is no folder or no journal, or the journal cannot be read.
 pub fn tasks_of(
     folder: &Path,
 ) -> impl Fn(&Wanted) -> io::Result<(LockFacts, Vec<TaskStory>)> + use<'_> {
@@ -74,8 +74,8 @@ pub fn tasks_of(
     }
 }
 
-/// Opens the log of a task in a state folder, whether a worker writes it or not, if there is one. It fails where there is no
-/// folder, or it cannot be read.
+/// Returns an opener of a task's log in a state folder, whether a worker writes it or not; `None` where the task has no log. It
+/// fails where the folder cannot be read.
 pub fn log_of(
     folder: &Path,
 ) -> impl Fn(&TaskId, LogRange) -> io::Result<Option<Box<dyn LogCursor>>> + use<'_> {

@@ -1,5 +1,5 @@
-//! What has become of things, in one line of the log every ten minutes; none where nothing has happened since the last. What
-//! happens in between, an operator reads from the counts: the log has a line only for each task that comes and that ends.
+//! One line in the log every ten minutes about what has happened since the last; none if nothing has. Details are in the metrics:
+//! the log has a line only for each task that comes and that ends.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -12,23 +12,23 @@ use crate::{
     ports::status::{EngineContact, MasterContact},
 };
 
-/// From one line to the next.
+/// The time from one line to the next.
 const EVERY: Duration = Duration::from_secs(10 * 60);
 
-/// How things stand.
+/// The figures at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Moment {
     /// Tasks that have not ended.
     pub(super) running: usize,
-    /// Results that the master does not have.
+    /// Results that the master has not taken.
     pub(super) waiting: usize,
-    /// Since the process began.
+    /// What was counted since the process began.
     pub(super) tally: Tally,
     pub(super) engine: String,
     pub(super) master: String,
 }
 
-/// Tells it. Never returns.
+/// Writes the lines. Never returns.
 pub(super) async fn attend(tree: &Tree) -> Infallible {
     tell(|| tree.moment(), |line| info!("{line}")).await
 }
@@ -70,7 +70,7 @@ fn line(last: &Moment, now: &Moment) -> Option<String> {
     ))
 }
 
-/// In words that change only when it does.
+/// The engine's state in words, without figures that change all the time.
 pub(super) fn engine(contact: &EngineContact) -> String {
     match (&contact.version, &contact.failure) {
         (Some(version), None) => version.clone(),
@@ -79,7 +79,7 @@ pub(super) fn engine(contact: &EngineContact) -> String {
     }
 }
 
-/// The same.
+/// The master's state in words, likewise.
 pub(super) fn master(contact: &MasterContact) -> String {
     let stands = match (contact.failing_for, contact.registered_for) {
         (Some(_), _) => "takes nothing",

@@ -1,4 +1,4 @@
-//! The supervision tree: who starts before whom, with whom each works, and how all of it stops.
+//! The supervision tree: the order of the subsystems, what each is given, and how all of them stop.
 
 use std::{
     sync::{Arc, Mutex},
@@ -59,17 +59,17 @@ use crate::{
     telemetry,
 };
 
-/// Longer than a blip of the engine: until then offers are taken, and their tasks wait.
+/// How long offers are still taken while the engine is away, since most interruptions are shorter; their tasks wait.
 const ENGINE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Creates and starts at once, per core. Measured with 64 tasks on 2 cores against the best bare loop over the engine: 0.93 of
-/// its rate with 2, 0.98 with 3, no more with 4 and 6.
+/// Containers that are created and started at the same time, per core. Measured with 64 tasks on 2 cores, against the best bare
+/// loop over the engine: 0.93 of its rate with 2, 0.98 with 3, no more with 4 and 6.
 const STARTS_PER_CORE: usize = 3;
 
-/// How long a request at the stop may take.
+/// How long a request to the registry may take during the stop.
 const ASK: Duration = Duration::from_secs(2);
 
-/// What runs.
+/// The running worker.
 pub(super) struct Tree {
     pub(super) supervisor: SupervisorHandle,
     registry: Slot<RegistryActor>,
@@ -77,7 +77,7 @@ pub(super) struct Tree {
     boards: Boards,
     master_view: Arc<MasterView>,
     stop_serving: CancellationToken,
-    /// Holds the lock on the state folder until the process ends.
+    /// Among others, the lock on the state folder, until the process ends.
     built: Built,
 }
 
@@ -110,7 +110,7 @@ impl Places {
     }
 }
 
-/// What lives beside the actors, so that their restarts change nothing about it.
+/// State that is kept beside the actors, so that their restarts do not change it.
 pub(super) struct Beside {
     pub(super) view: Arc<EngineView>,
     pub(super) master_view: Arc<MasterView>,
@@ -151,7 +151,7 @@ impl Beside {
         }
     }
 
-    /// What an operator is told without anybody being asked.
+    /// The boards that show an operator what is known without asking an actor.
     pub(super) fn boards(&self, parts: &Parts) -> Boards {
         let totals = &parts.totals;
         Boards {
@@ -175,7 +175,7 @@ impl Beside {
 }
 
 impl Tree {
-    /// Starts everything, in order. Returns at once: what is not there yet is waited for by those who need it.
+    /// Starts all subsystems, in order. Returns at once: subsystems wait for those that they need.
     pub(super) fn start(built: Built, reloader: &Arc<Reloader>, runtime: &'static Runtime) -> Self {
         let reloading = Arc::clone(reloader);
         let inside = Inside::of(&built.parts, Arc::new(move || reloading.reload()));
@@ -207,7 +207,7 @@ impl Tree {
         }
     }
 
-    /// Refuses offers from now on.
+    /// Makes the registry refuse offers from now on.
     pub(super) async fn drain(&self) {
         let drain = Drain("the worker is stopping".into());
         let told = self.registry.ask_idempotent(drain, Instant::now() + ASK);
@@ -216,7 +216,7 @@ impl Tree {
         }
     }
 
-    /// Tells the running tasks to stop.
+    /// Makes the registry stop all running tasks.
     pub(super) async fn stop_tasks(&self) {
         let told = self.registry.ask_idempotent(StopAll, Instant::now() + ASK);
         if let Err(error) = told.await {
@@ -224,14 +224,14 @@ impl Tree {
         }
     }
 
-    /// Resolves when no task runs: how each has ended is durable.
+    /// Waits until no task runs, and how each ended is durable.
     pub(super) async fn tasks_over(&self) {
         let over = |tasks: &Arc<Vec<RunningTask>>| tasks.iter().all(RunningTask::is_over);
         // The sender lives as long as the board.
         let _ = self.board.subscribe().wait_for(over).await;
     }
 
-    /// Resolves when every result is delivered, and nothing is left of any task.
+    /// Waits until every result is delivered, and nothing is left of any task.
     pub(super) async fn nothing_left(&self) {
         let _ = self
             .board
@@ -240,14 +240,14 @@ impl Tree {
             .await;
     }
 
-    /// The tasks that run.
+    /// The tasks that have not ended.
     pub(super) fn running(&self) -> Vec<TaskId> {
         let board = self.board.borrow();
         let running = board.iter().filter(|task| !task.is_over());
         running.map(|task| task.task.clone()).collect()
     }
 
-    /// How things stand, for the log.
+    /// The figures for the summary line.
     pub(super) fn moment(&self) -> Moment {
         Moment {
             running: self.running().len(),
@@ -258,13 +258,13 @@ impl Tree {
         }
     }
 
-    /// How many results the master does not have.
+    /// The number of results that the master has not taken.
     pub(super) fn undelivered(&self) -> usize {
         let board = self.board.borrow();
         board.iter().filter(|task| task.is_undelivered()).count()
     }
 
-    /// Resolves when the master has not registered this worker after `patience`.
+    /// Waits for `patience`; returns if the master has not registered this worker by then, and otherwise never.
     pub(super) async fn master_missed(&self, patience: Duration) {
         let mut registered = self.master_view.registered();
         let registration = registered.wait_for(|registered| *registered);
@@ -273,7 +273,7 @@ impl Tree {
         }
     }
 
-    /// Streams first, then the children in reverse order.
+    /// Ends the streams of viewers first, then the children in reverse order.
     pub(super) async fn stop(&self, deadline: Instant) -> StopReport {
         self.stop_serving.cancel();
         let report = self.supervisor.stop(deadline).await;
@@ -284,7 +284,7 @@ impl Tree {
     }
 }
 
-/// Whoever hears what happens to actors: the history, and what is counted.
+/// The listener for lifecycle events: it feeds the history and the metrics.
 fn listener(built: &Built) -> Arc<dyn Fn(&LifecycleEvent) + Send + Sync> {
     let metrics = built.doors.metrics.listener();
     let history = built.lifecycle.listener();
@@ -317,19 +317,19 @@ fn options(config: &Config, runtime: &'static Runtime) -> SupervisorOptions {
     }
 }
 
-/// The subsystems, without the doors.
+/// The subsystems without the doors.
 pub(super) struct Inside {
     /// In start order.
     pub(super) specs: Vec<ChildSpec>,
-    /// What the master's calls come to.
+    /// The door for the master's calls.
     pub(super) handle: WorkerHandle,
     pub(super) beside: Beside,
-    /// What an operator's orders come to.
+    /// The receivers of an operator's orders.
     pub(super) asked: Asked,
 }
 
 impl Inside {
-    /// `configuration` reads it anew.
+    /// The subsystems made of these parts. `configuration` carries out a reload.
     pub(super) fn of(parts: &Parts, configuration: Arc<dyn Fn() -> Reload + Send + Sync>) -> Self {
         let beside = Beside::new(parts);
         let places = Places::new();
@@ -361,7 +361,7 @@ impl Inside {
     }
 }
 
-/// Whom an operator asks about images.
+/// What an operator's questions about images need.
 fn image_desk(parts: &Parts, places: &Places) -> ImageDesk {
     let engine = Arc::clone(&parts.engine);
     ImageDesk {
@@ -372,7 +372,7 @@ fn image_desk(parts: &Parts, places: &Places) -> ImageDesk {
     }
 }
 
-/// Who is given what.
+/// Makes the child specs: it knows which subsystem needs what.
 struct Wiring<'a> {
     parts: &'a Parts,
     beside: &'a Beside,
@@ -629,7 +629,7 @@ impl Wiring<'_> {
     }
 }
 
-/// A subsystem that its factory cannot fail to make.
+/// The spec of a subsystem whose factory cannot fail.
 pub(super) fn spec<A>(seat: Seat<A>, make: impl Fn() -> A + Send + Sync + 'static) -> ChildSpec
 where
     A: actix::Actor<Context = actix::Context<A>> + actix::Handler<crate::supervision::Ping>,

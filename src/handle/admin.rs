@@ -1,6 +1,6 @@
-//! The operator's door to the supervisor and the outbox: [`AdminHandle`] implements `ports::admin::Admin` for whoever serves
-//! operators. It translates and waits no longer than an operator would; it keeps nothing, and decides only that tasks are
-//! not restarted by hand.
+//! The operator's door: [`AdminHandle`] implements `ports::admin::Admin`, for the socket and for HTTP. It translates questions
+//! and orders to the supervisor, the registry, the outbox and the boards, and waits at most 2 s for an answer. It keeps no state,
+//! and decides only that tasks are not restarted by hand.
 
 mod images;
 
@@ -43,17 +43,17 @@ use crate::{
     telemetry::operator,
 };
 
-/// The supervisor does no work, so it answers at once or is in deep trouble.
+/// How long to wait for an answer. The actors asked answer at once, unless they are in deep trouble.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// What is passed on of an actor's last reason, in bytes: ten thousand tasks must fit into one answer.
+/// Most bytes that are passed on of an actor's last reason, or the master's: ten thousand tasks must fit into one answer.
 const REASON_LIMIT: usize = 512;
 
-/// Why nothing is taken just after the start.
+/// Why offers are refused just after the start, as `status` says it.
 const COMPARING: &str =
     "the engine's containers are being compared with the journal; that is over in a moment";
 
-/// See the module.
+/// The operator's door, cheap to clone. See the module.
 #[derive(Clone)]
 pub struct AdminHandle {
     worker: WorkerId,
@@ -64,48 +64,48 @@ pub struct AdminHandle {
     begun: Instant,
 }
 
-/// What an operator is told without anybody being asked.
+/// The boards that show what an operator is told without an actor being asked.
 #[derive(Clone)]
 pub struct Boards {
-    /// The tasks.
+    /// The tasks that this worker holds.
     pub tasks: watch::Receiver<Arc<Vec<RunningTask>>>,
-    /// What their containers use.
+    /// What their containers use of the machine.
     pub usage: Arc<UsageBoard>,
-    /// The master.
+    /// The contact with the master.
     pub master: Arc<MasterView>,
-    /// The engine.
+    /// The contact with the engine.
     pub engine: Arc<EngineView>,
-    /// Where it is.
+    /// The address of the engine.
     pub engine_address: String,
-    /// Why new tasks are refused although there is room, if they are.
+    /// Why offers are refused for want of room on the disk; `None` while there is enough.
     pub pressure: watch::Receiver<Option<String>>,
-    /// The operator's order to refuse them, if there is one.
+    /// The operator's order to refuse offers; `None` without one.
     pub cordon: watch::Receiver<Option<Cordon>>,
-    /// Whether the engine's containers were compared with the journal.
+    /// Whether the engine's containers have been compared with the journal.
     pub reconciled: watch::Receiver<bool>,
-    /// What there is for tasks; how many may be here is `max_tasks`.
+    /// The cores, memory and GPUs for tasks. The number of tasks in it does not count: `max_tasks` does.
     pub room: Room,
-    /// How many may be.
+    /// How many tasks may run at once; a reload can change it.
     pub max_tasks: watch::Receiver<usize>,
 }
 
-/// Whom an operator's questions and orders go to.
+/// The receivers of an operator's questions and orders.
 #[derive(Clone)]
 pub struct Asked {
-    /// For what waits for the master.
+    /// For results that wait for the master.
     pub outbox: Slot<OutboxActor>,
     /// For images.
     pub images: ImageDesk,
-    /// For tasks, and for whether they are taken.
+    /// For tasks, and for the cordon.
     pub registry: Slot<RegistryActor>,
-    /// Reads the configuration anew, and takes what can change.
+    /// Reads the configuration anew, and applies what can change at run time.
     pub configuration: Arc<dyn Fn() -> Reload + Send + Sync>,
-    /// Says which lines the log shows.
+    /// Changes which lines the log shows.
     pub log: fn(LogOrder) -> LogLevel,
 }
 
 impl AdminHandle {
-    /// A door to the supervisor of `worker`, which may not have begun yet, to the actors that take orders, and to the boards.
+    /// A door for operators. The supervisor of `worker` may not have started yet: until it has, calls are answered `Unavailable`.
     #[must_use]
     pub fn new(
         worker: WorkerId,
@@ -143,7 +143,7 @@ impl AdminHandle {
         let children = timeout(ANSWER, supervisor.children())
             .await
             .map_err(|_| AdminError::Unavailable)?;
-        // A supervisor without children is one that has ended.
+        // Only a supervisor that has ended has no children.
         if children.is_empty() {
             return Err(AdminError::Stopping);
         }
@@ -263,7 +263,7 @@ impl Admin for AdminHandle {
 
     async fn reload(&self) -> Result<Reload, AdminError> {
         let configuration = Arc::clone(&self.asked.configuration);
-        // It reads a file.
+        // On a blocking thread: it reads a file.
         let reading = spawn_blocking(move || configuration());
         match timeout(ANSWER, reading).await {
             Ok(Ok(reload)) => Ok(reload),
@@ -286,7 +286,7 @@ impl Admin for AdminHandle {
             task: TaskId::new(task).map_err(|_| unknown())?,
             by: Some(caller.operator()),
         };
-        // A cancel of what is not here would be kept for a task that may come.
+        // The registry would keep a cancel of an unknown task for an offer that may come; an operator means a task that is here.
         let tasks = Arc::clone(&self.boards.tasks.borrow());
         let is_here = tasks.iter().any(|held| held.task == cancel.task);
         if !is_here {
@@ -313,7 +313,7 @@ impl Admin for AdminHandle {
 }
 
 impl Boards {
-    /// What has come of the calls to the master.
+    /// How the calls to the master have gone.
     #[must_use]
     pub fn master_contact(&self) -> MasterContact {
         let contact = self.master.contact();
@@ -332,7 +332,7 @@ impl Boards {
         }
     }
 
-    /// Whether the engine is there.
+    /// Whether the engine answers, which version it has, and what is wrong with it.
     #[must_use]
     pub fn engine_contact(&self) -> EngineContact {
         let (version, away_for, failure) = match &*self.engine.status().borrow() {
@@ -353,14 +353,14 @@ impl Boards {
         let pressure = || self.pressure.borrow().clone();
         let engine = self.engine.status();
         let is_here = matches!(&*engine.borrow(), EngineStatus::Here(_));
-        // Where the engine is away, that is what is told.
+        // While the engine is away, `status` says that instead.
         let comparing = || (is_here && !*self.reconciled.borrow()).then(|| COMPARING.to_owned());
         cordon.or_else(pressure).or_else(comparing)
     }
 }
 
 fn find(children: Vec<ChildView>, name: &str) -> Option<ChildView> {
-    // A subsystem's name wins over a task's id, which is anybody's choice.
+    // A subsystem's name wins over a task's id: users choose those.
     let task = format!("task({name})");
     let position = children
         .iter()

@@ -12,7 +12,7 @@ use crate::domain::{
     usage::{Transfer, Usage},
 };
 
-/// Text that this program cannot have written.
+/// Stored text that this program cannot have written; the field says where it fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the stored text has no valid {0:?}")]
 pub(super) struct Garbled(&'static str);
@@ -152,7 +152,8 @@ fn transfer(transfer: &Transfer) -> Value {
     json!([transfer.into, transfer.out])
 }
 
-/// What is missing or no number was not seen: no task is lost for it. An older worker wrote the peak of memory alone.
+/// What a task used. A missing field, or one that is no number, counts as 0 or unknown: no task is lost for it. Older versions of
+/// this program wrote the peak of memory alone.
 fn read_usage(stored: &Value) -> Option<Usage> {
     let seen = &stored["usage"];
     if seen.is_null() {
@@ -179,7 +180,7 @@ fn read_usage(stored: &Value) -> Option<Usage> {
     })
 }
 
-/// A file's bytes-for-bytes name is stored only where it differs from its path, which is seldom: in hexadecimal.
+/// A file's name in bytes is stored only where it differs from its path, which is seldom: in hexadecimal.
 fn file(file: &OutputFile) -> Value {
     let source = (file.source != file.path.as_bytes()).then(|| hex(&file.source));
     json!({ "path": file.path, "size": file.size, "source": source })

@@ -1,6 +1,6 @@
-//! A look at a journal that changes nothing: neither the file, nor what SQLite keeps beside it, nor its format. Where a worker
-//! has it open, it is read beside that worker, which notices nothing. Where none does, even a reader would leave traces: so a
-//! copy is looked at, in a folder that nobody else can enter.
+//! Reading a journal without changing anything: neither the file, nor what SQLite keeps beside it, nor its format. While a worker
+//! has it open, it is read beside that worker, which notices nothing. Otherwise even a reader would leave files of SQLite's
+//! there, so a copy is read, in a folder that no other user can enter.
 
 use std::{
     fs::{self, DirBuilder},
@@ -20,15 +20,15 @@ use crate::ports::{
     state::{JournalFacts, TaskStory, Wanted},
 };
 
-/// Of the journals that this build writes.
+/// The format of the journals that this build writes.
 pub const FORMAT: i64 = schema::KNOWN;
 
-/// Whether somebody writes to it meanwhile.
+/// Whether a process writes to the journal meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Beside {
     /// A worker has it open.
     Worker,
-    /// Nobody.
+    /// No process has it open.
     Nobody,
 }
 
@@ -52,7 +52,7 @@ pub fn look(path: &Path, beside: Beside) -> JournalFacts {
     })
 }
 
-/// The names of damaged journals that were set aside.
+/// The names of damaged journals that were renamed aside.
 #[must_use]
 pub fn set_aside(path: &Path) -> Vec<String> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -61,7 +61,7 @@ pub fn set_aside(path: &Path) -> Vec<String> {
     names.map(|n| format!("{name}.damaged-{n}")).collect()
 }
 
-/// What the journal at `path` knows of the tasks that are asked about, the oldest first. It is not checked as a whole.
+/// What the journal at `path` knows of the wanted tasks, the oldest first. The file is not checked for damage as a whole.
 ///
 /// # Errors
 /// It cannot be read: there is none, it is damaged, or a newer program wrote it.
@@ -88,8 +88,8 @@ pub fn stories(
     })
 }
 
-/// `None` where it has an older format: a worker that was not restarted after an update has what it began with, and a copy of that
-/// can be brought to ours.
+/// A connection to the journal itself; `None` where its format is older: a worker that was not restarted after an update still
+/// has the old format, and only a copy may be brought to the new one.
 fn reader(path: &Path) -> Result<Option<Connection>, Fault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
@@ -111,14 +111,14 @@ fn read_copy(path: &Path) -> Result<JournalFacts, Fault> {
     let mut connection = copy.open()?;
     let format = opening::format(&connection)?;
     opening::check(&connection, format)?;
-    // The copy alone comes to the present format.
+    // Only the copy is brought to the present format.
     schema::migrate(&mut connection, format)?;
     facts(&connection, format, path)
 }
 
 fn facts(connection: &Connection, format: i64, original: &Path) -> Result<JournalFacts, Fault> {
     let size = |suffix| fs::metadata(opening::with_suffix(original, suffix)).map_or(0, |f| f.len());
-    // What the worker begins with is as it finds it.
+    // A start of the worker reads this as well, so that it must be readable.
     rows::household(connection)?;
     let (content, lost) = rows::snapshot(connection)?;
     let mode = fs::metadata(original).map_or(0, |found| found.permissions().mode());
@@ -142,7 +142,7 @@ struct Copy(PrivateFolder);
 impl Copy {
     fn of(path: &Path) -> Result<Self, Fault> {
         let copy = Self(PrivateFolder::make().map_err(unreadable)?);
-        // The write-ahead log first: what is moved from it into the file meanwhile is then there twice, which is harmless.
+        // Copy the write-ahead log first: what a worker moves from it into the file meanwhile is then in both, not in neither.
         for suffix in ["-wal", ""] {
             match fs::copy(
                 opening::with_suffix(path, suffix),
@@ -164,14 +164,14 @@ impl Copy {
     }
 }
 
-/// Gone with this value.
+/// A folder with mode 0700, removed when this value is dropped.
 struct PrivateFolder(PathBuf);
 
 impl PrivateFolder {
     fn make() -> io::Result<Self> {
         let name = format!("worker-node-state-{:032x}", fastrand::u128(..));
         let folder = std::env::temp_dir().join(name);
-        // Fails where there is one already, whoever made it.
+        // Fails where the path exists already, whoever made it.
         DirBuilder::new().mode(0o700).create(&folder)?;
         Ok(Self(folder))
     }

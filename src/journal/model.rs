@@ -1,4 +1,4 @@
-//! What the journal should do, in the plainest words: a snapshot changed in memory.
+//! A model of the journal for its tests: the same rules in the plainest way, on a snapshot in memory.
 
 use crate::{
     domain::{
@@ -36,7 +36,7 @@ impl Model {
                 self.0.redeliveries.retain(|known| known != task);
                 return Ok(());
             }
-            // No part of a snapshot.
+            // Images are not part of a snapshot.
             Change::ImagePulled { .. } | Change::ImageRemoved(_) => return Ok(()),
             Change::Set { key, value } => {
                 self.0.settings.retain(|(known, _)| known != key);
@@ -89,7 +89,7 @@ impl Model {
         Ok(())
     }
 
-    /// Those whose ids are no safe names never run.
+    /// Remembers a cancel that came before its task. Tasks whose ids are no safe names never run, so theirs are not kept.
     fn remember_cancel(&mut self, task: &TaskId) {
         if check_safe_name(task.as_str()).is_ok() {
             self.0.early_cancels.push(task.clone());
@@ -161,7 +161,7 @@ fn step(record: &mut TaskRecord, change: &Change) -> Result<(), Refused> {
             record.container = Some(container.clone());
         }
         Change::Ended { ending, .. } if before.phase == Phase::Ended => {
-            // A note of the upload stands behind those of the ending.
+            // The upload's note stands behind the notes of the ending.
             let mut stored = before.ending.clone().unwrap();
             stored.notes.truncate(ending.notes.len());
             if stored != **ending {

@@ -15,21 +15,21 @@ use rustix::fs::OFlags;
 use super::{failure, rows, schema};
 use crate::ports::journal::JournalError;
 
-/// How long a statement waits for an operator's tool that reads the file.
+/// How long a statement waits for another connection, such as an operator's tool, before it fails as busy.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// More than the kinds of statements there are: each is prepared once.
+/// Prepared statements that are kept: more than there are, so that each is prepared once.
 const STATEMENTS: usize = 64;
-/// What SQLite cuts its write-ahead log back to after it had to grow, in bytes.
+/// Bytes to which SQLite cuts its write-ahead log back after it has grown.
 const WAL_SIZE_LIMIT: i64 = 16 * 1024 * 1024;
 
-/// So many damaged journals are kept, the newest: for whoever wants to look, and not for ever.
+/// Damaged journals that are kept, the newest, for a person to look at. Older ones are removed.
 const SET_ASIDE: usize = 3;
-/// No program of ours counts its formats that far: a number beyond is damage, not a newer program's.
+/// No version of this program counts formats that far: a higher number means damage rather than a newer program.
 const FORMATS: i64 = 1_000;
 
 /// Why a file could not be opened.
 pub(super) enum Fault {
-    /// It is no journal, or not a whole one: to be set aside.
+    /// It is no journal, or a damaged one: it is renamed aside.
     Damaged(String),
     /// Anything else: the file stays where it is.
     Other(JournalError),
@@ -42,13 +42,13 @@ impl From<rusqlite::Error> for Fault {
             TypeMismatch, Unknown,
         };
         match error.sqlite_error_code() {
-            // Unknown is SQLite's general error: a table or column that is not there, say. That the file may be written was
-            // seen before: read-only is what its header says. And what it says of lengths can be beyond all memory.
+            // Unknown is SQLite's general error: a missing table or column, say. ReadOnly comes from the file's header here,
+            // since that the file can be written was checked before. TooBig and OutOfMemory come from lengths in the file.
             Some(
                 DatabaseCorrupt | NotADatabase | TypeMismatch | ConstraintViolation | Unknown
                 | ReadOnly | TooBig | OutOfMemory,
             )
-            // No code of SQLite: a row that it gave out well could not be understood.
+            // No code of SQLite: it read the row well, but the content could not be understood.
             | None => Self::Damaged(error.to_string()),
             Some(_) if is_torn(&error) => Self::Damaged(error.to_string()),
             Some(_) => Self::Other(failure(&error)),
@@ -56,14 +56,14 @@ impl From<rusqlite::Error> for Fault {
     }
 }
 
-/// What SQLite calls errors of the disk, and is a file that does not hold what it should.
+/// Whether SQLite reports an error of the disk where in truth the file does not hold what it should.
 pub(super) fn is_torn(error: &rusqlite::Error) -> bool {
     let torn = [ffi::SQLITE_IOERR_SHORT_READ, ffi::SQLITE_IOERR_CORRUPTFS];
     let code = error.sqlite_extended_error_code();
     code.is_some_and(|code| torn.contains(&code))
 }
 
-/// Opens the journal; the second value is where a damaged one was put.
+/// Opens the journal; the second value is the path that a damaged one was renamed to.
 pub(super) fn open(path: &Path) -> Result<(Connection, Option<PathBuf>), JournalError> {
     let damage = match open_whole(path) {
         Ok(connection) => return Ok((connection, None)),
@@ -90,18 +90,18 @@ fn open_whole(path: &Path) -> Result<Connection, Fault> {
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // Before anything else touches the file: a newer one stays exactly as it is.
+    // Before anything else touches the file: a newer version's file must stay exactly as it is.
     let found = format(&connection)?;
     check(&connection, found)?;
     configure(&connection)?;
     schema::migrate(&mut connection, found)?;
-    // What the worker begins with must be readable. A finished row that nobody can understand is found when it is asked for:
-    // nobody bounds their number, and every start would wait for all of them.
+    // What a start of the worker reads must be readable. Finished tasks are not read here: there may be any number of them, and
+    // every start would wait for that. A damaged row of one is found when the task is asked for.
     rows::unfinished(&connection)?;
     Ok(connection)
 }
 
-/// A second connection to a journal that this process has open.
+/// A second connection, which only reads, to a journal that this process has open.
 pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
@@ -110,7 +110,8 @@ pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// A folder or a pipe in the place of a file is no journal, and opening it would fail at every start, or never end.
+/// Checks for a folder or a pipe in the place of a file: it is no journal, and opening it would fail at every start, or block for
+/// ever.
 fn are_files(path: &Path) -> Result<(), Fault> {
     for suffix in SUFFIXES {
         let file = with_suffix(path, suffix);
@@ -124,7 +125,7 @@ fn are_files(path: &Path) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The format of the file, if this program can know it.
+/// The format of the file; an error where it is newer than this program, or no format at all.
 pub(super) fn format(connection: &Connection) -> Result<i64, Fault> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let known = schema::KNOWN;
@@ -137,14 +138,14 @@ pub(super) fn format(connection: &Connection) -> Result<i64, Fault> {
     Ok(found)
 }
 
-/// Makes the file where there is none, and keeps everybody else out of it. SQLite gives its own files the same mode.
+/// Makes the file where it is missing, and sets its mode to 0600. SQLite gives its own files the same mode.
 fn make_private(path: &Path) -> io::Result<()> {
     let is_new = !path.try_exists()?;
     let file = open_or_make(path).or_else(|error| {
         if is_new || error.kind() != io::ErrorKind::PermissionDenied {
             return Err(error);
         }
-        // It may be ours, and its mode be wrong: that is mended below.
+        // The file may be this user's with a wrong mode: then mend the mode and try again.
         fs::set_permissions(path, Permissions::from_mode(0o600))?;
         open_or_make(path)
     })?;
@@ -157,7 +158,7 @@ fn make_private(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Follows no link: what it leads to is not ours.
+/// Follows no link: the file that a link leads to may be another's.
 fn open_or_make(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
@@ -199,11 +200,12 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// What SQLite keeps beside a file, and the file itself: last, so that what is cut short is done again at the next start.
+/// What SQLite keeps beside a file, and the file itself. It comes last, so that a renaming that is cut short is done again at the
+/// next start.
 const SUFFIXES: [&str; 4] = ["-wal", "-shm", "-journal", ""];
 
-/// Renames the file and what SQLite keeps beside it to `<name>.damaged-<n>`, the next number that is free, so that SQLite's own
-/// tools can still open them together. Of earlier ones the newest stay.
+/// Renames the file and what SQLite keeps beside it to `<name>.damaged-<n>` with the next free number, so that SQLite's own tools
+/// can still open them together. Removes the oldest such files, so that three remain.
 fn set_aside(path: &Path) -> io::Result<PathBuf> {
     let mut earlier = damaged(path)?;
     earlier.sort_unstable();
@@ -227,7 +229,7 @@ fn damaged_name(path: &Path, number: u32) -> PathBuf {
     with_suffix(path, &format!(".damaged-{number}"))
 }
 
-/// The numbers of those that were set aside; a part of one counts.
+/// The numbers of the journals that were renamed aside; any part of one counts.
 pub(super) fn damaged(path: &Path) -> io::Result<Vec<u32>> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let prefix = format!("{name}.damaged-");
@@ -272,7 +274,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(folder_of(path))?.sync_all()
 }
 
-/// Where a file lies.
+/// The folder that a file lies in.
 pub(super) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -280,7 +282,7 @@ pub(super) fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// SQLite's own words do not tell which file they are about.
+/// Puts the path in front of the error's text: SQLite's own text does not tell which file it is about.
 fn at(path: &Path, error: JournalError) -> JournalError {
     match error {
         JournalError::Broken(text) => JournalError::Broken(format!("{}: {text}", path.display())),

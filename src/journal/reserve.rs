@@ -1,6 +1,6 @@
-//! Space kept back for the journal: on a full disk, the outcomes of the tasks that run must still become durable. Whoever
-//! owns the journal has the reserve given up when a commit is told `Full`, and filled again when there is room. It lies in the
-//! journal's folder, so that it is space of the same disk, and a small disk is not eaten by it.
+//! Space kept back for the journal: on a full disk, the outcomes of running tasks must still become durable. The journal gives
+//! the reserve up when a commit fails as `Full`, and fills it again when there is room. The reserve is a file in the journal's
+//! folder, so that it is space of the same disk.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -16,13 +16,13 @@ use rustix::{
 
 use super::opening::folder_of;
 
-/// 16 MiB: some thousands of endings.
+/// Bytes of the reserve: room for some thousands of endings.
 const RESERVE: u64 = 16 << 20;
 
-/// Of a small disk no more than this part.
+/// On a small disk the reserve is at most this part of it: one sixteenth.
 const PART: u64 = 16;
 
-/// The reserve is filled when so many times its size are free: what is freed is for others first.
+/// The reserve is filled only when this many times its size are free: space that was freed is for others first.
 const PLENTY: u64 = 4;
 
 /// The file that holds the space.
@@ -33,10 +33,10 @@ pub(super) struct Reserve {
 }
 
 impl Reserve {
-    /// A reserve beside the journal at `journal`, as large as its disk bears; nothing is touched yet.
+    /// A reserve beside the journal at `journal`, in bytes as many as its disk allows; nothing is made yet.
     ///
     /// # Errors
-    /// The disk does not answer.
+    /// The disk does not tell its size.
     pub(super) fn beside(journal: &Path) -> io::Result<Self> {
         let path = journal.with_extension("reserve");
         let disk = statvfs(folder_of(&path))?;
@@ -48,7 +48,7 @@ impl Reserve {
         Self { path, bytes }
     }
 
-    /// As [`fill`](Self::fill), where there is plenty of room; otherwise nothing happens.
+    /// As [`fill`](Self::fill), but does nothing where less than [`PLENTY`] is free.
     ///
     /// # Errors
     /// The disk's.
@@ -67,7 +67,7 @@ impl Reserve {
     /// Makes sure that the space is held. Cheap where it is held already.
     ///
     /// # Errors
-    /// There is no room for it, or the disk's own; nothing is held then.
+    /// There is no room for it, or the disk's own; no part of it is kept then.
     fn fill(&self) -> io::Result<()> {
         if self.is_held() {
             return Ok(());
@@ -76,17 +76,17 @@ impl Reserve {
             .write(true)
             .create(true)
             .truncate(true)
-            // What a link leads to is not ours to empty.
+            // Never follow a link: truncating would empty the file that it leads to.
             .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .mode(0o600)
             .open(&self.path)?;
         allocate(&file, self.bytes).inspect_err(|_| {
-            // A part of it would help nobody; the error that is told is the one that counts.
+            // A part of the reserve would help nobody, and the error to be told is that of the allocation.
             let _ = fs::remove_file(&self.path);
         })
     }
 
-    /// Gives the space to whoever writes next. Says whether there was any.
+    /// Removes the file, so that the space is free for the next write; whether there was a file.
     ///
     /// # Errors
     /// The disk's.
@@ -98,7 +98,7 @@ impl Reserve {
         }
     }
 
-    /// A file may be long and hold nothing: what counts is its blocks, of 512 bytes each.
+    /// Whether the file really takes up the space: a file may be long without having blocks (of 512 bytes each).
     fn is_held(&self) -> bool {
         fs::metadata(&self.path).is_ok_and(|file| file.blocks() * 512 >= self.bytes)
     }
@@ -106,7 +106,7 @@ impl Reserve {
 
 fn allocate(mut file: &File, bytes: u64) -> io::Result<()> {
     match retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, bytes)) {
-        // Where the file system does not know how, the long way.
+        // The file system has no `fallocate`: write the bytes instead.
         Err(Errno::OPNOTSUPP) => {
             io::copy(&mut io::Read::take(io::repeat(1), bytes), &mut file)?;
             file.flush()

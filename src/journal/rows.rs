@@ -1,4 +1,4 @@
-//! Records as rows and back.
+//! Reading records from rows of the journal's tables, and writing them.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -43,7 +43,7 @@ VALUES (:task, :uploaded, :upload_attempts, :report_attempts, :parked)";
 
 const SELECT_TOMBSTONES: &str = "SELECT task, digest, result_id, verdict FROM tombstones";
 
-/// Everything in the file, and what of finished tasks cannot be read.
+/// Everything in the file; and the rows of finished tasks that cannot be read.
 pub(super) fn snapshot(connection: &Connection) -> rusqlite::Result<(Snapshot, Vec<LostRow>)> {
     let mut lost = Vec::new();
     let tasks = Rows {
@@ -66,7 +66,8 @@ pub(super) fn snapshot(connection: &Connection) -> rusqlite::Result<(Snapshot, V
     Ok((snapshot, lost))
 }
 
-/// Rows of which those of finished tasks may be damaged: a start goes on without them.
+/// A query whose rows of finished tasks may be damaged: those are left out and reported, while a damaged row of an unfinished
+/// task is an error.
 struct Rows<'a, T> {
     query: &'a str,
     /// The column with the task's id.
@@ -97,7 +98,7 @@ impl<T> Rows<'_, T> {
     }
 }
 
-/// `id` is the column with the task's id.
+/// Names the task of a row that cannot be read, from the column `id`.
 fn lost_row(row: &Row<'_>, id: &str, why: &rusqlite::Error) -> rusqlite::Result<LostRow> {
     let id = row.get_ref(id)?;
     let id = id.as_bytes_or_null().ok().flatten().unwrap_or_default();
@@ -107,7 +108,7 @@ fn lost_row(row: &Row<'_>, id: &str, why: &rusqlite::Error) -> rusqlite::Result<
     })
 }
 
-/// Without tasks and tombstones.
+/// A snapshot of everything but tasks and tombstones, which stay empty.
 fn beside_tasks(connection: &Connection) -> rusqlite::Result<Snapshot> {
     Ok(Snapshot {
         tasks: Vec::new(),
@@ -130,7 +131,8 @@ fn beside_tasks(connection: &Connection) -> rusqlite::Result<Snapshot> {
     })
 }
 
-/// What is not done, and what else whoever starts has to know: without what is finished, whose number nobody bounds.
+/// What a start of the worker reads: all tasks but the finished ones, of which there may be any number; and what else it must
+/// know.
 pub(super) fn unfinished(connection: &Connection) -> rusqlite::Result<Snapshot> {
     let query = format!("{SELECT_TASKS} WHERE phase <> 'done' ORDER BY seq");
     Ok(Snapshot {
@@ -140,7 +142,7 @@ pub(super) fn unfinished(connection: &Connection) -> rusqlite::Result<Snapshot> 
     })
 }
 
-/// Ids and times alone.
+/// What the janitor reads in each round: ids and times instead of whole records.
 pub(super) fn household(connection: &Connection) -> rusqlite::Result<Household> {
     let finished = Rows {
         query: "SELECT id, done_at FROM tasks WHERE phase = 'done' ORDER BY done_at",
@@ -173,7 +175,7 @@ pub(super) fn household(connection: &Connection) -> rusqlite::Result<Household> 
     })
 }
 
-/// Each image once, with all its names.
+/// The images that were pulled, each once with all its names.
 fn images(connection: &Connection) -> rusqlite::Result<Vec<Pulled>> {
     let query = "SELECT id, reference, told, pulled_at, used_at FROM images ORDER BY id, reference";
     let rows = all(connection, query, |row| {
@@ -204,14 +206,15 @@ fn dated(row: &Row<'_>, id: &str, at: &str) -> rusqlite::Result<(TaskId, SystemT
     Ok((task_id(row, id)?, at.map_or(UNIX_EPOCH, time)))
 }
 
-/// One task; `QueryReturnedNoRows` where it is not there.
+/// The record of one task; `QueryReturnedNoRows` where there is none.
 pub(super) fn task(connection: &Connection, task: &TaskId) -> rusqlite::Result<TaskRecord> {
     connection
         .prepare_cached(&format!("{SELECT_TASKS} WHERE id = ?1"))?
         .query_row([task.as_str()], read_task)
 }
 
-/// What is known of the tasks that are asked about, the oldest first; a row that cannot be understood hides no other.
+/// What the journal knows of the wanted tasks, the oldest first; a row that cannot be understood is told as such and hides no
+/// other.
 pub(super) fn stories(
     connection: &Connection,
     wanted: &Wanted,
@@ -271,7 +274,7 @@ fn read_retired(row: &Row<'_>) -> rusqlite::Result<TaskStory> {
     })
 }
 
-/// Every other error is the journal's own, and stays one.
+/// Turns a row that cannot be understood into a story that says so. Every other error is the journal's own, and stays one.
 fn unreadable_story(
     row: &Row<'_>,
     id: &str,
@@ -283,21 +286,21 @@ fn unreadable_story(
     }
 }
 
-/// Whether the task is there and not done.
+/// Whether the task has a record that is not done.
 pub(super) fn is_unfinished(connection: &Connection, task: &TaskId) -> rusqlite::Result<bool> {
     connection
         .prepare_cached("SELECT EXISTS (SELECT 1 FROM tasks WHERE id = ?1 AND phase <> 'done')")?
         .query_row([task.as_str()], |row| row.get(0))
 }
 
-/// What is left of a retired task; `QueryReturnedNoRows` where there is nothing.
+/// What is left of a retired task; `QueryReturnedNoRows` where there is no tombstone.
 pub(super) fn tombstone(connection: &Connection, task: &TaskId) -> rusqlite::Result<Tombstone> {
     connection
         .prepare_cached(&format!("{SELECT_TOMBSTONES} WHERE task = ?1"))?
         .query_row([task.as_str()], read_tombstone)
 }
 
-/// Writes a whole record down; its id must not be there yet.
+/// Inserts a whole record. An id that exists already is SQLite's error.
 pub(super) fn insert(connection: &Connection, record: &TaskRecord) -> rusqlite::Result<()> {
     let spec = &record.spec;
     connection
@@ -332,7 +335,8 @@ pub(super) fn insert(connection: &Connection, record: &TaskRecord) -> rusqlite::
     insert_outbox(connection, record)
 }
 
-/// A record that was rebuilt from a container may have been on its way out already.
+/// Inserts the outbox's row, where the record needs one: a record that was rebuilt from a container may have got that far
+/// already.
 fn insert_outbox(connection: &Connection, record: &TaskRecord) -> rusqlite::Result<()> {
     let attempts = record.upload_attempts > 0 || record.report_attempts > 0;
     if record.phase < Phase::Ended && !record.uploaded && !attempts && record.parked.is_none() {
@@ -421,7 +425,7 @@ fn task_id(row: &Row<'_>, column: &str) -> rusqlite::Result<TaskId> {
     TaskId::new(row.get::<_, String>(column)?).map_err(unreadable)
 }
 
-/// SQLite stores what is not a number as NULL.
+/// A number of the master's. SQLite stores a value that is not a number as NULL.
 fn amount(row: &Row<'_>, column: &str) -> rusqlite::Result<f64> {
     Ok(row.get::<_, Option<f64>>(column)?.unwrap_or(f64::NAN))
 }
@@ -477,7 +481,7 @@ fn unreadable(
     )
 }
 
-/// Nanoseconds since the Unix epoch, good for the years 1677 to 2262.
+/// Nanoseconds since the Unix epoch; times before 1677 and after 2262 become the nearest that fits.
 pub(super) fn nanos(time: SystemTime) -> i64 {
     match time.duration_since(UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),

@@ -1,5 +1,5 @@
-//! The journal's format on disk and the way from older ones to it. A step, once released, never changes: a new format is a
-//! new step at the end.
+//! The journal's format on disk, and the steps that lead from older formats to it. A step that was released never changes: a new
+//! format is a new step at the end.
 
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -9,8 +9,8 @@ pub(super) const APPLICATION_ID: i64 = 0x574E_4F44;
 /// The format that this program writes.
 pub(super) const KNOWN: i64 = STEPS.len() as i64;
 
-/// What leads from format n to n + 1. Times are nanoseconds since the Unix epoch. An amount that is NULL was no number:
-/// SQLite cannot store one, and a task that asks for it is accepted all the same, to fail with that reason.
+/// The step at index n leads from format n to n + 1. Times are nanoseconds since the Unix epoch. An amount that is NULL was not a
+/// number: SQLite cannot store one, and a task that asks for it is accepted all the same, to fail with that reason.
 const STEPS: [&str; 6] = [
     r"
 CREATE TABLE tasks (

@@ -1,6 +1,6 @@
-//! One change applied to the file, or refused. The rules: a phase only grows; a step that repeats what is written already is
-//! fine; a step that would undo or rewrite what is written is `Past`. A step may leap over others: an impossible task ends
-//! without ever starting.
+//! Applies one change to the journal, or refuses it. The rules: a phase only grows; a step that repeats what is written already
+//! succeeds; a step that would undo or rewrite what is written is refused as `Past`. A step may leap over phases: an impossible
+//! task ends without ever starting.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -16,21 +16,21 @@ use crate::{
     ports::journal::Refused,
 };
 
-/// What is remembered of tasks that were retired.
+/// Tombstones of retired tasks that are kept; beyond that, the oldest are forgotten.
 const TOMBSTONES: i64 = 100_000;
-/// Cancels that came before their tasks: as many as the registry remembers.
+/// Cancels of unknown tasks that are kept, the newest: as many as the registry remembers.
 const EARLY_CANCELS: i64 = limits::UNKNOWN_IDS as i64;
-/// A stored ending takes no more than this, in bytes: what a task leaves behind has limits that come to much less, and one
-/// whose end does not fit must not keep others from being written.
+/// Most bytes of a stored ending; a larger one is refused as `TooBig`. The limits on what a task leaves behind come to much less,
+/// and an ending that does not fit must not keep others from being written.
 const ENDING: usize = 16 * 1024 * 1024;
-/// 30 days, in nanoseconds.
+/// How long tombstones and early cancels are kept: 30 days, in nanoseconds.
 const TRACE_AGE: i64 = 30 * 24 * 60 * 60 * 1_000_000_000;
 
 /// Why a change was not applied.
 pub(super) enum Stop {
-    /// The request is refused, the batch goes on.
+    /// The request is refused; the rest of the batch goes on.
     Refused(Refused),
-    /// The store failed: the batch is off.
+    /// The store failed: the whole batch is rolled back.
     Sql(rusqlite::Error),
 }
 
@@ -46,7 +46,7 @@ impl From<rusqlite::Error> for Stop {
     }
 }
 
-/// What the rules need to know of a record.
+/// The part of a record that the rules look at.
 struct Standing {
     phase: Phase,
     attempt: Attempt,
@@ -94,7 +94,7 @@ pub(super) fn apply(connection: &Connection, change: &Change, now: i64) -> Resul
     }
 }
 
-/// Whether a change may add to what is remembered of ids without a record.
+/// Whether a change may add a tombstone or an early cancel, whose number is bounded.
 pub(super) fn leaves_a_trace(change: &Change) -> bool {
     matches!(
         change,
@@ -102,7 +102,7 @@ pub(super) fn leaves_a_trace(change: &Change) -> bool {
     )
 }
 
-/// Forgets what is too old or too much, the oldest first.
+/// Forgets tombstones and early cancels that are older than 30 days or too many, the oldest first.
 pub(super) fn forget_old_traces(connection: &Connection, now: i64) -> rusqlite::Result<()> {
     for (by_age, by_count, limit) in [
         (
@@ -142,7 +142,7 @@ impl Steps<'_> {
         Ok(())
     }
 
-    /// The cancel of a withdrawn task stays known: its offer may come again.
+    /// The cancel of a withdrawn task is remembered: its offer may come again.
     fn withdraw(&self, task: &TaskId) -> Result<(), Stop> {
         let standing = self.standing(task)?;
         let has_begun = standing.phase > Phase::Accepted && !standing.is_impossible();
@@ -203,7 +203,7 @@ impl Steps<'_> {
             .as_ref()
             .is_none_or(|known| *known == container.0);
         standing.reaches(Phase::Running, repeated)?;
-        // Of a repeat the first time stays.
+        // A repeat keeps the time of the first.
         let update = "UPDATE tasks SET phase = ?2, container = ?3, running_at = iif(phase = ?2, running_at, ?4) WHERE id = ?1";
         let phase = rows::phase_word(Phase::Running);
         self.run(update, params![task.as_str(), phase, container.0, self.now])?;
@@ -236,7 +236,7 @@ impl Steps<'_> {
         Ok(())
     }
 
-    /// The first note stays: a repeat of the same step must not say it twice.
+    /// The first note stays: a repeat of the step must not add a second one.
     fn uploaded(&self, task: &TaskId, note: Option<&str>) -> Result<(), Stop> {
         self.standing(task)?.before(Phase::Sealed)?;
         let note_once = "INSERT INTO outbox (task, uploaded, upload_note) VALUES (?1, 1, ?2)
@@ -275,7 +275,7 @@ impl Steps<'_> {
 
     fn parked(&self, task: &TaskId, reason: Option<&str>) -> Result<(), Stop> {
         self.standing(task)?.before(Phase::Delivered)?;
-        // The first time counts for its retention.
+        // A repeat keeps the time of the first, which the retention of the result counts from.
         let park = "INSERT INTO outbox (task, parked, parked_at) VALUES (?1, ?2, ?3)
                     ON CONFLICT DO UPDATE SET parked = ?2, parked_at = iif(?2 IS NULL, NULL, coalesce(parked_at, ?3))";
         let since = reason.map(|_| self.now);
@@ -283,7 +283,7 @@ impl Steps<'_> {
         Ok(())
     }
 
-    /// What is delivered is parked no longer.
+    /// Delivering a parked result also ends its parking.
     fn delivered(&self, task: &TaskId) -> Result<(), Stop> {
         if !self.standing(task)?.reaches(Phase::Delivered, true)? {
             return Ok(());
@@ -296,7 +296,8 @@ impl Steps<'_> {
         Ok(())
     }
 
-    /// What brought nothing new makes no image ours, and a further name of ours is.
+    /// Records a pull. One that brought nothing new does not make an image the worker's own; but a further name of an own image
+    /// is recorded.
     fn image_pulled(
         &self,
         (id, told): (&str, &str),
@@ -319,7 +320,7 @@ impl Steps<'_> {
         Ok(())
     }
 
-    /// The task has begun with its image, or is done with it.
+    /// Sets the time of last use of the image that the task's container is made of: at the start, and when the task is done.
     fn image_used(&self, task: &TaskId) -> Result<(), Stop> {
         let update = "UPDATE images SET used_at = max(used_at, ?2)
                       WHERE told = (SELECT image_ran FROM tasks WHERE id = ?1)";
@@ -376,7 +377,7 @@ impl Steps<'_> {
         Ok(())
     }
 
-    /// Of a task that can run: others never come to what a cancel would end.
+    /// Remembers a cancel that came before its task. A task whose id is no safe name never runs, so its cancel is not kept.
     fn remember_cancel(&self, task: &TaskId) -> Result<(), Stop> {
         if check_safe_name(task.as_str()).is_err() {
             return Ok(());
@@ -420,13 +421,14 @@ impl Steps<'_> {
 }
 
 impl Standing {
-    /// It has ended without ever beginning, and nobody was told.
+    /// Whether the task has ended without ever starting, because it is impossible here.
     fn is_impossible(&self) -> bool {
         let ending = self.ending.as_deref().map(json::ending_from_text);
         self.phase == Phase::Ended && matches!(ending, Some(Ok(ending)) if ending.is_impossible())
     }
 
-    /// Whether a step to `phase` has anything to write; `repeated`: it says what is written already.
+    /// Whether a step to `phase` has anything to write. `repeated` tells that the step says the same as what is written: then it
+    /// has nothing to write; else a step to a phase that was reached is refused.
     fn reaches(&self, phase: Phase, repeated: bool) -> Result<bool, Refused> {
         if self.phase < phase {
             Ok(true)

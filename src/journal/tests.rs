@@ -35,7 +35,7 @@ impl Clock for SetClock {
     }
 }
 
-/// The task's record, if it is there and not retired.
+/// The task's record, where there is one and it is not retired.
 fn kept(journal: &mut SqliteJournal, task: &TaskId) -> Option<TaskRecord> {
     match journal.find(task).unwrap() {
         Some(Known::Record(record)) => Some(*record),
@@ -596,7 +596,7 @@ proptest! {
         }
     }
 
-    /// The worst is a flipped bit that makes the file look newer: then a person must look, and nothing is touched.
+    /// The worst case is a flipped bit that makes the file look newer: then a person must look, and the file is untouched.
     #[test]
     fn no_damage_keeps_the_journal_from_opening(
         damages in prop::collection::vec(values::any_damage(), 1..4),

@@ -1,9 +1,9 @@
-//! From the end of a log towards its beginning. A record does not tell where the one before it begins; but heads carry a
-//! checksum with their own offset in it, so that one can be recognised anywhere, and is proven by the records behind it: they
-//! lead to a place that is known already.
+//! Reading a log from its end towards its beginning. A record does not tell where the record before it begins. But each head
+//! carries a checksum over its own offset, so a head can be recognised anywhere; and it is proven by the records behind it, which
+//! must lead to a place that is known already.
 //!
-//! A task that guesses the offset of its own output in the file can print something that looks like a record there. It would
-//! mislead whoever begins to read its own log in the middle, and nobody else.
+//! A task that guesses the offset of its own output in the file can print bytes that look like a record there. That misleads only
+//! those who read this task's log from the middle.
 
 use std::{fs::File, io, ops::ControlFlow};
 
@@ -12,20 +12,20 @@ use super::{
     open,
 };
 
-/// What is read at once, in bytes: several records of the longest.
+/// Bytes that are read at once, first: several records of the longest.
 const WINDOW: u64 = 256 * 1024;
 
-/// Where no record begins in so many bytes, they are damaged: none is longer.
+/// Bytes that are read at most to find one record. If none begins in them, they are damaged: no record is longer.
 const LARGEST_WINDOW: u64 = 2 * 1024 * 1024;
 
 /// How a walk ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Walked {
-    /// Enough was seen.
+    /// The callback had enough.
     Enough,
-    /// All of it was.
+    /// All records were shown.
     ToTheBeginning,
-    /// What lies before the last record that was shown is damaged.
+    /// The bytes before the last record that was shown are damaged.
     ToDamage,
 }
 
@@ -66,8 +66,8 @@ pub(super) fn walk(
     Ok(Walked::ToTheBeginning)
 }
 
-/// The records that lead, one behind the other, to the end of `bytes`; none where nothing does. Linear, whatever the bytes
-/// are: where a chain breaks, the next one is looked for behind that.
+/// The records that lead, one behind the other, to the end of `bytes`; empty where none does. Takes linear time for any bytes:
+/// where a chain breaks, the search goes on behind the break, not behind the chain's first byte.
 fn chain(bytes: &[u8], offset: u64) -> Vec<Record<'_>> {
     let mut records = Vec::new();
     let mut place = 0;

@@ -1,5 +1,5 @@
-//! A reader's own place in a log. It reads the file itself, on blocking threads, and looks at the writer's published state
-//! before it does: so it never sees half a record, and holds nobody up.
+//! A cursor: a reader's own place in a log. It reads the file itself, on blocking threads, up to the length that the writer
+//! published: so it never sees half a record, and holds nobody up.
 
 use std::{io, sync::Arc};
 
@@ -15,15 +15,15 @@ use crate::{
     ports::spool::{LogCursor, LogItem, LogRange, RawItem},
 };
 
-/// A cursor. Its future may be dropped at any await: the reading goes on, and the next call takes what it brought.
+/// A cursor. A future of it may be dropped at any await: the read goes on, and the next call takes its result.
 pub(super) struct FileCursor {
     growth: watch::Receiver<State>,
-    /// At rest; away while it reads.
+    /// The reader between two reads; `None` while a blocking thread has it.
     reader: Option<Box<Reader>>,
     reading: Option<JoinHandle<(Box<Reader>, io::Result<Item>)>>,
 }
 
-/// What was asked for.
+/// The result of one read, by what was asked for.
 enum Item {
     Lines(LogItem),
     Bytes(RawItem),
@@ -39,7 +39,7 @@ impl FileCursor {
     }
 
     async fn read(&mut self, read: fn(&mut Reader) -> io::Result<Item>) -> io::Result<Item> {
-        // Before the reader is taken: whoever hangs up while it waits loses nothing.
+        // Wait for the turn before taking the reader: a caller that hangs up while it waits loses nothing.
         let turn = match self.reader.as_ref().and_then(|reader| reader.turns()) {
             Some(turns) => Some(turns.acquire_owned().await.map_err(io::Error::other)?),
             None => None,
@@ -89,7 +89,7 @@ impl LogCursor for FileCursor {
         let Some(at) = self.reader.as_ref().map(|reader| reader.at()) else {
             return;
         };
-        // The spool lives as long as this cursor does, so the wait ends by growth alone.
+        // The spool lives as long as this cursor, so the channel stays open and only growth ends the wait.
         let more = |state: &State| state.len > at || state.end.is_some();
         let _ = self.growth.wait_for(more).await;
     }

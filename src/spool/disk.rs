@@ -7,19 +7,19 @@ use rustix::{
     io::retry_on_intr,
 };
 
-/// A file system. A trait, since no test can fill a disk or choose one that makes no holes.
+/// A file system. A trait because no test can fill a disk, or choose one that cannot punch holes.
 pub(super) trait Disk: Send + Sync {
-    /// Writes all the bytes; after an error some of them may be there.
+    /// Writes all the bytes at the offset `at`; after an error some of them may be in the file.
     fn write(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()>;
 
-    /// Bytes that this user can still write.
+    /// Bytes that this user can still write to the folder's disk.
     fn free(&self, folder: &Path) -> io::Result<u64>;
 
-    /// Gives the space of a part of a file back; it reads as zeros then. The file's length stays.
+    /// Gives the disk space of a part of a file back; the part reads as zeros then. The file's length stays.
     fn punch(&self, file: &File, range: Range<u64>) -> io::Result<()>;
 }
 
-/// The machine's own.
+/// The machine's own file systems.
 pub(super) struct LinuxDisk;
 
 impl Disk for LinuxDisk {

@@ -17,22 +17,22 @@ use crate::{
     },
 };
 
-/// Where the first record lies.
+/// Offset of the first record.
 pub(super) const HEADER: u64 = 8 + 2 * SLOT as u64;
-/// Bytes of a footer.
+/// Bytes of the footer.
 pub(super) const FOOTER: usize = 24;
-/// Content of one record: a chunk of a reader holds several. Longer pieces are split.
+/// Most bytes of content that one record is written with; longer output is split. A reader's chunk holds one such record.
 pub(super) const RECORD_LIMIT: usize = 64 * 1024;
-/// No record is longer; a length over it is damage.
+/// Most bytes of content that a record may have when it is read; a head that says more is damaged.
 const CONTENT_LIMIT: usize = 1024 * 1024;
-/// The longest trailer that an end record takes.
+/// Most bytes of an end record's trailer.
 pub(super) const TRAILER_LIMIT: usize = CONTENT_LIMIT - 17;
 
 const MAGIC: [u8; 8] = *b"WNSPOOL1";
 const FOOTER_MAGIC: [u8; 8] = *b"WNSPLEND";
 const SLOT: usize = 64;
 const SLOT_VALUES: usize = 48;
-/// Bytes of a record before its content.
+/// Bytes of a record's head, which lies before its content.
 pub(super) const HEAD: usize = 24;
 
 /// What a record holds.
@@ -42,11 +42,11 @@ pub(super) enum Kind {
     Id,
     /// What a container wrote, or a line of the worker's.
     Output(Source),
-    /// How many bytes (stdout, stderr) were not taken in here, since there was no room.
+    /// How many bytes of stdout and stderr were left out here, because the disk or the log was full.
     Gap,
     /// How the log ended; the last record.
     End,
-    /// Where the engine's files go on.
+    /// A place in the engine's own log, up to which this log has the container's output.
     Position,
 }
 
@@ -82,28 +82,28 @@ impl Kind {
 pub(super) struct Hole {
     /// Offset of the first byte dropped.
     pub(super) start: u64,
-    /// Offset of the first record after it.
+    /// Where the log goes on: the offset of the first record after the hole.
     pub(super) end: u64,
-    /// Bytes of containers before it.
+    /// Bytes of container output before the hole.
     pub(super) before: u64,
-    /// Bytes of it.
+    /// Bytes of stdout in the hole.
     pub(super) stdout: u64,
-    /// Bytes of it.
+    /// Bytes of stderr in the hole.
     pub(super) stderr: u64,
 }
 
 impl Hole {
-    /// Bytes of the file that it takes up.
+    /// Bytes of the file that the hole takes up.
     pub(super) fn len(&self) -> u64 {
         self.end - self.start
     }
 
-    /// The offset lies in it.
+    /// Whether the offset lies in the hole.
     pub(super) fn holds(&self, at: u64) -> bool {
         (self.start..self.end).contains(&at)
     }
 
-    /// Bytes of containers up to its end.
+    /// Bytes of container output up to the hole's end.
     pub(super) fn behind(&self) -> u64 {
         self.before + self.stdout + self.stderr
     }
@@ -117,7 +117,8 @@ pub(super) fn new_header() -> Vec<u8> {
     header
 }
 
-/// Where the slot of a generation lies: they take turns, so that one torn by a power cut leaves the other.
+/// Offset of the slot for a generation: generations alternate between two slots, so that a slot torn by a power cut leaves the
+/// other one whole.
 pub(super) fn slot_offset(generation: u64) -> u64 {
     (MAGIC.len() + SLOT * usize::from(generation % 2 == 1)) as u64
 }
@@ -141,7 +142,7 @@ pub(super) fn slot(generation: u64, hole: &Hole) -> [u8; SLOT] {
     bytes
 }
 
-/// The newest whole slot of a header; `None` where this is no header of ours.
+/// Generation and hole of the newest whole slot; `None` where the bytes are no header of this format.
 pub(super) fn read_header(header: &[u8]) -> Option<(u64, Hole)> {
     let slots = header.strip_prefix(&MAGIC)?.get(..2 * SLOT)?;
     let whole = slots.chunks_exact(SLOT).filter_map(read_slot);
@@ -171,7 +172,7 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// A batch that will be written at an offset. Records have this time until output comes that has another.
+    /// A batch that will be written at the offset `at`. Records have the time `micros` until output with another time is added.
     pub(super) fn new(at: u64, micros: i64, capacity: usize) -> Self {
         Self {
             bytes: Vec::with_capacity(capacity),
@@ -200,20 +201,20 @@ impl Batch {
         }
     }
 
-    /// Adds a record of its own.
+    /// Adds a record that shares its content with no other piece.
     pub(super) fn record(&mut self, kind: Kind, content: &[u8]) {
         self.begin(kind);
         self.bytes.extend_from_slice(content);
         self.finish();
     }
 
-    /// Adds how many bytes were not taken in.
+    /// Adds a gap record: how many bytes of each stream were left out.
     pub(super) fn gap(&mut self, stdout: u64, stderr: u64) {
         let content = [stdout.to_le_bytes(), stderr.to_le_bytes()].concat();
         self.record(Kind::Gap, &content);
     }
 
-    /// Adds where the engine's files go on.
+    /// Adds a position record: where reading goes on in the engine's own log.
     pub(super) fn position(&mut self, position: &Position) {
         let Position {
             place,
@@ -233,7 +234,7 @@ impl Batch {
         self.record(Kind::Position, &values.map(u64::to_le_bytes).concat());
     }
 
-    /// The end record and the footer that leads to it.
+    /// Adds the end record, and the footer that tells its offset.
     pub(super) fn end(&mut self, end: &LogEnd, stdout: u64, stderr: u64) {
         let word = match end.word {
             StatusWord::Success => 1,
@@ -252,7 +253,7 @@ impl Batch {
         self.bytes.extend(footer);
     }
 
-    /// Where the next record would begin.
+    /// The file's offset behind all records so far: where the next one will begin.
     pub(super) fn next(&mut self) -> u64 {
         self.finish();
         self.at + self.bytes.len() as u64
@@ -291,7 +292,8 @@ impl Batch {
     }
 }
 
-/// The offset goes into the sum, so that an old record's bytes are never taken for one at another place.
+/// The checksum of a head. The offset is part of it, so that bytes of an old record are never taken for a record at another
+/// place.
 fn head_sum(head: &[u8], at: u64) -> u32 {
     let mut sum = crc32fast::Hasher::new();
     sum.update(&head[..20]);
@@ -302,26 +304,26 @@ fn head_sum(head: &[u8], at: u64) -> u32 {
 /// A record as read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Record<'a> {
-    /// Where it lies.
+    /// The record's offset in the file.
     pub(super) at: u64,
-    /// Where the next one lies.
+    /// Offset of the next record.
     pub(super) next: u64,
-    /// What it holds.
+    /// What the content is.
     pub(super) kind: Kind,
-    /// When it arrived.
+    /// When the record arrived, in microseconds since the Unix epoch.
     pub(super) micros: i64,
-    /// What it holds, byte for byte, if `is_whole`.
+    /// The content; it is what was written only if `is_whole`.
     pub(super) content: &'a [u8],
     sum: u32,
 }
 
 impl Record<'_> {
-    /// Its content is what was written.
+    /// Whether the content is what was written, by its checksum.
     pub(super) fn is_whole(&self) -> bool {
         crc32fast::hash(self.content) == self.sum
     }
 
-    /// Bytes of containers (stdout, stderr) that it stands for.
+    /// Bytes of container output (stdout, stderr) that the record stands for: its content, or the gap's counts.
     pub(super) fn counts(&self) -> (u64, u64) {
         let length = self.content.len() as u64;
         match self.kind {
@@ -335,7 +337,7 @@ impl Record<'_> {
     }
 }
 
-/// Where the engine's files go on, from a record's content.
+/// Parses the content of a position record; `None` where its length is wrong.
 pub(super) fn read_position(content: &[u8]) -> Option<Position> {
     if content.len() != 7 * 8 {
         return None;
@@ -354,11 +356,12 @@ pub(super) fn read_position(content: &[u8]) -> Option<Position> {
     })
 }
 
-/// The head of no record stood where one should.
+/// Where a record's head should be, there is none with a right checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Damaged;
 
-/// The record at the beginning of `bytes`, which lie at an offset of the file; `None` where it is not whole yet.
+/// Parses the record at the beginning of `bytes`, which lie at the file's offset `at`; `None` where `bytes` end before the record
+/// does.
 pub(super) fn read_record(bytes: &[u8], at: u64) -> Result<Option<Record<'_>>, Damaged> {
     let Some(length) = record_length(bytes, at)? else {
         return Ok(None);
@@ -376,7 +379,7 @@ pub(super) fn read_record(bytes: &[u8], at: u64) -> Result<Option<Record<'_>>, D
     }))
 }
 
-/// How long the record at the beginning of `bytes` is, head included; `None` where not even its head is whole.
+/// Bytes of the record at the beginning of `bytes`, head included; `None` where `bytes` end within the head.
 pub(super) fn record_length(bytes: &[u8], at: u64) -> Result<Option<usize>, Damaged> {
     let Some(head) = bytes.get(..HEAD) else {
         return Ok(None);
@@ -388,7 +391,7 @@ pub(super) fn record_length(bytes: &[u8], at: u64) -> Result<Option<usize>, Dama
     Ok(Some(HEAD + length))
 }
 
-/// The first place where the head of a record may stand: cheap, and not proven.
+/// The first place in `bytes` where a head may stand: a cheap test without the checksum, so the caller must check it.
 pub(super) fn find_head(bytes: &[u8]) -> Option<usize> {
     let heads = bytes.windows(HEAD);
     heads.into_iter().position(|head| {
@@ -398,20 +401,20 @@ pub(super) fn find_head(bytes: &[u8]) -> Option<usize> {
     })
 }
 
-/// Whether a record with this head, which is damaged, held what a container wrote, as far as can be told.
+/// Whether a record whose head is damaged was output of the container, as far as its kind byte tells.
 pub(super) fn looks_like_output(head: &[u8]) -> bool {
     let kind = head.get(4).and_then(|byte| Kind::from_byte(*byte));
     matches!(kind, Some(Kind::Output(Source::Stdout | Source::Stderr)))
 }
 
-/// Where the end record of a finished log lies, from the last bytes of its file.
+/// Offset of the end record of a closed log, from the file's last bytes; `None` where they are no footer.
 pub(super) fn read_footer(footer: &[u8; FOOTER]) -> Option<u64> {
     let whole =
         footer.starts_with(&FOOTER_MAGIC) && crc32fast::hash(&footer[..16]) == number32(footer, 16);
     whole.then(|| number64(footer, 8))
 }
 
-/// How a log ended, with the counts of bytes appended.
+/// Parses the content of an end record: how the log ended, and the bytes of stdout and stderr ever appended.
 pub(super) fn read_end(content: &[u8]) -> Option<(LogEnd, u64, u64)> {
     let word = match content.first()? {
         1 => StatusWord::Success,

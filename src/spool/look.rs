@@ -1,4 +1,5 @@
-//! A look at the logs of a folder that changes nothing: what an opening would mend is counted.
+//! A survey of the logs in a folder, for `worker-node state`. It changes nothing: damage that opening a log would mend is
+//! counted.
 
 use std::{
     fs::{self, File},
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{domain::id::TaskId, ports::state::LogFacts};
 
-/// Looks at every log of the folder, by name. One that goes meanwhile is left out.
+/// Surveys every log of the folder, ordered by file name. A log that is removed meanwhile is left out.
 ///
 /// # Errors
 /// The folder cannot be read.
@@ -78,7 +79,7 @@ fn hole_of(file: &File) -> io::Result<Option<Hole>> {
     Ok(format::read_header(&header).map(|(_, hole)| hole))
 }
 
-/// Counts the records between two offsets, and tells where the last of them ends.
+/// Counts the records between two offsets; returns the offset behind the last of them.
 fn count(file: &File, from: u64, until: u64, facts: &mut LogFacts) -> io::Result<u64> {
     let mut at = from;
     walk(file, from, until, |record| {

@@ -1,5 +1,5 @@
-//! A log read from its file alone, by another process than the one that writes it, or when nobody does. Nothing is mended, made
-//! or locked: what is not whole yet is not there yet.
+//! A log read from its file alone: by another process than the writer's, or while no worker runs. Nothing is mended, made or
+//! locked; a record that is not whole yet does not exist yet.
 
 use std::{fs::File, io, os::unix::fs::MetadataExt, path::Path, sync::Arc, time::Duration};
 
@@ -18,10 +18,10 @@ use crate::{
     },
 };
 
-/// How often a file is looked at that may grow: a person sees no delay, and it costs next to nothing.
+/// How often a log that is followed is looked at: no delay for a person, and next to no cost.
 const PERIOD: Duration = Duration::from_millis(100);
 
-/// A reader of the task's log in that folder; `None` where there is none.
+/// A cursor over the task's log in `folder`; `None` where the task has no log.
 ///
 /// # Errors
 /// The disk's; `InvalidData` where the file is no log of that task.
@@ -58,7 +58,7 @@ pub fn look_on(
     })))
 }
 
-/// A cursor that finds out itself whether the log has grown.
+/// A cursor that looks at the file itself to see whether the log has grown.
 struct Onlooker {
     cursor: FileCursor,
     spool: Arc<FileSpool>,
@@ -66,7 +66,7 @@ struct Onlooker {
 }
 
 impl Onlooker {
-    /// Whether there is more than before.
+    /// Looks at the file again, and says whether the log has changed since the last look.
     ///
     /// # Errors
     /// The disk's; `NotFound` once the file was removed and nothing of it is left to be read.
@@ -109,7 +109,7 @@ impl LogCursor for Onlooker {
     }
 
     async fn grown(&mut self) {
-        // What is wrong with the file is told by the next reading.
+        // If the file cannot be looked at, the next read returns the error.
         while matches!(self.look(), Ok(false)) {
             sleep(PERIOD).await;
         }

@@ -1,4 +1,4 @@
-//! Making a log file and taking one up again: where its whole records end, what was dropped, how it ended.
+//! Making a log file, and opening an existing one: finding where its whole records end, what was dropped, and how it ended.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -18,17 +18,17 @@ use crate::{
     ports::spool::Position,
 };
 
-/// How much is read at once when a log is opened.
+/// Bytes that are read at once while a log is opened.
 const CHUNK: usize = 256 * 1024;
 
-/// A log file, ready for its one handle.
+/// An opened log file, with its state and its writer.
 pub(super) struct Opened {
     pub(super) file: File,
     pub(super) state: State,
     pub(super) writer: Writer,
 }
 
-/// Makes a new log.
+/// Makes a new log with the task's id as its first record. A file at the path is emptied.
 pub(super) fn create(path: &Path, task: &TaskId) -> io::Result<Opened> {
     let file = OpenOptions::new()
         .read(true)
@@ -54,7 +54,8 @@ pub(super) fn create(path: &Path, task: &TaskId) -> io::Result<Opened> {
     })
 }
 
-/// Opens the log that is there. One that is not the task's, or has no beginning, is set aside and counts as none.
+/// Opens the existing log. One that is another task's, or whose beginning is damaged while it has no end, is renamed aside and
+/// counts as none.
 pub(super) fn find(path: &Path, task: &TaskId, house: &House) -> io::Result<Option<Opened>> {
     let file = match OpenOptions::new().read(true).write(true).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -84,8 +85,9 @@ pub(super) fn find(path: &Path, task: &TaskId, house: &House) -> io::Result<Opti
     }))
 }
 
-/// What is true of the task's log at this moment, as whoever only reads it sees it: nothing is mended, and what is not whole yet is
-/// not there yet. `before` is what was true when it was last looked at, if it was.
+/// The state of the task's log at this moment for a process that only reads it: nothing is mended, and a record that is not whole
+/// yet does not exist. `before` is the state at the last look: the scan goes on from there. `None` where the file is no
+/// readable log of this task.
 pub(super) fn look(
     file: &File,
     task: &TaskId,
@@ -108,16 +110,16 @@ pub(super) fn look(
     Ok(Some(state))
 }
 
-/// Where a file goes that stood in a log's place.
+/// The name that a file gets which stood in a log's place and could not be read.
 pub(super) fn set_aside_name(path: &Path) -> PathBuf {
     path.with_extension("log.damaged")
 }
 
 /// The header of a log file and the record of the task's id behind it.
 enum Beginning {
-    /// Generation and hole.
+    /// Both are whole: generation and hole of the newest slot.
     Whole(u64, Hole),
-    /// One of the two is not what was written: the log is the task's where it ends as one does, with the newest hole that is known.
+    /// Header or id record is damaged. The log is still the task's if it has a whole end; the hole is the newest that is known.
     Damaged(Hole),
     NotTheTasks,
 }
@@ -146,7 +148,8 @@ impl Beginning {
     }
 }
 
-/// The cheap way: the footer of a log that was closed leads to all there is to know.
+/// The quick way to open a log: the footer of a closed log leads to its end record, which has the counts. `None` where the log
+/// was not closed.
 fn finished(file: &File, size: u64, hole: Hole) -> io::Result<Option<State>> {
     let mut footer = [0; FOOTER];
     let Some(footer_at) = size.checked_sub(FOOTER as u64) else {
@@ -170,14 +173,14 @@ fn finished(file: &File, size: u64, hole: Hole) -> io::Result<Option<State>> {
         counted: stdout + stderr,
         stdout,
         stderr,
-        // Nothing is appended to it any more.
+        // Only appending needs this time, and nothing is appended to a closed log.
         newest: 0,
         position: None,
         end: Some(end),
     }))
 }
 
-/// The long way: from record to record, and what does not end well is cut off.
+/// The slow way to open a log: reads every record, and cuts off an end that is not whole.
 fn taken_up(
     file: &File,
     size: u64,
@@ -193,7 +196,7 @@ fn taken_up(
         file.set_len(scan.good.at)?;
     }
     if hole.len() > 0 {
-        // Whoever made it may have died before the space was given back.
+        // The process that recorded the hole may have died before it gave the space back.
         if let Err(error) = house.disk.punch(file, hole.start..hole.end) {
             log::warn!(task:%, error:%; "a log's dropped part still takes up space");
         }
@@ -212,7 +215,7 @@ fn scanned(file: &File, size: u64, hole: Hole, head_limit: u64) -> io::Result<Sc
     Ok(scan)
 }
 
-/// What a scan has counted up to a record.
+/// The state of a log up to one record, as a scan finds it.
 #[derive(Clone, Copy, Default)]
 struct Counted {
     at: u64,
@@ -224,11 +227,11 @@ struct Counted {
 
 struct Scan {
     head_limit: u64,
-    /// The end of the first quarter.
+    /// Where the first quarter of the cap ends: the offset, and the bytes of container output before it.
     head: Option<(u64, u64)>,
     seen: Counted,
-    /// Up to the last record that was whole. One in the middle that is not (its reader will say so) does not cost those
-    /// behind it; at the end it was never finished.
+    /// The counts up to the last record that is whole. A damaged record in the middle does not cost the records behind it
+    /// (readers say it is damaged); at the end of the file it was never finished, and is cut off.
     good: Counted,
 }
 
@@ -242,7 +245,7 @@ impl Scan {
         }
     }
 
-    /// One that goes on where another one ended.
+    /// A scan that goes on from the end of an earlier one.
     fn behind(state: &State) -> Self {
         let mut scan = Self::new(u64::MAX);
         scan.seen = Counted {
@@ -263,7 +266,7 @@ impl Scan {
 
     fn see(&mut self, record: &Record<'_>) -> ControlFlow<()> {
         if record.kind == Kind::End {
-            // Its footer is missing: the end was not durable, so nobody was told of it.
+            // An end record without a footer: the close was cut short, so nobody was told that the log had ended.
             return ControlFlow::Break(());
         }
         if self.head.is_none() && record.at >= self.head_limit {
@@ -316,7 +319,7 @@ impl Scan {
     }
 }
 
-/// Shows the records between two offsets one after another, until one has enough, or none follows.
+/// Shows the records between two offsets in order, until the callback breaks or no whole record follows.
 pub(super) fn walk(
     file: &File,
     from: u64,
@@ -343,8 +346,8 @@ pub(super) fn walk(
     }
 }
 
-/// Where the next record begins behind damage, between two offsets; the second one where none does. Its head carries a checksum with
-/// its own offset in it, so that what a task prints is not taken for one but where it guesses its place in its own log.
+/// The offset of the first record behind damage, between two offsets; `until` where there is none. A head's checksum covers its
+/// own offset, so output of a task passes for a record only if the task guesses its offset in the log.
 pub(super) fn next_record(file: &File, from: u64, until: u64) -> io::Result<u64> {
     let mut at = from;
     let mut chunk = Vec::new();
@@ -369,7 +372,7 @@ pub(super) fn next_record(file: &File, from: u64, until: u64) -> io::Result<u64>
     Ok(until)
 }
 
-/// Reads what lies between two offsets, at most so many bytes of it, or one record that is longer.
+/// Reads the bytes between two offsets, at most `most` of them; more only if the first record is longer.
 pub(super) fn read_chunk(
     file: &File,
     at: u64,
@@ -387,7 +390,7 @@ pub(super) fn read_chunk(
     }
 }
 
-/// Reads so many bytes, or what there is of them.
+/// Reads `wanted` bytes at the offset `at`; fewer where the file ends before.
 pub(super) fn read_up_to(
     file: &File,
     at: u64,

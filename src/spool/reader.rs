@@ -1,5 +1,5 @@
-//! What a cursor does on its blocking threads: from record to record, over what is missing, whose place a marker takes. What
-//! comes out are lines or bytes, which the sinks say.
+//! The work of a cursor on its blocking threads: reads record by record, and puts a marker where bytes are missing. A sink makes
+//! lines or bytes of it.
 
 use std::{io, mem, sync::Arc};
 
@@ -16,40 +16,40 @@ use crate::{
     ports::spool::{LogEnd, LogItem, LogRange, RawItem, Span, Start, Stretch},
 };
 
-/// How much of a log is read at once: one record of the longest that are written. A viewer that takes nothing holds about as much.
+/// Bytes that are read at once: one record of the longest that are written. A viewer that takes nothing holds about as much.
 const CHUNK: usize = format::RECORD_LIMIT + format::HEAD;
 
-/// Lines, or spans, that are given out at once: where they are short, they take more memory than what they say.
+/// Most lines or spans that one read gives out: short ones take more memory than the text in them.
 const AT_ONCE: usize = 512;
 
 /// A place in a log.
 pub(super) struct Reader {
     spool: Arc<FileSpool>,
-    /// Where to begin, until that is known.
+    /// Where the viewer wants to begin; `None` once that place was found.
     range: Option<LogRange>,
     begin: Option<Begin>,
     at: u64,
-    /// Bytes of the record there that were given out already.
+    /// Bytes of the record at `at` that were given out already.
     within: usize,
-    /// Bytes of containers that lie before `at`.
+    /// Bytes of container output before `at`.
     position: u64,
-    /// When the last record arrived.
+    /// When the last record arrived, in microseconds since the Unix epoch.
     micros: i64,
     splitter: LineSplitter,
 }
 
-/// What takes in what a reader finds.
+/// Takes what a reader finds: lines or bytes are made of it.
 trait Sink {
-    /// Takes in what came in one piece; how much of it, since there may be no room for all.
+    /// Takes output that came in one piece. Returns how many of its bytes were taken: fewer where there is no room for all.
     fn output(&mut self, span: Span, bytes: &[u8]) -> usize;
 
-    /// Takes in a line of the reader's own.
+    /// Takes a line that the reader itself says, such as a marker.
     fn say(&mut self, span: Span, text: String);
 
     fn is_empty(&self) -> bool;
 }
 
-/// How a reading that found nothing ended.
+/// Why a read found nothing.
 enum Rest {
     CaughtUp,
     End(LogEnd),
@@ -58,7 +58,7 @@ enum Rest {
 impl Reader {
     pub(super) fn new(spool: Arc<FileSpool>, range: LogRange) -> Self {
         let places = Arc::clone(&spool.house.long_lines);
-        // Kept to the end: what sends a line keeps as much memory as its longest one took.
+        // Kept until the reader is dropped: whoever sends a line keeps as much memory as the longest line took.
         let mut kept: Option<OwnedSemaphorePermit> = None;
         let may_be_long = move || {
             kept = kept
@@ -104,7 +104,7 @@ impl Reader {
     pub(super) fn bytes(&mut self) -> io::Result<RawItem> {
         let mut sink = Bytes::default();
         let rest = self.read(&mut sink)?;
-        // Whoever takes nothing holds it for long.
+        // A viewer that does not take the bytes may hold them for long.
         sink.bytes.shrink_to_fit();
         Ok(match rest {
             Some(Rest::End(end)) => RawItem::End(end),
@@ -116,20 +116,20 @@ impl Reader {
         })
     }
 
-    /// Gives out the unfinished lines.
+    /// Gives out the lines that have no newline yet.
     pub(super) fn finish(&mut self) -> Vec<Line> {
         let mut lines = Vec::new();
         self.splitter.finish(self.micros, |line| lines.push(line));
         lines
     }
 
-    /// For whom a turn is needed to read on: one that has yet to look for where it begins.
+    /// The turns of which the next read needs one: while the reader has yet to search for its beginning. Otherwise `None`.
     pub(super) fn turns(&self) -> Option<Arc<Semaphore>> {
         let looks = self.range.is_some_and(|range| range.start != Start::First);
         looks.then(|| Arc::clone(&self.spool.house.beginnings))
     }
 
-    /// Reads until there is something, and if there is nothing, tells why.
+    /// Reads until the sink has something (`None`), or says why there is nothing.
     fn read(&mut self, sink: &mut impl Sink) -> io::Result<Option<Rest>> {
         if let Some(range) = self.range {
             let begin = start::find(&self.spool, range)?;
@@ -182,8 +182,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Takes a record in; `false` where its content went into the hole meanwhile, or where there is no room for more: then it
-    /// goes on within it.
+    /// Gives a record to the sink; `false` where its content went into the hole meanwhile, or where the sink has no room for all
+    /// of it: the next read goes on within the record.
     fn take(&mut self, record: &Record<'_>, sink: &mut impl Sink) -> bool {
         if !record.is_whole() {
             if self.spool.state.borrow().hole.holds(record.at) {
@@ -234,8 +234,8 @@ impl Reader {
         self.within == length
     }
 
-    /// No record where one should be: it went into the hole just now, or the disk has lost it. What is lost counts as one record of the
-    /// kind that its head names, which is what it is where one byte of it is another one.
+    /// Deals with a place where no record begins although one should: it went into the hole just now, or the disk has lost it.
+    /// Lost bytes count as one record of the kind that the damaged head names: right where a single byte of the head is wrong.
     fn stumble(&mut self, until: u64, sink: &mut impl Sink) -> io::Result<()> {
         let mut head = Vec::new();
         open::read_up_to(&self.spool.file, self.at, format::HEAD, &mut head)?;
@@ -282,7 +282,7 @@ impl Reader {
     }
 }
 
-/// Gives out lines.
+/// Makes lines of what a reader finds.
 struct Lines {
     splitter: LineSplitter,
     lines: Vec<Line>,
@@ -304,7 +304,7 @@ impl Sink for Lines {
             .push(span.source, span.micros, bytes, room, emit)
     }
 
-    /// What stands on the two sides of a marker never makes one line.
+    /// Ends the unfinished lines first: text on the two sides of a marker never makes one line.
     fn say(&mut self, span: Span, text: String) {
         self.finish(span.micros);
         self.lines.push(Line {
@@ -320,7 +320,7 @@ impl Sink for Lines {
     }
 }
 
-/// Gives out bytes.
+/// Makes bytes and spans of what a reader finds.
 #[derive(Default)]
 struct Bytes {
     bytes: Vec<u8>,

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{disk::Disk, lock};
 
-/// How long an answer is good for. A disk that takes 1 GB/s does not go from the limit to nothing in it.
+/// How long a measurement is used. A disk may fill up within that time: then the write fails, and its output is left out as well.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// The room left on one folder's disk.
@@ -31,7 +31,7 @@ impl Space {
         }
     }
 
-    /// Room enough for output. A disk that does not answer is taken to have room: its writes will tell.
+    /// Whether there is room for output. A disk that does not answer counts as having room: the write will fail.
     pub(super) fn is_there(&self) -> bool {
         let now = Instant::now();
         let mut seen = lock(&self.seen);

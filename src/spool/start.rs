@@ -1,5 +1,5 @@
-//! Where a reader begins: an offset, a number of lines or a time becomes a place in the file, and one for each source, since the
-//! lines of the sources lie among each other.
+//! Finding where a reader begins: turns an offset, a number of lines or a time into a place in the file. Each source has a place
+//! of its own, since lines of the sources lie among each other.
 
 use std::{cmp::Ordering, io, ops::ControlFlow};
 
@@ -14,34 +14,34 @@ use crate::{
     ports::spool::{LogRange, Start, Streams},
 };
 
-/// A live log may lose what was just looked at. After so many times it is read from where it is then.
+/// How often the search is done anew when the log loses what was just searched. Then the last result counts.
 const TRIES: usize = 3;
 
-/// Where a reader begins.
+/// Where a reader begins: the result of the search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Begin {
-    /// Of the first record.
+    /// Offset of the first record to be read.
     pub(super) at: u64,
-    /// Bytes of containers before it.
+    /// Bytes of container output before that record.
     pub(super) position: u64,
-    /// What lies before is damaged, although more was asked for.
+    /// The search met damage before it had found as much as was asked for.
     pub(super) is_cut: bool,
-    /// Of stdout, stderr and the worker what lies before is left out.
+    /// For stdout, stderr and the worker's lines: everything before this place is left out.
     cuts: [Place; 3],
 }
 
-/// A byte of a log.
+/// The place of a byte in a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
     /// Offset of its record.
     at: u64,
     within: usize,
-    /// Bytes of containers before the record.
+    /// Bytes of container output before the record.
     position: u64,
 }
 
 impl Begin {
-    /// With the first line of these streams.
+    /// The beginning of the log.
     fn first(streams: Streams) -> Self {
         Self::at(HEADER, 0, 0, streams)
     }
@@ -70,7 +70,7 @@ impl Begin {
         }
     }
 
-    /// How many of a record's first bytes are left out; `None`: all.
+    /// How many of a record's first bytes are left out for this source; `None`: all of them.
     pub(super) fn left_out(&self, source: Source, at: u64) -> Option<usize> {
         let cut = self.cuts[side(source)];
         match at.cmp(&cut.at) {
@@ -89,7 +89,7 @@ fn side(source: Source) -> usize {
     }
 }
 
-/// Finds the beginning of a range in what the log has now.
+/// Finds where `range` begins in the log as it is now.
 pub(super) fn find(spool: &FileSpool, range: LogRange) -> io::Result<Begin> {
     let mut begin = Begin::first(range.streams);
     for _ in 0..TRIES {
@@ -103,7 +103,7 @@ pub(super) fn find(spool: &FileSpool, range: LogRange) -> io::Result<Begin> {
             Start::Since(time) => Lines::new(&state, range.streams, Wanted::Since(in_micros(time)))
                 .find(spool, &state)?,
         };
-        // What looks damaged may have gone into the hole just now.
+        // Damage that was met may be the hole, which has just grown over it: then search again.
         if !begin.is_cut || spool.state.borrow().hole == state.hole {
             break;
         }
@@ -111,8 +111,7 @@ pub(super) fn find(spool: &FileSpool, range: LogRange) -> io::Result<Begin> {
     Ok(begin)
 }
 
-/// The parts of a log that are there, the last one first: where each begins and ends, and how many bytes of containers lie before
-/// its end.
+/// The parts of the log around the hole, the last one first: (begin, end, bytes of container output before the end).
 fn parts(state: &State) -> Vec<(u64, u64, u64)> {
     let hole = &state.hole;
     if hole.len() == 0 {
@@ -127,7 +126,7 @@ fn parts(state: &State) -> Vec<(u64, u64, u64)> {
 fn at_offset(spool: &FileSpool, state: &State, offset: u64, streams: Streams) -> io::Result<Begin> {
     let hole = &state.hole;
     if hole.len() > 0 && (hole.before..hole.behind()).contains(&offset) {
-        // The reader leaps over the rest of it, and says how much that was.
+        // The reader leaps over the rest of the hole, and says how many bytes that were.
         return Ok(Begin::at(hole.start, 0, offset, streams));
     }
     let in_first = hole.len() > 0 && offset < hole.before;
@@ -154,35 +153,35 @@ fn at_offset(spool: &FileSpool, state: &State, offset: u64, streams: Streams) ->
     Ok(begin)
 }
 
-/// Which lines are wanted.
+/// Which lines a reader wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wanted {
-    /// So many more.
+    /// The last ones; this many are still to be found.
     Last(u64),
-    /// Whose end came at that time or later, in microseconds.
+    /// Lines whose end came at this time or later, in microseconds since the Unix epoch.
     Since(i64),
 }
 
-/// Looks for the beginning of the last lines, from the end.
+/// Searches backward for the beginning of the wanted lines.
 struct Lines {
     wanted: Wanted,
     streams: Streams,
-    /// Bytes of containers before what was looked at.
+    /// Bytes of container output before the records that were looked at.
     position: u64,
-    /// Set, to the place of that, once no further line is wanted: only the beginnings of those that are are looked for then, and
-    /// no further than a line may be long.
+    /// Set once no further line is wanted: the offset where that was found. From then on only the beginnings of wanted lines are
+    /// searched, and no further back than a line may be long.
     beginnings: Option<u64>,
     sources: [Side; 3],
 }
 
-/// What is known of a source.
+/// What the search knows of one source.
 #[derive(Debug, Clone, Copy)]
 struct Side {
-    /// Where the first of its lines that are wanted begins, or is known to have begun already.
+    /// Where the first wanted line of the source begins, or the furthest place back that is known to belong to it.
     cut: Place,
-    /// A wanted line's beginning lies further on.
+    /// Whether the beginning of a wanted line lies further back.
     is_within_line: bool,
-    /// Nothing was seen behind here: what is next may have no newline.
+    /// Whether no output of the source was seen behind this place: the next output found may have no newline at its end.
     is_fresh: bool,
 }
 
@@ -256,7 +255,7 @@ impl Lines {
         }
     }
 
-    /// A line of the worker's own is a record.
+    /// Takes in a line of the worker's: each is a record of its own.
     fn note(&mut self, record: &Record<'_>) {
         if self.wants_one_more(record) {
             self.sources[side(Source::Worker)].cut = self.place(record, 0);
@@ -280,7 +279,7 @@ impl Lines {
             }
         }
         if side.is_within_line {
-            // Where nothing before it belongs to the line.
+            // The line begins here, unless an earlier record goes on with it.
             side.cut = self.place(record, 0);
         }
         self.sources[self::side(source)] = side;
@@ -307,7 +306,7 @@ impl Lines {
         wants
     }
 
-    /// Something is missing here: no line goes on across it.
+    /// Notes that bytes are missing here: no line goes on across the place.
     fn interrupt(&mut self) {
         for side in &mut self.sources {
             side.is_within_line = false;

@@ -26,7 +26,7 @@ use crate::{
     ports::{clock::SystemClock, engine_log::Place, spool::LogItem},
 };
 
-/// Lets every call take a millisecond.
+/// A clock on which each call takes a millisecond.
 #[derive(Default)]
 struct Ticking(AtomicU64);
 
@@ -37,7 +37,7 @@ impl Clock for Ticking {
     }
 }
 
-/// A disk whose free space and gift for holes are set by the test. With nothing free, half of what is written gets through.
+/// A disk whose free space and support for holes are set by the test. With nothing free, half of each write gets through.
 struct SetDisk {
     free: AtomicU64,
     makes_holes: bool,
@@ -427,7 +427,7 @@ fn position(stdout: u64) -> Position {
     }
 }
 
-/// A kill may leave what was printed without the position behind it; never a position without what lies before it.
+/// A kill may leave output without the position behind it, and never a position without the output before it.
 #[tokio::test]
 async fn a_position_is_never_ahead_of_what_was_printed() {
     let (folder, store) = store();
@@ -830,7 +830,7 @@ async fn what_was_left_out_for_want_of_room_counts_in_the_middle_that_is_dropped
     assert_eq!(shown(&lines) + left_out(&lines), 3_000 * 53);
 }
 
-/// What happens to a log: output in pieces, a line of ours, a restart.
+/// What happens to a log: output in pieces, a line of the worker's, a restart.
 #[derive(Debug, Clone)]
 enum Event {
     Append(Vec<(Source, Vec<u8>)>),

@@ -17,26 +17,26 @@ const NO_SPACE: &str =
     "[worker-node] the disk is almost full: output is left out until there is room again";
 const NO_HOLES: &str = "[worker-node] this log is as long as it may be: further output is left out";
 
-/// What the writer knows beyond what readers see.
+/// The state of the writer that readers do not need.
 #[derive(Default)]
 pub(super) struct Writer {
-    /// Of the slot that was written last.
+    /// Generation of the header's slot that was written last.
     generation: u64,
-    /// Bytes of containers that the records stand for, gaps included.
+    /// Bytes of container output that the records stand for, gaps included.
     position: u64,
-    /// Where the first quarter of the cap ends, and the position there.
+    /// Where the first quarter of the cap ends: the offset, and `position` there. `None` until the log is that long.
     head: Option<(u64, u64)>,
-    /// Set while output is left out.
+    /// What was left out since there was no room; `None` while output is taken.
     refusing: Option<Refusing>,
     holes: Holes,
 }
 
-/// What was left out so far, and not yet written down.
+/// Bytes that were left out and are not in a gap record yet.
 #[derive(Default, Clone, Copy)]
 struct Refusing {
     stdout: u64,
     stderr: u64,
-    /// A marker tells of it.
+    /// Whether a marker in the log says so.
     is_marked: bool,
 }
 
@@ -56,7 +56,7 @@ enum Holes {
 }
 
 impl Writer {
-    /// The writer of a log that was there.
+    /// The writer of an existing log.
     pub(super) fn taken_up(generation: u64, position: u64, head: Option<(u64, u64)>) -> Self {
         Self {
             generation,
@@ -66,8 +66,8 @@ impl Writer {
         }
     }
 
-    /// Appends what a container wrote, and where the engine's files go on. Output that is left out is not behind that place: who
-    /// comes later reads it again.
+    /// Appends output of a container, and the place in the engine's own log up to which it reaches. While there is no room, both
+    /// are left out: the output is counted, and the place does not move past it, so that a later reader reads it again.
     pub(super) fn append(
         &mut self,
         spool: &FileSpool,
@@ -82,6 +82,7 @@ impl Writer {
         }
         let size = pieces.iter().map(|piece| piece.bytes.len()).sum::<usize>();
         let mut batch = Batch::new(state.len, micros, size + HEAD * (pieces.len() + 3));
+        // In front of the first output that is taken again, in the same write: readers meet the gap at its place.
         self.end_gap(&mut batch);
         for piece in pieces {
             batch.output(
@@ -112,7 +113,7 @@ impl Writer {
         self.trim(spool)
     }
 
-    /// Appends a line of the worker's own, whether there is room or not: it is small.
+    /// Appends a line of the worker's, even where there is no room for output: it is small.
     pub(super) fn note(&mut self, spool: &FileSpool, line: &str, micros: i64) -> io::Result<()> {
         let state = still_open(spool)?;
         let mut batch = Batch::new(state.len, micros, line.len() + HEAD);
@@ -151,7 +152,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Why no output can be taken in, as the marker says it.
+    /// Why no output can be taken now: the text of the marker.
     fn why_not(&self, spool: &FileSpool, state: &State) -> Option<&'static str> {
         if !spool.house.space.is_there() {
             Some(NO_SPACE)
@@ -162,7 +163,7 @@ impl Writer {
         }
     }
 
-    /// Leaves output out, but counts it, and says so once.
+    /// Counts output that is left out, and says so in a marker, once.
     fn refuse(&mut self, spool: &FileSpool, pieces: &[Piece], marker: &str, micros: i64) {
         let (stdout, stderr) = count(pieces);
         let mut refusing = self.refusing.unwrap_or_default();
@@ -174,7 +175,8 @@ impl Writer {
             false
         });
         if !refusing.is_marked {
-            // With no byte left on the disk not even the marker fits. It is tried again, and the count comes later anyway.
+            // On a disk without one free byte the marker does not fit either. The next refusal tries again, and the gap record
+            // tells the count later.
             refusing.is_marked = self.note(spool, marker, micros).is_ok();
         }
         self.refusing = Some(refusing);
@@ -194,7 +196,8 @@ impl Writer {
         self.position += gap.bytes() + stdout + stderr;
     }
 
-    /// Over the cap, drops the oldest records behind the first quarter, a good deal at once.
+    /// If the log is over its cap, drops the oldest records behind the first quarter: a sixteenth of the cap more than needed, so
+    /// that this is seldom done.
     fn trim(&mut self, spool: &FileSpool) -> io::Result<()> {
         let cap = spool.house.cap;
         let state = spool.state.borrow().clone();
@@ -211,17 +214,17 @@ impl Writer {
         let slot = format::slot(self.generation, &hole);
         let slot_at = format::slot_offset(self.generation);
         spool.file.write_all_at(&slot, slot_at)?;
-        // Before the bytes go: after a power cut nobody must take the zeros for records.
+        // Durable before the bytes go: after a power cut nobody must take the zeros for records.
         spool.file.sync_data()?;
-        // And readers know before it happens, so that one who finds zeros finds the reason too.
+        // Readers are told before the bytes go, so that one who finds zeros finds the reason too.
         spool.state.send_modify(|state| state.hole = hole);
-        // From its beginning each time: the pages at its former end were only in part in it.
+        // Punch the whole hole each time: the file's blocks at its former end were only partly in it, and kept.
         spool.house.disk.punch(&spool.file, hole.start..hole.end)
     }
 
     fn can_make_holes(&mut self, spool: &FileSpool, len: u64) -> bool {
         if self.holes == Holes::Untried {
-            // Behind the end there is nothing to lose.
+            // Behind the end of the log there is nothing to lose.
             let trial = spool.house.disk.punch(&spool.file, len..len + 1);
             self.holes = if trial.is_ok() {
                 Holes::Work
@@ -233,7 +236,7 @@ impl Writer {
     }
 }
 
-/// The hole after as many whole records behind it were added as make up `wanted` bytes.
+/// The hole, grown by as many whole records behind it as make up at least `wanted` bytes.
 fn grown(spool: &FileSpool, state: &State, head: (u64, u64), wanted: u64) -> io::Result<Hole> {
     let mut hole = state.hole;
     if hole.len() == 0 {
@@ -268,13 +271,13 @@ fn still_open(spool: &FileSpool) -> io::Result<State> {
     Ok(state)
 }
 
-/// What a batch tells beside its bytes.
+/// What readers learn of a batch beside its length.
 #[derive(Default)]
 struct Told {
-    /// When its last output came.
+    /// When its last output came, in microseconds since the Unix epoch.
     newest: Option<i64>,
     position: Option<Position>,
-    /// Bytes that a record of it says were not taken in.
+    /// Bytes that its gap record says were left out.
     gap: u64,
 }
 
@@ -299,7 +302,8 @@ fn write(
     Ok(())
 }
 
-/// What was written in part only is taken away again: it could look like a record once others are written over its beginning.
+/// Writes bytes at the end of the log. After an error the part that was written is cut off again: its rest could look like a
+/// record once later bytes lie over its beginning.
 fn write_at(spool: &FileSpool, at: u64, bytes: &[u8]) -> io::Result<()> {
     let written = spool.house.disk.write(&spool.file, bytes, at);
     written.inspect_err(|_| {

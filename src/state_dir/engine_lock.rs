@@ -1,6 +1,6 @@
-//! The lock on a worker's name on an engine: two workers of one name would take each other's containers for their own, whatever
-//! their state folders. Two of them meet where they look in the same place: all of root's do, all of one user's as a rule, and
-//! those of two users only where both have no place of their own.
+//! The lock on a worker's id on an engine: two workers of one id would take each other's containers for their own, even with
+//! different state folders. The two meet only where they look in the same place: all of root's workers do, all workers of one
+//! user as a rule, and workers of two users only where both fall back to `/run/lock`.
 
 use std::{
     env,
@@ -16,24 +16,24 @@ use thiserror::Error;
 use super::{Lock, holder, lock, lock_file, sign};
 use crate::{domain::id::WorkerId, exit::Exit};
 
-/// Root's own place: nobody else can hold what lies in it.
+/// Root's place: no other user can make or hold files in it.
 const OF_ROOT: &str = "/run/worker-node";
-/// Everybody's place.
+/// The place that every user can write.
 const OF_ALL: &str = "/run/lock";
-/// The holder unlinks its file at its end: so often an unlinked one may be met in a row.
+/// How many files in a row may be unlinked between opening and locking them, as each holder does at its end; then the place fails.
 const TRIES: usize = 100;
 
 /// Why this worker may not use this engine.
 #[derive(Debug, Error)]
 pub enum EngineLockError {
-    /// Another process works under the same name on the same engine.
+    /// Another process runs under the same id on the same engine.
     #[error(
         "another worker named {worker} uses this engine{holder}; stop that one, or give this one another --id"
     )]
     InUse {
-        /// The name.
+        /// The id.
         worker: WorkerId,
-        /// ` (process 123)`, where it can be told.
+        /// ` (process 123)`, or nothing where the lock file does not tell.
         holder: String,
     },
     /// No lock could be made in any of the places.
@@ -41,15 +41,15 @@ pub enum EngineLockError {
         "no lock can be made for this worker: {file}: {source}; make that folder writable for this user, or set RUNTIME_DIRECTORY to one that is"
     )]
     NoPlace {
-        /// The last one tried.
+        /// The lock file in the last place tried.
         file: PathBuf,
-        /// The system's words.
+        /// The operating system's error.
         source: io::Error,
     },
 }
 
 impl EngineLockError {
-    /// How the process ends with it.
+    /// The exit code of a process that ends with this error.
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
@@ -59,7 +59,7 @@ impl EngineLockError {
     }
 }
 
-/// Keeps two workers of one name off one engine; ours for as long as this lives. Its file goes with it.
+/// Keeps a second worker of the same id off the engine until this value is dropped, which also removes the file.
 #[derive(Debug)]
 pub struct EngineLock {
     path: PathBuf,
@@ -67,11 +67,11 @@ pub struct EngineLock {
 }
 
 impl EngineLock {
-    /// Takes the lock in the first place that there is: as root `/run/worker-node`, else `RUNTIME_DIRECTORY`,
-    /// `XDG_RUNTIME_DIR`, `/run/lock`, and at last the state folder, where no other worker would meet it.
+    /// Takes the lock in the first place where a file can be made: for root `/run/worker-node`; else `RUNTIME_DIRECTORY`,
+    /// `XDG_RUNTIME_DIR`, `/run/lock`, and at last the state folder, where no other worker would look.
     ///
     /// # Errors
-    /// Another worker has it, or there is no place for it.
+    /// Another worker holds it, or no place takes a file.
     pub fn take(
         engine_id: &str,
         worker: &WorkerId,
@@ -85,7 +85,7 @@ impl EngineLock {
         engine_id: &str,
         worker: &WorkerId,
     ) -> Result<Self, EngineLockError> {
-        // The engine's id is any text of its own choice: a digest of it is a file's name.
+        // The engine's id may be any text, so a digest of it goes into the file's name.
         let digest = Sha256::digest(engine_id);
         let engine: String = digest
             .iter()
@@ -114,7 +114,7 @@ impl EngineLock {
 
 impl Drop for EngineLock {
     fn drop(&mut self) {
-        // Somebody else's file in a sticky folder stays, which harms nobody.
+        // In a sticky folder a file that another user made cannot be removed. It stays, unlocked, and harms nobody.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -124,7 +124,7 @@ fn places(state_folder: &Path) -> Vec<PathBuf> {
         return vec![PathBuf::from(OF_ROOT)];
     }
     let named = |name| env::var_os(name).map(PathBuf::from);
-    // The service manager separates several folders by colons; the first is ours.
+    // Where the unit has several runtime folders, systemd separates them by colons; the first one is used.
     let runtime = env::var("RUNTIME_DIRECTORY").ok();
     let runtime = runtime.and_then(|folders| folders.split(':').next().map(PathBuf::from));
     [
@@ -139,7 +139,7 @@ fn places(state_folder: &Path) -> Vec<PathBuf> {
     .collect()
 }
 
-/// Makes a folder that is root's alone, or sees that it is.
+/// Makes a folder that only root may enter; an existing one must be root's.
 fn make_private(folder: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -152,7 +152,8 @@ fn make_private(folder: &Path) -> io::Result<()> {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
 }
 
-/// The lock of a file that bears this name still when it is taken: its last holder may have unlinked it meanwhile.
+/// Locks the file at `path`. The former holder may unlink the file between our opening and locking it: then the next try opens a
+/// new one.
 fn take_at(path: &Path) -> io::Result<(File, Lock)> {
     for _ in 0..TRIES {
         let mut file = open_shared(path)?;
@@ -163,7 +164,7 @@ fn take_at(path: &Path) -> io::Result<(File, Lock)> {
         if !bears(path, &file)? {
             continue;
         }
-        // Somebody else's file can be locked and not written: then it does not say who has it.
+        // Another user's file can be locked but not written: then it does not say which process holds it.
         let _ = sign(&mut file);
         return Ok((file, lock));
     }
@@ -179,12 +180,12 @@ fn bears(path: &Path, file: &File) -> io::Result<bool> {
     }
 }
 
-/// Opens a file in a folder in which everybody may make files. Such a folder can be sticky, and then the kernel refuses to
-/// open somebody else's file with O_CREAT: so it is opened if it is there, and made only if it is not.
+/// Opens a lock file in a folder where every user may make files. In a sticky folder the kernel refuses to open another user's
+/// file with O_CREAT, so the file is opened first, and made only where it is missing.
 fn open_shared(path: &Path) -> io::Result<File> {
     match lock_file().open(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            // A lock needs no more than reading.
+            // Read access is enough for a lock.
             lock_file().write(false).open(path)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => make(path),
@@ -194,7 +195,7 @@ fn open_shared(path: &Path) -> io::Result<File> {
 
 fn make(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    // Where others look too they must be able to see that it is held.
+    // In `/run/lock` other users' workers must be able to open the file to see that it is locked.
     let mode = if path.starts_with(OF_ALL) {
         0o644
     } else {

@@ -1,5 +1,5 @@
-//! Whose a state folder is: the worker and the engine that its tasks belong to, and the secret by which containers are known as
-//! made from here. One small file of its own, so that a journal that is damaged or lost takes none of it along.
+//! Whose a state folder is: the worker and the engine that its tasks belong to, and the secret that marks containers as made by
+//! this worker. A small file of its own, so that a damaged or lost journal takes none of it along.
 
 use std::{
     fmt,
@@ -15,13 +15,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::id::ResultId;
 
-/// Its name in the state folder.
+/// The file's name in the state folder.
 const FILE: &str = "identity";
-/// What it is written as, before it takes that name.
+/// The name that a new version is written under before it replaces the file.
 const NEXT: &str = "identity.new";
-/// What a damaged one is called, for whoever wants to look.
+/// The name that a damaged file gets, so that a person can look at it.
 const DAMAGED: &str = "identity.damaged";
-/// No identity is longer, in bytes: 10,000 tasks at once, which is the most that can be asked for, are lost in 400 KB.
+/// Most bytes that are read of the file: the longest that is written, with the most tasks a worker can have (10,000) all lost, is
+/// 400 KB.
 const LONGEST: u64 = 1 << 20;
 
 /// A key of 256 bits that never leaves the state folder.
@@ -39,17 +40,18 @@ impl fmt::Debug for Secret {
 pub struct Identity {
     /// The worker's id.
     pub worker: String,
-    /// The engine that has its containers; `None` before the first one was met.
+    /// The engine where the worker's containers are; `None` before the first contact with one.
     pub engine: Option<String>,
-    /// Known to this folder alone.
+    /// A key that only this folder has.
     pub secret: Secret,
     /// When the secret was made, in whole seconds since the Unix epoch.
     pub since: u64,
-    /// The results of the tasks that had begun on the engine before this one, when that one was given up.
+    /// The result ids of tasks that had begun on the previous engine when the operator gave that engine up: they are reported as
+    /// lost.
     pub lost: Vec<ResultId>,
 }
 
-/// As it lies on the disk.
+/// The file's content, as JSON.
 #[derive(Serialize, Deserialize)]
 struct Written {
     worker: String,
@@ -62,7 +64,7 @@ struct Written {
 }
 
 impl Identity {
-    /// A new one, with a new secret, for a worker that has met no engine yet.
+    /// A new identity with a new secret, for a worker that has not met an engine yet.
     ///
     /// # Errors
     /// The kernel has no random bytes.
@@ -80,10 +82,10 @@ impl Identity {
         })
     }
 
-    /// Reads that of a state folder; `None` where there is none, or one that cannot be understood.
+    /// Reads the identity of a state folder; `None` where there is no file, or one that cannot be understood.
     ///
     /// # Errors
-    /// The disk's; and a link in its place, which is not followed.
+    /// The file cannot be read, or is a link: links are not followed.
     pub fn read(folder: &Path) -> io::Result<Option<Self>> {
         let file = match open(&folder.join(FILE), OpenOptions::new().read(true)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -95,10 +97,10 @@ impl Identity {
         Ok(written.and_then(Written::read))
     }
 
-    /// Writes it, whole or not at all. A damaged one that is in its place is put aside.
+    /// Replaces the file as a whole, durably. A damaged file in its place is kept under another name.
     ///
     /// # Errors
-    /// The disk's.
+    /// The disk's; the file is never left half written.
     pub fn write(&self, folder: &Path) -> io::Result<()> {
         let (path, next) = (folder.join(FILE), folder.join(NEXT));
         if path.exists() && Self::read(folder)?.is_none() {
@@ -115,7 +117,7 @@ impl Identity {
     }
 }
 
-/// Follows no link, and waits for no pipe.
+/// Follows no link, and does not block on a named pipe.
 fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     options.custom_flags(flags.bits().cast_signed()).open(path)

@@ -1,5 +1,5 @@
-//! Whether a state folder is ours alone: its owner, its mode, the way to it, and that nothing in it leads elsewhere. Looked at at
-//! every start: a mode that was right when the folder was made says nothing about today.
+//! Checks that a state folder is this user's alone: its owner, its mode, the folders above it, and that no entry of it is a link.
+//! Done at every start: a mode that was right when the folder was made says nothing about today.
 
 use std::{
     fs::{self, File, Permissions},
@@ -12,17 +12,17 @@ use rustix::fs::OFlags;
 
 use super::StateDirError;
 
-/// Everything but the owner's bits.
+/// The mode bits of group and others.
 const OF_OTHERS: u32 = 0o077;
-/// Others may write.
+/// The mode bit by which every user may write.
 const OTHERS_WRITE: u32 = 0o002;
-/// Only its owner may rename what lies in such a folder.
+/// The mode bit by which a file in the folder can be renamed or removed by its owner only.
 const STICKY: u32 = 0o1000;
 
-/// Sees that a folder, given without links in its path, is ours alone; a mode that is too wide is mended.
+/// Checks that the folder, whose path is without links, is this user's alone. A mode that is too wide is set to 0700.
 ///
 /// # Errors
-/// It is somebody else's, can be exchanged by others, or something in it is a link or somebody else's.
+/// The folder or something in it is another user's, others could exchange the folder, or something in it is a link.
 pub(super) fn claim(folder: &Path) -> Result<(), StateDirError> {
     let error = |source| StateDirError::new(folder, source);
     let file = open_folder(folder).map_err(error)?;
@@ -41,7 +41,7 @@ pub(super) fn claim(folder: &Path) -> Result<(), StateDirError> {
         match fs::symlink_metadata(&path) {
             Ok(found) if found.is_symlink() => return Err(StateDirError::Link { path }),
             Ok(found) => is_ours(&path, found.uid())?,
-            // A socket of a worker that ends just now.
+            // A socket, removed just now by a worker that is ending.
             Err(gone) if gone.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(error(source)),
         }
@@ -49,10 +49,10 @@ pub(super) fn claim(folder: &Path) -> Result<(), StateDirError> {
     Ok(())
 }
 
-/// Makes a folder within the state folder private, whatever it was.
+/// Sets the mode of a folder within the state folder to 0700 where others have access.
 ///
 /// # Errors
-/// It is a link, no folder, or the disk's.
+/// The path is a link, or no folder; or the disk's.
 pub(super) fn make_private(folder: &Path) -> io::Result<()> {
     let file = open_folder(folder)?;
     if file.metadata()?.permissions().mode() & OF_OTHERS != 0 {
@@ -78,11 +78,11 @@ fn is_ours(path: &Path, owner: u32) -> Result<(), StateDirError> {
     Err(StateDirError::Foreign { path, owner, us })
 }
 
-/// Nobody else may put another folder in its place: who may write a folder on the way could, unless it is sticky. A group that
-/// may write one is taken for its members' own choice.
+/// Checks that no other user can exchange the folder: no folder above it may be writable for all, unless it is sticky. Write
+/// access for a group is accepted: its members were chosen.
 fn way_to(folder: &Path) -> Result<(), StateDirError> {
     for parent in folder.ancestors().skip(1) {
-        // One that cannot be looked at is no way for others either, or their own affair.
+        // A parent that this user cannot look at is skipped.
         let mode = fs::metadata(parent).map_or(0, |found| found.permissions().mode());
         if mode & OTHERS_WRITE != 0 && mode & STICKY == 0 {
             return Err(StateDirError::Exposed {
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(mode(&victim), 0o755);
     }
 
-    /// Only root can give a folder away; for others this shows the words alone.
+    /// Only root can give a folder to another user; under other users this test checks the error's text alone.
     #[test]
     fn a_folder_of_somebody_else_is_refused() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
 //! [`SupervisorActor`]: the actix shell around the tree. It belongs on the system's arbiter, does no I/O and never waits.
 //!
-//! Commands come through its mailbox, exits and answers through an unbounded channel of its own, time through one timer that is armed for
-//! the earliest deadline. The tree does the rest.
+//! Commands come through its mailbox, exits and answers to pings through an unbounded channel of its own, and time through one
+//! timer, armed for the earliest deadline. The tree does the rest.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use super::{
     tree::{Events, Progress, Tree},
 };
 
-/// See the module. Made by [`SupervisorActor::builder`], reached by a [`SupervisorHandle`].
+/// The supervisor's actor. Made by [`SupervisorActor::builder`], reached by a [`SupervisorHandle`].
 pub struct SupervisorActor {
     tree: Tree,
     /// Taken when the actor starts.
@@ -43,7 +43,8 @@ impl SupervisorActor {
         }
     }
 
-    /// After every change: the timer stands at the earliest deadline, and an ended tree ends the actor.
+    /// Called after every change of the tree: arms the timer for the earliest deadline, and stops this actor once the tree has
+    /// ended.
     fn rearm(&mut self, ctx: &mut Context<Self>) {
         if self.tree.is_over() {
             return ctx.stop();

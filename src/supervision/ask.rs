@@ -1,13 +1,15 @@
 //! Asking an actor through its slot, across its deaths.
 //!
-//! An ask waits for the reply or for the slot to change. Dropping an ask lets go of its message: actix skips what nobody waits for, so
-//! nothing is done late by an actor that was hung. And one that was hung is not heard when it wakes: it asks nobody.
+//! An ask waits for the reply or for a change of the slot. Dropping an ask cancels its message: actix skips messages whose reply
+//! is awaited by nobody, so a hung actor does no work late when it wakes. And the asks that such an actor makes itself are
+//! refused.
 //!
-//! Poison: a message that killed two incarnations ends as `Poisoned`, and no third sees it. Whose handler panicked is seen by the ask that
-//! waits for it (`witness.rs`), and all others are bystanders then, however many deaths they meet. Where nobody saw it (a panic behind the
-//! handler, or a hang), an idempotent ask that met the death becomes a suspect, and suspects are offered to the successor one at a time: if
-//! the actor dies again it was this one. The innocent ones that were queued behind it pass. (A second, different poison that arrives at the
-//! same moment, and is not seen either, can make a suspect look guilty.)
+//! Poison: a message that killed two incarnations ends as `Poisoned`, and no third one gets it. When a handler panics, the ask
+//! that waits for it sees that (`witness.rs`), and all other asks are bystanders then, however many deaths they meet. Where no
+//! ask saw the cause (a panic behind the handler, or a hang), an idempotent ask that met the death becomes a suspect. Suspects
+//! are offered to the successor one at a time: if the actor dies again it was this one, and the innocent ones that were queued
+//! behind it pass. (If a second, different poison arrives at the same moment, and is not seen either, an innocent suspect can
+//! look guilty.)
 
 use std::sync::Arc;
 
@@ -28,19 +30,19 @@ use super::{
 /// Why an ask has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
 pub enum AskError {
-    /// Nobody took it, or the incarnation that had it ended: in that case it may or may not have been carried out. Also where the asker
-    /// itself was replaced: then it was not sent.
+    /// No incarnation took the message, or the one that had it ended: then it may or may not have been carried out. Or the asker
+    /// itself was replaced: then the message was not sent.
     #[error("the actor is unavailable")]
     Unavailable,
-    /// It was taken, and not answered in time: it may or may not have been carried out.
+    /// An incarnation took the message, and did not answer before the deadline: it may or may not have been carried out.
     #[error("the actor did not answer in time")]
     Deadline,
-    /// Two incarnations died while they had it. It is not offered to a third.
+    /// Two incarnations died while they had the message. It is not offered to a third.
     #[error("the message killed the actor twice")]
     Poisoned,
 }
 
-/// Deaths that a message may cause.
+/// Incarnations that may die of a message before it counts as poison.
 const DEATHS_OF_POISON: u32 = 2;
 
 enum Offer<T> {
@@ -54,10 +56,11 @@ impl<A> Slot<A>
 where
     A: Actor<Context = Context<A>>,
 {
-    /// Asks once: waits for an incarnation, then for its answer.
+    /// Sends the message once: waits for an incarnation, then for its answer.
     ///
     /// # Errors
-    /// `Unavailable` when nobody came before `deadline` or the incarnation ended before it answered, `Deadline` when it did not answer.
+    /// `Unavailable` when there was no incarnation before `deadline`, or the one that had the message ended; `Deadline` when it
+    /// did not answer.
     pub async fn ask<M>(&self, message: M, deadline: Instant) -> Result<M::Result, AskError>
     where
         A: Handler<M>,
@@ -77,7 +80,8 @@ where
         }
     }
 
-    /// Asks until an incarnation answers. The message may be carried out more than once: it must carry an id by which the actor can tell.
+    /// Sends the message until an incarnation answers. It may be carried out more than once, so it must carry an id by which the
+    /// actor can tell.
     ///
     /// # Errors
     /// As [`ask`](Self::ask), but a death leads to the successor; `Poisoned` when two incarnations died of this message.
@@ -160,7 +164,7 @@ async fn present<A: Actor>(
             return Err(AskError::Unavailable);
         }
         match occupant.borrow_and_update().clone() {
-            // One that has just ended is still shown: its successor is waited for, instead of losing the message.
+            // An incarnation that has just ended is still in the slot. Wait for its successor instead of losing the message.
             Occupant::Present(address, incarnation) if address.connected() => {
                 return Ok((address, incarnation));
             }
@@ -213,7 +217,7 @@ where
     let witness = Witness::of(incarnation);
     let lost = || Offer::Lost(witness.part());
     select! {
-        // The reply first: otherwise work that was carried out is offered again.
+        // Look for the reply first: otherwise work that was carried out is offered again.
         biased;
         reply = witness.watch(address.send(message)) => reply.map_or_else(|_| lost(), Offer::Answered),
         _ = occupant.changed() => lost(),

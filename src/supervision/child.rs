@@ -1,4 +1,4 @@
-//! One child in the supervisor's books: its spec, its state, its history, and the steps between its states. It decides nothing.
+//! One child in the supervisor's books: its spec, its state, its figures, and the steps between its states. It decides nothing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,22 +19,22 @@ use crate::domain::restart::{Budget, ChildKind, RestartHistory, RestartPolicy, R
 /// A living incarnation.
 pub(super) struct Life {
     pub(super) incarnation: Arc<Incarnation>,
-    /// When it was sent to its place.
+    /// When it was sent to its arbiter.
     pub(super) since: Instant,
-    /// When it was up.
+    /// When it was up; `None` before.
     pub(super) up_since: Option<Instant>,
-    /// When the ping that it has not answered yet was sent.
+    /// When the ping was sent that it has not answered yet.
     pub(super) pinged: Option<Instant>,
-    /// How long the thread of its place had waited for a core until then.
+    /// How long its thread had waited for a core when that ping was sent.
     pub(super) waited: Duration,
 }
 
-/// What follows an end that was asked for.
+/// What follows the end of an incarnation that was asked to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// It starts again, in its turn.
+    /// The child starts again, in its turn.
     Start,
-    /// It stays down.
+    /// The child stays down.
     Rest,
 }
 
@@ -44,13 +44,13 @@ pub(super) enum Next {
 ///    └─ Backoff ◄┴──────────┴─► Down
 /// ```
 pub(super) enum State {
-    /// Starts when its turn comes; `ordered` children wait for those before them.
+    /// Starts when its turn comes; `ordered` children wait until those before them are up.
     Pending { ordered: bool },
-    /// Not up yet.
+    /// Sent to its arbiter, not up yet.
     Starting(Life),
-    /// Up.
+    /// Up: it has answered a ping, or `started` of a dynamic child has run.
     Running(Life),
-    /// Waits for its restart.
+    /// Failed, and waits for its restart.
     Backoff { timer: TimerId },
     /// Will be asked to stop when its turn comes.
     Leaving(Life, Next),
@@ -82,18 +82,18 @@ pub(super) struct Child {
     pub(super) restarts: u64,
     pub(super) last_restart: Option<Instant>,
     pub(super) last_reason: Option<String>,
-    /// Since when it has been failing; `None` while all is well.
+    /// Since when it has been failing; `None` while it runs without trouble.
     pub(super) outage_since: Option<Instant>,
-    /// Told when it is down for good.
+    /// Tell those who wait for it that the child is down.
     pub(super) waiting: Vec<oneshot::Sender<()>>,
 }
 
-/// A life that was taken out of its state, with what was known of its end.
+/// A life that was taken out of its state, with what the state told of its end.
 pub(super) struct Ended {
     pub(super) life: Life,
-    /// `None` when nobody had asked it to end.
+    /// What is to follow; `None` when it was not asked to end.
     pub(super) errand: Option<Next>,
-    /// Since when it was stopping.
+    /// When it was asked to stop.
     pub(super) stopping_since: Option<Instant>,
     pub(super) timer: Option<TimerId>,
 }
@@ -192,7 +192,7 @@ impl Child {
         }
     }
 
-    /// It runs: a starting child becomes a running one. `None` for any other.
+    /// Turns a starting child into a running one. `None` for a child in any other state.
     pub(super) fn come_up(&mut self, now: Instant) -> Option<LifecycleEvent> {
         let State::Starting(_) = self.state else {
             return None;
@@ -205,17 +205,17 @@ impl Child {
         Some(started)
     }
 
-    /// It will be asked to stop when its turn comes.
+    /// Marks a living child to be asked to stop when its turn comes.
     pub(super) fn leave(&mut self, next: Next) {
         if let Some(ended) = self.take_life() {
             self.state = State::Leaving(ended.life, next);
         }
     }
 
-    /// Answers those who wait until it is down.
+    /// Tells those who wait for it that the child is down.
     pub(super) fn tell_waiting(&mut self) {
         for told in self.waiting.drain(..) {
-            // Whoever asked may have lost interest.
+            // The receiver may have been dropped.
             let _ = told.send(());
         }
     }
@@ -265,12 +265,12 @@ impl State {
         matches!(self, Self::Down { .. })
     }
 
-    /// Nothing is pending: the child is where it shall be.
+    /// Whether no step is pending: the child runs or stays down.
     pub(super) fn is_settled(&self) -> bool {
         matches!(self, Self::Running(_) | Self::Down { .. })
     }
 
-    /// No child of a group starts while one of it is in this state.
+    /// Whether the other children of its group must wait with their start.
     pub(super) fn holds_its_group(&self) -> bool {
         matches!(
             self,
@@ -278,7 +278,7 @@ impl State {
         )
     }
 
-    /// What follows, if it waits for its turn to stop.
+    /// What is to follow its end, if it waits for its turn to stop.
     pub(super) fn leaves_for(&self) -> Option<Next> {
         match self {
             Self::Leaving(_, next) => Some(*next),

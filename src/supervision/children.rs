@@ -1,4 +1,4 @@
-//! The table of a supervisor's children, by key and by name. It gives memory back as children go.
+//! The table of a supervisor's children, by key and by name. It releases memory as children go.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -15,7 +15,7 @@ pub(super) struct Children {
 }
 
 impl Children {
-    /// Books a child, or refuses it with its name when that is taken.
+    /// Adds a child. If the name is taken, that name is the error.
     pub(super) fn add(
         &mut self,
         kind: ChildKind,
@@ -35,7 +35,7 @@ impl Children {
         Ok(key)
     }
 
-    /// Removes a child wholly, and gives memory back once most of it is unused.
+    /// Removes a child. If less than a quarter of the table is used then, its memory is released.
     pub(super) fn remove(&mut self, key: ChildKey) -> Option<Child> {
         let child = self.table.remove(&key)?;
         self.names.remove(&child.name);
@@ -82,7 +82,7 @@ impl Children {
     }
 }
 
-/// Below this many entries a table's spare room is not worth a reallocation.
+/// Tables with room for no more entries than this keep their memory.
 const ROOM: usize = 128;
 
 #[cfg(test)]

@@ -14,26 +14,27 @@ use super::exit::Exit;
 pub enum Edge {
     /// A new incarnation was sent to its arbiter.
     Starting,
-    /// It runs.
+    /// The child runs.
     Started,
-    /// It was asked to stop.
+    /// The child was asked to stop.
     Stopping,
-    /// It ended: of its own will, on request, with a failure that it reported itself, or with its arbiter. The cause tells.
+    /// The incarnation ended: of its own will, on request, with a failure that it reported itself, or with its arbiter. The cause
+    /// tells.
     Stopped,
-    /// It panicked.
+    /// The incarnation panicked.
     Panicked,
-    /// It was declared hung and fenced off.
+    /// The incarnation was declared hung and fenced off.
     Hung,
     /// A successor will be started, now or after a backoff.
     Restarting,
-    /// It failed and there is no successor.
+    /// The child failed, and there is no successor.
     GaveUp,
-    /// It runs again after a failure.
+    /// The child runs again after a failure.
     Recovered,
 }
 
 impl Edge {
-    /// The word of the log and the history.
+    /// The word for the edge in the log and in the history.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -113,7 +114,7 @@ impl LifecycleEvent {
             Edge::Restarting => Level::Warn,
             Edge::Stopped if self.failure => Level::Warn,
             Edge::Recovered => Level::Info,
-            // The ordinary course of things: the history has it all the same.
+            // Ordinary steps: the history has them all the same.
             Edge::Starting | Edge::Started | Edge::Stopping | Edge::Stopped => Level::Debug,
         }
     }

@@ -1,4 +1,4 @@
-//! How an incarnation of a child ended. The watch reports it, the supervisor adds `Hung`, views and events show it.
+//! How an incarnation of a child ended. The watch reports it; the supervisor adds `Hung`; views and events show it.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::domain::restart::Ending;
 /// The end of one incarnation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Exit {
-    /// Its context ended by itself or on request, and the actor did not call it a failure.
+    /// The context ended by itself or on request, and the actor did not call it a failure.
     Stopped,
     /// The actor called [`fail`](super::fail), its factory returned an error, or its thread could not be had.
     Failed(String),
@@ -18,14 +18,15 @@ pub enum Exit {
         /// `file:line:column`, empty where the panic hook is not installed.
         location: String,
     },
-    /// It was dropped before its end: its arbiter was stopped.
+    /// The incarnation was dropped before its end, since its arbiter was stopped.
     Dropped,
-    /// It answered no ping, or did not stop in time. It was fenced off, and whatever still runs of it is ignored.
+    /// The incarnation did not answer a ping, or did not stop, within its time. It was fenced off, and what still runs of it is
+    /// ignored.
     Hung,
 }
 
 impl Exit {
-    /// What the restart decision sees of it.
+    /// The end as the restart decision sees it.
     #[must_use]
     pub fn ending(&self) -> Ending {
         match self {

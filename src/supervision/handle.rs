@@ -15,13 +15,13 @@ use super::{actor::SupervisorActor, incarnation::is_current, spec::ChildSpec, vi
 /// Why a supervisor ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// It was asked to.
+    /// It was asked to stop.
     Stopped,
     /// A static child failed for good, or too many arbiters are blocked.
     Escalated {
         /// The child's name.
         child: Arc<str>,
-        /// What happened to it.
+        /// How its last incarnation ended, or how many arbiters are blocked.
         reason: String,
     },
 }
@@ -35,9 +35,9 @@ pub struct StopReport {
     pub stopped: Vec<Arc<str>>,
     /// Children, static and dynamic, that did not stop in time and were abandoned.
     pub killed: Vec<Arc<str>>,
-    /// Dynamic children that were there at the end.
+    /// Dynamic children that existed when the end began.
     pub dynamic_stopped: usize,
-    /// Time from the request to the last end.
+    /// Time from the request until the last child was down.
     pub took: Duration,
 }
 
@@ -55,13 +55,13 @@ pub enum ReadyError {
 /// Why a dynamic child was not added.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum StartChildError {
-    /// A child of this name is there.
+    /// A child with this name exists.
     #[error("a child named {0} is there already")]
     DuplicateName(Arc<str>),
     /// The supervisor is ending, or has ended.
     #[error("the supervisor is shutting down")]
     ShuttingDown,
-    /// The caller is an incarnation that was replaced: its successor decides.
+    /// The caller is an incarnation that was replaced; its successor decides what starts.
     #[error("the caller was replaced")]
     Replaced,
 }
@@ -123,7 +123,7 @@ impl SupervisorHandle {
     pub async fn stop_child(&self, name: &str) -> Result<(), ChildError> {
         let sent = self.address.send(StopChild(name.into())).await;
         let down = sent.unwrap_or(Err(ChildError::ShuttingDown))?;
-        // Dropped with the supervisor: then the child is down as well.
+        // The sender is dropped only with the supervisor: then the child is down as well.
         let _ = down.await;
         Ok(())
     }
@@ -140,7 +140,7 @@ impl SupervisorHandle {
     /// Stops dynamic children together and then static ones in reverse order, each within its shutdown timeout and all before
     /// `deadline`; what is left then is abandoned.
     pub async fn stop(&self, deadline: Instant) -> StopReport {
-        // When the supervisor has ended the report is there.
+        // If the supervisor has ended already, its report is there.
         let _ = self.address.send(StopAll(deadline)).await;
         self.reported().await
     }

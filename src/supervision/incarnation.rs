@@ -18,23 +18,23 @@ use futures_util::task::AtomicWaker;
 
 use crate::domain::restart::Ending;
 
-/// A child of one supervisor, never used twice. 0 is nobody.
+/// The number of a child in one supervisor, never used twice. 0 stands for no child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ChildKey(pub(crate) u64);
 
-/// See the module.
+/// One life of a child. See the module.
 pub(crate) struct Incarnation {
     pub(crate) name: Arc<str>,
     pub(crate) key: ChildKey,
     pub(crate) generation: u64,
-    /// Set once: how it ended, or how it was judged when it was fenced off. Set means fenced.
+    /// How it ended, or how it was judged when it was fenced off. Set once; set means fenced.
     ended: OnceLock<Ending>,
     stop_requested: AtomicBool,
     /// Wakes the watch, for a stop or a fence.
     pub(super) waker: AtomicWaker,
     failed: AtomicBool,
     failure: Mutex<Option<String>>,
-    /// An ask saw that it was its message that this incarnation died of.
+    /// Whether an ask has seen that its own message killed this incarnation.
     culprit_known: AtomicBool,
     busy_nanos: AtomicU64,
 }
@@ -55,9 +55,9 @@ impl Incarnation {
         })
     }
 
-    /// Nothing that this incarnation does counts from now on. The watch drops the actor when it is polled next.
+    /// From now on nothing that this incarnation does counts. The watch drops the actor at its next poll.
     pub(crate) fn fence_off(&self, ending: Ending) {
-        // A second verdict changes nothing: the first one is what askers may have seen.
+        // A second verdict is ignored: askers may have seen the first one.
         let _ = self.ended.set(ending);
         self.waker.wake();
     }
@@ -66,7 +66,7 @@ impl Incarnation {
         self.ended.get().is_some()
     }
 
-    /// True when it ended in a failure: an ask that was with it may have been the cause.
+    /// True when it ended in a failure, which a message that it had may have caused.
     pub(crate) fn died(&self) -> bool {
         self.ended.get() == Some(&Ending::Failure)
     }
@@ -75,7 +75,7 @@ impl Incarnation {
         self.culprit_known.store(true, Ordering::Release);
     }
 
-    /// True when the message that it died of is known, and so that no other was the cause.
+    /// True when the message that killed it is known, so that no other one is suspect.
     pub(super) fn is_culprit_known(&self) -> bool {
         self.culprit_known.load(Ordering::Acquire)
     }
@@ -116,11 +116,11 @@ impl Incarnation {
 }
 
 thread_local! {
-    /// Whose code runs on this thread now: the factory's, the actor's, or a future's of its context.
+    /// The incarnation whose code runs on this thread now: its factory, its actor, or a future of its context.
     static CURRENT: RefCell<Option<Arc<Incarnation>>> = const { RefCell::new(None) };
 }
 
-/// Marks an incarnation as the one that runs on this thread, until it is dropped: also by a panic that passes.
+/// Marks an incarnation as the one that runs on this thread until this value is dropped, also by a panic that passes.
 pub(super) struct Running {
     previous: Option<Arc<Incarnation>>,
 }
@@ -151,14 +151,14 @@ pub(super) fn running_name() -> Option<Arc<str>> {
     CURRENT.try_with(name).ok().flatten()
 }
 
-/// Who the calling code is, from inside a factory, a handler or a future on the context.
+/// The identity of the supervised child whose code calls: from a factory, a handler or a future on the context.
 #[derive(Debug, Clone)]
 pub struct ChildContext {
     /// The child's name.
     pub name: Arc<str>,
     /// Counts the child's incarnations from 1.
     pub generation: u64,
-    /// Tells whether this incarnation is still the one that counts.
+    /// Tells whether this incarnation was replaced or has ended.
     pub fence: Fence,
 }
 
@@ -173,7 +173,7 @@ pub fn current() -> Option<ChildContext> {
     })
 }
 
-/// False in the code of an incarnation that was replaced and does not know it yet: what it does counts no more. True everywhere else.
+/// False in the code of an incarnation that was replaced and still runs: what it does no longer counts. True everywhere else.
 #[must_use]
 pub fn is_current() -> bool {
     let fenced = |current: &RefCell<Option<Arc<Incarnation>>>| {
@@ -197,7 +197,8 @@ where
     ctx.stop();
 }
 
-/// Tells whether an incarnation still counts. Work that outlives a handler (a blocking call, a detached future) asks before it acts.
+/// Tells whether an incarnation still counts. Work that outlives its handler (a blocking call, a detached future) must ask before
+/// it acts.
 #[derive(Clone)]
 pub struct Fence(Arc<Incarnation>);
 

@@ -19,9 +19,10 @@ use super::{
     watch::{Report, Watched},
 };
 
-/// A child as the supervisor sees it.
+/// A child as the supervisor sees it, whatever its actor's type.
 pub(super) trait Launch: Send {
-    /// Makes a new incarnation at `site`. Whatever comes of it is reported as a signal, also when the site is dead.
+    /// Makes a new incarnation at `site`. Its start or end is reported as a signal in any case, also when the site's arbiter is
+    /// dead.
     fn launch(
         &mut self,
         site: &Site,
@@ -32,13 +33,13 @@ pub(super) trait Launch: Send {
     /// Puts a ping into the present incarnation's mailbox.
     fn ping(&mut self, ping: Ping);
 
-    /// Lets go of the present incarnation.
+    /// Takes the present incarnation out of its slot.
     fn vacate(&mut self, successor: Successor);
 
     fn statistics(&self) -> SlotStatistics;
 }
 
-/// actix rounds it up with every sender, so it bounds nothing: it is the size of what is allocated.
+/// Slots of a mailbox that are allocated at first. It is no bound: actix adds one for every sender.
 const MAILBOX: usize = 16;
 
 type Factory<A> = dyn Fn(&mut Context<A>) -> Result<A, StartError> + Send + Sync;
@@ -49,9 +50,9 @@ where
 {
     seat: Seat<A>,
     factory: Arc<Factory<A>>,
-    /// Keeps the incarnation reachable before it is published in the slot.
+    /// The present incarnation's address, also before it is published in the slot.
     address: Option<Addr<A>>,
-    /// Never polled. It only has to live: actix skips a message whose request is gone.
+    /// The last ping's request. It is never polled, but must live: actix skips a message whose request was dropped.
     pinged: Option<Request<A, Ping>>,
 }
 
@@ -90,7 +91,7 @@ where
             factory: Arc::clone(&self.factory),
             vacancy: (Arc::clone(&self.seat.0), address),
             marker: Arc::clone(&site.marker),
-            // Reports `Dropped` if the arbiter is gone and the function never runs.
+            // If the arbiter is gone, the function below never runs: dropping this report tells `Dropped`.
             report: Report::new(incarnation, signals),
         };
         site.handle.spawn_fn(move || {
@@ -114,7 +115,7 @@ where
     }
 }
 
-/// What travels to the child's arbiter.
+/// What is sent to the child's arbiter to make the actor there.
 struct Birth<A>
 where
     A: Actor<Context = Context<A>>,

@@ -11,15 +11,15 @@ use crate::domain::restart::{Budget, RestartPolicy, Restarts, Strategy};
 /// descriptors; the default gives every arbiter a runtime of its own.
 pub type ArbiterFactory = Arc<dyn Fn() -> io::Result<Arbiter> + Send + Sync>;
 
-/// How hangs are found.
+/// The times by which hung children are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PingOptions {
-    /// Time between two looks at all static children and pool arbiters.
+    /// Time between two looks at the pings of all static children and pool arbiters.
     pub interval: Duration,
-    /// A ping that is older than this at a look makes the child hung; time in which its thread waited for a core is not counted. A
-    /// mailbox that is never empty looks like a hang, so this is also the longest burst of messages that a child may need.
+    /// A child whose ping is older than this at a look is hung; time in which its thread waited for a core does not count. A
+    /// mailbox that is never empty looks like a hang, so this is also the longest burst of messages that a child may handle.
     pub deadline: Duration,
-    /// The same for the first ping, which waits for the factory and `started`.
+    /// The deadline of the first ping, which waits for the factory and `started`.
     pub start_deadline: Duration,
 }
 
@@ -36,7 +36,7 @@ impl Default for PingOptions {
 /// The settings of a supervisor.
 #[derive(Clone)]
 pub struct SupervisorOptions {
-    /// Whom a failed static child takes with it.
+    /// The children that are restarted together with a failed static one.
     pub strategy: Strategy,
     /// Whether static children are restarted.
     pub restarts: Restarts,
@@ -44,15 +44,16 @@ pub struct SupervisorOptions {
     pub policy: RestartPolicy,
     /// Budget and delays of a dynamic child without its own.
     pub dynamic_policy: RestartPolicy,
-    /// How hangs are found.
+    /// The times by which hung children are found.
     pub ping: PingOptions,
     /// Where children run whose spec does not say; `None`: static ones on arbiters of their own, dynamic ones in the pool.
     pub placement: Option<Placement>,
     /// Arbiters of the pool; they are opened as they are needed. At least 1.
     pub pool_arbiters: usize,
-    /// Blocked arbiters that may be left behind at a time. One more escalates: each holds a thread and whatever the thread holds.
+    /// Blocked arbiters that may be left behind at a time; one more escalates, since each holds a thread and all that the thread
+    /// holds.
     pub abandoned_limit: usize,
-    /// Makes the arbiters.
+    /// Makes arbiters for children.
     pub arbiters: ArbiterFactory,
 }
 

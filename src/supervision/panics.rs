@@ -53,11 +53,11 @@ fn observe(info: &PanicHookInfo<'_>) {
 
 const NOT_A_STRING: &str = "a panic payload that is not a string";
 
-/// Runs `f`; a panic in it becomes `Err(Exit::Panicked)`. The caller sees to it that what `f` touched is not used as if nothing happened.
+/// Runs `f`; a panic in it becomes `Err(Exit::Panicked)`. The caller must not use what `f` may have left half changed.
 pub(super) fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Exit> {
     catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
         let exit = describe(payload.as_ref());
-        // A payload may be anything, with a destructor that panics: then nobody is left to tell.
+        // A payload may be any value, even one whose destructor panics: that panic is swallowed.
         let _ = catch_unwind(AssertUnwindSafe(move || drop(payload)));
         exit
     })
@@ -69,7 +69,7 @@ fn describe(payload: &(dyn Any + Send)) -> Exit {
         .map(|text| (*text).to_owned())
         .or_else(|| payload.downcast_ref::<String>().cloned());
     let message = text.unwrap_or_else(|| NOT_A_STRING.to_owned());
-    // What the hook kept may be an older panic that somebody else caught: `resume_unwind` passes no hook.
+    // What the hook kept may be of an older panic that other code has caught, since `resume_unwind` does not call the hook.
     let seen = LAST.with(RefCell::take);
     let location = seen
         .filter(|seen| seen.message == message)

@@ -7,9 +7,10 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{exit::Exit, incarnation::ChildKey, places::PlaceId};
 
-/// What the supervisor hears from its children and their arbiters. One unbounded channel carries it: an exit must never be lost.
+/// What the supervisor is told by its children and their arbiters. It comes through one unbounded channel: an exit must never be
+/// lost.
 pub(crate) enum Signal {
-    /// `started` ran and the first messages were handled.
+    /// `started` of the child has run, and the first messages were handled.
     Started { key: ChildKey, generation: u64 },
     /// The incarnation is fully down.
     Exited {
@@ -23,7 +24,7 @@ pub(crate) enum Signal {
     PlaceAnswered(PlaceId),
     /// An arbiter's event loop ended.
     PlaceEnded(PlaceId),
-    /// From the supervisor to itself: time to look at the pings, after all answers before this.
+    /// From the supervisor to itself: look at the pings, after all answers that are in the channel before this.
     Look,
 }
 
@@ -50,7 +51,7 @@ impl Ping {
             generation,
             signals,
         } = self;
-        // A supervisor that is gone asks nothing any more.
+        // If the supervisor is gone, no answer is needed.
         let _ = signals.send(Signal::Answered { key, generation });
     }
 }

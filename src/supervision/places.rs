@@ -1,7 +1,8 @@
 //! Where children run: an arbiter of their own, one of a shared pool, or the supervisor's.
 //!
-//! A place whose thread is blocked is abandoned: told to stop when its thread comes back, and counted until then. Pool places are pinged
-//! as arbiters, and a marker tells whose poll holds the thread. Nothing here decides what becomes of the children.
+//! A place is an arbiter. One whose thread is blocked is abandoned: told to stop when its thread comes back, and counted until
+//! then. Pool places are pinged as arbiters, and a marker tells which child's poll holds the thread. What becomes of the children
+//! is decided elsewhere.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -24,15 +25,15 @@ use super::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct PlaceId(u64);
 
-/// The supervisor's own arbiter.
+/// The place of the supervisor's own arbiter.
 const HOME: PlaceId = PlaceId(0);
 
-/// Tells whose poll runs on an arbiter now. Written by the watch, read by the supervisor.
+/// The child whose poll runs on an arbiter now. Written by the watch, read by the supervisor.
 #[derive(Default)]
 pub(crate) struct Marker(AtomicU64);
 
 impl Marker {
-    /// Marks `key` until the guard is dropped; polls on one arbiter do not nest, except for drops within one.
+    /// Marks `key` until the guard is dropped. Polls on one arbiter do not nest, but a poll may drop another child's actor.
     pub(super) fn enter(&self, key: ChildKey) -> Marked<'_> {
         Marked {
             marker: self,
@@ -63,14 +64,14 @@ struct Place {
     handle: ArbiterHandle,
     marker: Arc<Marker>,
     residents: usize,
-    /// How long its thread has waited for a core.
+    /// How long the place's thread has waited for a core.
     queue: RunQueue,
-    /// When the ping that it has not answered yet was sent, and how long its thread had waited for a core until then.
+    /// The ping that it has not answered yet: when it was sent, and how long the thread had waited for a core until then.
     pinged: Option<(Instant, Duration)>,
 }
 
 impl Place {
-    /// How long it has owed an answer, less the time in which its thread was not let run.
+    /// The age of its unanswered ping, less the time in which its thread waited for a core.
     fn silent_for(&self, now: Instant) -> Option<Duration> {
         let (at, waited) = self.pinged?;
         let waits = self.queue.waited().saturating_sub(waited);
@@ -78,7 +79,7 @@ impl Place {
     }
 }
 
-/// What a launch needs of a place.
+/// The part of a place that a launch needs.
 pub(super) struct Site {
     pub(super) id: PlaceId,
     pub(super) handle: ArbiterHandle,
@@ -122,7 +123,7 @@ impl Places {
         }
     }
 
-    /// Gives a child a place to run, its present one if it still serves. Ends with [`leave`](Self::leave).
+    /// Gives a child a place to run: its present one if that still runs, else another. Ended by [`leave`](Self::leave).
     pub(super) fn settle(
         &mut self,
         placement: Placement,
@@ -144,7 +145,7 @@ impl Places {
         Ok(self.site(id))
     }
 
-    /// A child leaves for good: its own arbiter is stopped.
+    /// Takes a child out of its place for good. An arbiter of its own is stopped.
     pub(super) fn leave(&mut self, placement: Placement, id: PlaceId) {
         let Some(place) = self.places.get_mut(&id) else {
             return;
@@ -156,8 +157,8 @@ impl Places {
         }
     }
 
-    /// Gives a blocked arbiter up. It ends when its thread comes back; nobody is placed there any more. False for the supervisor's own,
-    /// which runs, or else nobody would ask.
+    /// Gives a blocked arbiter up: it ends when its thread comes back, and no child is placed there any more. False for the
+    /// supervisor's own arbiter, which cannot be blocked, since this code runs on it.
     pub(super) fn abandon(&mut self, id: PlaceId) -> bool {
         if id == HOME {
             return false;
@@ -180,7 +181,8 @@ impl Places {
         self.places.remove(&id);
     }
 
-    /// Pings every pool arbiter that does not owe an answer already: also an empty one, which a child that left may still hold.
+    /// Pings every pool arbiter that has answered its last ping; also an empty one, since a child that left may still hold its
+    /// thread.
     pub(super) fn ping_pool(&mut self, now: Instant) {
         for id in &self.pool {
             let Some(place) = self.places.get_mut(id) else {
@@ -191,7 +193,7 @@ impl Places {
             }
             let (id, signals) = (*id, self.signals.clone());
             let answer = move || drop(signals.send(Signal::PlaceAnswered(id)));
-            // An arbiter that is gone reports its end itself.
+            // If the arbiter is gone, its end is reported by its sentinel.
             let sent = (now, place.queue.waited());
             place.pinged = place.handle.spawn_fn(answer).then_some(sent);
         }
@@ -203,20 +205,20 @@ impl Places {
         }
     }
 
-    /// True while a pool arbiter owes an answer: its residents are not judged by their own pings then.
+    /// True while a pool arbiter has not answered: meanwhile its residents are not judged by pings of their own.
     pub(super) fn owes_answer(&self, id: PlaceId) -> bool {
         self.places
             .get(&id)
             .is_some_and(|place| place.pinged.is_some())
     }
 
-    /// How long the thread of a place has waited for a core since it began.
+    /// How long the place's thread has waited for a core since it began.
     pub(super) fn waited(&self, id: PlaceId) -> Duration {
         let place = self.places.get(&id);
         place.map_or(Duration::ZERO, |place| place.queue.waited())
     }
 
-    /// Pool arbiters that have owed an answer for so long, each with the child whose poll holds it.
+    /// Pool arbiters that have not answered for at least `limit`, each with the child whose poll holds its thread.
     pub(super) fn overdue(
         &self,
         now: Instant,
@@ -233,7 +235,7 @@ impl Places {
         self.pool.iter().filter(overdue).map(with_culprit).collect()
     }
 
-    /// Counts all unanswered pings from `now` on.
+    /// Counts the age of all unanswered pings from `now` on.
     pub(super) fn forgive(&mut self, now: Instant) {
         for place in self.places.values_mut() {
             place.pinged = place.pinged.map(|_| (now, place.queue.waited()));
@@ -265,7 +267,7 @@ impl Places {
         }
     }
 
-    /// The pool grows one arbiter at a time, up to its size, when all it has are inhabited.
+    /// The pool's place with the fewest residents. While none is empty, the pool grows by one arbiter, up to its size.
     fn least_crowded(&mut self) -> io::Result<PlaceId> {
         let places = &self.places;
         self.pool
@@ -274,7 +276,7 @@ impl Places {
             let place = self.places.get(id);
             place.map(|place| (place.pinged.is_some(), place.residents))
         };
-        // One that owes an answer may be blocked: it comes last.
+        // An arbiter that has not answered may be blocked: it comes last.
         let least = self.pool.iter().copied().min_by_key(crowd);
         let is_empty = |id: &PlaceId| crowd(id) == Some((false, 0));
         match least {
@@ -284,7 +286,7 @@ impl Places {
                     self.pool.push(id);
                     Ok(id)
                 }
-                // No new thread to be had: closer together, then.
+                // No new thread can be had: share an arbiter instead.
                 (Err(_), Some(id)) => Ok(id),
                 (Err(error), None) => Err(error),
             },
@@ -316,12 +318,12 @@ impl Places {
     }
 }
 
-/// Lives on an arbiter and tells when its event loop is taken down.
+/// Lives on an arbiter, and reports when that arbiter's event loop ends.
 struct Sentinel(PlaceId, UnboundedSender<Signal>);
 
 impl Drop for Sentinel {
     fn drop(&mut self) {
-        // The supervisor may be gone already: nobody counts then.
+        // If the supervisor is gone, the report is not needed.
         let _ = self.1.send(Signal::PlaceEnded(self.0));
     }
 }

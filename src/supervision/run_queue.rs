@@ -1,5 +1,5 @@
-//! How long a thread has waited for a core. A child whose thread was not let run is no hung one: on a machine that is busy with its
-//! tasks that is an ordinary hour, and a restart would only cost more.
+//! How long a thread has waited for a core. A child whose thread gets no core is not hung: that is common on a machine that is
+//! busy with its tasks, and a restart would only cost more.
 
 use std::{
     fs::File,
@@ -8,26 +8,27 @@ use std::{
     time::Duration,
 };
 
-/// The wait of one thread, as the kernel counts it (`schedstat` of proc(5): nanoseconds on a processor, nanoseconds on a run
-/// queue, turns).
+/// The waiting time of one thread as the kernel counts it (`schedstat` of proc(5): nanoseconds on a processor, nanoseconds on a
+/// run queue, turns).
 #[derive(Debug, Clone, Default)]
 pub(super) struct RunQueue(Arc<OnceLock<File>>);
 
 impl RunQueue {
     /// Counts for the calling thread from now on.
     pub(super) fn is_of_this_thread(&self) {
-        // Nobody waits for a core in a time that is made.
+        // In tests with one thread and a made-up time, no thread waits for a core.
         #[cfg(test)]
         if super::threads::one::is_on() {
             return;
         }
         if let Ok(file) = File::open("/proc/thread-self/schedstat") {
-            // It is asked for once.
+            // Set once: a second call keeps the first thread.
             let _ = self.0.set(file);
         }
     }
 
-    /// Since the thread began; zero until it is known which one it is, and where the kernel does not count.
+    /// Waiting time since the thread began; zero before [`is_of_this_thread`](Self::is_of_this_thread), or where the kernel does
+    /// not count.
     pub(super) fn waited(&self) -> Duration {
         let mut text = [0; 64];
         let read = self
@@ -58,7 +59,7 @@ mod tests {
     fn a_thread_without_a_core_is_seen_to_wait() {
         let stop = Arc::new(AtomicBool::new(false));
         let cores = thread::available_parallelism().map_or(1, Into::into);
-        // All with one look at the clock after another: more than there are cores.
+        // Spinning threads, more than there are cores.
         let spin = |queue: RunQueue| {
             let stop = Arc::clone(&stop);
             thread::spawn(move || {

@@ -1,7 +1,8 @@
 //! Where an actor can be found now, across its restarts.
 //!
-//! A [`Slot`] is what callers hold, a [`Seat`] goes into the child spec; both share an occupancy: the present address, or the news that
-//! there is none yet, or that nobody is coming. The watch publishes an address after `started`, the supervisor takes it away at the end.
+//! A [`Slot`] is what callers hold, a [`Seat`] goes into the child spec. Both share an occupancy: the present address, or that
+//! none is there yet, or that none will come. The watch publishes an address after `started`; the supervisor takes it away at the
+//! end.
 //! Asking is in `ask.rs`.
 
 use std::{
@@ -23,11 +24,11 @@ use super::{ask::AskError, incarnation::Incarnation};
 
 /// The present state of a slot.
 pub(super) enum Occupant<A: Actor> {
-    /// Nobody yet, or a successor is coming.
+    /// No incarnation yet, or the last one has ended and a successor comes.
     Expected,
     /// This incarnation answers.
     Present(Addr<A>, Arc<Incarnation>),
-    /// Nobody, and nobody is coming: the child ended for good.
+    /// The child ended for good: no incarnation comes any more.
     Absent,
 }
 
@@ -55,10 +56,11 @@ pub(super) struct Occupancy<A: Actor> {
 }
 
 impl<A: Actor> Occupancy<A> {
-    /// Publishes an address, unless its incarnation was fenced off meanwhile.
+    /// Publishes an address, unless its incarnation has been fenced off.
     pub(super) fn occupy(&self, address: Addr<A>, incarnation: &Arc<Incarnation>) {
         self.occupant.send_if_modified(|occupant| {
-            // Under the channel's lock: the supervisor fences first and vacates then, so a zombie is refused here or removed there.
+            // This runs under the channel's lock. The supervisor fences first and vacates then, so a zombie is refused here or
+            // removed there.
             if incarnation.is_fenced() {
                 return false;
             }
@@ -134,7 +136,7 @@ pub(super) enum Successor {
 /// Figures of a slot, over all incarnations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SlotStatistics {
-    /// Asks that wait for their answer now: the depth of the mailbox, as far as anybody can know it.
+    /// Asks that wait for their answer now. actix does not tell the depth of a mailbox, so this stands for it.
     pub in_flight: u64,
     /// Asks that were answered.
     pub handled: u64,
@@ -183,7 +185,7 @@ impl<A: Actor> Slot<A> {
         &self.0.name
     }
 
-    /// Generation of the incarnation that answers now.
+    /// Generation of the incarnation that answers now; `None` while there is none.
     #[must_use]
     pub fn generation(&self) -> Option<u64> {
         match &*self.0.occupant.borrow() {
@@ -198,13 +200,13 @@ impl<A: Actor> Slot<A> {
         self.generation().is_some()
     }
 
-    /// True once nobody is coming any more: the child ended for good, or its supervisor did.
+    /// True once no incarnation comes any more: the child ended for good, or its supervisor did.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         matches!(&*self.0.occupant.borrow(), Occupant::Absent)
     }
 
-    /// Waits for the next change: an incarnation came, went, or the slot was closed.
+    /// Waits for the next change: an incarnation came or went, or the slot was closed.
     pub async fn changed(&self) {
         // The sender lives as long as `self`, so the only error can't happen.
         let _ = self.0.occupant.subscribe().changed().await;
@@ -213,7 +215,7 @@ impl<A: Actor> Slot<A> {
     /// Waits until an incarnation answers and gives its generation.
     ///
     /// # Errors
-    /// `Unavailable` at the deadline, or at once when nobody is coming.
+    /// `Unavailable` at the deadline, or at once when no incarnation comes any more.
     pub async fn up(&self, deadline: Instant) -> Result<u64, AskError> {
         let mut occupant = self.0.occupant.subscribe();
         loop {

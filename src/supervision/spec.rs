@@ -34,12 +34,12 @@ impl std::error::Error for StartError {}
 /// Where a child runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Placement {
-    /// On a thread of its own: when it blocks, nobody else waits. The default of static children.
+    /// On a thread of its own: a child that blocks holds up no other. The default of static children.
     OwnArbiter,
     /// On one of the pool's arbiters, with many others. The default of dynamic children.
     Pool,
-    /// Beside the supervisor. A paused clock holds only its own thread, so tests of time put their children here; nobody else does, since
-    /// a child that blocks would take the supervisor with it.
+    /// Beside the supervisor. A paused clock holds only its own thread, so tests of time put their children here. Nothing else
+    /// does: a child that blocks would hold the supervisor up.
     SupervisorsArbiter,
 }
 
@@ -58,7 +58,7 @@ pub struct GaveUp {
 
 pub(super) type OnGaveUp = Box<dyn FnOnce(GaveUp) + Send>;
 
-/// Everything of a child spec that doesn't depend on the actor's type. `None` means: as usual for a static or dynamic child.
+/// The part of a child spec that does not depend on the actor's type. `None` means the default for a static or dynamic child.
 pub(super) struct Terms {
     pub(super) restart: Option<RestartType>,
     pub(super) shutdown: Duration,
@@ -67,7 +67,7 @@ pub(super) struct Terms {
     pub(super) on_gave_up: Option<OnGaveUp>,
 }
 
-/// Long enough for an actor that closes files or says goodbye; then it is abandoned.
+/// How long a child may take to stop: enough to close files and say goodbye. Then it is abandoned.
 const SHUTDOWN: Duration = Duration::from_secs(5);
 
 /// How a child is made and kept. Static children default to permanent on their own arbiter, dynamic ones to transient in the pool.
@@ -98,34 +98,35 @@ impl ChildSpec {
         }
     }
 
-    /// When it is restarted.
+    /// Sets when the child is restarted.
     #[must_use]
     pub fn restart(mut self, restart: RestartType) -> Self {
         self.terms.restart = Some(restart);
         self
     }
 
-    /// How long it may take to stop before it is abandoned; 5 s by default.
+    /// Sets how long the child may take to stop before it is abandoned; 5 s by default.
     #[must_use]
     pub fn shutdown(mut self, timeout: Duration) -> Self {
         self.terms.shutdown = timeout;
         self
     }
 
-    /// Where it runs.
+    /// Sets where the child runs.
     #[must_use]
     pub fn placement(mut self, placement: Placement) -> Self {
         self.terms.placement = Some(placement);
         self
     }
 
-    /// A budget of its own, with the usual backoff. Where groups restart together the group's budget counts instead.
+    /// Sets a budget of the child's own, with the usual backoff. Where groups restart together, the group's budget counts
+    /// instead.
     #[must_use]
     pub fn budget(self, budget: Budget) -> Self {
         self.policy(RestartPolicy::with_budget(budget))
     }
 
-    /// A budget, backoff and quiet time of its own.
+    /// Sets a budget, backoff and quiet time of the child's own.
     #[must_use]
     pub fn policy(mut self, policy: RestartPolicy) -> Self {
         self.terms.policy = Some(policy);

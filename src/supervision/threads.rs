@@ -1,6 +1,6 @@
-//! Where work runs that must not run in a handler: on a thread that may block, on a thread of its own, beside the actors. All of it
-//! begins here, and so do the actors themselves: that is how a test has a whole worker on its own thread, where everything comes in
-//! the same order each time (`one`).
+//! Starting work that must not run in a handler: on a thread that may block, on a thread of its own, or beside the actors. All
+//! such work starts here, and so do the actors themselves. So a test can run a whole worker on its own thread, where everything
+//! comes in the same order each time (`one`).
 
 #[cfg(test)]
 pub(crate) mod one;
@@ -12,10 +12,10 @@ use tokio::{
     task::{JoinError, JoinHandle},
 };
 
-/// Does what may block on a thread for such work.
+/// Runs work that may block, on a thread for such work, and waits for its result.
 ///
 /// # Errors
-/// It panicked, or the runtime ends.
+/// The work panicked, or the runtime ends.
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, JoinError> {
@@ -26,7 +26,7 @@ pub async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await
 }
 
-/// Begins what goes on beside the actors, and outlives the one that began it. To let go of the handle does not end it.
+/// Starts work beside the actors, which outlives the actor that started it. Dropping the handle does not end it.
 pub fn beside<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
     #[cfg(test)]
     if one::is_on() {
@@ -35,11 +35,11 @@ pub fn beside<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static)
     tokio::spawn(work)
 }
 
-/// Begins work on a thread of its own, which may block between its waits. Must be called within a runtime; of that, the work may
-/// use channels, and neither timers nor sockets: it may outlive it.
+/// Starts work on a thread of its own, where it may block between its awaits. Must be called within a runtime. The work may
+/// outlive that runtime, so it may use channels, but neither timers nor sockets.
 ///
 /// # Errors
-/// There is no thread to be had.
+/// No thread can be started.
 pub fn own<F>(name: &str, work: impl FnOnce() -> F + Send + 'static) -> io::Result<()>
 where
     F: Future<Output = ()> + 'static,
@@ -57,7 +57,7 @@ where
         .map(drop)
 }
 
-/// Begins work on this very thread, which must be an arbiter's.
+/// Starts work on this very thread, which must be an arbiter's.
 pub(super) fn here(work: impl Future<Output = ()> + 'static) {
     #[cfg(test)]
     if one::is_on() {

@@ -6,16 +6,16 @@ use tokio::time::Instant;
 
 use super::incarnation::ChildKey;
 
-/// What is due.
+/// What falls due with a timer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
     /// Look at the pings and send new ones.
     Look,
     /// The backoff of a child is over.
     Restart(ChildKey),
-    /// A child should have stopped by now.
+    /// The time of a child to stop is over.
     Stop(ChildKey),
-    /// Everything should have stopped by now.
+    /// The time for the end of the whole tree is over.
     StopAll,
 }
 

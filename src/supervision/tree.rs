@@ -1,8 +1,8 @@
-//! The supervisor's books and the commands on them. No actix here: the actor feeds it commands, signals and the time, and it answers with
+//! The supervisor's books, and the commands on them. No actix here: the actor feeds in commands, signals and the time, and gets
 //! launched children, armed timers and events.
 //!
-//! Every child is its own small state machine (`child.rs`). `order.rs` moves them in start order and reverse, `exits.rs` decides what
-//! follows an end, `hangs.rs` finds those that don't answer, `ending.rs` takes everything down.
+//! Every child is a small state machine of its own (`child.rs`). `order.rs` moves the children in start order and in reverse,
+//! `exits.rs` decides what follows an end, `hangs.rs` finds the children that do not answer, `ending.rs` takes everything down.
 
 mod ending;
 mod exits;
@@ -33,10 +33,10 @@ use super::{
 };
 use crate::domain::restart::{ChildKind, RestartHistory, Strategy};
 
-/// Hears every lifecycle event, on the supervisor's arbiter.
+/// A listener for all lifecycle events, called on the supervisor's arbiter.
 pub(super) type Events = Arc<dyn Fn(&LifecycleEvent) + Send + Sync>;
 
-/// What [`SupervisorHandle`](super::SupervisorHandle)s watch.
+/// The supervisor's progress as its [`SupervisorHandle`](super::SupervisorHandle)s watch it.
 pub(super) struct Progress {
     /// True once all static children have been up.
     pub(super) ready: watch::Sender<bool>,
@@ -44,7 +44,7 @@ pub(super) struct Progress {
     pub(super) report: watch::Sender<Option<StopReport>>,
 }
 
-/// See the module.
+/// The children of one supervisor. See the module.
 pub(super) struct Tree {
     options: SupervisorOptions,
     events: Vec<Events>,
@@ -52,7 +52,7 @@ pub(super) struct Tree {
     places: Places,
     pub(super) timers: Timers,
     signals: UnboundedSender<Signal>,
-    /// Restarts of the static children together, where they restart in groups.
+    /// Restarts of all static children together, for strategies that restart groups.
     group: RestartHistory,
     epoch: Instant,
     last_look: Instant,
@@ -98,14 +98,14 @@ impl Tree {
         }
     }
 
-    /// Starts the first static child and the looks.
+    /// Starts the first static child and the looks at pings.
     pub(super) fn begin(&mut self) {
         self.last_look = Instant::now();
         self.arm_look();
         self.advance();
     }
 
-    /// Adds a dynamic child and sends it to its place.
+    /// Adds a dynamic child and sends it to its arbiter.
     pub(super) fn start_child(&mut self, spec: ChildSpec) -> Result<(), StartChildError> {
         if self.ending.is_some() {
             return Err(StartChildError::ShuttingDown);
@@ -116,7 +116,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Asks a child to stop and to stay down; the receiver hears when it is.
+    /// Asks a child to stop and to stay down; the receiver is told when it is down.
     pub(super) fn stop_child(&mut self, name: &str) -> Result<oneshot::Receiver<()>, ChildError> {
         let key = self.children.named(name).ok_or(ChildError::Unknown)?;
         let (tell, told) = oneshot::channel();
@@ -128,7 +128,7 @@ impl Tree {
         Ok(told)
     }
 
-    /// Asks a child to stop and to start again, at once and without charge; one that is down is started.
+    /// Asks a child to stop and to start again, at once and without charge to its budget; one that is down is started.
     pub(super) fn restart_child(&mut self, name: &str) -> Result<(), ChildError> {
         if self.ending.is_some() {
             return Err(ChildError::ShuttingDown);
@@ -139,7 +139,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Whatever a child does now: `next` follows, as soon as it can.
+    /// Makes `next` follow whatever the child does now, as soon as it can.
     fn send_off(&mut self, key: ChildKey, next: Next) {
         let Some(child) = self.children.get_mut(key) else {
             return;
@@ -168,11 +168,11 @@ impl Tree {
         }
     }
 
-    /// Does what is due at `now`.
+    /// Performs all timers that are due at `now`.
     pub(super) fn due(&mut self, now: Instant) {
         while let Some(due) = self.timers.pop(now) {
             match due {
-                // Through the channel, so that all answers that are in it are heard before anybody is judged.
+                // Through the channel, so that all answers in it are taken in before any child is judged.
                 Due::Look => drop(self.signals.send(Signal::Look)),
                 Due::Restart(key) => self.resume(key),
                 Due::Stop(key) => self.overstayed(key),
@@ -222,7 +222,7 @@ impl Tree {
     fn emit(&self, event: &LifecycleEvent) {
         event.log();
         for listener in &self.events {
-            // A listener that panics must not take the supervisor along.
+            // A panic of a listener must not take the supervisor along.
             let _ = panics::catch(|| listener(event));
         }
     }

@@ -5,10 +5,10 @@ use std::{fmt, sync::Arc, time::Duration};
 use super::spec::Placement;
 use crate::domain::restart::{Budget, RestartType};
 
-/// Where a child stands.
+/// The state of a child as an operator sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ChildState {
-    /// Its turn to start has not come, or it has not answered its first ping.
+    /// Its turn to start has not come, or it is not up yet.
     Starting,
     /// It runs.
     Running,
@@ -38,19 +38,19 @@ impl fmt::Display for ChildState {
 /// One child at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChildView {
-    /// Its name.
+    /// The child's name.
     pub name: Arc<str>,
     /// True for children that were added while the supervisor ran.
     pub dynamic: bool,
-    /// Where it stands.
+    /// The child's state.
     pub state: ChildState,
-    /// How long it has been running; `None` when it is not.
+    /// How long it has been running; `None` while it does not run.
     pub uptime: Option<Duration>,
-    /// Its incarnations so far.
+    /// Its incarnations so far, the present one included.
     pub generation: u64,
     /// Restarts after failures, over its whole life.
     pub restarts: u64,
-    /// Time since the last of them.
+    /// Time since the last of those restarts.
     pub last_restart: Option<Duration>,
     /// Asks that wait for an answer.
     pub depth: u64,
@@ -58,18 +58,18 @@ pub struct ChildView {
     pub handled: u64,
     /// Type name of the message asked last; empty before the first.
     pub last_message: &'static str,
-    /// Share of its uptime that its code ran, 0.0 to 1.0.
+    /// Share of its lifetime in which its code ran, 0.0 to 1.0.
     pub busy: f64,
     /// How its last incarnation ended, if one did.
     pub last_reason: Option<String>,
-    /// When it is restarted.
+    /// On which ends it is restarted.
     pub restart: RestartType,
-    /// The budget that counts for it: its own, or its group's.
+    /// The restart budget that counts for it: its own, or its group's.
     pub budget: Budget,
     /// Restarts that the budget still allows now.
     pub budget_left: u32,
     /// How long it may take to stop.
     pub shutdown: Duration,
-    /// Where it runs.
+    /// The kind of thread that it runs on.
     pub placement: Placement,
 }

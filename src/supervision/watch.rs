@@ -1,10 +1,10 @@
 //! The death watch: the future of an actor's context, wrapped so that its end is reported exactly once, whatever ends it.
 //!
-//! It runs on the child's arbiter. It catches panics below the drop of the actor, so that no destructor runs while one unwinds; it carries
-//! the supervisor's stop past the mailbox; and it refuses to poll an incarnation that was fenced off. A panicked or fenced actor runs
-//! nothing any more but its destructor: `stopping` and `stopped` are for orderly ends, and could otherwise handle further messages.
-//! Only one thing escapes it: messages that are in the mailbox of a zombie whose present poll has not returned yet. Their askers have let go
-//! of them when the slot changed, and actix skips what nobody waits for.
+//! It runs on the child's arbiter. It catches panics below the drop of the actor, so that no destructor runs while one unwinds;
+//! it carries the supervisor's stop past the mailbox; and it does not poll an incarnation that was fenced off. Of a panicked or
+//! fenced actor nothing runs any more but its destructor: `stopping` and `stopped` are for orderly ends, and could otherwise
+//! handle further messages. One thing escapes the watch: messages in the mailbox of a zombie whose present poll has not returned.
+//! Their askers dropped them when the slot changed, and actix skips a message whose reply is awaited by nobody.
 
 use std::{
     future::Future,
@@ -25,7 +25,7 @@ use super::{
     slot::Occupancy,
 };
 
-/// Reports the end of an incarnation once: explicitly, or as `Dropped` when it is dropped before.
+/// Reports the end of an incarnation once: when it is told, or as `Dropped` when it is dropped before that.
 pub(super) struct Report {
     pub(super) incarnation: Arc<Incarnation>,
     signals: Option<UnboundedSender<Signal>>,
@@ -56,7 +56,7 @@ impl Report {
             key, generation, ..
         } = *self.incarnation;
         self.incarnation.fence_off(exit.ending());
-        // Nobody listens any more when the supervisor has ended.
+        // If the supervisor has ended, the report is not needed.
         let _ = signals.send(Signal::Exited {
             key,
             generation,
@@ -71,12 +71,12 @@ impl Drop for Report {
     }
 }
 
-/// See the module.
+/// The watched future of an actor's context. See the module.
 pub(super) struct Watched<A>
 where
     A: Actor<Context = Context<A>>,
 {
-    /// Taken before the report, so that it is reported when the actor and its mailbox are gone.
+    /// Taken out before the report, so that the actor and its mailbox are gone when the end is reported.
     future: Option<ContextFut<A, Context<A>>>,
     /// Where the address is published after the first poll; `None` from then on.
     vacancy: Option<(Arc<Occupancy<A>>, Addr<A>)>,
@@ -102,7 +102,7 @@ where
         }
     }
 
-    /// One poll of the actor, marked as running, timed, with panics caught. `Ok(true)` when its context has ended.
+    /// Polls the actor once: marked as running, timed, with panics caught. `Ok(true)` when its context has ended.
     fn poll_actor(&mut self, cx: &mut TaskContext<'_>) -> Result<bool, Exit> {
         let Some(future) = self.future.as_mut() else {
             return Ok(true);
@@ -121,7 +121,7 @@ where
         polled
     }
 
-    /// Publishes the address once `started` has run, and says so.
+    /// Publishes the address once `started` has run, and reports the start.
     fn announce(&mut self) {
         if let Some((occupancy, address)) = self.vacancy.take() {
             occupancy.occupy(address, &self.report.incarnation);
@@ -129,7 +129,7 @@ where
         }
     }
 
-    /// Takes the actor down and reports. A panic of its destructor turns an orderly end into a panic.
+    /// Drops the actor, and reports its end. A panic of its destructor turns an orderly end into a panic.
     fn finish(&mut self, exit: Exit) {
         let dropped = self.drop_actor();
         let exit = match (exit, dropped) {
@@ -149,7 +149,8 @@ where
             Running::enter(incarnation),
             self.marker.enter(incarnation.key),
         );
-        // Terminated, so that dropping the context's future polls nothing: `stopping` could answer 'continue' and handle messages.
+        // Terminate the context, so that dropping its future polls nothing: `stopping` could answer 'continue' and handle
+        // messages.
         future.ctx().terminate();
         panics::catch(move || drop(future))
     }
@@ -163,7 +164,7 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
         let this = &mut *self;
-        // Before the flags are read: what is set after this line wakes us.
+        // Register before the flags are read: a flag that is set after this line wakes the watch.
         this.report.incarnation.waker.register(cx.waker());
         if this.report.incarnation.is_fenced() {
             this.finish(Exit::Dropped);
@@ -188,7 +189,7 @@ where
     A: Actor<Context = Context<A>>,
 {
     fn drop(&mut self) {
-        // With its arbiter, unless it has finished: then there is nothing left to drop or to report.
+        // Dropped with its arbiter; or after it finished, when nothing is left to drop or report.
         self.finish(Exit::Dropped);
     }
 }

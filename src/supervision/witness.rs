@@ -1,8 +1,9 @@
-//! Who killed an actor: actix does not tell, but the ask that waits for an answer can see it.
+//! Which message killed an actor: actix does not tell, but the ask that waits for the reply can see it.
 //!
-//! What an actor owes to an ask is let go of in one of two moments: while the handler of that message unwinds, or afterwards, with the
-//! mailbox (see `watch.rs`). Either wakes the asker, on the actor's thread. A [`Witness`] is woken in its place, and looks whether the thread
-//! panics just then. What it cannot see is a panic behind the handler: in a future that the handler returned or spawned, or in a timer.
+//! The sender of the reply to an ask is dropped in one of two moments: while the handler of that message unwinds, or
+//! afterwards, with the mailbox (see `watch.rs`). Either wakes the asker, on the actor's thread. A [`Witness`] is woken in the
+//! asker's place, and looks whether the thread is panicking just then. It cannot see a panic behind the handler: in a future that
+//! the handler returned or spawned, or in a timer.
 
 use std::{
     future::Future,
@@ -18,18 +19,18 @@ use futures_util::task::AtomicWaker;
 
 use super::incarnation::Incarnation;
 
-/// What an ask has to do with the end of the incarnation that had it.
+/// The part of an ask in the end of the incarnation that had its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
-    /// The handler of its message panicked.
+    /// The handler of its own message panicked.
     Culprit,
-    /// The handler of another's did.
+    /// The handler of another message panicked.
     Bystander,
-    /// Nobody saw who it was.
+    /// No ask saw the cause.
     Unknown,
 }
 
-/// See the module. One for each time that a message is offered.
+/// Watches one offer of a message to an incarnation. See the module.
 pub(super) struct Witness {
     asker: AtomicWaker,
     incarnation: Arc<Incarnation>,
@@ -45,7 +46,7 @@ impl Witness {
         })
     }
 
-    /// Waits for an answer.
+    /// Waits for the reply, with this witness in the asker's place.
     pub(super) async fn watch<F: Future>(self: &Arc<Self>, answer: F) -> F::Output {
         let mut answer = pin!(answer);
         let eyes = Waker::from(Arc::clone(self));
@@ -62,7 +63,7 @@ impl Witness {
         answer.poll(&mut Context::from_waker(eyes))
     }
 
-    /// What this ask had to do with it, once the incarnation has ended.
+    /// The part of this ask, once the incarnation has ended.
     pub(super) fn part(&self) -> Part {
         match (
             self.culprit.load(Ordering::Acquire),

@@ -1,35 +1,36 @@
-//! Which log lines are shown: `RUST_LOG` with the names that the lines show, added to what is shown anyway. Pure: what cannot be
-//! understood comes back as a complaint.
+//! Which log lines are shown: parses `RUST_LOG`, in which modules have the short names that log lines show, and adds it to the
+//! default. Pure: what cannot be understood comes back as a complaint.
 
 use std::str::FromStr;
 
 use log::LevelFilter;
 
-/// What is shown unless `RUST_LOG` says otherwise: our own life, and of the libraries only what went wrong.
+/// What is shown unless `RUST_LOG` says otherwise: this program's info, and of the libraries only warnings and errors.
 pub(super) const DEFAULT: &str = "warn,worker_node=info,lifecycle=info";
 
-/// The target of the actors' life, which is no module.
+/// The target of the events in the actors' lives; it is not the name of a module.
 const LIFECYCLE: &str = "lifecycle";
 
-/// Our modules by their whole paths, and the libraries that are built in.
+/// All modules of this program by their whole paths, and the libraries that are built in.
 mod names {
     include!(concat!(env!("OUT_DIR"), "/log_names.rs"));
 }
 
-/// What is to be shown.
+/// A parsed filter.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Filter {
-    /// As env_logger takes it.
+    /// The filter in env_logger's own words.
     pub(super) directives: String,
-    /// What was not understood, for the operator.
+    /// The parts that could not be understood, as text for the operator.
     pub(super) complaints: Vec<String>,
-    /// Whether anything was.
+    /// Whether any part was understood.
     pub(super) says: bool,
 }
 
 impl Filter {
-    /// Reads what `RUST_LOG` says. A level alone is for everything, in place of the default; a name is added.
+    /// Parses `RUST_LOG`. A level alone is for everything, and replaces the default; a name with a level is added to it.
     pub(super) fn read(said: &str) -> Self {
+        // As in env_logger: a slash begins a pattern that all shown lines must match.
         let (said, pattern) = match said.split_once('/') {
             Some((said, pattern)) => (said, Some(pattern)),
             None => (said, None),
@@ -94,7 +95,8 @@ fn read_part(part: &str) -> Result<Part, String> {
     }
 }
 
-/// What env_logger calls `name`: a target, a library's path, or a part of the path of some of our modules.
+/// The targets that env_logger knows for `name`: a target, a library's path, or the modules of this program whose path contains
+/// it.
 fn targets(name: &str) -> Vec<String> {
     let first = name.split("::").next().unwrap_or(name);
     if name == LIFECYCLE || names::LIBRARIES.contains(&first) {

@@ -1,7 +1,8 @@
-//! The durable history of the actors' lives, so that `worker-node events` can tell the story after a crash, offline too. One
-//! JSON line per event and one `write` per line: a crash of the process loses nothing, a power cut the last moments, and
-//! nobody waits for a disk. Two files of 8 MiB at most; the older one is dropped when the newer one is full. Beside it, in files of its
-//! own, the book of who changed what: no flood of calls pushes the story of the actors out, and no crashing actor that book.
+//! The durable history of the actors' lives, for `worker-node events`, also after a crash and without a worker. One JSON line per
+//! event and one `write` per line, without `fsync`: a crash of the process loses nothing, a power cut the last moments, and no
+//! caller waits for a disk. Two files of 8 MiB at most: when the newer one is full it replaces the older one. A second such book,
+//! in files of its own, tells who changed what: so no flood of calls pushes out the story of the actors, and no crashing actor
+//! that book.
 
 mod follow;
 pub mod process;
@@ -20,12 +21,12 @@ use std::{
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
-/// Which of the two.
+/// One of the two books.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Book {
-    /// The lives of the actors.
+    /// The lives of the actors: `lifecycle.jsonl`.
     Lifecycle,
-    /// Who changed what.
+    /// Who changed what: `audit.jsonl`.
     Audit,
 }
 
@@ -45,24 +46,24 @@ impl Book {
     }
 }
 
-/// A file is full at this many bytes: tens of thousands of events, and a second to read.
+/// Most bytes of one file: tens of thousands of events, which are read in a second.
 const FILE_LIMIT: u64 = 8 * 1024 * 1024;
 
-/// One edge in the life of an actor, or one thing that somebody changed. A field that is `None` is left away.
+/// An event in the life of an actor, or a change that somebody made. A field that is `None` is left out of the line.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HistoryEvent {
-    /// When, in RFC 3339.
+    /// When it happened, in RFC 3339.
     pub ts: String,
-    /// Whose.
+    /// The actor that it happened to, or that the change was about.
     pub actor: String,
-    /// Which edge: starting, started, stopping, stopped, panicked, hung, restarting, gave_up, recovered. Or what was changed: assign,
-    /// cancel, move, restart, retry, drop.
+    /// In a life: starting, started, stopping, stopped, panicked, hung, restarting, gave_up or recovered. A change: assign,
+    /// cancel, move, restart, retry, drop and the like.
     pub event: String,
-    /// Counts the incarnations of the actor from 1; 0 in the other book.
+    /// The incarnation of the actor, counted from 1; 0 for a change.
     #[serde(skip_serializing_if = "is_zero")]
     pub generation: u64,
-    /// Why.
+    /// Why it happened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
     /// Restarts used within the window.
@@ -77,22 +78,22 @@ pub struct HistoryEvent {
     /// Time until the restart, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backoff_ms: Option<u64>,
-    /// How long the phase took that ends here, in milliseconds.
+    /// How long the phase took that ended with this event, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<u64>,
     /// How long the incarnation had run, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uptime_ms: Option<u64>,
-    /// Who asked: the address from which.
+    /// The address of the caller who made the change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
-    /// The names in the certificate that was shown.
+    /// The names in the caller's certificate.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub certificate: Vec<String>,
-    /// The user of this machine.
+    /// The id of the user of this machine who made the change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<u32>,
-    /// So many entries before this one are missing: they came faster than they could be written.
+    /// Events that are missing before this one: they came faster than they could be written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<u64>,
 }
@@ -102,7 +103,7 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// Writes the history. Shared by reference; a lock orders the writers.
+/// Writes one book. A lock orders the writers of this process.
 #[derive(Debug)]
 pub struct History {
     folder: PathBuf,
@@ -111,17 +112,17 @@ pub struct History {
     file: Mutex<Open>,
 }
 
-/// The newer file.
+/// The newer file of the book, open for appending.
 #[derive(Debug)]
 struct Open {
     file: File,
     length: u64,
-    /// Its last line has no end: the next one begins with a newline, or the two would be one.
+    /// The file's last line was cut short: the next one begins with a newline, since otherwise the two would be one damaged line.
     torn: bool,
 }
 
 impl History {
-    /// Goes on with a book in a folder, or begins one.
+    /// Opens a book in a folder for appending; a missing file is made.
     ///
     /// # Errors
     /// The file cannot be opened.
@@ -138,10 +139,10 @@ impl History {
         })
     }
 
-    /// Writes one event, whole or not at all for readers.
+    /// Writes one event, in one `write`, so that a reader sees the whole line or none of it.
     ///
     /// # Errors
-    /// It is not in the file: the disk is full, or a full file cannot be put aside.
+    /// The event is not in the file: the disk is full, or the full file cannot be renamed.
     pub fn append(&self, event: &impl Serialize) -> io::Result<()> {
         let mut line = serde_json::to_vec(event)?;
         line.push(b'\n');
@@ -154,10 +155,10 @@ impl History {
         open.write(line)
     }
 
-    /// Says that the process lives, without writing anything.
+    /// Sets the file's time of change to `now`, as a sign of life, without writing anything.
     ///
     /// # Errors
-    /// The file is another user's.
+    /// The file belongs to another user.
     pub fn touch(&self, now: SystemTime) -> io::Result<()> {
         let open = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         open.file.set_modified(now)
@@ -202,13 +203,13 @@ impl Open {
     }
 }
 
-/// Reads a book in a folder, oldest event first. Lines that are torn or damaged are left out; a file that is not there is
-/// an empty one. Works beside a writer, and without one.
+/// Reads a book in a folder, the oldest event first. Damaged lines are left out; a missing file counts as empty. Works beside a
+/// writer, and without one.
 ///
 /// # Errors
 /// A file is there and cannot be opened.
 pub fn read(folder: &Path, book: Book) -> io::Result<impl Iterator<Item = HistoryEvent> + use<>> {
-    // The newer one is opened first: if it is put aside in between, it is read twice rather than missed.
+    // Open the newer one first: if it is renamed in between, it is read twice rather than missed.
     let newer = lines(&folder.join(book.newer()))?;
     let older = lines(&folder.join(book.older()))?;
     Ok(older
@@ -216,7 +217,7 @@ pub fn read(folder: &Path, book: Book) -> io::Result<impl Iterator<Item = Histor
         .filter_map(|line| serde_json::from_slice(&line).ok()))
 }
 
-/// How many events there are, and how many lines that are none: torn by a crash, or damaged.
+/// The number of events in a book, and of lines that are not events: cut short by a crash, or damaged.
 ///
 /// # Errors
 /// A file is there and cannot be opened.
@@ -239,7 +240,7 @@ fn lines(path: &Path) -> io::Result<impl Iterator<Item = Vec<u8>> + use<>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
-    // What cannot be read ends the file: an iterator of errors would not end.
+    // A read error ends the file: an iterator that yields errors could go on for ever.
     Ok(file
         .into_iter()
         .flat_map(|file| BufReader::new(file).split(b'\n').map_while(Result::ok)))

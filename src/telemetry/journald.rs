@@ -1,16 +1,16 @@
-//! Whether the lines go to systemd's journal, and how it is told what each is worth: `<3>` before it, as syslog counts. The journal
-//! takes that away again, and goes by it: `journalctl -p err`.
+//! Whether standard error goes to systemd's journal, and the prefix `<3>` (syslog's priority) that tells it a line's level. The
+//! journal removes the prefix, and `journalctl -p err` goes by it.
 
 use std::{env, os::fd::AsFd};
 
 use log::Level;
 use rustix::fs::fstat;
 
-/// systemd says here what it has joined a service's output to: `device:inode`.
+/// The variable in which systemd names the stream that a service's output is joined to, as `device:inode`.
 const STREAM: &str = "JOURNAL_STREAM";
 
-/// Whether what is written here goes to the journal. The variable alone says nothing: whoever is started with its output somewhere
-/// else inherits it.
+/// Whether output to `descriptor` goes to the journal. The variable alone does not tell: a child process whose output goes
+/// elsewhere inherits it.
 pub(super) fn reads(descriptor: impl AsFd) -> bool {
     let stream = env::var(STREAM).unwrap_or_default();
     fstat(descriptor).is_ok_and(|found| names(&stream, found.st_dev, found.st_ino))
@@ -23,7 +23,7 @@ fn names(stream: &str, device: u64, inode: u64) -> bool {
     of_device.parse() == Ok(device) && of_inode.parse() == Ok(inode)
 }
 
-/// What the journal is told of a line of this level.
+/// The prefix of a line for the journal.
 pub(super) fn priority(level: Level) -> &'static str {
     match level {
         Level::Error => "<3>",

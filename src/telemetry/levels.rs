@@ -1,5 +1,5 @@
-//! Which lines are shown while the worker runs: what `RUST_LOG` said at its start, until an operator adds something to that, for
-//! a while or until it is taken back. A while is over by the clock: whoever logs next looks at it, and nobody has to wake up.
+//! Which lines are shown while the worker runs: what `RUST_LOG` said at the start, until an operator adds to it, for some time or
+//! until the order is taken back. No timer ends that time: each call of the log compares it with the clock.
 
 use std::{
     sync::{PoisonError, RwLock},
@@ -13,20 +13,20 @@ use tokio::time::Instant;
 use super::filter::Filter;
 use crate::ports::admin::{LogLevel, LogOrder};
 
-/// Makes a logger that shows what these directives say.
+/// Makes a logger that shows what the given directives say.
 type MakeLogger = Box<dyn Fn(&str) -> Logger + Send + Sync>;
 
-/// See the module.
+/// The levels in force. See the module.
 pub(super) struct Levels {
     make: MakeLogger,
-    /// What `RUST_LOG` said.
+    /// The text of `RUST_LOG` at the start.
     said: String,
     first: Shown,
-    /// In its place, for as long as it lasts.
+    /// An operator's addition, which replaces `first` for as long as it lasts.
     added: RwLock<Option<Added>>,
 }
 
-/// What is shown.
+/// Directives, and the logger made of them.
 struct Shown {
     directives: String,
     logger: Logger,
@@ -34,7 +34,7 @@ struct Shown {
 
 struct Added {
     shown: Shown,
-    /// `None`: until it is taken back.
+    /// When the addition ends; `None`: when it is taken back.
     until: Option<Instant>,
 }
 
@@ -45,7 +45,7 @@ impl Added {
 }
 
 impl Levels {
-    /// Begins with what `said`, in the words of `RUST_LOG`; and what of that is not understood.
+    /// Levels that begin with `said`, in the grammar of `RUST_LOG`; and what of that cannot be understood.
     pub(super) fn new(
         said: &str,
         make: impl Fn(&str) -> Logger + Send + Sync + 'static,
@@ -68,7 +68,7 @@ impl Levels {
         (levels, complaints)
     }
 
-    /// What an operator wants, and what is in force then.
+    /// Carries out an operator's order. Returns what is in force then, or what is wrong with the order: then nothing has changed.
     pub(super) fn order(&self, order: LogOrder, now: Instant) -> LogLevel {
         match order {
             LogOrder::Show => {}
@@ -79,7 +79,7 @@ impl Levels {
                         logger: (self.make)(&directives),
                         directives,
                     },
-                    // A time beyond all clocks is one that nobody sees the end of.
+                    // A time that the clock cannot hold is as good as no end.
                     until: lasts.and_then(|lasts| now.checked_add(lasts)),
                 })),
                 Err(faults) => {
@@ -93,7 +93,7 @@ impl Levels {
         self.in_force(now)
     }
 
-    /// Added to what was said at the start, not to what was added before: each order takes the place of the last.
+    /// The directives of an order: its text added to that of the start, not to that of an earlier order, which it replaces.
     fn read(&self, said: &str) -> Result<String, Vec<String>> {
         if said.contains('/') {
             return Err(vec!["a pattern (/...) is for RUST_LOG alone".into()]);
@@ -120,10 +120,11 @@ impl Levels {
         *place = added;
     }
 
-    /// What nobody shows is left out before it comes here. Called by whoever holds the lock, so that the last word stands.
+    /// Tells the `log` crate the highest level that is shown, so that lines above it cost nothing. Called under the lock, so that
+    /// the last order counts.
     fn announce(&self, added: Option<&Added>) {
         let first = self.first.logger.filter();
-        // When a while is over, whoever logs what is shown again must come by to notice.
+        // Keep the level of the start as well: when the addition ends, a call at that level must get here to notice it.
         log::set_max_level(added.map_or(first, |added| added.shown.logger.filter().max(first)));
     }
 
@@ -144,7 +145,7 @@ impl Levels {
         }
     }
 
-    /// Whatever is in force at that moment; what is over is let go.
+    /// Asks the logger that is in force at the moment `now`; an addition that has ended is removed.
     fn with<T>(&self, now: Instant, ask: impl FnOnce(&Logger) -> T) -> T {
         let added = self.added.read().unwrap_or_else(PoisonError::into_inner);
         match &*added {
@@ -179,7 +180,7 @@ impl Log for Levels {
     fn flush(&self) {}
 }
 
-/// As people tell it; what is left of a second is one.
+/// Whole seconds, rounded up, as people read them.
 fn whole_seconds(time: Duration) -> Duration {
     Duration::from_secs(time.as_secs() + u64::from(time.subsec_nanos() > 0))
 }

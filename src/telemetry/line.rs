@@ -1,5 +1,5 @@
-//! One log record as one line, in two looks. Everything in it may come from outside: it is escaped, so that nothing forges a
-//! second line or moves a cursor, and cut, so that nothing floods the log.
+//! One log record as one line, as text or as JSON. All its values may come from outside: they are escaped, so that none forges a
+//! second line or moves a terminal's cursor, and cut, so that none floods the log.
 
 use std::{fmt::Write as _, time::SystemTime};
 
@@ -11,27 +11,27 @@ use log::{
 use super::journald;
 use crate::domain::text::{escape, truncate};
 
-/// The longest message, in bytes.
+/// Most bytes of a message that are shown.
 const MESSAGE_LIMIT: usize = 8 * 1024;
 
-/// The longest value, in bytes.
+/// Most bytes of a value that are shown.
 const VALUE_LIMIT: usize = 1024;
 
-/// The keys that every JSON line has; a value of the same name gets an underscore.
+/// The keys that every JSON line has. A value with one of these names gets an underscore at the end of its name.
 const OWN_KEYS: [&str; 4] = ["ts", "level", "target", "msg"];
 
 /// Who reads the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reader {
-    /// Nobody in particular: a file, or a pipe.
+    /// No one in particular: a file, or a pipe.
     Anybody,
-    /// Somebody who looks: the level has its usual colour.
+    /// A person at a terminal: the level is coloured.
     Terminal,
-    /// systemd's journal, which is told what each line is worth. It has the time, and colours, of its own.
+    /// systemd's journal: each line begins with its priority, and has neither time nor colour, which the journal adds itself.
     Journal,
 }
 
-/// `2026-11-23T18:29:22.929Z`; the epoch for a time that is out of everybody's range.
+/// A time as `2026-11-23T18:29:22.929Z`; the epoch for a time out of range.
 pub(super) fn timestamp(now: SystemTime) -> String {
     let now = jiff::Timestamp::try_from(now).unwrap_or_default();
     format!("{now:.3}")
@@ -49,14 +49,13 @@ pub(super) fn text(now: &str, record: &Record<'_>, reader: Reader) -> String {
     let target = escape(short(record.target()), VALUE_LIMIT);
     let mut line = format!("{head} {target}: {message}");
     let mut pairs = TextPairs(&mut line);
-    // The visitor never fails; a source that does has told all that it could.
+    // The visitor never fails. Where a value's source fails, the pairs before it are shown.
     let _ = record.key_values().visit(&mut pairs);
     line.push('\n');
     line
 }
 
-/// One object with the keys of the text line. What the journal is told of it stands before: no program that reads it from there
-/// sees that.
+/// One JSON object with the fields of the text line. The journal's priority stands before it, and the journal removes it.
 pub(super) fn json(now: &str, record: &Record<'_>, reader: Reader) -> String {
     let mut line = match reader {
         Reader::Anybody | Reader::Terminal => String::new(),
@@ -73,7 +72,7 @@ pub(super) fn json(now: &str, record: &Record<'_>, reader: Reader) -> String {
     line
 }
 
-/// Our own modules by their last name, the libraries by their whole path.
+/// The target as lines show it: of this program's modules the last name, of libraries the whole path.
 fn short(target: &str) -> &str {
     match target.strip_prefix("worker_node::") {
         Some(path) => path.rsplit("::").next().unwrap_or(path),
@@ -104,7 +103,7 @@ impl<'kvs> VisitSource<'kvs> for TextPairs<'_> {
         if bare {
             write!(self.0, " {key}={value}")?;
         } else {
-            // Backslashes are those of the escapes already: doubled, they would be unreadable and say nothing more.
+            // Backslashes stem from the escapes above. Doubling them would make the text unreadable and add nothing.
             write!(self.0, " {key}=\"{}\"", value.replace('"', "\\\""))?;
         }
         Ok(())
@@ -126,7 +125,7 @@ impl<'kvs> VisitSource<'kvs> for JsonPairs<'_> {
     }
 }
 
-/// Numbers and truth stay what they are; everything else is text.
+/// Writes one value of a JSON line: numbers and booleans as such, everything else as text.
 struct JsonField<'a> {
     line: &'a mut String,
     name: &'a str,
@@ -181,7 +180,7 @@ fn string_field(line: &mut String, name: &str, value: &str, limit: usize) {
     push_string(line, value, limit);
 }
 
-/// A JSON string. JSON itself leaves DEL and the C1 controls as they are, and terminals obey them.
+/// A JSON string, cut at `limit` bytes. DEL and the C1 controls are escaped too: JSON allows them, and terminals obey them.
 fn push_string(line: &mut String, text: &str, limit: usize) {
     let cut = truncate(text, limit);
     line.push('"');
@@ -191,7 +190,7 @@ fn push_string(line: &mut String, text: &str, limit: usize) {
             '\\' => line.push_str("\\\\"),
             '\n' => line.push_str("\\n"),
             character if character.is_control() => {
-                // Controls are all below U+00A0.
+                // Four digits are enough: all control characters are below U+00A0.
                 let _ = write!(line, "\\u{:04x}", u32::from(character));
             }
             character => line.push(character),

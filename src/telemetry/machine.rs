@@ -1,6 +1,6 @@
-//! What this machine has, and how busy it is. One sampler for the life of the process, beside the actors (`Arc<Mutex<_>>`): CPU
-//! use is a difference of two readings, and a fresh sampler would tell the average since boot. A sample takes well under a
-//! millisecond, and never reads processes or networks.
+//! The machine's resources and how busy they are. One sampler lives as long as the process, beside the actors (`Arc<Mutex<_>>`):
+//! processor use is the difference of two readings, and a fresh sampler would tell the average since boot. A sample takes well
+//! under a millisecond, and never reads processes or networks.
 
 use std::{
     io,
@@ -17,20 +17,20 @@ use tokio::time::Instant;
 
 use crate::domain::spec::{GIB, MachineTotals};
 
-/// How busy the machine is, each from 0 to 100 percent.
+/// How busy the machine is; each figure from 0 to 100 percent.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct MachineSample {
-    /// Of all cores, since the last sample.
+    /// Processor time in use, of all cores, since the last sample.
     pub cpu: f64,
-    /// Of the memory that this worker can see.
+    /// Memory in use, of the memory that this process can have.
     pub memory: f64,
-    /// Of the file system that holds the state folder, as `df` counts it.
+    /// Space in use on the file system of the state folder, as `df` counts it.
     pub storage: f64,
-    /// Of the GPUs.
+    /// GPU time in use; always 0.
     pub gpu: f64,
 }
 
-/// Reads the machine.
+/// Takes samples of the machine.
 #[derive(Debug)]
 pub struct MachineSampler {
     system: System,
@@ -42,7 +42,7 @@ impl MachineSampler {
     /// Takes the first reading, to which the next one is compared. `folder` is the state folder.
     ///
     /// # Errors
-    /// The system does not tell about itself (no `/proc`).
+    /// The system does not tell its state (no `/proc`).
     pub fn new(folder: &Path) -> io::Result<Self> {
         let system = System::new_with_specifics(
             RefreshKind::nothing()
@@ -57,7 +57,7 @@ impl MachineSampler {
         })
     }
 
-    /// What the machine has: the least of what is built in and what this process is allowed.
+    /// The machine's resources: the lesser of what it has and what this process is allowed.
     ///
     /// # Errors
     /// The state folder's file system does not answer.
@@ -73,7 +73,7 @@ impl MachineSampler {
         })
     }
 
-    /// How busy it is. Where the file system does not answer, its share is 0.
+    /// Takes a sample. Where the file system does not answer, its figure is 0.
     pub fn sample(&mut self) -> MachineSample {
         self.system.refresh_cpu_usage();
         self.system
@@ -89,8 +89,8 @@ impl MachineSampler {
 
     fn cpu(&self) -> f64 {
         let usage = if is_first_interval(self.primed.elapsed()) {
-            // There is no second reading yet, and the first one is the average since boot. The load of the last minute is
-            // the nearest that is known.
+            // The sampler has a single reading yet, which would tell the average since boot. The load of the last minute is the
+            // nearest figure.
             System::load_average().map_or(0.0, |load| load.one) * 100.0
                 / float(self.system.cpus().len().max(1) as u64)
         } else {
@@ -99,7 +99,8 @@ impl MachineSampler {
         clamp(usage)
     }
 
-    /// Inside a container the machine's own figures are the host's: the container's limit counts where it is lower.
+    /// Memory of the machine, or of this process's container where its limit is lower: in a container the machine's figures are
+    /// the host's.
     fn memory(&self) -> Memory {
         let host = Memory {
             total: self.system.total_memory(),
@@ -115,33 +116,33 @@ impl MachineSampler {
     }
 }
 
-/// What the file system of a folder can still take.
+/// What the file system of a folder has and can still take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
-    /// Bytes, for anybody but root.
+    /// Bytes free for users other than root.
     pub bytes: u64,
-    /// Bytes that it has in all.
+    /// Bytes in all.
     pub size: u64,
-    /// Files and folders; `None` where there is no limit but the bytes.
+    /// Inodes free; `None` where the file system has no bound on them.
     pub inodes: Option<u64>,
 }
 
 impl Room {
-    /// Asks the file system.
+    /// Asks the folder's file system.
     ///
     /// # Errors
-    /// It does not answer.
+    /// The file system does not answer.
     pub fn of(folder: &Path) -> io::Result<Self> {
         let stat = rustix::fs::statvfs(folder)?;
         Ok(Self {
-            // Some count none, and say 0 of 0.
+            // Some file systems do not count inodes, and say 0 of 0.
             inodes: (stat.f_files > 0).then_some(stat.f_favail),
             size: stat.f_blocks.saturating_mul(stat.f_frsize),
             bytes: Space::from(stat).available,
         })
     }
 
-    /// How much of it is not to be had, of a hundred: rounded down, and 0 where the file system does not say.
+    /// Percent of the bytes that are not free: rounded down, and 0 where the file system does not tell its size.
     #[must_use]
     pub fn used_percent(&self) -> u8 {
         let used = u128::from(self.size.saturating_sub(self.bytes));
@@ -157,12 +158,12 @@ fn gpus() -> f64 {
     0.0
 }
 
-/// sysinfo ignores a reading that comes sooner than this after the one before.
+/// Whether the next reading comes too soon after the first: sysinfo ignores it then.
 fn is_first_interval(since_primed: Duration) -> bool {
     since_primed < MINIMUM_CPU_UPDATE_INTERVAL
 }
 
-/// In bytes.
+/// Memory in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Memory {
     total: u64,
@@ -170,7 +171,7 @@ struct Memory {
 }
 
 impl Memory {
-    /// The narrower of the two; a limit of 0, or beyond the machine, is none.
+    /// The limit, if it is lower; a limit of 0 or beyond the machine's memory is none.
     fn within(self, limit: Self) -> Self {
         if limit.total > 0 && limit.total < self.total {
             limit
@@ -180,7 +181,7 @@ impl Memory {
     }
 }
 
-/// A file system, in bytes.
+/// Space of a file system, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Space {
     total: u64,
@@ -193,7 +194,7 @@ impl Space {
         Ok(Self::from(rustix::fs::statvfs(folder)?))
     }
 
-    /// As `df` counts: of what is used and what can still be used, without the share that is kept back for root.
+    /// Percent of the space in use as `df` counts it: the share kept back for root counts as neither used nor free.
     fn used_percent(&self) -> f64 {
         percent(self.used, self.used.saturating_add(self.available))
     }
@@ -220,7 +221,7 @@ fn percent(part: u64, whole: u64) -> f64 {
     clamp(float(part) * 100.0 / float(whole))
 }
 
-/// Into 0 to 100; what is no number is 0.
+/// Brings a percentage into 0 to 100; NaN becomes 0.
 fn clamp(percent: f64) -> f64 {
     if percent.is_nan() {
         0.0

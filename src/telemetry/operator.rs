@@ -1,5 +1,5 @@
-//! The lines by which operators know the existing worker, each in one place, each one record: the text is theirs, the values
-//! stand behind it for machines. Whoever does a thing says it here; whether it is said loudly is `voice`'s decision.
+//! The log lines by which operators know the existing worker, one function each: its text word for word, with the values behind
+//! it as fields for machines. The part that does a thing calls its function; `voice` decides at which level.
 
 use std::{fmt::Display, net::SocketAddr, path::Path, time::Duration};
 
@@ -25,17 +25,17 @@ use crate::{
     },
 };
 
-/// How much of a text from outside stands within a line, in bytes; the whole of it stands behind.
+/// Most bytes that a line's text shows of a text from outside; the whole of it is in the line's field.
 const SHOWN: usize = 256;
 
-/// The process begins: who it is, what it runs, where its state lies, whose containers are its own.
+/// The process begins: its version, the worker's id, its state folder and its engine.
 pub fn starting(worker: &WorkerId, state: &Path, engine: &dyn Display) {
     let (version, commit, process) = (program::VERSION, program::COMMIT, std::process::id());
     let state = state.display();
     info!(worker:%, version, commit, process, state:%, engine:%; "Starting worker node: {worker}");
 }
 
-/// Which master is called.
+/// The address of the master that is called.
 pub fn master_address(master: &MasterAddress) {
     info!(master = master.0; "Master address: {}", master.0);
 }
@@ -50,7 +50,7 @@ pub fn answering_http(address: SocketAddr) {
     info!(address:%; "answering over HTTP on {address}: /metrics, /healthz, /readyz");
 }
 
-/// The port is open to others than this machine and the master, by address. Nobody is asked who he is.
+/// The port is open to others than this machine and the master, and callers need neither a certificate nor a token.
 pub fn open_port(address: SocketAddr, allow: &AllowFrom) {
     let tasks = match allow.admits_tasks() {
         true => "tasks included",
@@ -64,12 +64,12 @@ pub fn open_port(address: SocketAddr, allow: &AllowFrom) {
     );
 }
 
-/// Offers are taken from now on.
+/// From now on the worker takes offers.
 pub fn ready() {
     info!("✓ Ready to receive tasks");
 }
 
-/// The master knows us.
+/// The master has accepted the registration.
 pub fn registered(master: &MasterAddress, registration: &Registration) {
     let Registration {
         worker,
@@ -83,7 +83,7 @@ pub fn registered(master: &MasterAddress, registration: &Registration) {
     );
 }
 
-/// The master refuses us: said once, with what its administrator has to type.
+/// The master refuses the registration: said once, with the command that its administrator has to type.
 pub fn registration_refused(outage: &mut Outage, registration: &Registration, reason: &str) {
     let Registration {
         worker, address, ..
@@ -94,7 +94,7 @@ pub fn registration_refused(outage: &mut Outage, registration: &Registration, re
     );
 }
 
-/// The master cannot be reached: said once until it is.
+/// The master cannot be reached: said once until it can.
 pub fn master_away(away: &mut Trouble, master: &MasterAddress, reason: &dyn Display) {
     log!(
         away.again(Instant::now()), master = master.0, reason:%;
@@ -102,7 +102,7 @@ pub fn master_away(away: &mut Trouble, master: &MasterAddress, reason: &dyn Disp
     );
 }
 
-/// The master answers; said if it did not until now.
+/// The master answers again; silent if it did all the time.
 pub fn master_back(away: &mut Trouble, master: &MasterAddress) {
     if let Some(after) = away.over(Instant::now()) {
         let after = humantime::format_duration(after);
@@ -110,7 +110,7 @@ pub fn master_back(away: &mut Trouble, master: &MasterAddress) {
     }
 }
 
-/// An operator takes the worker out of service, or back into it.
+/// An operator has taken the worker out of service, or put it back.
 pub fn cordoned(cordon: Option<&Cordon>) {
     match cordon {
         Some(Cordon { by, stop_at, .. }) => {
@@ -121,7 +121,7 @@ pub fn cordoned(cordon: Option<&Cordon>) {
     }
 }
 
-/// An operator has other lines shown, or those of the start again.
+/// An operator has changed which lines are shown.
 pub fn log_level(level: &LogLevel) {
     let LogLevel { in_force, left, .. } = level;
     match left.map(humantime::format_duration) {
@@ -130,7 +130,7 @@ pub fn log_level(level: &LogLevel) {
     }
 }
 
-/// The master has another address from now on.
+/// The master has announced another address, which is used from now on.
 pub fn master_moved(from: &MasterAddress, to: &MasterAddress) {
     info!(
         from = from.0, to = to.0;
@@ -138,28 +138,28 @@ pub fn master_moved(from: &MasterAddress, to: &MasterAddress) {
     );
 }
 
-/// Two decimals: more are noise to whoever reads a log.
+/// Rounds to two decimals: a reader of the log needs no more.
 fn rounded(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
 }
 
-/// A heartbeat was taken; how loudly it is said is for `voice::HeartbeatVoice` to decide.
+/// The master has taken a heartbeat. The level is `voice::HeartbeatVoice`'s.
 pub fn heartbeat_sent(level: Level, cpu: f64, memory: f64, tasks: usize) {
     let (cpu, memory) = (rounded(cpu), rounded(memory));
     log!(level, cpu, memory, tasks; "Heartbeat sent: CPU={cpu:.1}%, Memory={memory:.1}%, Tasks={tasks}");
 }
 
-/// A heartbeat was not.
+/// A heartbeat has failed. The level is `voice::HeartbeatVoice`'s.
 pub fn heartbeat_failed(level: Level, reason: &dyn Display) {
     log!(level, reason:%; "Heartbeat failed");
 }
 
-/// A heartbeat has no room for all tasks: said once, until it has.
+/// A heartbeat has no room for all tasks: said once, until one has.
 pub fn heartbeat_cut(left_out: usize) {
     warn!(left_out; "Heartbeats list not all tasks: {left_out} with the longest ids do not fit");
 }
 
-/// The engine cannot be reached: said once until it is.
+/// The engine cannot be reached: said once until it can.
 pub fn engine_away(outage: &mut Outage, address: &str, reason: &dyn Display) {
     log!(
         outage.again(), address, reason:%;
@@ -167,14 +167,14 @@ pub fn engine_away(outage: &mut Outage, address: &str, reason: &dyn Display) {
     );
 }
 
-/// The engine answers; said if it did not until now.
+/// The engine answers again; silent if it did all the time.
 pub fn engine_back(outage: &mut Outage, address: &str, version: &str) {
     if outage.over() {
         info!(address, version; "✓ Docker engine back");
     }
 }
 
-/// An offer was taken.
+/// An offer was accepted.
 pub fn task_received(spec: &TaskSpec) {
     let TaskSpec {
         id, image, wants, ..
@@ -187,19 +187,19 @@ pub fn task_received(spec: &TaskSpec) {
     );
 }
 
-/// An offer was refused for now. How loudly that is said is for [`RefusalVoice`](super::voice::RefusalVoice) to decide: it is made
-/// again every 5 s.
+/// An offer was refused for now. The master repeats it every 5 s, so [`RefusalVoice`](super::voice::RefusalVoice) decides the
+/// level.
 pub fn task_refused(level: Level, task: &TaskId, reason: &str) {
     let shown = escape(reason, SHOWN);
     log!(level, task:%, reason; "Refused task assignment: {task}: {shown}");
 }
 
-/// So many refusals were not shown, since there were too many at once.
+/// This many refusals of the last minute were shown at debug level only, since there were too many.
 pub fn refusals_not_shown(count: u64) {
     info!(count; "{count} more refused task assignments are not shown one by one (RUST_LOG=operator=debug shows them)");
 }
 
-/// A task is being brought to its end at the master's wish.
+/// The master cancels a task, and the worker begins to end it.
 pub fn task_cancelling(task: &TaskId) {
     info!(task:%; "Cancelling task: {task}");
 }
@@ -209,32 +209,32 @@ pub fn task_starting(task: &TaskId, attempt: Attempt) {
     debug!(task:%, attempt; "[Task {task}] Starting execution...");
 }
 
-/// Its container is made.
+/// The task's container is being created.
 pub fn task_creating(task: &TaskId) {
     debug!(task:%; "[Task {task}] Creating container...");
 }
 
-/// Its container is started.
+/// The task's container is being started.
 pub fn task_container_starting(task: &TaskId, container: &ContainerId) {
     debug!(task:%, container:%; "[Task {task}] Starting container: {container}");
 }
 
-/// Its container runs.
+/// The task's container runs.
 pub fn task_running(task: &TaskId) {
     debug!(task:%; "[Task {task}] Waiting for completion...");
 }
 
-/// Its container was found running, after a restart of ours.
+/// After a restart of the worker, the task's container was found running.
 pub fn task_adopted(task: &TaskId, container: &ContainerId) {
     info!(task:%, container:%; "[Task {task}] Found its container again: {container}");
 }
 
-/// Its outputs are sent.
+/// The upload of the task's output files begins.
 pub fn task_uploading(task: &TaskId, files: usize) {
     debug!(task:%, files; "[Task {task}] Uploading {files} output file(s)...");
 }
 
-/// Its end is known here; the master is not told yet.
+/// The task has ended and its outcome is durable; the master is not told yet.
 pub fn task_ended(task: &TaskId, outcome: &Outcome) {
     debug!(task:%; "[Task {task}] Its end is known: {}", escape(&outcome.to_string(), SHOWN));
 }
@@ -242,24 +242,24 @@ pub fn task_ended(task: &TaskId, outcome: &Outcome) {
 /// How a task ended, for the one line about it.
 #[derive(Debug, Clone, Copy)]
 pub struct End<'a> {
-    /// What the master is told.
+    /// The outcome that the master is told.
     pub outcome: &'a Outcome,
-    /// What the container said, if one ran.
+    /// The container's exit; `None` if none ran.
     pub exit: Option<&'a Exit>,
-    /// What it ran.
+    /// The image that the task asked for, or that ran.
     pub image: &'a str,
 }
 
-/// Whether the master knows.
+/// Whether the master has the task's result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reported {
-    /// It has the result.
+    /// The master has taken it.
     Yes,
-    /// It has been told in vain, and is told again.
+    /// The first report failed; it is tried again.
     NotYet,
 }
 
-/// It is over. Said once the master was told, in vain or not: the one line about a task's end.
+/// The one line about a task's end, logged after the first try to report it.
 pub fn task_over(task: &TaskId, end: End<'_>, reported: Reported) {
     let End {
         outcome,
@@ -291,33 +291,33 @@ pub fn task_over(task: &TaskId, end: End<'_>, reported: Reported) {
     }
 }
 
-/// The master has its result. `Level::Info` where its end was told without that.
+/// The master has taken the result. `Level::Info` where [`task_over`] was said before that.
 pub fn task_reported(level: Level, task: &TaskId) {
     log!(level, task:%; "[Task {task}] ✓ Task result reported");
 }
 
-/// The master takes no results: said once for all of them, by the first.
+/// The master takes no results: said once for all results, by the first that fails.
 pub fn results_wait(task: &TaskId, reason: &dyn Display) {
     warn!(task:%, reason:%; "Results wait: the master does not take them (tried again until it does)");
 }
 
-/// It does again.
+/// The master takes results again, after `after`; `waiting` results waited for that.
 pub fn results_flow(after: Duration, waiting: usize) {
     let seconds = after.as_secs();
     info!(seconds, waiting; "✓ The master takes results again after {seconds} s; {waiting} waited for it");
 }
 
-/// The master says no to a result: said once, it is tried some more.
+/// The master refuses a result: said once. The report is tried some more times.
 pub fn result_refused(task: &TaskId, reason: &dyn Display) {
     warn!(task:%, reason:%; "[Task {task}] Task result not reported yet");
 }
 
-/// Nobody tries to deliver it any more.
+/// A result is given up: it is not sent any more.
 pub fn result_dropped(task: &TaskId, why: &str) {
     error!(task:%, why; "[Task {task}] ✗ Task result was never taken by the master; it is given up ({why})");
 }
 
-/// Its delivery is put aside until somebody acts.
+/// A result is parked: it is tried seldom, until an operator acts.
 pub fn task_parked(task: &TaskId, reason: &str) {
     error!(task:%, reason; "[Task {task}] ✗ Task result could not be delivered; kept, and tried again now and then");
 }

@@ -1,13 +1,13 @@
-//! What this program is: its version, and the source that it was built from.
+//! The program's version, and the source that it was built from.
 
-/// The package's.
+/// The package's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Of the source, for a release; else 'unknown': a build of every day would be made anew for each commit.
+/// The commit of the source in a release; else 'unknown', so that a development build is not made anew for each commit.
 pub const COMMIT: &str = env!("BUILT_FROM_COMMIT");
 
-/// When the source was committed, or what SOURCE_DATE_EPOCH said, in RFC 3339; 'unknown' like the commit. Two builds of one source
-/// say the same.
+/// When the source was committed, or SOURCE_DATE_EPOCH, in RFC 3339; 'unknown' where the commit is. Two builds of one source have
+/// the same.
 #[must_use]
 pub fn date() -> String {
     date_of(env!("BUILT_FROM_DATE"))

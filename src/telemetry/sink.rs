@@ -1,5 +1,6 @@
-//! The way of our own log to standard error: a bounded queue and a thread that alone writes. Whoever logs never waits for who
-//! reads: what does not fit in is dropped, counted, and said when there is room again.
+//! The way of log lines to standard error: a bounded queue, and a thread that alone writes. A caller of the log never waits for a
+//! slow reader: a line that does not fit into the queue is dropped, and the number of dropped lines is told when there is room
+//! again.
 
 use std::{
     io::{self, Write},
@@ -9,13 +10,13 @@ use std::{
     time::Duration,
 };
 
-/// How much waits at most, in bytes. As much again may be on its way out.
+/// Most bytes in the queue. As many more may be in the thread's hands.
 const WAITING: usize = 512 * 1024;
 
-/// How long a reader that does not take bytes now, on a descriptor that does not wait, is left alone.
+/// The pause before the next try on a non-blocking descriptor whose reader takes no bytes now.
 const BREATH: Duration = Duration::from_millis(50);
 
-/// The queue's end that lines go into. Clones share one queue.
+/// The end of the queue that lines are put into. Clones share one queue.
 #[derive(Clone)]
 pub(super) struct Sink(Arc<Shared>);
 
@@ -30,12 +31,12 @@ struct Shared {
 struct Queue {
     lines: Vec<u8>,
     dropped: u64,
-    /// Something has been taken out, and is not written yet.
+    /// Whether the thread has taken lines out that are not written yet.
     on_its_way: bool,
 }
 
 impl Sink {
-    /// Writes to `out` from a thread of its own. `say` makes the line that tells how many were dropped.
+    /// Starts the thread, which writes to `out`. `say` makes the line about a number of dropped lines.
     pub(super) fn to(
         out: impl Write + Send + 'static,
         say: impl Fn(u64) -> String + Send + 'static,
@@ -48,7 +49,7 @@ impl Sink {
         Ok(this)
     }
 
-    /// Waits until everything is written, or `within` is over.
+    /// Waits until everything is written, or until `within` is over.
     pub(super) fn flush_within(&self, within: Duration) {
         let queue = self.0.queue();
         let unwritten = |queue: &mut Queue| queue.on_its_way || !queue.is_empty();
@@ -56,11 +57,12 @@ impl Sink {
     }
 }
 
-/// One call, one line.
+/// Each call puts one line into the queue, or drops it.
 impl Write for Sink {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut queue = self.0.queue();
-        // What comes after a line that was dropped is dropped too, until that has been said.
+        // After a dropped line all further ones are dropped until that has been told: so the line about it stands at the right
+        // place.
         if queue.dropped > 0 || queue.lines.len() + line.len() > WAITING {
             queue.dropped += 1;
         } else {
@@ -112,7 +114,7 @@ impl Shared {
     }
 }
 
-/// As far as it can be written: there is nobody to tell otherwise.
+/// Writes what can be written. An error ends it: there is no other place to tell it.
 fn write_all(out: &mut impl Write, mut bytes: &[u8]) {
     while !bytes.is_empty() {
         match out.write(bytes) {
@@ -133,7 +135,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
-    /// Takes a write only when the test lets it, and hands it over.
+    /// A reader that takes a write only when the test lets it, and hands the bytes to the test.
     struct Reader {
         turns: mpsc::Receiver<()>,
         taken: mpsc::Sender<Vec<u8>>,
@@ -167,7 +169,7 @@ mod tests {
         let room = 2 * WAITING / line.len();
 
         sink.write_all(&line).unwrap();
-        // It stands still with this one: what is dropped from now on is told by one line.
+        // The writer's thread stands still with this line: all lines that are dropped from now on are told by one line.
         while !sink.0.queue().is_empty() {
             thread::yield_now();
         }

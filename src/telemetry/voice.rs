@@ -1,4 +1,4 @@
-//! How loudly something that happens again and again is said: pure, so that no log is flooded and no test has to wait.
+//! The level at which recurring events are logged, so that no log is flooded. Pure: the time is an argument.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -9,16 +9,16 @@ use std::{
 use log::Level;
 use tokio::time::Instant;
 
-/// Decides how loudly a heartbeat is said.
+/// Decides at which level a heartbeat is logged.
 #[derive(Debug, Default)]
 pub struct HeartbeatVoice {
-    /// One was sent.
+    /// Whether a heartbeat has reached the master before.
     begun: bool,
     outage: Outage,
 }
 
 impl HeartbeatVoice {
-    /// A heartbeat has reached the master: shown is the first one, and the first after a failure.
+    /// A heartbeat has reached the master: info for the first one and the first after a failure, else debug.
     pub fn sent(&mut self) -> Level {
         let back = self.outage.over();
         match std::mem::replace(&mut self.begun, true) && !back {
@@ -27,20 +27,20 @@ impl HeartbeatVoice {
         }
     }
 
-    /// A heartbeat has not: the first of a row is a warning.
+    /// A heartbeat has failed: a warning for the first in a row, else debug.
     pub fn failed(&mut self) -> Level {
         self.outage.again()
     }
 }
 
-/// Says a lasting trouble once, and its end once.
+/// A lasting trouble, of which the beginning and the end are logged.
 #[derive(Debug, Default)]
 pub struct Outage {
     lasts: bool,
 }
 
 impl Outage {
-    /// It is there, or still there: a warning the first time.
+    /// The trouble is here: a warning the first time, else debug.
     pub fn again(&mut self) -> Level {
         if std::mem::replace(&mut self.lasts, true) {
             Level::Debug
@@ -49,20 +49,20 @@ impl Outage {
         }
     }
 
-    /// It is not there: true if it was until now.
+    /// The trouble is gone: true if it was here until now.
     pub fn over(&mut self) -> bool {
         std::mem::take(&mut self.lasts)
     }
 }
 
-/// A trouble that lasts: said once by whoever meets it first, and once when it is over, with how long it took.
+/// A lasting trouble whose beginning and end are logged, the end with how long it took.
 #[derive(Debug, Default)]
 pub struct Trouble {
     since: Option<Instant>,
 }
 
 impl Trouble {
-    /// It is there, or still there: a warning the first time.
+    /// The trouble is here: a warning the first time, else debug.
     pub fn again(&mut self, now: Instant) -> Level {
         if self.since.is_some() {
             return Level::Debug;
@@ -71,14 +71,14 @@ impl Trouble {
         Level::Warn
     }
 
-    /// It is not there: how long it lasted, if it did until now. In whole seconds, as people tell it.
+    /// The trouble is gone: how long it lasted in whole seconds, or `None` if there was none.
     pub fn over(&mut self, now: Instant) -> Option<Duration> {
         let lasted = now.saturating_duration_since(self.since.take()?);
         Some(Duration::from_secs(lasted.as_secs()))
     }
 }
 
-/// What was said of late, so that it is not said again: at most so many things, the oldest forgotten first.
+/// Things that were logged lately, so that they are not logged again: `limit` of them at most, the oldest forgotten first.
 #[derive(Debug)]
 pub struct Said<K> {
     limit: usize,
@@ -87,7 +87,7 @@ pub struct Said<K> {
 }
 
 impl<K: Clone + Eq + Hash> Said<K> {
-    /// Remembers `limit` things.
+    /// Remembers up to `limit` things.
     #[must_use]
     pub fn of(limit: usize) -> Self {
         Self {
@@ -97,7 +97,7 @@ impl<K: Clone + Eq + Hash> Said<K> {
         }
     }
 
-    /// Whether this is to be said: not if it has been.
+    /// Whether the thing is new. It is remembered from then on.
     pub fn is_new(&mut self, thing: K) -> bool {
         if !self.known.insert(thing.clone()) {
             return false;
@@ -112,16 +112,16 @@ impl<K: Clone + Eq + Hash> Said<K> {
     }
 }
 
-/// How many refusals are remembered, so that each is said once.
+/// Refusals that are remembered, so that each is logged once.
 const REFUSALS: usize = 4_096;
 
-/// So many new refusals are said in [`REFUSALS_IN`]; a caller who makes up tasks gets no more of our log.
+/// Most new refusals that are shown within [`REFUSALS_IN`]; a caller who makes up tasks gets no more of the log.
 const REFUSALS_SHOWN: u64 = 60;
 
-/// See [`REFUSALS_SHOWN`].
+/// The time that [`REFUSALS_SHOWN`] is for.
 const REFUSALS_IN: Duration = Duration::from_secs(60);
 
-/// Decides how loudly a refused offer is said: once per task and cause, and only so many in a minute.
+/// Decides at which level a refused offer is logged: info once per task and cause, and at most 60 times in a minute; else debug.
 #[derive(Debug)]
 pub struct RefusalVoice {
     said: Said<u64>,
@@ -140,11 +140,11 @@ impl Default for RefusalVoice {
 }
 
 impl RefusalVoice {
-    /// An offer of `task` was refused. The cause is the reason up to its first colon: the figures behind it change. Also, how many
-    /// were kept quiet in the time that is over.
+    /// An offer of `task` was refused: the level, and how many refusals were not shown in the minute that is over. The cause is
+    /// the reason up to its first colon, since the figures behind it change.
     pub fn refused(&mut self, task: &str, reason: &str, now: Instant) -> (Level, u64) {
         let cause = reason.split(':').next().unwrap_or(reason);
-        // A digest: an id and a reason may be long.
+        // Remember a digest: an id and a reason may be long.
         let mut hasher = DefaultHasher::new();
         (task, cause).hash(&mut hasher);
         if !self.said.is_new(hasher.finish()) {

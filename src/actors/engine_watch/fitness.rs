@@ -1,5 +1,5 @@
-//! Whether this worker and this engine can run tasks together. That is no property of either, and cannot be read off: it is
-//! tried, at the start and after each return of the engine, before an offer is taken.
+//! Whether this worker and this engine can run tasks together. Neither of the two can tell that: it is tried, at the start and
+//! after each return of the engine, before an offer is taken.
 
 use std::sync::Arc;
 
@@ -15,47 +15,47 @@ use crate::{
     supervision::threads::blocking,
 };
 
-/// The name, within the output folders, of the folder of a trial. No master's: it would be a poor one.
+/// The name of a trial's output folder. No task that runs has it: ids with spaces are refused.
 const FOLDER: &str = "worker-node trial of the engine";
 
-/// The file in it that the engine is to see.
+/// The file in it that the engine must see.
 const FILE: &str = "probe";
 
-/// What a trial has shown.
+/// The result of a trial.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fitness {
-    /// Output folders of this worker can be bound into containers; else outputs go through the engine's archive call.
+    /// Output folders of this worker can be bound into containers; otherwise outputs are fetched by the engine's archive call.
     pub binds_outputs: bool,
-    /// Containers can have the engine's own small process 1; else the task's shell is that.
+    /// Containers can have the engine's small init as process 1; otherwise process 1 is the task's shell.
     pub has_init: bool,
-    /// The engine's files of a container's output can be read here; else a stream that broke off is read on through the engine.
+    /// The engine's log files of containers can be read here; otherwise output behind a broken stream is read through the engine.
     pub reads_log_files: bool,
-    /// The networks of this machine that the containers of tasks are in; `None`: it is not known.
+    /// The networks of this machine that tasks' containers are in; `None` where they are not known.
     pub networks: Option<Vec<IpNet>>,
-    /// Why no task can be run, with what to do about it. Offers are refused meanwhile.
+    /// Why no task can run, with what to do about it; offers are refused meanwhile. `None` if tasks can run.
     pub lack: Option<String>,
-    /// What is not as it should be, though tasks run.
+    /// What should be mended although tasks run.
     pub remarks: Vec<String>,
 }
 
-/// Why a worker does not start with that engine.
+/// Why a worker does not start with this engine (`--fail-fast`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unfit {
-    /// It does not answer.
+    /// The engine does not answer.
     Away(EngineError),
-    /// No task could be run: why, with what to do about it.
+    /// No task could run: why, with what to do about it.
     Lacks(String),
 }
 
-/// What is needed for a trial.
+/// Tries the engine out.
 #[derive(Clone)]
 pub struct Trier {
-    /// Whose.
+    /// The worker whose labels the trial's container gets.
     pub worker: WorkerId,
-    /// Where outputs lie, for a worker that may bind them: any user of a container must be able to write there, and the
-    /// worker to remove what they wrote.
+    /// The store of output folders, for a worker that may bind them: any user of a container must be able to write there, and the
+    /// worker must be able to remove what they wrote. `None` otherwise.
     pub outputs: Option<Arc<dyn OutputStore>>,
-    /// Limits are to be set on containers.
+    /// Whether containers get limits.
     pub enforce_limits: bool,
 }
 
@@ -63,7 +63,7 @@ impl Trier {
     /// Tries the engine out once.
     ///
     /// # Errors
-    /// It is away.
+    /// The engine is away.
     pub async fn try_out(&self, engine: &dyn ContainerEngine) -> Result<Fitness, EngineError> {
         let nonce = format!("{:032x}", fastrand::u128(..));
         let prepared = match &self.outputs {
@@ -81,7 +81,7 @@ impl Trier {
             enforce_limits: self.enforce_limits,
         };
         let tried = engine.try_out(&trial).await;
-        // On a full disk it may be half made.
+        // On a full disk the folder may be half made.
         if let Some(outputs) = &self.outputs {
             tidy_up(Arc::clone(outputs)).await;
         }
@@ -93,10 +93,10 @@ impl Trier {
         Ok(self.judge(result, &nonce, unprepared))
     }
 
-    /// As `try_out`, for a worker that is not to start where no task could be run.
+    /// As [`try_out`](Self::try_out), for a worker that must not start where no task could run.
     ///
     /// # Errors
-    /// Why not.
+    /// The engine is away, or no task could run.
     pub async fn insist(&self, engine: &dyn ContainerEngine) -> Result<(), Unfit> {
         engine.info().await.map_err(Unfit::Away)?;
         let fitness = self.try_out(engine).await.map_err(Unfit::Away)?;
@@ -127,7 +127,7 @@ impl Trier {
 }
 
 impl Fitness {
-    /// Says what is news since the last trial.
+    /// Logs what has changed since the last trial.
     pub(super) fn say(&self, before: Option<&Self>) {
         let lacked = before.and_then(|before| before.lack.as_ref());
         match (&self.lack, lacked) {
@@ -148,7 +148,7 @@ fn name() -> Option<TaskId> {
     TaskId::new(FOLDER).ok()
 }
 
-/// Makes an output folder just as a task gets one, with a file in it.
+/// Makes an output folder as a task gets one, with a file in it.
 async fn prepare(
     outputs: Arc<dyn OutputStore>,
     content: String,
@@ -164,7 +164,7 @@ async fn prepare(
 
 async fn tidy_up(outputs: Arc<dyn OutputStore>) {
     let Some(name) = name() else { return };
-    // What stays behind is found by the janitor.
+    // A folder that stays behind is removed by the janitor.
     let _ = blocking(move || outputs.remove(&name)).await;
 }
 

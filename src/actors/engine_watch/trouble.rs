@@ -1,5 +1,5 @@
-//! Troubles of an engine that is there and yet does not do what it is asked: each cause is said once, and so is its end,
-//! however many wait for it. And how long to wait until the engine is asked again: the longer, the longer it has lasted.
+//! Troubles of an engine that is there but fails at what it is asked. Each cause is logged once, and so is its end, however many
+//! tasks wait for it. The longer a trouble has lasted, the longer the wait until the engine is asked again.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -9,25 +9,25 @@ use tokio::time::{Instant, sleep};
 use super::EngineView;
 use crate::ports::engine::EngineError;
 
-/// Between two asks at first.
+/// The shortest wait until the engine is asked again.
 const SOON: Duration = Duration::from_millis(500);
 
-/// And at last.
+/// The longest wait until the engine is asked again.
 const LATE: Duration = Duration::from_secs(30);
 
-/// A wait is this part of the time for which a trouble has lasted.
+/// The wait is one quarter of the time that the trouble has lasted.
 const SHARE: u32 = 4;
 
-/// A trouble that nobody has met for this long is over: everybody who waits asks more often.
+/// A trouble that was not met for this long is over: every task that waits asks more often.
 const OVER: Duration = Duration::from_secs(75);
 
-/// Causes that are remembered at most; more are not told apart from news.
+/// Most causes that are remembered. Further ones are not logged.
 const CAUSES: usize = 256;
 
-/// Hexadecimal digits in a row that are somebody's id and no part of a cause.
+/// A row of at least this many hexadecimal digits is an id, and not part of a cause.
 const ID_DIGITS: usize = 12;
 
-/// What lasts.
+/// The troubles that last, by their cause.
 #[derive(Debug, Default)]
 pub(super) struct Troubles {
     lasting: HashMap<String, Lasting>,
@@ -40,7 +40,7 @@ struct Lasting {
 }
 
 impl Troubles {
-    /// Somebody has met it: whether that is news, and how long to wait until the next ask.
+    /// A trouble was met: whether it is new, and how long to wait until the engine is asked again.
     fn meet(&mut self, cause: String, now: Instant) -> (bool, Duration) {
         if self.lasting.len() >= CAUSES && !self.lasting.contains_key(&cause) {
             return (false, LATE);
@@ -58,7 +58,7 @@ impl Troubles {
         (is_new, (lasted / SHARE).clamp(SOON, LATE))
     }
 
-    /// Those that nobody meets any more, and how long each has lasted.
+    /// Removes and returns the troubles that are over, each with how long it lasted.
     fn over(&mut self, now: Instant) -> Vec<(String, Duration)> {
         let gone = |lasting: &Lasting| now.saturating_duration_since(lasting.met) >= OVER;
         let over = self.lasting.extract_if(|_, lasting| gone(lasting));
@@ -71,7 +71,7 @@ impl Troubles {
 }
 
 impl EngineView {
-    /// Says which troubles are over. For whoever looks at the engine regularly.
+    /// Logs which troubles are over. Called after each listing.
     pub(super) fn troubles_over(&self) {
         for (cause, lasted) in self.troubles().over(Instant::now()) {
             info!(cause, lasted:?; "the engine has not failed at that any more");
@@ -79,12 +79,12 @@ impl EngineView {
     }
 }
 
-/// Waits out an answer of the engine that leaves it unknown what happened, or says that it failed: until it is there again,
-/// at least a moment.
+/// Waits after an error of the engine that may pass or leaves the outcome unknown: for a moment at least, and until the engine is
+/// there.
 pub async fn ride_out(view: &EngineView, error: &EngineError) {
     let (is_new, wait) = view.troubles().meet(cause(error), Instant::now());
     match error {
-        // Whoever watches the engine says that it is away.
+        // The engine's watch logs that the engine is away.
         EngineError::Away(_) => debug!(error:%; "the engine's answer is missing; asking again"),
         EngineError::Deadline(_) if is_new => {
             warn!(error:%; "the engine is slow to answer; it is asked again until it does");
@@ -93,7 +93,7 @@ pub async fn ride_out(view: &EngineView, error: &EngineError) {
         _ => debug!(error:%, wait:?; "the engine failed again"),
     }
     let wait = match error {
-        // Its return is waited for, and then there is nothing to spare it.
+        // A returned engine needs no pause: its return is waited for below.
         EngineError::Away(_) => SOON,
         _ => wait,
     };
@@ -101,7 +101,7 @@ pub async fn ride_out(view: &EngineView, error: &EngineError) {
     view.here().await;
 }
 
-/// An error without the ids in it: the same trouble of two containers is one.
+/// An error's text without the ids in it, so that the same trouble of two containers counts as one.
 fn cause(error: &EngineError) -> String {
     let text = error.to_string();
     let mut cause = String::with_capacity(text.len());

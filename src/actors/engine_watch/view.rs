@@ -1,5 +1,5 @@
-//! What is known of the engine, for everybody to look at without asking: whether it is there, what it holds of ours, what its
-//! events told of ends. Kept beside the actor, so that its restart changes nothing.
+//! The board about the engine, which everybody can look at without asking: whether it is there, which containers of this worker
+//! it has, and what its events told of ends. Kept beside the actor, so that a restart of it changes nothing.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -23,64 +23,65 @@ use crate::{
     ports::engine::{EngineEvent, EngineInfo, Listed, ToldEnd},
 };
 
-/// Containers whose ends are remembered at most: many times what runs at once.
+/// Most containers whose ends are remembered: many times what runs at once. Ends of further ones are not.
 const ENDS: usize = 4_096;
 
-/// Outages of the engine that are remembered: more than a reader of a log falls behind by. A marker is missing where one did.
+/// Most outages of the engine that are remembered: a reader of a log that falls behind by more misses a marker.
 const OUTAGES: usize = 64;
 
-/// How long the end of a container that is gone is remembered.
+/// How long the end of a removed container is remembered.
 const KEEP: Duration = Duration::from_secs(60);
 
-/// An end is told by an event at the moment at which a wait is answered; it may come a little later on its own way.
+/// How long to wait for the event of an end after the engine has answered the wait for it: both leave at the same moment, on
+/// connections of their own.
 const SEE: Duration = Duration::from_secs(1);
 
-/// Docker 20.10 told of a lack of memory up to 0.42 s after the end that came of it, on a busy machine.
+/// How long to wait for the event of a lack of memory after an end. Docker 20.10 sent it up to 0.42 s late on a busy machine.
 const LATE: Duration = Duration::from_secs(3);
 
 /// Whether the engine is there.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum EngineStatus {
-    /// Nobody has looked yet.
+    /// The engine was not looked at yet.
     #[default]
     Unknown,
-    /// It does not answer.
+    /// The engine does not answer.
     Away {
-        /// Since when.
+        /// When it was found away.
         since: Instant,
-        /// Why, in the words of the last try.
+        /// The error of the last try.
         why: String,
     },
-    /// It answers.
+    /// The engine answers.
     Here(EngineInfo),
 }
 
-/// What the engine holds of this worker's, at one moment.
+/// This worker's containers on the engine, at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Listing {
-    /// Counts listings from 1; 0 is none yet.
+    /// Counts the listings from 1; 0 before the first.
     pub number: u64,
-    /// All of them, whatever their state.
+    /// All of this worker's containers, whatever their state.
     pub containers: Arc<Vec<Listed>>,
 }
 
 /// What the engine's events told of a container's end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EndSeen {
-    /// What came with it.
+    /// Signals and a lack of memory, as far as they were told.
     pub told: ToldEnd,
-    /// The end itself was told.
+    /// Whether the end itself was told.
     pub died: bool,
 }
 
-/// See the module.
+/// The board about the engine. See the module.
 #[derive(Debug)]
 pub struct EngineView {
     pub(super) status: watch::Sender<EngineStatus>,
     pub(super) listing: watch::Sender<Listing>,
-    /// The first look is over, and this worker may go by its name.
+    /// True once no other worker of this id is known to use the engine, or the engine is away.
     pub(super) looked: watch::Sender<bool>,
-    /// Events are being heard.
+    /// Whether events are being received.
     pub(super) hearing: watch::Sender<bool>,
     /// Rings when an end was told.
     told: watch::Sender<()>,
@@ -112,7 +113,7 @@ impl Default for EngineView {
 }
 
 impl EngineView {
-    /// Of an engine that is there.
+    /// A view of an engine that is there.
     #[cfg(test)]
     pub(crate) fn of(info: EngineInfo) -> Self {
         let view = Self::default();
@@ -120,13 +121,13 @@ impl EngineView {
         view
     }
 
-    /// Whether it is there, now and later.
+    /// Whether the engine is there, now and later.
     #[must_use]
     pub fn status(&self) -> watch::Receiver<EngineStatus> {
         self.status.subscribe()
     }
 
-    /// What it holds, now and later.
+    /// The latest listing, now and later.
     #[must_use]
     pub fn listing(&self) -> watch::Receiver<Listing> {
         self.listing.subscribe()
@@ -146,7 +147,7 @@ impl EngineView {
         }
     }
 
-    /// Waits until the engine was away and is there again: connections from before may be dead without a word.
+    /// Waits until the engine has been away and is there again. Connections from before may be dead without any error.
     pub async fn returned(&self) {
         let mut status = self.status.subscribe();
         // The sender lives as long as `self`.
@@ -156,7 +157,7 @@ impl EngineView {
         self.here().await;
     }
 
-    /// What the last trial of the worker and its engine together has shown; waits for the first one.
+    /// The result of the last trial of the engine; waits for the first one.
     pub async fn fitness(&self) -> Fitness {
         let mut fitness = self.fitness.subscribe();
         let known = fitness.wait_for(Option::is_some).await;
@@ -167,13 +168,13 @@ impl EngineView {
         }
     }
 
-    /// Why no task could be run here now, in words with what to do about it; `None` where the last trial found nothing.
+    /// Why no task could run now, with what to do about it; `None` where the last trial found nothing.
     #[must_use]
     pub fn lack(&self) -> Option<String> {
         self.fitness.borrow().as_ref()?.lack.clone()
     }
 
-    /// Where the engine keeps its data, where that lies on this machine.
+    /// The folder in which the engine keeps its data; `None` where that is not on this machine, or the engine is away.
     #[must_use]
     pub fn data_root(&self) -> Option<PathBuf> {
         match &*self.status.borrow() {
@@ -182,8 +183,7 @@ impl EngineView {
         }
     }
 
-    /// A trial is over; said where it brings news.
-    /// The engine went away just now.
+    /// Notes that the engine went away just now.
     pub(super) fn went_away(&self) {
         let mut outages = self.outages.lock().unwrap_or_else(PoisonError::into_inner);
         if outages.len() == OUTAGES {
@@ -192,7 +192,7 @@ impl EngineView {
         outages.push_back(Instant::now());
     }
 
-    /// When the engine went away after `moment`, each time, the latest last; of more than [`OUTAGES`] the oldest are forgotten.
+    /// When the engine went away after `moment`, each time, the latest last. Of more than [`OUTAGES`] the oldest are forgotten.
     #[must_use]
     pub fn outages_after(&self, moment: Instant) -> Vec<Instant> {
         let outages = self.outages.lock().unwrap_or_else(PoisonError::into_inner);
@@ -200,12 +200,13 @@ impl EngineView {
         after.collect()
     }
 
-    /// The networks of this machine that the containers of tasks are in, as they were last known.
+    /// The networks of this machine that tasks' containers are in, as the last trial found them.
     #[must_use]
     pub fn networks(&self) -> watch::Receiver<Vec<IpNet>> {
         self.networks.subscribe()
     }
 
+    /// Publishes the result of a trial, and logs what has changed.
     pub(super) fn tried(&self, fitness: Fitness) {
         if let Some(networks) = &fitness.networks {
             self.networks.send_replace(networks.clone());
@@ -224,15 +225,15 @@ impl EngineView {
         self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until it is known that no other worker of this name uses the engine, or that the engine is away. Never returns
-    /// where there is another: then this process ends.
+    /// Waits until no other worker of this id is known to use the engine, or the engine is away. If there is another one it waits
+    /// for ever: the process ends.
     pub async fn looked(&self) {
         // The sender lives as long as `self`.
         let _ = self.looked.subscribe().wait_for(|looked| *looked).await;
     }
 
-    /// Waits for a listing in which that container does not run: a wait for its end on a connection that is dead without a
-    /// word would never be answered.
+    /// Waits for a listing in which the container does not run. It stands beside a wait for the container's end, which is never
+    /// answered where its connection is dead without any error.
     pub async fn listed_ended(&self, container: &ContainerId) {
         let mut listing = self.listing.subscribe();
         listing.mark_unchanged();
@@ -245,24 +246,26 @@ impl EngineView {
         }
     }
 
-    /// Whether containers run on when this engine is stopped, as far as it has said.
+    /// Whether containers run on while this engine is stopped, as far as it has told.
     #[must_use]
     pub fn live_restore(&self) -> bool {
         self.live_restore.load(Ordering::Relaxed)
     }
 
-    /// What the events told of the end of a container that has ended. Where it is not told, the stream of events was broken.
+    /// What the events told of the end of a container that has ended, after a second at most. Without `died`, the stream of
+    /// events was broken.
     pub async fn end_seen(&self, container: &ContainerId) -> EndSeen {
         self.seen(container, SEE, |end| end.died).await
     }
 
-    /// Whether the events tell of a lack of memory in a container that was killed: they may do so after its end.
+    /// Whether the events tell of a lack of memory in a container that was killed; waits for them up to 3 s, since they may come
+    /// after its end.
     pub async fn out_of_memory(&self, container: &ContainerId) -> bool {
         let is_told = |end: &EndSeen| end.told.out_of_memory;
         is_told(&self.seen(container, LATE, is_told).await)
     }
 
-    /// What is known of an end as soon as it is enough, or when nothing more is to be expected.
+    /// What is known of an end: once that is enough, or after `within`, or when no events are being received.
     async fn seen(
         &self,
         container: &ContainerId,
@@ -279,7 +282,7 @@ impl EngineView {
                 }
             }
         };
-        // Too late: what is known now is all there will be.
+        // A timeout is fine: what is known then is all there will be.
         let _ = timeout(within, seen).await;
         self.end(container)
     }

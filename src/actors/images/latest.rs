@@ -1,5 +1,6 @@
-//! Whether an image that is here under a name that moves (`latest`) is still the one that its registry has. A registry that
-//! could not be asked is left alone for a while, by those who have an image to go on with: not each of them has to find out.
+//! Whether an image that is here under a name that moves (`latest`) is still the one that its registry has. After a registry
+//! could not be asked, it is not asked again for a while: there is an image to go on with, and not every task has to wait for the
+//! same failure.
 
 use std::{
     collections::HashMap,
@@ -11,15 +12,15 @@ use tokio::time::Instant;
 
 use crate::ports::engine::{ContainerEngine, EngineError, ImageRef};
 
-/// For so long nobody asks a registry again that could not be reached.
+/// For this long a registry that could not be asked is not asked again.
 const LEFT_ALONE: Duration = Duration::from_secs(60);
 
-/// Registries that could not be asked, until when they are left alone, and why.
+/// Registries that could not be asked: until when they are left alone, and why.
 #[derive(Debug, Default)]
 pub(super) struct Silent(Mutex<HashMap<String, (Instant, String)>>);
 
 impl Silent {
-    /// The digest that the name stands for now, or why nobody can tell.
+    /// The digest that the name stands for now, or why it is not known.
     pub(super) async fn ask(
         &self,
         engine: &dyn ContainerEngine,
@@ -38,7 +39,7 @@ impl Silent {
         silent.get(registry).map(|(_, why)| why.clone())
     }
 
-    /// What it lacks, or refuses, says nothing about its other images.
+    /// Remembers a registry that failed or did not answer. One that lacks or refuses an image may have others.
     fn remember(&self, registry: &str, error: &EngineError) -> String {
         let why = match error {
             EngineError::Deadline(_) => format!("{registry} did not answer in time"),

@@ -1,6 +1,6 @@
-//! Who may pull. Places go round by user: the next one is for whom holds the fewest, and among those for whom had one the
-//! longest ago. A user who holds several is asked for one back while another has none; what he is pulling goes on without it.
-//! Knows nothing of images.
+//! The places for pulls. They go round by user: the next place is for the user who holds the fewest, and among those for the one
+//! whose last place is the longest ago. A user who holds several is asked for one back while another user has none; the pull goes
+//! on without it. This module knows nothing of images.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-/// The users for whom something is pulled. More may join while it waits.
+/// The users that one pull is for. More may join while it waits.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Wish(Arc<Mutex<BTreeSet<String>>>);
 
@@ -24,11 +24,11 @@ impl Wish {
     }
 }
 
-/// The places of one worker.
+/// The places of one worker, and the line of pulls that wait.
 #[derive(Debug)]
 pub(super) struct Places(Mutex<Line>);
 
-/// One of them, until it is dropped.
+/// A place, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     places: Arc<Places>,
@@ -39,13 +39,13 @@ pub(super) struct Place {
 #[derive(Debug, Default)]
 struct Line {
     free: usize,
-    /// The number of the next one who comes.
+    /// The number of the next pull that joins the line.
     next: u64,
     /// Places given out so far.
     turns: u64,
     held: Vec<Held>,
     waiting: Vec<Waiting>,
-    /// Which of the turns was each user's last, of those who are here.
+    /// For each user who waits or pulls: the number of the last place that was given out to one of his pulls.
     last: HashMap<String, u64>,
 }
 
@@ -71,13 +71,13 @@ impl Places {
         })))
     }
 
-    /// One more user wants that.
+    /// Adds a user to a pull.
     pub(super) fn join(self: &Arc<Self>, wish: &Wish, user: &str) {
         lock(&wish.0).insert(user.to_owned());
         self.change(|_| {});
     }
 
-    /// A place. Who has to wait for one is told by `waits`.
+    /// Waits for a place. `waits` is called if there is none at once.
     pub(super) async fn take(self: &Arc<Self>, wish: &Wish, waits: impl FnOnce()) -> Place {
         let (turn, mut mine) = oneshot::channel();
         self.change(|line| line.enter(wish.clone(), turn));
@@ -88,7 +88,8 @@ impl Places {
         mine.await.expect("who waits stays in line until its turn")
     }
 
-    /// Changes the line, then gives out what is free. Outside of the lock: a place that nobody takes comes back at once.
+    /// Changes the line, then gives out the free places. The sending is done outside of the lock: a place that is not taken is
+    /// dropped, which locks again.
     fn change(self: &Arc<Self>, change: impl FnOnce(&mut Line)) {
         let mut line = lock(&self.0);
         change(&mut line);
@@ -106,7 +107,7 @@ impl Places {
 }
 
 impl Place {
-    /// Resolves when somebody without a place needs it more.
+    /// Resolves when a user without a place waits for this one.
     pub(super) async fn called_back(&self) {
         self.called_back.cancelled().await;
     }
@@ -153,7 +154,7 @@ impl Line {
         turns
     }
 
-    /// Whose turn is next.
+    /// The index of the pull whose turn is next.
     fn first(&self) -> Option<usize> {
         (0..self.waiting.len()).min_by_key(|index| {
             let waiting = &self.waiting[*index];
@@ -175,7 +176,7 @@ impl Line {
         self.kept().filter(|held| held.wish.is_of(user)).count()
     }
 
-    /// Asks for as many back as there are users who wait and have none, from those who have several.
+    /// For each waiting user without a place, asks a user who has several for one back.
     fn call_back(&self) {
         let waiting = self.waiting.iter().flat_map(|one| one.wish.users());
         let without: BTreeSet<_> = waiting.filter(|user| self.held_by(user) == 0).collect();
@@ -193,7 +194,7 @@ impl Line {
         }
     }
 
-    /// Who neither waits nor pulls is as good as new.
+    /// Forgets users who neither wait nor pull.
     fn forget(&mut self) {
         let waiting = self.waiting.iter().map(|waiting| &waiting.wish);
         let wishes = waiting.chain(self.held.iter().map(|held| &held.wish));
@@ -202,7 +203,7 @@ impl Line {
     }
 }
 
-/// What is locked here is whole whenever it is let go.
+/// Takes a lock even after a panic of its holder: the data is never left half changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -223,7 +224,7 @@ mod tests {
         wish
     }
 
-    /// In line, and polled once.
+    /// A pull in the line, polled once.
     fn wait(places: &Arc<Places>, user: &str) -> Turn {
         let (wish, places) = (wish(places, user), Arc::clone(places));
         let mut turn: Turn = Box::pin(async move { places.take(&wish, || {}).await });

@@ -1,4 +1,4 @@
-//! Pulls by several users, from registries that answer and from some that do not, on a paused clock.
+//! Pulls for several users, from registries that answer and from some that do not, on a paused clock.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -24,12 +24,12 @@ use crate::{
     },
 };
 
-/// Has the images of `here`, of an old digest. What it pulls from `slow/` shows a sign of life every 5 s and never comes; the rest
-/// comes at once, and is new.
+/// An engine with the images of `here`, of an old digest. A pull from `slow/` makes progress every 5 s and never ends; other
+/// pulls end at once, with a new image.
 #[derive(Default)]
 struct Registries {
     here: Vec<&'static str>,
-    /// What it says of digests.
+    /// The registries' answer about digests.
     latest: Option<Answer<String>>,
     asked: AtomicUsize,
 }
@@ -174,7 +174,7 @@ fn images_of(engine: &Arc<Registries>, policy: PullPolicy) -> ImagesActor {
     ImagesActor::new(engine, Arc::default(), policy, patience, Arc::new(drop))
 }
 
-/// A task's pull, driven by nobody but itself.
+/// A task's pull, driven by this value alone.
 struct Puller {
     image: JoinHandle<PullResult>,
     progress: broadcast::Receiver<String>,
@@ -267,7 +267,7 @@ async fn an_image_that_somebody_waits_for_is_pulled_in_the_turn_of_who_joins() {
 
 const APP: &str = "r.example/app:latest";
 
-/// An engine that has `APP`, and a registry that says that of it.
+/// An engine that has `APP`, and a registry with this answer about it.
 fn with_app(latest: Answer<String>) -> Arc<Registries> {
     Arc::new(Registries {
         here: vec![APP, "r.example/app:1", "r.example/other:latest"],
@@ -276,7 +276,7 @@ fn with_app(latest: Answer<String>) -> Arc<Registries> {
     })
 }
 
-/// The id that comes of a name, and the lines of the log.
+/// The id of the image that the name brings, and the lines of the log.
 async fn comes_of(images: &mut ImagesActor, name: &str) -> (String, Vec<String>) {
     let PullTicket {
         image,

@@ -1,5 +1,5 @@
-//! How long tasks have been done, whoever sets the machine's clock: the time of day counts from one process to the next alone,
-//! and within this one what has passed since.
+//! How long ago tasks finished, independent of settings of the machine's clock: the time of day counts only across a restart of
+//! the process, and within the process the time that has passed.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,13 +18,13 @@ struct Since {
     at: Instant,
 }
 
-/// The ages of what is done. Beside the janitor, so that its restarts change nothing about them.
+/// The ages of finished tasks. Kept beside the janitor, so that a restart of it does not change them.
 #[derive(Debug, Default)]
 pub struct Ages(Mutex<HashMap<TaskId, Since>>);
 
 impl Ages {
-    /// At the start of the process: by the time of day, which is all that the last process left. What was done in the future
-    /// was done now.
+    /// The ages at the start of the process, by the time of day, which is all that the last process left. A task that finished in
+    /// the future counts as just finished.
     #[must_use]
     pub fn of(household: &Household, now: SystemTime) -> Self {
         let at = Instant::now();
@@ -35,7 +35,7 @@ impl Ages {
         Self(Mutex::new(done.collect()))
     }
 
-    /// How long a task has been done; one that was not there before has been done from now on.
+    /// How long ago the task finished; a task not seen before counts as just finished.
     pub(super) fn of_done(&self, task: &TaskId) -> Duration {
         let mut ages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = Since {
@@ -46,7 +46,7 @@ impl Ages {
         since.age + since.at.elapsed()
     }
 
-    /// Forgets those that are not among what is done any more.
+    /// Forgets tasks that are no longer among the finished ones.
     pub(super) fn keep_those_of(&self, household: &Household) {
         let finished = household.finished.iter();
         let done: HashSet<&TaskId> = finished.map(|(task, _)| task).collect();

@@ -1,5 +1,5 @@
-//! The watch on the disks, the worker's and the engine's: whether they, and the state folder, have room for new tasks. What is
-//! found is the registry's to look at.
+//! Watches the disks of the worker and of the engine, and the size of the state folder: whether there is room for new tasks. The
+//! registry looks at the result.
 
 use std::{path::Path, sync::Arc};
 
@@ -9,23 +9,23 @@ use tokio::time::Instant;
 use super::Tools;
 use crate::{supervision::threads::blocking, telemetry::machine::Room};
 
-/// Measuring the state folder takes no more than this part of the time: it may hold many files.
+/// Measuring the state folder takes at most one part in this many of the time: the folder may hold many files.
 const SHARE: u32 = 20;
 
-/// Files and folders that must still fit on a disk: a task takes some of its own, and its container as many as its image has
-/// folders that it writes to.
+/// Inodes that must be free on a disk: a task takes some of its own, and its container as many as there are folders of its image
+/// that it writes to.
 const INODES_LOW: u64 = 1_000;
 
-/// What the state folder takes, as measured.
+/// The size of the state folder, as measured.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Used {
     bytes: u64,
-    /// Measured anew from then on.
+    /// When to measure it again.
     good_until: Instant,
 }
 
 impl Tools {
-    /// Looks, and tells the registry. What the state folder takes is measured where the last figure is too old.
+    /// Looks at the disks, and publishes the result. Measures the state folder again where the last measurement is too old.
     pub(super) async fn look_at_disk(&self, used: Option<Used>) -> Option<Used> {
         let used = match used {
             Some(used) if Instant::now() < used.good_until => used,
@@ -53,7 +53,7 @@ impl Tools {
         }
     }
 
-    /// Bytes that the state folder takes on the disk. What cannot be measured takes nothing.
+    /// Bytes that the state folder takes on the disk. What cannot be measured counts as 0.
     pub(super) async fn used_bytes(&self) -> u64 {
         let (own, holdings) = (Arc::clone(&self.own_space), self.holdings.clone());
         let measured = blocking(move || {
@@ -76,7 +76,7 @@ impl Tools {
     }
 
     fn tell(&self, why: Option<String>) {
-        // News each time: who says that the worker is ready waits for the first look.
+        // Send even if nothing has changed: who says that the worker is ready waits for the first look.
         self.pressure.send_modify(|pressure| {
             if pressure.is_some() != why.is_some() {
                 match &why {
@@ -89,7 +89,7 @@ impl Tools {
     }
 }
 
-/// Why the disk of a state folder has no room for a task, if so; `low` in bytes.
+/// Why the disk of a state folder has no room for a task; `None` if it has. `low` in bytes.
 #[must_use]
 pub fn no_room(own: Room, low: u64) -> Option<String> {
     if own.bytes < low {
@@ -104,8 +104,8 @@ pub fn no_room(own: Room, low: u64) -> Option<String> {
     ))
 }
 
-/// Why the disk of an engine, which keeps its containers in `root`, has no room for a task, if so; `low` in bytes. A container
-/// that is made there would fail.
+/// Why the disk of an engine, which keeps its containers in `root`, has no room for a task; `None` if it has. `low` in bytes. On
+/// such a disk creating a container would fail.
 #[must_use]
 pub fn no_room_of_engine(room: Room, root: &Path, low: u64) -> Option<String> {
     let root = root.display();
@@ -120,7 +120,7 @@ pub fn no_room_of_engine(room: Room, root: &Path, low: u64) -> Option<String> {
     ))
 }
 
-/// A disk may have bytes left, and yet no place for one more file.
+/// Why a disk that has bytes left may have no place for more files; `None` if it has.
 fn no_inodes(room: Room) -> Option<String> {
     let left = room.inodes.filter(|left| *left < INODES_LOW)?;
     Some(format!("{left} inodes are free, {INODES_LOW} are needed"))

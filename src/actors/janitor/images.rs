@@ -1,5 +1,5 @@
-//! Lets go of images that this worker has pulled and nothing uses. The engine has the last word: without force it removes
-//! none that has a container, and what it refuses is left alone until the next round.
+//! Removes images that this worker pulled and nothing uses. The engine has the last word: without force it removes no image that
+//! has a container. An image that it refuses to remove is left alone until the next round.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -39,12 +39,12 @@ impl Tools {
         let removed = removed.await.into_iter().map(Change::ImageRemoved);
         let removed: Vec<_> = removed.collect();
         if !removed.is_empty() {
-            // There is nothing that it could be refused for.
+            // No rule of the journal refuses this.
             let _ = self.records.keep(removed).await;
         }
     }
 
-    /// Where the engine's disk is not to be seen, it is never tight.
+    /// Whether the engine's disk is so full that images must go. Where the disk cannot be looked at, never.
     async fn is_tight(&self, begun: Begun) -> bool {
         let Some(root) = self.view.data_root() else {
             return false;
@@ -59,11 +59,11 @@ impl Tools {
     }
 }
 
-/// Images have gone for the disk's sake in this round.
+/// Whether images have been removed for the disk's sake in this round.
 #[derive(Debug, Clone, Copy)]
 struct Begun(bool);
 
-/// One round.
+/// One round of removing images.
 struct Collection<'a> {
     shelf: &'a dyn ImageShelf,
     pulled: &'a [Pulled],
@@ -73,7 +73,8 @@ struct Collection<'a> {
 }
 
 impl Collection<'_> {
-    /// The ids of those that are not there any more, removed now or before.
+    /// Removes images that are too old, or while the disk is tight; returns the ids of all recorded images that are gone, now or
+    /// before.
     async fn run(&self, is_tight: impl AsyncFn(Begun) -> bool) -> Vec<String> {
         let Ok(stored) = self.shelf.images().await else {
             return Vec::new();
@@ -101,7 +102,7 @@ impl Collection<'_> {
         removed
     }
 
-    /// By its id; names of it that are too many for that go before.
+    /// Removes an image by its id, which works only while it has at most one name: further names are removed before.
     async fn remove(&self, image: &Pulled, stored: &[Stored]) -> bool {
         let tags = stored.iter().find(|stored| stored.id == image.id);
         let tags = tags.map_or(&[][..], |stored| &stored.tags);

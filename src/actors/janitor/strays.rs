@@ -1,5 +1,5 @@
-//! Logs and output folders that belong to no task any more: the journal was lost, and with it who they belonged to, or a removal
-//! failed, such as at a task's end while there was no descriptor left. They go after a grace, counted within this process.
+//! Logs and output folders that belong to no task: the journal that knew their tasks was lost, or their removal failed, such as
+//! for want of a file descriptor. They are removed after a grace, counted within this process.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,12 +16,12 @@ use crate::{
     supervision::threads::blocking,
 };
 
-/// Which there are, by the number of their store and their name, and since when each was seen.
+/// The strays, by the index of their store and their name, with when each was first seen.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Strays(BTreeMap<(usize, String), Instant>);
 
 impl Strays {
-    /// Takes what is there now in.
+    /// Takes over which strays there are now.
     fn seen(&mut self, present: BTreeSet<(usize, String)>) {
         self.0.retain(|stray, _| present.contains(stray));
         for stray in present {
@@ -36,7 +36,7 @@ impl Strays {
 }
 
 impl Tools {
-    /// Removes what none of the known tasks is to have, and was there for longer than the grace.
+    /// Removes files that belong to none of the known tasks and have been there for longer than the grace.
     pub(super) async fn remove_strays(&self, known: Known, mut strays: Strays) -> Strays {
         let (holdings, grace) = (self.holdings.clone(), self.retention().orphan_grace);
         let looked = blocking(move || {

@@ -3,14 +3,14 @@
 
 use crate::{domain::record::Change, failpoint};
 
-/// The step is asked for, and nothing of it is on the disk.
+/// The changes are asked for, and nothing of them is on the disk.
 pub(super) fn before(changes: &[Change]) {
     for change in changes {
         failpoint!(names(change)[0], change);
     }
 }
 
-/// It is on the disk, and nobody knows yet.
+/// The changes are on the disk, and no asker knows yet.
 pub(super) fn after(changes: &[Change]) {
     for change in changes {
         failpoint!(names(change)[1], change);

@@ -1,5 +1,5 @@
-//! The journal's other thread: answers questions about all tasks at once on a connection of its own, so that no commit waits
-//! for them. A store that turns out to be damaged is the writer's to let go of.
+//! The journal's other thread: it reads about all tasks at once on a connection of its own, so that no commit waits for that. If
+//! it finds the store damaged, it tells the writer.
 
 use log::error;
 use tokio::sync::{mpsc, oneshot};
@@ -11,15 +11,15 @@ use crate::{
     supervision::threads,
 };
 
-/// What is asked, and who waits for the answer.
+/// A question, and where its answer goes.
 pub(super) enum Question {
-    /// What is not done.
+    /// All unfinished tasks.
     Unfinished(oneshot::Sender<Result<Snapshot, JournalError>>),
-    /// What there is, by ids and times.
+    /// Ids and times of all tasks.
     Household(oneshot::Sender<Result<Household, JournalError>>),
 }
 
-/// Starts the thread. Where it cannot be started questions are dropped, and this incarnation of the journal fails over them.
+/// Starts the thread. If that fails, questions are dropped, and this incarnation of the journal fails at the first.
 pub(super) fn begin(
     store: &Result<Box<dyn JournalStore>, JournalError>,
     questions: mpsc::UnboundedReceiver<Question>,
@@ -37,9 +37,9 @@ pub(super) fn begin(
     }
 }
 
-/// The thread's side.
+/// The work of the thread.
 struct Reader {
-    /// Open, or why not.
+    /// The open connection, or why there is none.
     reader: Result<Box<dyn JournalReader>, JournalError>,
     damage: mpsc::WeakUnboundedSender<Job>,
 }
@@ -66,7 +66,7 @@ impl Reader {
         if let Err(JournalError::Damaged(why)) = &answer
             && let Some(writer) = self.damage.upgrade()
         {
-            // Who asked is to ask the next incarnation, which opens it anew.
+            // No answer: the question is asked again of the next incarnation, which opens the journal anew.
             let _ = writer.send(Job::Damaged(why.clone()));
             return;
         }

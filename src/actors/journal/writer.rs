@@ -1,5 +1,5 @@
-//! The journal's thread: takes what is waiting, commits it in one go, answers each. On a full disk it serves those that have
-//! something to end before those that begin; a store that turns out to be damaged it lets go of, and ends.
+//! The journal's thread: takes the waiting requests, commits them together, and answers each. On a full disk it refuses offers,
+//! and writes what existing tasks need. It closes a store that turns out to be damaged, and ends.
 
 use std::{
     ops::ControlFlow,
@@ -19,18 +19,18 @@ use crate::{
 #[cfg(feature = "failpoints")]
 use super::points;
 
-/// Requests taken into one commit at most: a bound on how long the first of them waits.
+/// Most requests in one commit: a bound on how long the first of them waits.
 const GROUP: usize = 256;
 
-/// What shall be durable, and who waits for it.
+/// Changes to be made durable, and where the answer goes.
 type Request = (Vec<Change>, oneshot::Sender<Result<(), CommitError>>);
 
-/// The thread's side.
+/// The work of the thread.
 pub(super) struct Writer {
-    /// Open, or why not.
+    /// The open store, or why there is none.
     store: Result<Box<dyn JournalStore>, JournalError>,
     turn: WritersTurn,
-    /// Whether the incarnation that it works for still counts; `None` outside of supervision.
+    /// Tells whether this thread's incarnation was replaced; `None` outside of supervision.
     fence: Option<Fence>,
 }
 
@@ -43,15 +43,15 @@ impl Writer {
         Self { store, turn, fence }
     }
 
-    /// Works until nobody asks any more, or the store is damaged: then the next incarnation opens another, and whoever waits
-    /// for an answer asks that one.
+    /// Works until the actor is gone, or the store is damaged: then the next incarnation opens it anew, and unanswered requests
+    /// are asked of that one.
     pub(super) async fn work(mut self, mut queue: mpsc::UnboundedReceiver<Job>) {
         let mut jobs = Vec::new();
         while queue.recv_many(&mut jobs, GROUP).await > 0 {
             let turn = Arc::clone(&self.turn);
             let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
             if self.fence.as_ref().is_some_and(|fence| !fence.is_current()) {
-                // Who asked has been told, and has asked the next incarnation: what is done now would be done behind its back.
+                // The askers have turned to the next incarnation: a write now would happen behind its back.
                 return;
             }
             if self.perform(jobs.drain(..)).is_break() {
@@ -66,7 +66,7 @@ impl Writer {
             match job {
                 Job::Commit(changes, reply) => group.push((changes, reply)),
                 Job::Settle(reply) => {
-                    // What was asked before is in what is read after.
+                    // So that the reader, who reads after this, sees all that was asked for before.
                     self.commit(&mut group)?;
                     let _ = reply.send(());
                 }
@@ -80,7 +80,7 @@ impl Writer {
                 }
                 Job::Tend => {
                     self.commit(&mut group)?;
-                    // One that was not opened is tended by nobody.
+                    // A store that was never opened needs no tending: its error is the answer to every request.
                     let _ = self.with(|store| store.tend())?;
                 }
             }
@@ -88,7 +88,7 @@ impl Writer {
         self.commit(&mut group)
     }
 
-    /// Asks the store. One that is damaged is closed before anybody hears of it: the next incarnation opens the same file.
+    /// Uses the store. A damaged one is closed before anything is answered, since the next incarnation opens the same file.
     fn with<T>(
         &mut self,
         run: impl FnOnce(&mut dyn JournalStore) -> Result<T, JournalError>,
@@ -120,7 +120,7 @@ impl Writer {
         ControlFlow::Continue(())
     }
 
-    /// New tasks are refused. What those that are here come to has the space that was kept back.
+    /// Refuses offers, and writes the other requests into the space that was kept back.
     fn commit_on_full_disk(
         &mut self,
         requests: Vec<Vec<Change>>,
@@ -149,7 +149,7 @@ impl Writer {
     }
 }
 
-/// A task that nothing was done for yet; others are written down anew because the journal has lost them.
+/// Whether the change is a new offer. Records in later phases are written anew because the journal has lost them.
 fn is_offer(change: &Change) -> bool {
     matches!(change, Change::Accept(record) if record.phase == Phase::Accepted)
 }

@@ -1,5 +1,5 @@
-//! Counts a container's files up while its stream is read, a file behind another, before the engine removes them: so there is
-//! always a place in them of which it is known how many bytes lie before it.
+//! Counts the bytes in a container's log files while its stream is read, before the engine removes old files. So there is always
+//! a place in the files of which it is known how many bytes lie before it.
 
 use std::{io, sync::Arc};
 
@@ -16,13 +16,13 @@ use crate::{
     },
 };
 
-/// A container's files, counted from their first byte on.
+/// The log files of a container, counted from their first byte on.
 pub(super) struct Counting {
     task: TaskId,
     spool: Arc<dyn Spool>,
     at_work: AtWork,
     counted: Counted,
-    /// Bytes that the stream has brought since the files were counted last.
+    /// Bytes that the stream has brought since the last counting.
     since: u64,
 }
 
@@ -30,16 +30,16 @@ pub(super) struct Counting {
 #[derive(Clone, Copy)]
 pub(super) struct Counted {
     pub(super) position: Position,
-    /// Everything before it was counted.
+    /// Whether all that lies before the position was counted.
     pub(super) is_sound: bool,
-    /// At which pace the container printed there.
+    /// The pace of the container's output there.
     pub(super) pace: Pace,
 }
 
 type Work = JoinHandle<io::Result<(Box<dyn EngineLog>, Counted)>>;
 
 enum AtWork {
-    /// Not now.
+    /// No counting runs.
     No(Box<dyn EngineLog>),
     Yes(Work),
     /// The files could not be read.
@@ -47,7 +47,7 @@ enum AtWork {
 }
 
 impl Counting {
-    /// Begins with a container that has not been started. What the log has already is none of this container's.
+    /// Begins for a container that was not started yet: what the log has already is of earlier containers.
     pub(super) async fn begin(
         task: TaskId,
         spool: Arc<dyn Spool>,
@@ -74,13 +74,13 @@ impl Counting {
         })
     }
 
-    /// The log has so many bytes more of the stream.
+    /// The log has this many more bytes of the stream. Begins the next counting when half a file is new.
     pub(super) async fn appended(&mut self, bytes: usize) {
         self.since += bytes as u64;
         if matches!(&self.at_work, AtWork::Yes(work) if work.is_finished()) {
             self.settle().await;
         }
-        // Twice in a file, so that one is counted before four others are full.
+        // Twice per file, so that a file is counted before the engine has filled four others and removes it.
         let is_due = |log: &dyn EngineLog| self.since >= log.file_size() / 2;
         self.at_work = match std::mem::replace(&mut self.at_work, AtWork::Failed) {
             AtWork::No(log) if is_due(&*log) => {
@@ -91,7 +91,7 @@ impl Counting {
         };
     }
 
-    /// Takes over what was counted, and writes it down.
+    /// Takes over the result of a counting that has ended, and writes its place into the log.
     async fn settle(&mut self) {
         let work = match std::mem::replace(&mut self.at_work, AtWork::Failed) {
             AtWork::Yes(work) => work,
@@ -118,7 +118,7 @@ impl Counting {
         }
     }
 
-    /// The stream is over: gives the files back, and up to where they were counted.
+    /// The stream is over: returns the files, and how far they were counted; `None` if they could not be read.
     pub(super) async fn end(mut self) -> Option<(Box<dyn EngineLog>, Counted)> {
         self.settle().await;
         match self.at_work {
@@ -128,7 +128,7 @@ impl Counting {
     }
 }
 
-/// Counts on, as far as the stream has come: what lies before a position is in the log.
+/// Counts on, but not further than the stream has come: only what is in the log may lie before a position.
 fn count(mut log: Box<dyn EngineLog>, mut counted: Counted, spool: Arc<dyn Spool>) -> Work {
     spawn_blocking(move || {
         loop {
@@ -154,7 +154,7 @@ fn count(mut log: Box<dyn EngineLog>, mut counted: Counted, spool: Arc<dyn Spool
     })
 }
 
-/// The counts behind these.
+/// The position with the bytes of these frames added.
 fn behind(position: Position, frames: &[Frame]) -> Position {
     let of = |source| {
         let its = frames.iter().filter(|frame| frame.source == source);

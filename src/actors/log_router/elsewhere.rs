@@ -1,18 +1,19 @@
-//! Reads on from the engine's record of a container's output, where its files cannot be read here: an engine on another machine, a
-//! worker that may not read them, a container that has another log driver.
+//! Reads on from the engine's record of a container's output, where the engine's log files cannot be read here: the engine is on
+//! another machine, the worker may not read the files, or the container has another log driver.
 //!
-//! A stream that was attached has no times, so where it broke off is looked for once, by what the log has last (`joint.rs`): at one
-//! place alone, or there is a marker. From then on the record is the source for good, and the log remembers in each write a time
-//! and how much of what the engine tells from then on it has (`marks.rs`): what is told again is passed over by that number, and no
-//! content is compared.
+//! An attached stream has no times. So the place where it broke off is searched once, by what the log has last (`joint.rs`): if
+//! there is not exactly one such place, a marker stands. From then on only the record is read. With each write the log remembers
+//! a time, and how many bytes it has of what the engine tells from that time on (`marks.rs`): so what is told again is passed
+//! over by number, and no content is compared.
 //!
-//! After each break the record is first read to its present end, and then as it grows. The stream that grows may lack its end, so
-//! the end is proven: the container has ended, its record was read to its end after that, and the record's last entry is not later
-//! than what was read.
+//! After each break the record is first read to its present end, and then followed as it grows. The stream of a followed record
+//! may lack its end, so the end is proven: the container has ended, its record was read to its end after that, and the record's
+//! last entry is not later than what was read.
 //!
-//! An engine that dies loses what it had read and not written. Where it may have died, and the container was busy and then silent, a
-//! marker stands: at each such place shortly before the time of the break, by the engine's clock; at the first one where nobody
-//! knows that time. One limit: an engine whose clock is set back leaves out, behind a break, what it writes until its clock has caught up.
+//! An engine that dies loses what it had read and not written. Where it may have died while the container was busy and then
+//! silent, a marker stands: at each such place shortly before the time of the break, by the engine's clock; if that time is
+//! unknown, at the first such place. One limit: an engine whose clock is set back leaves out, behind a break, what it writes
+//! until the clock has caught up.
 
 mod joint;
 mod marks;
@@ -48,50 +49,50 @@ use crate::{
     },
 };
 
-/// What two moments of the engine's are apart at most that belong together: when it wrote an entry, and when a stream brought that
-/// here (a busy machine takes a second); two entries of which the later one stands before the other (a few ms). What was written
-/// within twice this is read again after a break: more costs time, less costs markers.
+/// Most that two times of the engine differ that belong together: the time of an entry, and the time when a stream brought it
+/// here (a busy machine takes a second); the times of two entries in the wrong order (a few ms). What was written within twice
+/// this time is read again after a break: a longer time costs time, a shorter one costs markers.
 const SLACK: Duration = Duration::from_secs(10);
 
-/// Between two looks at a container that has not been started, or whose record ends too early: short beside what an engine takes to
-/// come back, long beside a call.
+/// Between two looks at a container that was not started yet, or whose record ends too early: short beside the time that an
+/// engine takes to restart, long beside a call.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// So often in a row the engine fails to read its record, with nothing new in between, before that is taken for its last word.
+/// How often in a row the engine may fail to read its record, with nothing new in between; then it counts as unreadable.
 const TRIES: u32 = 3;
 
 /// Reads one container's output until the container has ended.
 pub(super) struct Elsewhere {
     work: Work,
     marks: Marks,
-    /// The marks are those of this log.
+    /// Whether the marks were set from this log.
     is_placed: bool,
-    /// The place in the record was found by what the log has last, and has not been read on from yet.
+    /// Whether the place was found by what the log has last, and nothing was read behind it yet.
     is_joined: bool,
     had: Had,
-    /// What the log has of a line of stdout and of stderr that comes again.
+    /// For stdout and stderr: the part of a line that the log has and that will come again.
     open: [Vec<u8>; 2],
-    /// When the first entry was written that is to come, where that is known.
+    /// When the next entry must have been written, if that is known: another one means that entries are gone.
     first: Option<SystemTime>,
-    /// The engine may have died since the log's last byte, while nobody read.
+    /// Whether the engine may have died since the log's last byte while no one read.
     may_have_missed: bool,
-    /// When what was read broke off, where it is not known yet whether the engine died then.
+    /// When reading broke off, for breaks of which it is not known yet whether the engine died.
     breaks: Vec<Instant>,
     /// Up to when the engine's outages were looked at: it may die while nothing is read here.
     looked: Instant,
-    /// When it may have died, or a moment before, by its clock.
+    /// When the engine may have died, by its own clock, or a moment later.
     deaths: Vec<SystemTime>,
     pace: Pace,
     /// How often in a row the engine could not read the record, with nothing new in between.
     failures: u32,
-    /// How often in a row its record was silent.
+    /// How often in a row a read of the record was silent for too long.
     silences: u32,
-    /// Something is in the log that is not written anywhere.
+    /// Whether a failure to write the log was logged.
     said: bool,
 }
 
 impl Elsewhere {
-    /// `broke_off`: when a stream did that this worker has read until then.
+    /// `broke_off`: when an attached stream of this process ended; `None` if there was none.
     pub(super) fn new(work: Work, broke_off: Option<Instant>) -> Self {
         Self {
             work,
@@ -136,7 +137,7 @@ impl Elsewhere {
         }
     }
 
-    /// Where the container stands; `None` when it is gone.
+    /// The container's state; `None` if it is gone.
     async fn state(&self) -> Option<ContainerState> {
         loop {
             match self.work.engine.inspect(&self.work.container.0).await {
@@ -152,7 +153,8 @@ impl Elsewhere {
         self.work.progress.during(back).await;
     }
 
-    /// Reads the record to its present end, and as it grows until it breaks off; of a container that has ended, to its end.
+    /// Reads the record to its present end. Then, if the container has ended, proves that this was all; else follows the record
+    /// until it breaks off.
     async fn read(&mut self, has_ended: bool) -> Result<Option<ReadEnd>, EngineError> {
         self.catch_up().await?;
         if has_ended {
@@ -182,10 +184,10 @@ impl Elsewhere {
             self.pass(frames, Reading::ToItsEnd).await?;
             match self.had {
                 Had::NOTHING if self.first.is_none() => return Ok(()),
-                // It is shorter than it was.
+                // The record is shorter than it was.
                 Had::Bytes(_) => self.lose_place(GONE).await,
                 Had::Until(_) => {
-                    // All of that was passed over.
+                    // All of it was passed over.
                     self.had = Had::NOTHING;
                     self.append(Vec::new()).await;
                     return Ok(());
@@ -203,7 +205,7 @@ impl Elsewhere {
         }
         let engine = &self.work.engine;
         if engine.was_started(&self.work.container).await? {
-            // It remembers the container's start: it has lived since.
+            // The engine remembers the container's start, so it has lived since.
             self.may_have_missed = false;
             self.breaks.clear();
             return Ok(());
@@ -215,8 +217,8 @@ impl Elsewhere {
         Ok(())
     }
 
-    /// Whether something that the engine lost at its death may be missing behind what was read last. A break is seen a moment after
-    /// the death, on a busy machine.
+    /// Whether output may be missing behind what was read last, because the engine died. A break may be seen a moment after the
+    /// death, on a busy machine.
     fn may_be_lost_here(&self) -> bool {
         let is_near = |death: &SystemTime| {
             let since = |last| death.duration_since(last).ok();
@@ -228,8 +230,8 @@ impl Elsewhere {
         self.may_have_missed || self.deaths.iter().any(is_near)
     }
 
-    /// Whether the engine cannot show that it has lived since what was read last: where its memory is short, or it is away. Behind a
-    /// joint it shows nothing: where lines say the same, the place may lie behind what its death has cost.
+    /// Whether the engine may have died since what was read last: it cannot show that it has lived, because its memory is short
+    /// or it is away. Behind a joint it is not asked: where lines repeat, the place may lie behind what its death has cost.
     async fn may_have_died_here(&mut self) -> bool {
         let Some(last) = self.pace.last().filter(|_| !self.is_joined) else {
             return true;
@@ -242,7 +244,7 @@ impl Elsewhere {
         !matches!(has_lived, Ok(true))
     }
 
-    /// Where the log ends in the record.
+    /// Finds the place in the record where the log ends: the one that the log remembers, or else by what the log has last.
     async fn find_place(&mut self) -> Result<(), EngineError> {
         let spool = &self.work.spool;
         let appended = spool.appended();
@@ -267,7 +269,7 @@ impl Elsewhere {
         Ok(())
     }
 
-    /// What follows the log is not known: what was written later than its last byte is new.
+    /// Gives up the place: what was written later than the log's last byte counts as new. Says so by a marker.
     async fn lose_place(&mut self, marker: &str) {
         self.work.note(marker).await;
         let newest = self.marks.newest().max(self.work.spool.newest());
@@ -279,12 +281,12 @@ impl Elsewhere {
         self.pace = Pace::default();
     }
 
-    /// To where the record is to be asked for again: from when on.
+    /// Goes back to the mark from which the record can be asked for again; returns its time.
     fn go_back(&mut self) -> SystemTime {
         let mark = self.marks.place();
         self.pace = Pace::default();
         match self.had {
-            // Not all of that has been passed over.
+            // Not all entries up to that time were passed over yet.
             Had::Until(_) => self.marks = Marks::since(mark.since),
             Had::Bytes(_) => {
                 self.had = Had::Bytes(mark.passed);
@@ -294,8 +296,9 @@ impl Elsewhere {
         mark.since
     }
 
-    /// How long nothing may come. An engine says nothing while it looks through what was written before the time that it is asked
-    /// for: a few GB/min, where it has a core. So each silence without a byte doubles the next one, up to eleven minutes.
+    /// How long nothing may come. An engine sends nothing while it looks through what was written before the time that it was
+    /// asked for: a few GB per minute, if it has a core. So each silence without a byte doubles the next one, up to eleven
+    /// minutes.
     fn patience(&self, reading: Reading) -> Duration {
         match reading {
             Reading::Following => SILENCE,
@@ -318,7 +321,7 @@ impl Elsewhere {
                     return Err(silent);
                 }
                 Err(_) if reading == Reading::Following => {
-                    // Docker's stream of what grows may stand still, for one where a file was begun anew.
+                    // Docker's stream of a growing record may stand still, for example where a file was begun anew.
                     if self.is_there_more().await? {
                         return Ok(());
                     }
@@ -357,6 +360,7 @@ impl Elsewhere {
             frame.bytes.len(),
             usize::from(frame.source == Source::Stderr),
         );
+        // Before the pace takes this frame in: the silence in front of it counts.
         let may_be_lost = self.may_be_lost_here()
             && self.pace.has_stopped_before(&frame)
             && self.may_have_died_here().await;
@@ -375,11 +379,12 @@ impl Elsewhere {
             self.work.note(ENGINE_DIED).await;
         }
         if may_be_lost || reading == Reading::Following {
-            // Nobody knows where: it is told once.
+            // The place of the loss is unknown, so the marker stands once.
             self.may_have_missed = false;
         }
         self.failures = 0;
         let read = piece.bytes.len();
+        // The log may have the beginning of this line already: that part is passed over if it says the same.
         match pass_over(&mut self.open[number], &piece.bytes) {
             Some(passed) => drop(piece.bytes.split_to(passed)),
             None => {
@@ -394,7 +399,7 @@ impl Elsewhere {
         }
     }
 
-    /// Appends what is new, and where the record goes on behind that.
+    /// Appends new output, and the place behind it if it can be told as a number of bytes.
     async fn append(&mut self, pieces: Vec<Piece>) {
         let spool = &self.work.spool;
         let count = |source| {
@@ -406,7 +411,7 @@ impl Elsewhere {
             stdout + count(Source::Stdout),
             stderr + count(Source::Stderr),
         );
-        // What is still to be compared, or passed over by its time, is no number of bytes.
+        // While bytes are to be compared, or passed over by their time, the place is not a number of bytes.
         let is_counted = self.open.iter().all(Vec::is_empty) && matches!(self.had, Had::Bytes(_));
         let position = is_counted.then(|| self.marks.position(appended));
         let appended = match position {
@@ -423,33 +428,33 @@ impl Elsewhere {
         }
     }
 
-    /// The container had ended when its record was read to its end.
+    /// Decides how the reading ended. The container had ended before its record was read to its end.
     async fn prove(&mut self) -> Result<ReadEnd, EngineError> {
         if self.may_be_lost_here() && self.pace.is_busy(None) && self.may_have_died_here().await {
             self.work.note(ENGINE_DIED).await;
         }
         if self.is_there_more().await? {
-            // Half an entry ends what is told without a word.
+            // A half entry ends an answer of the engine without any error.
             self.work.note(UNREADABLE).await;
             return Ok(ReadEnd::Broken);
         }
         Ok(ReadEnd::Whole)
     }
 
-    /// Whether the record has more than what was read.
+    /// Whether the record has entries later than what was read.
     async fn is_there_more(&self) -> Result<bool, EngineError> {
         let last = self.work.engine.last_written(&self.work.container).await?;
         Ok(last > self.marks.newest().max(Some(self.marks.place().since)))
     }
 
-    /// The engine did; `None`: read on.
+    /// The engine's answer broke off. Returns how the reading ended, or `None` to read on.
     async fn broke_off(&mut self, error: EngineError, has_ended: bool) -> Option<ReadEnd> {
         match error {
             EngineError::NotFound(_) | EngineError::Unauthorized(_) | EngineError::Invalid(_) => {
                 warn!(task:% = self.work.task, error:%; "the engine's record of the output cannot be read");
                 return Some(ReadEnd::Broken);
             }
-            // It is there.
+            // The engine is there, and fails.
             EngineError::Failed(_) | EngineError::Conflict(_) => {
                 self.failures += 1;
                 if self.failures == TRIES {
@@ -471,6 +476,6 @@ impl Elsewhere {
 enum Reading {
     /// To its present end.
     ToItsEnd,
-    /// And as it grows.
+    /// To its end, and on as it grows.
     Following,
 }

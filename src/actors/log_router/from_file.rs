@@ -1,12 +1,12 @@
-//! Reads on from the engine's own files of a container's output, to the container's end, and proves that the log has all of it.
+//! Reads on from the engine's own log files of a container, to the container's end, and proves that the log has all of its
+//! output.
 //!
-//! Both ways of the engine, its stream and its files, carry the same bytes, and each may lack an end. So what the log has of a
-//! stream is a number of bytes to be passed over in the files, and from then on the log remembers its place in them. No content is
-//! compared.
+//! The engine gives output in two ways, by its stream and by its files. Both carry the same bytes, and each may lack an end. So
+//! what the log has of a stream is a number of bytes to be passed over in the files; from then on the log remembers its place in
+//! them. No content is compared.
 //!
-//! An engine that dies loses what it had read and not written. What it had sent is in the log and not in its files; what the next
-//! one writes is new. So its death is the place where nothing is passed over any more, and where a marker stands if the container
-//! was busy.
+//! An engine that dies loses what it had read and not written. What it had sent is in the log and not in its files, and what the
+//! next run writes is new. So at a death the passing over ends, and a marker stands if the container was busy.
 
 #[cfg(test)]
 mod tests;
@@ -34,12 +34,12 @@ use crate::{
     supervision::threads::blocking,
 };
 
-/// Known to those who end a container, and to its reader.
+/// Tells a reader that the container has ended.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ended(Arc<watch::Sender<bool>>);
 
 impl Ended {
-    /// The container has ended.
+    /// Tells that the container has ended.
     pub(super) fn tell(&self) {
         self.0.send_replace(true);
     }
@@ -48,46 +48,46 @@ impl Ended {
         *self.0.borrow()
     }
 
-    /// Waits until it has.
+    /// Waits until the container has ended.
     pub(super) async fn told(&self) {
         // The sender lives as long as `self`.
         let _ = self.0.subscribe().wait_for(|ended| *ended).await;
     }
 }
 
-/// The run of the engine behind the one whose entries are read.
+/// The run of the engine after the one whose entries are being read.
 #[derive(Debug, Clone, Copy)]
 struct NextRun {
     id: u64,
-    /// Its start: what it writes is written later.
+    /// When it started: its entries are later.
     since: SystemTime,
 }
 
-/// The reader of one container's files.
+/// The reader of one container's log files.
 pub(super) struct FromFile {
     task: TaskId,
     spool: Arc<dyn Spool>,
     progress: Progress,
     ended: Ended,
-    /// Away while a blocking thread has it.
+    /// The open files; `None` while a blocking thread has them.
     log: Option<Box<dyn EngineLog>>,
     had: Had,
-    /// Which run of the engine has written what is read; 0: unknown.
+    /// The run of the engine that has written the entries being read; 0: unknown.
     run: u64,
-    /// It is over. What was written from its successor's start on is the successor's.
+    /// Set once that run is over: entries from its successor's start on are the successor's.
     next_run: Option<NextRun>,
-    /// The run ended while nobody read.
+    /// Whether that run ended while no one read.
     was_missed: bool,
-    /// When it was seen alive last.
+    /// When that run was last seen alive.
     alive: Option<SystemTime>,
     pace: Pace,
     clock: Arc<dyn Clock>,
-    /// A failure to write or read has been said.
+    /// Whether a failure to write or read was logged.
     said: bool,
 }
 
 impl FromFile {
-    /// Reads on where the log ends.
+    /// A reader that is to go on where the log ends.
     pub(super) fn new(
         task: TaskId,
         spool: Arc<dyn Spool>,
@@ -113,7 +113,7 @@ impl FromFile {
         }
     }
 
-    /// Where nobody has read in this process: looks for the place that the log remembers.
+    /// Reads on in a process that has not read this container before: looks for the place that the log remembers.
     pub(super) async fn at_the_logs_place(mut self) -> ReadEnd {
         let position = self.spool.position().unwrap_or_default();
         let sought = self
@@ -132,7 +132,7 @@ impl FromFile {
         self.had = self.beyond(&position);
         if !found {
             self.note(GONE).await;
-            // A place that is in no file tells nothing of what the files have beyond it.
+            // A place that is in no file does not tell what the files have beyond it.
             if self.had != Had::NOTHING || position.place.in_record().is_some() {
                 self.had = self.until_now();
             }
@@ -144,7 +144,7 @@ impl FromFile {
         self.run().await
     }
 
-    /// Where this process has read a stream, which ended then, and has counted the files so far.
+    /// Reads on in the process that has read the container's stream until `ended`, and has counted the files so far.
     pub(super) async fn behind_a_stream(mut self, counted: Counted, ended: SystemTime) -> ReadEnd {
         self.run = counted.position.run;
         self.pace = counted.pace;
@@ -158,7 +158,7 @@ impl FromFile {
         self.run().await
     }
 
-    /// What the log has beyond a position.
+    /// How much the log has beyond a position.
     fn beyond(&self, position: &Position) -> Had {
         let (stdout, stderr) = self.spool.appended();
         Had::Bytes([
@@ -199,7 +199,7 @@ impl FromFile {
         }
     }
 
-    /// Does what may block.
+    /// Uses the log files on a blocking thread.
     async fn with_log<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut dyn EngineLog) -> io::Result<T> + Send + 'static,
@@ -217,7 +217,7 @@ impl FromFile {
         worked
     }
 
-    /// Waits for more, or for the container's end.
+    /// Waits until the files have changed, or the container has ended.
     async fn changed(&mut self) {
         let Some(log) = &self.log else {
             return self.ended.told().await;
@@ -229,7 +229,8 @@ impl FromFile {
         }
     }
 
-    /// Called after what the present run may have written was read, and before it is taken for that of the last one.
+    /// Notes which run of the engine is alive. Called after reading what that run may have written, and before those entries are
+    /// taken for the last run's.
     fn look_at_the_run(&mut self, present: Option<EngineRun>) {
         let Some(present) = present else {
             return;
@@ -266,7 +267,7 @@ impl FromFile {
         }
     }
 
-    /// Where the log stands with these.
+    /// The place in the files up to which the log will have the output with these pieces; `None` while that is unknown.
     fn position(&self, new: &[Piece]) -> Option<Position> {
         let Had::Bytes(had) = self.had else {
             return None;
@@ -295,7 +296,7 @@ impl FromFile {
         }
     }
 
-    /// What comes was written by another run of the engine.
+    /// The entries that follow are of the engine's next run.
     async fn pass_a_death(&mut self, next: NextRun) {
         debug!(task:% = self.task; "the output goes on behind a restart of the engine");
         if self.is_anything_lost() {
@@ -308,12 +309,12 @@ impl FromFile {
         self.pace = Pace::default();
     }
 
-    /// Whether the engine may have lost something at its death, as far as anybody can know.
+    /// Whether the engine may have lost output at its death.
     fn is_anything_lost(&self) -> bool {
         self.was_missed || self.pace.is_busy(self.alive)
     }
 
-    /// The container has ended, and so have its files: the engine writes all of them before it tells the end.
+    /// Ends the reading: the container has ended, and the engine writes all of its output before it tells the end.
     async fn end(mut self) -> ReadEnd {
         let rest = self.with_log(|log| Ok((log.rest()?, log.place()))).await;
         let (rest, place) = match rest {
@@ -339,14 +340,14 @@ impl FromFile {
         ReadEnd::Broken
     }
 
-    /// Once.
+    /// Logs a failure once.
     fn say(&mut self, what: &str, error: &io::Error) {
         if !std::mem::replace(&mut self.said, true) {
             warn!(task:% = self.task, error:%; "{what}");
         }
     }
 
-    /// Says something in the log, and to the operator.
+    /// Says something in the task's log and in the worker's.
     async fn note(&mut self, text: &str) {
         warn!(task:% = self.task; "{text}");
         if let Err(error) = self.spool.note(text.to_owned()).await {

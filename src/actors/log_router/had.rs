@@ -1,4 +1,4 @@
-//! What a log has already of what comes.
+//! How much of the output that comes is in the log already, and must be passed over.
 
 use std::time::SystemTime;
 
@@ -9,19 +9,19 @@ use crate::{
     ports::{engine::Frame, spool::Piece},
 };
 
-/// What the log has already of what comes.
+/// What the log has already of the output that comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Had {
-    /// So many bytes of stdout and stderr.
+    /// The next bytes of stdout and stderr, this many of each.
     Bytes([u64; 2]),
-    /// Where bytes cannot be counted: what was written until then.
+    /// Where bytes cannot be counted: all entries that were written until then.
     Until(SystemTime),
 }
 
 impl Had {
     pub(super) const NOTHING: Self = Self::Bytes([0; 2]);
 
-    /// What the log lacks of a frame.
+    /// The part of a frame that the log lacks; `None` if it has all of it.
     pub(super) fn new_of(&mut self, mut frame: Frame) -> Option<Piece> {
         match self {
             Self::Bytes(had) => {

@@ -1,6 +1,6 @@
-//! Where the streams of containers are taken off the engine: on a thread and a runtime of their own. An engine throws away what
-//! nobody has taken within 2 s of the container's end, and among those that serve many viewers on a busy machine a stream waits
-//! for its turn as long as that (63 viewers cost a task its last 26 lines).
+//! Takes the streams of containers off the engine, on a thread and a runtime of their own. An engine throws away what is not
+//! taken within 2 s of the container's end, and on the common runtime of a busy machine with many viewers a stream waits that
+//! long for its turn (63 viewers cost a task its last 26 lines).
 
 use std::{future::pending, sync::mpsc, thread};
 
@@ -12,18 +12,18 @@ use tokio::{
 
 use crate::{ports::engine::EngineError, supervision::threads::beside};
 
-/// The runtime that takes; by default that of whoever asks.
+/// The runtime that takes the streams; by default the caller's.
 #[derive(Debug, Clone, Default)]
 pub struct Intake(Option<Handle>);
 
 impl Intake {
-    /// One with a thread that lasts as long as the process. Where none can be had, it is that of whoever asks.
+    /// An intake with a thread that lasts as long as the process. If none can be started, the caller's runtime is used.
     #[must_use]
     pub fn start() -> Self {
         let (sender, started) = mpsc::sync_channel(1);
         let run = move || match Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => {
-                // Whoever starts it waits for this.
+                // `start` waits for this.
                 let _ = sender.send(runtime.handle().clone());
                 runtime.block_on(pending::<()>());
             }
@@ -35,7 +35,7 @@ impl Intake {
         Self(started.recv().ok())
     }
 
-    /// Goes on by itself until it ends.
+    /// Runs work on the intake's runtime until it ends.
     pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         match &self.0 {
             Some(runtime) => drop(runtime.spawn(work)),
@@ -43,7 +43,7 @@ impl Intake {
         }
     }
 
-    /// What is opened here is read from here. Dropping this ends it.
+    /// Opens a connection on the intake's runtime, which then drives it. Dropping this future ends the opening.
     pub(super) async fn open<T: Send + 'static>(
         &self,
         opening: impl Future<Output = Result<T, EngineError>> + Send + 'static,

@@ -1,4 +1,4 @@
-//! What stands in a log where bytes are missing, or may be.
+//! The lines that stand in a log where output is missing, or may be.
 
 pub(super) const NOT_PROVABLE: &str = "[worker-node] continuity is not provable here: the engine's record of this output does not go on \
                             where the stream broke off";

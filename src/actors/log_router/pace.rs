@@ -4,25 +4,25 @@ use std::time::{Duration, SystemTime};
 
 use crate::ports::engine::Frame;
 
-/// A container was busy that printed so many bytes, one buffer of the engine's, within [`BUSY_TIME`]. One that prints less loses
-/// nothing at a death of its engine, which writes down at once what it reads (none of 100 lines each 50 ms in 4 deaths, but 1,300
-/// lines of bursts of 56 kB).
+/// A container that printed this many bytes, one buffer of the engine's, within [`BUSY_TIME`] was busy. One that prints less
+/// loses nothing at a death of the engine, which writes down at once what it reads (of 100 lines at 50 ms each none in 4 deaths,
+/// but 1,300 lines of bursts of 56 kB).
 pub(super) const BUSY_BYTES: usize = 16 * 1024;
 
-/// Of a stretch of output that counts as one moment.
+/// The length of a stretch of output that counts as one moment.
 const BUSY_TIME: Duration = Duration::from_millis(100);
 
-/// A container that was silent for so long before its engine died has lost nothing: what an engine reads it writes down within
-/// this, on a busy machine too (0.5 s were seen beside a dozen workers and as many floods on two cores).
+/// A container that was silent for this long before its engine died has lost nothing: an engine writes down what it reads within
+/// this time, on a busy machine too (0.5 s were seen beside a dozen workers and as many floods on two cores).
 const QUIET: Duration = Duration::from_secs(3);
 
-/// How much a container has just printed, by the engine's times.
+/// How much a container has printed lately, by the engine's times.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Pace {
     /// When the present stretch of [`BUSY_TIME`] began.
     began: Option<SystemTime>,
     bytes: usize,
-    /// In the stretch before it.
+    /// Bytes of the stretch before the present one, if that was just before it.
     before: usize,
     last: Option<SystemTime>,
 }
@@ -43,20 +43,20 @@ impl Pace {
         self.bytes += frame.bytes.len();
     }
 
-    /// When something was printed last.
+    /// When the last output was printed.
     pub(super) fn last(&self) -> Option<SystemTime> {
         self.last
     }
 
-    /// Whether its engine may have died between what was printed last and this, with what it had read: the container was busy, and
-    /// was silent then, as one is while no engine writes.
+    /// Whether the engine may have died between the last output and this frame, and lost what it had read: the container was
+    /// busy, and then silent, as it looks while no engine writes.
     pub(super) fn has_stopped_before(&self, frame: &Frame) -> bool {
         let silence = self.last.zip(frame.time);
         let silence = silence.and_then(|(last, time)| time.duration_since(last).ok());
         silence.is_some_and(|silence| silence > BUSY_TIME) && self.is_busy(None)
     }
 
-    /// Whether much was printed in the moment before its engine died, which was seen alive then.
+    /// Whether much was printed in the last moment before the engine died; it was last seen alive at `alive`.
     pub(super) fn is_busy(&self, alive: Option<SystemTime>) -> bool {
         let was_quiet = self.last.zip(alive).is_some_and(|(last, alive)| {
             let silence = alive.duration_since(last);
@@ -77,7 +77,7 @@ mod tests {
         Some(UNIX_EPOCH + Duration::from_millis(millis))
     }
 
-    /// Prints of so many bytes at these milliseconds.
+    /// The pace of prints of this many bytes at these milliseconds.
     fn pace(prints: &[(u64, usize)]) -> Pace {
         let mut pace = Pace::default();
         for (millis, bytes) in prints {

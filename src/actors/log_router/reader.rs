@@ -1,5 +1,5 @@
-//! The reader of one container: moves its output from the engine into the spool until the container has ended, whatever
-//! becomes of the stream on the way. It is a task of its own beside the actor, and knows no mailbox.
+//! The reader of one container: moves the container's output from the engine into the spool until the container has ended,
+//! whatever happens to the stream. It is a task of its own beside the actor, and knows no mailbox.
 
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
@@ -35,51 +35,51 @@ use crate::{
     supervision::threads::beside,
 };
 
-/// Frames taken into one append at most: at 32 KiB each 2 MiB, as much as the engine holds back before a container stands still.
+/// Most frames in one append: at 32 KiB each 2 MiB, as much as the engine holds back before the container is blocked.
 pub(super) const BATCH: usize = 64;
 
-/// Bytes of a container's stream that are held while the spool writes others: about as much as an engine holds itself. One whose
-/// stream is not taken within 2 s of the container's end throws away what is left of it (Docker 20.10: 46 kB of 1.3 MB), so a
-/// stream that brings more is let go, where the rest can be read from its files.
+/// Bytes of a container's stream that are held while the spool writes others: about as much as an engine holds itself. An engine
+/// throws away what is left of a stream 2 s after the container's end (Docker 20.10: 46 kB of 1.3 MB), so a stream that brings
+/// more than this is dropped, if the rest can be read from the engine's files.
 const AHEAD: usize = 1024 * 1024;
 
-/// A container's stream ends some ms before its end is known. A stream that ended this long ago without that ended for another
-/// reason: the rest is read elsewhere then, which costs time and no byte.
+/// A container's stream ends some ms before its end is known. If the container still runs this long after its stream ended, the
+/// stream broke: the rest is read from the engine's record, which costs time and no byte.
 const UNPROVEN: Duration = Duration::from_millis(200);
 
-/// The last bytes are there when the container has ended; so long is waited for the next of them. Longer than an engine on a busy
-/// machine is silent; then the stream is given up, and read on, once.
+/// How long to wait for the next byte after the container has ended: longer than an engine on a busy machine is silent. Then the
+/// stream is given up, once, and the rest is read from the engine's own log.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// A stream that says nothing for so long after the engine came back may be dead without a word: it is opened anew, which costs a
-/// silent container a call.
+/// How long a stream may be silent after the engine came back: its connection may be dead without any error. Then it is opened
+/// anew, which costs a container that is only silent one call.
 pub(super) const SILENCE: Duration = Duration::from_secs(10);
 
-/// How a container's output was read.
+/// How the reading of a container's output ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadEnd {
-    /// To its end: every byte is in the spool.
+    /// At the output's end: every byte is in the spool.
     Whole,
-    /// It broke off, or its end did not come: bytes may be missing.
+    /// It broke off, or the end did not come: bytes may be missing.
     Broken,
-    /// Nobody has read it in this process.
+    /// No reader in this process has read it.
     NoReader,
 }
 
-/// Where a reader stands.
+/// The state of a reader.
 #[derive(Debug, Clone, Copy)]
 enum Stand {
-    /// It reads, and something has come when this was said last.
+    /// It reads; something came when this state was last set.
     Reading,
-    /// It waits for the engine, for its turn, or for this machine: nothing can come.
+    /// It waits for the engine, for its turn, or for this machine, so nothing can come.
     Waiting,
-    /// The stream has ended, and whether the container has too is not known yet.
+    /// The stream has ended, and it is not known yet whether the container has.
     Drained,
-    /// It is over.
+    /// The reading has ended, in this way and at this time.
     Ended(ReadEnd, Instant),
 }
 
-/// Whose output, from where, to where.
+/// What a reader works with: whose output, from which engine, into which spool.
 #[derive(Clone)]
 pub(super) struct Work {
     pub(super) engine: Arc<dyn ContainerEngine>,
@@ -88,9 +88,9 @@ pub(super) struct Work {
     pub(super) task: TaskId,
     pub(super) container: ContainerId,
     pub(super) spool: Arc<dyn Spool>,
-    /// Records are read in turns: each takes memory, and the engine's time.
+    /// Bounds how many records are read at once: each takes memory, and the engine's time.
     pub(super) turns: Arc<Semaphore>,
-    /// Where attached streams are taken.
+    /// The runtime on which attached streams are taken.
     pub(super) intake: Intake,
     /// Rings when the present stream is to be given up.
     pub(super) give_up: Arc<Notify>,
@@ -105,7 +105,7 @@ impl fmt::Debug for Work {
 }
 
 impl Work {
-    /// The engine's files, where they can be read here.
+    /// Opens the engine's log files; `None` where they cannot be read here.
     async fn open_log(&self) -> Result<Option<Box<dyn EngineLog>>, EngineError> {
         match self.view.data_root() {
             Some(root) => self.engine.open_log(&self.container, &root).await,
@@ -113,7 +113,7 @@ impl Work {
         }
     }
 
-    /// The same, when the engine is there.
+    /// As [`open_log`](Self::open_log), but waits until the engine is there.
     async fn open_log_in_time(&self) -> Option<Box<dyn EngineLog>> {
         loop {
             self.progress.during(self.view.here()).await;
@@ -136,7 +136,7 @@ impl Work {
         )
     }
 
-    /// Says something in the log, and to the operator.
+    /// Says something in the task's log and in the worker's.
     pub(super) async fn note(&self, text: &str) {
         warn!(task:% = self.task; "{text}");
         if let Err(error) = self.spool.note(text.to_owned()).await {
@@ -144,7 +144,7 @@ impl Work {
         }
     }
 
-    /// Whether the container has just ended, and the engine was there to see it: then its stream ended for that reason.
+    /// Whether the container has ended, shortly after its stream did: then the stream ended for that reason.
     async fn has_ended_with_its_stream(&self) -> bool {
         self.progress.stand(Stand::Drained);
         sleep(UNPROVEN).await;
@@ -171,10 +171,10 @@ impl Work {
     }
 }
 
-/// What is read of a container from before its start on.
+/// The stream of a container that was attached to before its start.
 pub(super) struct Begun {
     frames: Frames,
-    /// Where the engine's files can be read.
+    /// Counts the engine's log files, where they can be read here.
     counting: Option<Counting>,
 }
 
@@ -197,8 +197,8 @@ impl Begun {
     }
 }
 
-/// Reads a stream as long as it is worth it: a connection may be dead without a word when the engine comes back, and then its
-/// end would never come.
+/// Reads a stream as long as that makes sense: when the engine has come back, the stream's connection may be dead without any
+/// error, and would never end.
 pub(super) struct Patience {
     work: Work,
     returned: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -213,7 +213,7 @@ impl Patience {
         }
     }
 
-    /// The next item, which is progress; an error where nothing will come any more, as far as can be told.
+    /// The next item; an error if, as far as can be told, none will come any more.
     pub(super) async fn next<S: Stream + Unpin>(
         &mut self,
         stream: &mut S,
@@ -237,7 +237,7 @@ impl Patience {
     }
 }
 
-/// How far a reader has come, told to those who wait for its end.
+/// The state of a reader, as those who wait for its end see it.
 #[derive(Debug, Clone)]
 pub(super) struct Progress(Arc<watch::Sender<Stand>>);
 
@@ -257,7 +257,7 @@ impl Progress {
         self.stand(Stand::Reading);
     }
 
-    /// Does what takes its time, and ends by itself, while nothing can come.
+    /// Does work during which nothing can come, and which ends by itself.
     pub(super) async fn during<T>(&self, work: impl Future<Output = T>) -> T {
         self.stand(Stand::Waiting);
         let done = work.await;
@@ -265,7 +265,7 @@ impl Progress {
         done
     }
 
-    /// Waits for the reader's end; `None` where it reads, and nothing has come for [`DRAIN`].
+    /// Waits for the reader's end; `None` if it reads, and nothing has come for [`DRAIN`].
     async fn end(&self) -> Option<ReadEnd> {
         let mut stand = self.0.subscribe();
         loop {
@@ -283,7 +283,7 @@ impl Progress {
     }
 }
 
-/// A reader at work, or its end.
+/// A reader at work, or its result.
 #[derive(Debug)]
 pub(super) struct Reader {
     work: Work,
@@ -297,7 +297,7 @@ impl Drop for Reader {
 }
 
 impl Reader {
-    /// Reads on from before the container's start; without that, what the engine has written down.
+    /// Starts a reader: with the stream that was attached before the container's start, or else from the engine's own log.
     pub(super) fn start(work: Work, begun: Option<Begun>) -> Self {
         let kept = work.clone();
         let reading = beside(async move {
@@ -314,19 +314,19 @@ impl Reader {
         *self.work.progress.0.borrow()
     }
 
-    /// Whether that container's output is being read, or has been to its end.
+    /// Whether that container's output is being read, or was read to its end.
     pub(super) fn reads(&self, container: &ContainerId) -> bool {
         let broken = matches!(self.stand(), Stand::Ended(how, _) if how != ReadEnd::Whole);
         self.work.container == *container && !broken
     }
 
-    /// Whether it ended that long ago.
+    /// Whether the reader ended at least this long ago.
     pub(super) fn is_stale(&self, age: Duration) -> bool {
         matches!(self.stand(), Stand::Ended(_, at) if at.elapsed() >= age)
     }
 
-    /// Waits for its end, after the container's: as long as bytes come. A stream from which none come is given up once, and
-    /// the rest is read from the engine's record.
+    /// Waits for the reader's end after the container's, as long as bytes come. A stream from which none come is given up once,
+    /// and the rest is read from the engine's record.
     pub(super) fn finish(&self) -> impl Future<Output = ReadEnd> + Send + 'static {
         let work = self.work.clone();
         work.ended.tell();
@@ -336,7 +336,7 @@ impl Reader {
                 if let Some(how) = work.progress.end().await {
                     return how;
                 }
-                // It could send nothing meanwhile.
+                // An engine that did not answer could send nothing meanwhile.
                 if !work.engine_answers().await {
                     continue;
                 }
@@ -379,7 +379,7 @@ async fn read(work: &Work, begun: Option<Begun>) -> ReadEnd {
     Elsewhere::new(work.clone(), broke_off).run().await
 }
 
-/// What a stream has brought, and the place that it takes until it is in the spool.
+/// A frame of a stream, and the room that it takes until it is in the spool.
 type Taken = (Result<Frame, EngineError>, Option<OwnedSemaphorePermit>);
 
 /// Takes a stream off the engine as it comes, up to [`AHEAD`] bytes ahead of the spool.
@@ -398,7 +398,7 @@ fn take_ahead(
                 () = sender.closed() => None,
             };
             let Some(frame) = frame else { return };
-            // A task may print a byte at a time: what holds it takes more room then than the byte.
+            // A task may print single bytes: then what holds a byte takes more room than the byte.
             let bytes = frame.as_ref().map_or(0, |frame| frame.bytes.len());
             let bytes = (bytes + size_of::<Taken>()).min(AHEAD);
             let places = u32::try_from(bytes).unwrap_or(u32::MAX);
@@ -415,20 +415,21 @@ fn take_ahead(
     taken
 }
 
-/// What becomes of a stream that brings more than the spool takes.
+/// What happens to a stream that brings more than the spool takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WhenFull {
-    /// It holds the container back.
+    /// It is not taken, which blocks the container in the end.
     Wait,
-    /// The rest is read from the engine's files.
+    /// It is dropped, and the rest is read from the engine's files.
     LetGo,
 }
 
-/// Moves a stream into the spool; whether it came to its own end. It reads on whatever happens to the spool: a container
-/// whose output is not read stands still after about 2 MB, and what it had printed when it ends so is lost by the engine. Where
-/// files are counted, what is missing is read from them, and the stream is let go when the container has ended, or brings more than
-/// the spool takes.
+/// Moves a stream into the spool; true if it came to its end. It reads on even if the spool cannot be written: a container whose
+/// output is not read is blocked after about 2 MB, and if it ends then, the engine throws that output away. With `counting`, what
+/// is missing can be read from the files, so the stream is dropped when the container has ended, or brings more than the spool
+/// takes.
 async fn pump(work: &Work, frames: Frames, mut counting: Option<&mut Counting>) -> bool {
+    // Only a stream whose rest can be read from the files may be dropped; any other is read to its end.
     let when_full = match counting {
         Some(_) => WhenFull::LetGo,
         None => WhenFull::Wait,
@@ -451,6 +452,7 @@ async fn pump(work: &Work, frames: Frames, mut counting: Option<&mut Counting>) 
         };
         let mut pieces = Vec::with_capacity(batch.len());
         let mut places = Vec::with_capacity(batch.len());
+        // The places are held until the bytes are in the spool: they bound what is in memory.
         for (frame, place) in batch {
             places.push(place);
             match frame {
@@ -468,6 +470,7 @@ async fn pump(work: &Work, frames: Frames, mut counting: Option<&mut Counting>) 
         {
             warn!(task:% = work.task, error:%; "a log cannot be written; its container goes on");
         }
+        // Also after a write that failed: the stream is read on, or the container would be blocked.
         drop(places);
         if let Some(counting) = &mut counting {
             counting.appended(bytes).await;
@@ -501,7 +504,7 @@ mod tests {
         progress.stand(Stand::Ended(ReadEnd::Whole, Instant::now()));
     }
 
-    /// Frames of 32 KiB without end, and whether somebody still has them.
+    /// Frames of 32 KiB without end, and whether the stream still exists.
     fn endless() -> (Frames, std::sync::Weak<()>) {
         let held = Arc::new(());
         let weak = Arc::downgrade(&held);

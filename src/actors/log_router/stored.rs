@@ -1,4 +1,4 @@
-//! What a log has, for tests.
+//! Reads what a log has, for tests.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::{
     ports::spool::{LogItem, Spool},
 };
 
-/// What a log has of stdout and stderr, and the markers in it.
+/// The bytes of stdout and stderr in a log, and its markers.
 pub(super) async fn stored(spool: &Arc<dyn Spool>) -> ([Vec<u8>; 2], Vec<String>) {
     let (mut bytes, mut markers) = (<[Vec<u8>; 2]>::default(), Vec::new());
     let mut cursor = spool.cursor();

@@ -1,4 +1,4 @@
-//! Those around an outbox for its tests: nobody but a master and a journal.
+//! An outbox's surroundings for its tests: only a master and a journal are real.
 
 use std::sync::{Arc, Mutex};
 
@@ -34,7 +34,7 @@ pub(super) fn with(master: Arc<dyn Master>, records: Records) -> Correspondents 
     }
 }
 
-/// One place of each kind.
+/// Gates with one place of each kind.
 pub(super) fn gates() -> Gates {
     Gates {
         uploads: Turns::new(1),

@@ -1,5 +1,5 @@
-//! One task's delivery, step by step: upload, settle, seal, close the log, report, note it. Every step can be taken again
-//! after a crash, and what must not change any more is durable before it is told.
+//! One task's delivery, step by step: upload, settle, seal, close the log, report, note it. Every step can be repeated after a
+//! crash, and what may no longer change is durable before it is told.
 
 mod sealing;
 
@@ -36,27 +36,27 @@ use crate::{
     telemetry::operator::{self, End},
 };
 
-/// How long another actor may take to answer before it is asked anew.
+/// How long another actor may take to answer before it is asked again.
 const ASK: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// Between two tries to end a log on a disk that is full.
+/// Between two tries to end a log on a full disk.
 const CLOSE: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// What a delivery came to.
+/// The result of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Told {
-    /// The master has it; the report that it took left at this time.
+    /// The master has the result, by a report that left at this time.
     At(Instant),
-    /// The master had it before.
+    /// The master had the result before.
     Earlier,
-    /// Its outcome is not fixed yet: whoever fixes it reports it.
+    /// The task's verdict is not fixed yet: the delivery that fixes it reports it.
     NotYet,
-    /// Nothing is known of the task any more.
+    /// The journal knows nothing of the task any more.
     Nothing,
 }
 
-/// Sends a result once more, not before that time: the master offered the task again, and writes 'running' after our
-/// acknowledgement of that.
+/// Sends a result once more, no earlier than `not_before`: the master offered the task again, and writes 'running' after this
+/// worker's acknowledgement.
 pub(super) async fn again(
     with: Correspondents,
     gates: Arc<Gates>,
@@ -72,7 +72,7 @@ pub(super) async fn again(
     failpoint!("outbox.again");
     match with.records.find_in_the_end(&task).await {
         Some(Known::Record(record)) if record.phase < Phase::Sealed => Told::NotYet,
-        // Its first report has not arrived yet, as far as is known: this one serves for both.
+        // The first report has not arrived yet, as far as is known: this one serves for both.
         Some(Known::Record(record)) if record.phase == Phase::Sealed => {
             Delivery::new(with, gates, *record).run().await
         }
@@ -89,7 +89,7 @@ pub(super) async fn again(
     }
 }
 
-/// What is left to be told of a task whose log and files are gone.
+/// The report for a retired task, whose log and files are gone.
 fn report_of(with: &Correspondents, stone: &Tombstone) -> Report {
     Report {
         task: stone.task.clone(),
@@ -107,7 +107,7 @@ fn report_of(with: &Correspondents, stone: &Tombstone) -> Report {
     }
 }
 
-/// Ends a log when the disk has room for it again: its viewers wait for that. Nothing else does.
+/// Ends a log as soon as the disk has room for that. Only the log's viewers wait for it.
 async fn close_in_the_end(spool: Arc<dyn Spool>, end: LogEnd) {
     while spool.close(end.clone()).await.is_err() {
         sleep(CLOSE).await;
@@ -129,7 +129,7 @@ impl Delivery {
         }
     }
 
-    /// From whatever is durable to 'delivered'.
+    /// Delivers, from whatever step is durable to 'delivered'.
     pub(super) async fn run(mut self) -> Told {
         failpoint!("outbox.deliver");
         if self.is_delivered().await {
@@ -146,11 +146,11 @@ impl Delivery {
             failpoint!("outbox.sealed");
         }
         self.let_go();
-        // While the task still holds it: to open a long log anew, all of it is read.
+        // Opened while the task still holds the log: opening a long log anew means reading all of it.
         let log = self.open_log().await;
         let task = self.record.spec.id.clone();
         let _ = self.with.news.send(TaskNews::Sealed(task));
-        // Both tell what is sealed: the report need not wait until the end of the log is on the disk.
+        // The verdict is durable, and both tell it: the report need not wait until the log's end is on the disk.
         let ((), left) = tokio::join!(self.close_log(log), self.report_first());
         failpoint!("outbox.reported");
         self.note_delivered().await;
@@ -158,7 +158,7 @@ impl Delivery {
         Told::At(left)
     }
 
-    /// It may wait for its master for days: what a report does not tell is not held meanwhile.
+    /// Frees what a report does not tell, since the delivery may wait for the master for days.
     fn let_go(&mut self) {
         self.record.spec.command = String::new();
         if let Some(ending) = &mut self.record.ending {
@@ -181,7 +181,7 @@ impl Delivery {
             .await
     }
 
-    /// The same for the first time: how the task ended is told by the log then.
+    /// The first report, with the line in the worker's log about how the task ended.
     async fn report_first(&self) -> Instant {
         let record = &self.record;
         let verdict = self.sealed();
@@ -197,8 +197,8 @@ impl Delivery {
             .await
     }
 
-    /// Takes up what is durable. After a start a task and the outbox itself both ask for its delivery, and either may have
-    /// read the record before the delivery that the other asked for came to its end: then there is nothing left to tell.
+    /// Reads the task's record again; true if its result is delivered. After a start both the task and the outbox ask for its
+    /// delivery, and either may have read the record before the other's delivery was noted.
     async fn is_delivered(&mut self) -> bool {
         match self
             .with
@@ -211,7 +211,7 @@ impl Delivery {
                 self.record = *record;
                 self.record.phase >= Phase::Delivered
             }
-            // The journal was lost meanwhile: what was handed over is all there is.
+            // The journal was lost meanwhile: the record that was handed over is all there is.
             Some(Known::Record(_)) | None => false,
         }
     }
@@ -238,7 +238,7 @@ impl Delivery {
         };
         self.note(note.clone());
         if files_were_there(&self.record) {
-            // Without files there is nothing that a repeat would send.
+            // Without files a repeat would upload nothing, so there is nothing to record.
             self.keep(Change::Uploaded {
                 task: self.record.spec.id.clone(),
                 note,
@@ -254,7 +254,7 @@ impl Delivery {
         }
     }
 
-    /// Tries until it is done or given up; a sentence for the trailer where not all of it was sent.
+    /// Uploads the files, and tries until that is done or given up. Returns a sentence for the trailer if some were not uploaded.
     async fn upload_files(&mut self) -> Option<String> {
         let mut unreachable = 0;
         let gates = Arc::clone(&self.gates);
@@ -269,6 +269,7 @@ impl Delivery {
                 ));
             };
             let result = self.upload_once().await;
+            // Not held while waiting for the next try.
             drop(turn);
             let error = match result {
                 Ok(skipped) => {
@@ -283,6 +284,7 @@ impl Delivery {
                 MasterError::Refused(_) => gates.uploads.goes_on(),
                 _ => {}
             }
+            // Nothing was sent, so this does not count as a try.
             if matches!(error, MasterError::Unreachable(_)) {
                 let backoff = &self.with.patience.backoff;
                 let delay = backoff.delay(unreachable, fastrand::f64());
@@ -328,8 +330,8 @@ impl Delivery {
         Ok(uploaded.skipped)
     }
 
-    /// The task's log, with one of the places for logs that are ended at once: each holds a descriptor, and as many may be due
-    /// as there may be results.
+    /// The task's log, with one of the places for logs that are being ended: each log holds a descriptor, and there may be as
+    /// many as results.
     async fn open_log(&self) -> Option<(SemaphorePermit<'_>, Arc<dyn Spool>)> {
         let place = self.gates.logs.acquire().await.ok()?;
         let task = self.record.spec.id.clone();
@@ -348,7 +350,7 @@ impl Delivery {
         None
     }
 
-    /// Ends the log for its viewers: from here on the outcome can no longer change.
+    /// Ends the log for its viewers: from here on the outcome cannot change.
     async fn close_log(&self, log: Option<(SemaphorePermit<'_>, Arc<dyn Spool>)>) {
         let Some((_place, spool)) = log else {
             return;
@@ -402,7 +404,7 @@ impl Delivery {
         }
     }
 
-    /// The log as the report carries it, and how many bytes of it did not fit.
+    /// The log's text as a report carries it, and how many bytes of the log were left out.
     async fn log_text(&self) -> (String, u64) {
         let mut kept = HeadAndTail::new(REPORT_LOG_LIMIT);
         if let Err(error) = self.read_log(&mut kept).await {
@@ -421,7 +423,7 @@ impl Delivery {
             .await;
         let mut cursor = match opened.map_err(io::Error::other)? {
             Ok(cursor) => cursor,
-            // It could never begin, so it has logged nothing.
+            // The task never started, so it has no log.
             Err(LogsError::UnknownTask) => return Ok(()),
             Err(error) => return Err(io::Error::other(error)),
         };

@@ -1,5 +1,6 @@
-//! What is known of reports beside the outbox, so that one that falls does not report again: which are on their way, which the
-//! master took and the journal does not know of yet, and which results are wanted once more.
+//! What must be known of reports even if the outbox falls, so that the next incarnation does not report again: which reports are
+//! under way, which the master took and the journal does not know of yet, and which results are wanted again. Kept beside the
+//! outbox.
 
 use std::{
     collections::HashMap,
@@ -10,24 +11,24 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{domain::id::TaskId, ports::master::MasterError, supervision::threads::beside};
 
-/// See the module.
+/// The memory of reports. See the module.
 #[derive(Debug, Default)]
 pub struct Receipts(Mutex<Tickets>);
 
 #[derive(Debug, Default)]
 struct Tickets {
-    /// Reports whose answers are awaited.
+    /// Reports that were sent and not answered yet.
     on_their_way: HashMap<TaskId, watch::Receiver<Option<Sent>>>,
     /// When the report left that the master took.
     taken: HashMap<TaskId, Instant>,
-    /// Results that are to be sent once more, and not before when.
+    /// Results that are to be sent once more, with the earliest time for that.
     wanted: HashMap<TaskId, Instant>,
 }
 
-/// A report that left, and what came of it.
+/// A report that was sent, and the answer.
 #[derive(Debug, Clone)]
 pub(super) struct Sent {
-    /// When.
+    /// When it left.
     pub(super) left: Instant,
     /// The master's answer.
     pub(super) answer: Result<(), MasterError>,
@@ -38,9 +39,9 @@ impl Receipts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a report, unless one of this task is on its way already, or the master took one that left late enough: those serve.
-    /// The call goes on where its sender falls, until its own deadline: else it would be in doubt whether the master has it.
-    /// `not_before` is `None` where any report will do.
+    /// Sends a report, unless a report of this task is under way already, or the master took one that left late enough: then that
+    /// one's answer is returned. The call goes on if its sender falls, until its own deadline: otherwise it would be unknown
+    /// whether the master has it. With `not_before` of `None` any report will do.
     pub(super) async fn send(
         self: &Arc<Self>,
         task: &TaskId,
@@ -84,14 +85,14 @@ impl Receipts {
             if answer.is_ok() {
                 journey.receipts.keep(journey.task.clone(), left);
             }
-            // Taken off the way before its end is told: who hears of it may send the next one.
+            // Removed before its end is told: who hears of the end may send the next report.
             drop(journey);
             tell.send_replace(Some(Sent { left, answer }));
         });
         way
     }
 
-    /// When the report left that the master took and the journal does not know of.
+    /// When the report left that the master took and the journal does not know of yet.
     pub(super) fn taken(&self, task: &TaskId) -> Option<Instant> {
         self.lock().taken.get(task).copied()
     }
@@ -108,7 +109,7 @@ impl Receipts {
         self.lock().wanted.insert(task, not_before);
     }
 
-    /// The wish was fulfilled, unless it was renewed meanwhile.
+    /// The result was sent again, unless it has been wanted anew meanwhile.
     pub(super) fn fulfilled(&self, task: &TaskId, not_before: Instant) {
         let mut tickets = self.lock();
         if tickets.wanted.get(task) == Some(&not_before) {
@@ -117,7 +118,7 @@ impl Receipts {
         }
     }
 
-    /// The journal knows all there is to know of a task that nobody wants to hear of again.
+    /// Forgets a task's report, which the journal knows of by now; not if the result is wanted again.
     pub(super) fn forget(&self, task: &TaskId) {
         let mut tickets = self.lock();
         if !tickets.wanted.contains_key(task) {
@@ -126,7 +127,7 @@ impl Receipts {
     }
 }
 
-/// A report's time on its way, which ends however the call does.
+/// A report under way, however its call ends.
 struct Journey {
     receipts: Arc<Receipts>,
     task: TaskId,

@@ -1,4 +1,4 @@
-//! One report, until the master has taken it: what to do about each way in which that can fail.
+//! One report, sent until the master has taken it: what to do about each way in which that can fail.
 
 use std::sync::Arc;
 
@@ -16,19 +16,19 @@ use crate::{
     },
 };
 
-/// What to do after a report that was not accepted.
+/// What to do after a report that the master did not take.
 #[derive(Debug, PartialEq)]
 enum Next {
-    /// Again after the backoff: nothing has left, or the connection was lost.
+    /// Send it again after the backoff: nothing has left, or the connection was lost.
     Soon,
-    /// Again, once, after the long wait: it may have been accepted.
+    /// Send it again, once, after a long wait: the master may have taken it.
     AfterDoubt,
-    /// The master says no; its words.
+    /// The master refuses it; its words.
     Refused(String),
 }
 
-/// A report that waits for its next try is kept where its log is no longer than this, in bytes; else it is composed anew: as many
-/// results as there may be tasks can wait for a master, for hours, and each may carry `REPORT_LOG_LIMIT`.
+/// Most bytes of a log in a report that is kept for its next try; a longer report is composed anew. As many results as there may
+/// be tasks can wait for a master for hours, and each may carry `REPORT_LOG_LIMIT`.
 const KEPT: usize = 16 * 1024;
 
 /// Delivers the report of one task.
@@ -37,12 +37,12 @@ pub(super) struct Reporter<'a, F> {
     gates: &'a Gates,
     task: &'a TaskId,
     compose: F,
-    /// How it ended, where nobody was told.
+    /// How the task ended, for the line in the worker's log; `None` if that was logged before.
     end: Option<End<'a>>,
 }
 
 impl<'a, F: AsyncFn() -> Report> Reporter<'a, F> {
-    /// What `compose` makes may be asked for before every try.
+    /// A reporter that has the report composed by `compose`, possibly before every try.
     pub(super) fn new(
         with: &'a Correspondents,
         gates: &'a Gates,
@@ -58,14 +58,14 @@ impl<'a, F: AsyncFn() -> Report> Reporter<'a, F> {
         }
     }
 
-    /// With the line about the task's end, once it was tried.
+    /// Also logs the line about the task's end, after the first try.
     pub(super) fn telling(mut self, end: End<'a>) -> Self {
         self.end = Some(end);
         self
     }
 
-    /// Until the master has it, by a report that left no earlier than `not_before`; when the report that it took left. Parked
-    /// reports are tried again now and then, for as long as this process and their record live.
+    /// Sends the report until the master has taken one that left no earlier than `not_before`; returns when that one left. A
+    /// parked report is tried again now and then, for as long as this process and its record live.
     pub(super) async fn deliver(&self, not_before: Option<Instant>) -> Instant {
         let patience = &self.with.patience;
         let (mut tries, mut refusals, mut doubts) = (0, 0, 0);
@@ -79,13 +79,14 @@ impl<'a, F: AsyncFn() -> Report> Reporter<'a, F> {
                 }
                 Err(next) => next,
             };
+            // After the first try: the task's end is logged now, whether the master has it or not.
             if let (Some(end), 0) = (self.end, tries) {
                 operator::task_over(self.task, end, Reported::NotYet);
             }
             match next {
                 Next::Soon => {
                     let delay = patience.backoff.delay(tries, fastrand::f64());
-                    // To read a long log for a master that is known to be away would only tire the disk.
+                    // Reading a long log for a master that is known to be away would only strain the disk.
                     let is_worth_it = kept.is_some() || self.with.is_registered();
                     self.with
                         .wait_for_master(if is_worth_it { delay } else { patience.parked })
@@ -122,14 +123,14 @@ impl<'a, F: AsyncFn() -> Report> Reporter<'a, F> {
         operator::task_reported(level, self.task);
     }
 
-    /// Leaves in `kept` what the next try can send again.
+    /// Sends the report once. Leaves it in `kept` for the next try, if it is small enough.
     async fn report_once(
         &self,
         kept: &mut Option<Report>,
         not_before: Option<Instant>,
     ) -> Result<Instant, Next> {
         failpoint!("outbox.report");
-        // Before it is composed: so many are in memory at once, and no more.
+        // Taken before the report is composed, since this bounds how many are in memory.
         let Ok(_place) = self.gates.reports.acquire().await else {
             return Err(Next::Soon);
         };
@@ -165,10 +166,10 @@ impl<'a, F: AsyncFn() -> Report> Reporter<'a, F> {
         })
     }
 
-    /// Said once, however often it is tried and parked again.
+    /// Parks the report, and waits for the next try. It is logged once, however often it is parked.
     async fn park(&self, reason: &str, parked: &mut Outage) {
         failpoint!("outbox.park");
-        // Before it can be seen to be parked: who sees that may ask for a retry at once.
+        // Subscribe before it is seen to be parked: an operator who sees that may ask for a retry at once.
         let mut retried = self.gates.retry_parked.subscribe();
         self.keep(Change::Parked {
             task: self.task.clone(),

@@ -1,5 +1,5 @@
-//! What operators hear of results that the master does not take: a master that is away is said once for all of them, with its
-//! end; what it refuses is said once per task.
+//! What is logged about results that the master does not take: that it is away, once for all results, and when it is back; that
+//! it refuses a result, once per task.
 
 use std::{
     collections::HashSet,
@@ -10,26 +10,26 @@ use tokio::time::Instant;
 
 use crate::{domain::id::TaskId, ports::master::MasterError, telemetry::operator};
 
-/// See the module.
+/// Decides what is logged. See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Silence(Mutex<Heard>);
 
 #[derive(Debug, Default)]
 struct Heard {
-    /// Since when the master has taken nothing, and whose results wait for that.
+    /// Since when the master has taken no result because it is away, and whose results wait.
     away: Option<(Instant, HashSet<TaskId>)>,
-    /// Whose refusal was said.
+    /// The tasks whose refusal was logged.
     refused: HashSet<TaskId>,
 }
 
-/// What there is to say.
+/// What is to be logged.
 #[derive(Debug, PartialEq, Eq)]
 enum Said {
-    /// It was said before.
+    /// Nothing: it was logged before.
     Nothing,
     /// Results wait from now on.
     Away,
-    /// The master says no to this one.
+    /// The master refuses this task's result.
     Refused,
 }
 
@@ -38,7 +38,7 @@ impl Silence {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A report of that task was not taken.
+    /// A report of the task was not taken.
     pub(super) fn not_taken(&self, task: &TaskId, error: &MasterError) {
         match self.note(task, error) {
             Said::Nothing => {}
@@ -67,7 +67,7 @@ impl Silence {
         }
     }
 
-    /// A report of that task was taken: the master is there.
+    /// A report of the task was taken, so the master is there.
     pub(super) fn over(&self, task: &TaskId) {
         let mut heard = self.lock();
         heard.refused.remove(task);
@@ -76,7 +76,7 @@ impl Silence {
         }
     }
 
-    /// Nobody tries to deliver that task's result any more.
+    /// The delivery of the task's result has ended.
     pub(super) fn forget(&self, task: &TaskId) {
         self.lock().refused.remove(task);
     }

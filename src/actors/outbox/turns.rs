@@ -1,5 +1,5 @@
-//! Turns to upload. The master takes one upload at a time for its whole cluster, and can stand still over it for ever: then no
-//! result waits for its turn longer than an upload of its own would take to be given up.
+//! Turns to upload. The master takes one upload at a time for its whole cluster, and may hang in one for ever: so no result waits
+//! for its turn longer than an upload of its own would take to be given up.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// Who may upload, and whether uploads stand still.
+/// Bounds the uploads at the same time, and knows whether uploads stand still.
 #[derive(Debug)]
 pub(crate) struct Turns {
     places: Semaphore,
-    /// Since when every upload has ended without progress.
+    /// Since when all uploads have ended without progress; `None` if the last one did not.
     still: watch::Sender<Option<Instant>>,
 }
 
@@ -24,8 +24,8 @@ impl Turns {
         }
     }
 
-    /// A turn; `None` where uploads have stood still for so long. A place that is free is taken even then: so it is found out
-    /// when they go on.
+    /// Waits for a turn; `None` once uploads have stood still for `patience`. A free place is taken even then, so that it is
+    /// noticed when they go on.
     pub(super) async fn take(&self, patience: Duration) -> Option<SemaphorePermit<'_>> {
         tokio::select! {
             biased;
@@ -47,13 +47,13 @@ impl Turns {
             tokio::select! {
                 biased;
                 () = over => return,
-                // The sender lives as long as this.
+                // The sender lives as long as this future.
                 _ = still.changed() => {}
             }
         }
     }
 
-    /// An upload ended without progress.
+    /// An upload has ended without progress.
     pub(super) fn stands_still(&self) {
         let now = Instant::now();
         self.still.send_if_modified(|since| {
@@ -63,7 +63,7 @@ impl Turns {
         });
     }
 
-    /// The master took an upload, or said why not.
+    /// The master took an upload, or refused it with a reason.
     pub(super) fn goes_on(&self) {
         self.still.send_if_modified(|since| since.take().is_some());
     }
@@ -84,13 +84,13 @@ mod tests {
         turns.stands_still();
         let begun = Instant::now();
 
-        // Two hundred that wait, not one after the other.
+        // Two hundred tasks that wait at the same time, not one after the other.
         let waiting = (0..200).map(|_| turns.take(PATIENCE));
         let turned = futures_util::future::join_all(waiting).await;
 
         assert!(turned.iter().all(Option::is_none));
         assert_eq!(begun.elapsed(), PATIENCE);
-        // Whoever comes later does not wait at all, and a free place is tried.
+        // A task that comes later does not wait at all, but tries a free place.
         assert!(turns.take(PATIENCE).now_or_never().flatten().is_none());
         drop(stuck);
         assert!(turns.take(PATIENCE).await.is_some());

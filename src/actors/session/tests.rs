@@ -1,4 +1,4 @@
-//! When the session registers, by a paused clock and a master that does as it is told.
+//! When the session registers, on a paused clock, with a scripted master.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,14 +12,14 @@ use crate::{
     supervision::slot,
 };
 
-/// Takes a while for each registration; never answers at `hangs`, refuses at `refuses`.
+/// A master that takes a while for each registration; it never answers at `hangs`, and refuses at `refuses`.
 #[derive(Default)]
 struct SlowMaster {
     begun: Mutex<Vec<(Instant, String)>>,
     ended: AtomicUsize,
 }
 
-/// Less than the pace.
+/// How long a registration takes: less than the pace.
 const TAKES: Duration = Duration::from_millis(300);
 
 async fn pass(time: Duration) {
@@ -78,7 +78,7 @@ impl Stage {
             master: master.clone(),
             view: Arc::clone(&view),
             engine: Arc::default(),
-            // Nobody keeps anything: the answers do not wait for it.
+            // There is no journal: the answers do not wait for it.
             records: Records(slot("journal").0),
         };
         let registration = Registration {

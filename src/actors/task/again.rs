@@ -1,5 +1,5 @@
-//! What a step of a task meets that passes: it is waited out, without a turn and without a hold on anything. The task's log says
-//! so, and an end that is asked for meanwhile comes at once.
+//! Steps of a task that meet trouble that passes: they are tried again after a wait, during which the task holds no turn. The
+//! task's log says so, and a stop that comes meanwhile takes effect at once.
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use log::debug;
@@ -8,26 +8,26 @@ use tokio::time::{Instant, sleep};
 use super::{TaskActor, image::note};
 use crate::{domain::task::Event, failpoint};
 
-/// What came of a step.
+/// The result of a step.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// It is over, well or not.
+    /// The step has ended, well or not.
     Over(Event),
-    /// Trouble that passes, in words.
+    /// The step met trouble that may pass; the text says which.
     Passing(String),
-    /// The image was removed since it was found: in words.
+    /// The image was removed after it had been found; the text is the engine's.
     ImageGone(String),
 }
 
 /// A step that is tried again.
 pub(super) struct Retry {
-    /// The step.
+    /// Begins the step again.
     pub(super) step: fn(&mut TaskActor, &mut Context<TaskActor>),
-    /// What it comes to when patience is spent.
+    /// The event when the patience is used up.
     pub(super) failed: fn(String) -> Event,
 }
 
-/// Passing trouble that lasts.
+/// Trouble that may pass, and has lasted for some time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Trouble {
     since: Instant,
@@ -44,14 +44,14 @@ impl Trouble {
 }
 
 impl TaskActor {
-    /// Goes on with what came of a step, or waits and tries it again.
+    /// Goes on with the result of a step: with its event, or with another try after a wait.
     pub(super) fn go_on(&mut self, step: Step, retry: Retry, ctx: &mut Context<Self>) {
         match step {
             Step::Over(event) => {
                 self.trouble = None;
                 self.advance(event, ctx);
             }
-            // Once it is simply pulled again; where it is gone each time, that is trouble like any other.
+            // The first time it is simply pulled again. If it disappears each time, that is trouble like any other.
             Step::ImageGone(_) if self.trouble.is_none() || self.is_asked_to_stop() => {
                 self.trouble = Some(Trouble::new());
                 self.advance(Event::ImageGone, ctx);
@@ -63,7 +63,7 @@ impl TaskActor {
                 };
                 self.wait_out(why, retry, ctx);
             }
-            // Nobody waits for the next try.
+            // The task is to stop, so the step is not tried again.
             Step::Passing(why) if self.is_asked_to_stop() => {
                 self.advance((retry.failed)(why), ctx);
             }

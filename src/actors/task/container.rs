@@ -1,5 +1,5 @@
-//! The middle of a task: its container is created, started, watched and stopped. What the engine's answers leave unknown is
-//! looked up again, never guessed.
+//! The middle of a task: its container is created, started, watched and stopped. Where the engine's answer leaves the outcome
+//! open, the container is looked up again, and nothing is guessed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -39,35 +39,37 @@ use crate::{
     supervision::{AskError, threads::blocking},
 };
 
-/// Between two tries, and between two looks.
+/// Between two tries or looks.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// A start whose reply was not seen may still take place this long after the engine answers again.
+/// How long after the engine answers again a start may still take place whose reply was lost.
 const LATE_START: Duration = Duration::from_secs(10);
 
-/// Between two KILLs, where the grace period is shorter: an engine that is slow to kill is not helped by a storm of them.
+/// The least time between two SIGKILLs, for grace periods that are shorter: repeating them faster does not help an engine that is
+/// slow to kill.
 const KILL_AGAIN: Duration = Duration::from_secs(1);
 
-/// How long attaching may take.
+/// How long attaching to the container's output may take; then it is tried again.
 const ATTACH: Duration = Duration::from_secs(30);
 
-/// A task that ends within this was never recorded as running: 'starting' says enough.
+/// How long a container must run before that is recorded: for shorter tasks the record 'starting' is enough, which saves a
+/// commit.
 const RECORD_RUNNING: Duration = Duration::from_millis(500);
 
-/// What came of a create.
+/// The result of creating a container.
 pub(super) enum Creation {
-    /// It exists and was never started by us.
+    /// The container exists and was never started by this worker.
     Created(ContainerId),
-    /// It cannot be had: the engine's words.
+    /// It cannot be created; the engine's words.
     Failed(String),
-    /// Not now: why.
+    /// It cannot be created now; why.
     Passing(String),
-    /// Its image was removed meanwhile.
+    /// Its image was removed after it had been found; the engine's words.
     ImageGone(String),
 }
 
 impl TaskActor {
-    /// Waits for a turn, then records `Starting` and creates, both at once.
+    /// Waits for a turn, then records `Starting` and creates the container at the same time.
     pub(super) fn create(&mut self, ctx: &mut Context<Self>) {
         let starts = Arc::clone(&self.env.starts);
         let turn = async move { starts.acquire_owned().await.ok() };
@@ -102,6 +104,7 @@ impl TaskActor {
                 container_name: record.container_name.clone(),
                 image: image.told(),
             };
+            // At the same time, to save the wait for the disk.
             let (recorded, created) = tokio::join!(
                 env.records.keep_of(&record, starting),
                 env.create_container(&record, image, given)
@@ -124,7 +127,7 @@ impl TaskActor {
         self.run_step(work, retry, ctx);
     }
 
-    /// As `run`, for a step that is tried again where what it meets passes. The turn is given back unless a start follows.
+    /// As `run`, for a step that is tried again where its trouble may pass. The turn is given back unless a start follows.
     fn run_step(
         &mut self,
         work: impl Future<Output = Step> + 'static,
@@ -156,7 +159,7 @@ impl TaskActor {
         self.run_step(work, retry, ctx);
     }
 
-    /// The engine says that it was never started: then another start is safe.
+    /// Starts the container again. Only for one that the engine is known never to have started.
     fn start_again(&mut self, ctx: &mut Context<Self>) {
         if let Some(container) = self.record.container.clone() {
             self.start(container, ctx);
@@ -177,8 +180,8 @@ impl TaskActor {
         self.run_step(work, retry, ctx);
     }
 
-    /// The container was never started and nobody can be sure that it never will be: it is removed, and the next attempt has
-    /// another name.
+    /// Removes a container that was never started, but whose start may still be on its way, and begins the next attempt, which
+    /// has another name.
     pub(super) fn create_anew(&mut self, container: ContainerId, ctx: &mut Context<Self>) {
         self.record.attempt += 1;
         let env = Arc::clone(&self.env);
@@ -189,7 +192,7 @@ impl TaskActor {
         }));
     }
 
-    /// Reads its output (unless somebody does), and waits for its end.
+    /// Reads the container's output (unless that is done already), and waits for its end.
     pub(super) fn watch(&mut self, container: ContainerId, ctx: &mut Context<Self>) {
         self.record.container = Some(container.clone());
         self.permit = None;
@@ -219,8 +222,8 @@ impl TaskActor {
         self.run(wait, ctx);
     }
 
-    /// Ends it when its time is over. By the engine's clock where an incarnation before has started it: one that runs ahead of ours
-    /// gives it longer.
+    /// Ends the task when its timeout is over. If an earlier incarnation started the container, its age is by the engine's clock:
+    /// an engine whose clock is ahead gives it longer.
     fn time_out(&self, ctx: &mut Context<Self>) {
         failpoint!("task.time_out");
         let Some(timeout) = self.terms.timeout else {
@@ -246,13 +249,13 @@ impl TaskActor {
         let keep = async move {
             sleep(RECORD_RUNNING).await;
             failpoint!("task.record_running");
-            // Refused: it has ended meanwhile.
+            // Refused: the task has ended meanwhile.
             let _ = records.keep_of(&record, running).await;
         };
         ctx.spawn(keep.into_actor(self));
     }
 
-    /// TERM now, KILL when the grace period is over.
+    /// Sends SIGTERM now, and arms the timer for SIGKILL.
     pub(super) fn terminate(&mut self, container: ContainerId, ctx: &mut Context<Self>) {
         self.signal(container, Signal::Term, ctx);
         ctx.run_later(self.stop_grace(), |actor, ctx| {
@@ -261,7 +264,7 @@ impl TaskActor {
         });
     }
 
-    /// KILL, and again until it is seen to have ended.
+    /// Sends SIGKILL, and again after each grace period until the container is seen to have ended.
     pub(super) fn kill(&mut self, container: ContainerId, ctx: &mut Context<Self>) {
         failpoint!("task.kill");
         self.signal(container, Signal::Kill, ctx);
@@ -284,7 +287,7 @@ impl TaskActor {
 }
 
 impl TaskEnv {
-    /// Creates under the fixed name. Idempotent: one that is there already with the same digest and attempt is the one.
+    /// Creates the container under its fixed name. Idempotent: an existing one with the same digest and attempt is taken.
     async fn create_container(&self, record: &TaskRecord, image: Image, given: Given) -> Creation {
         let terms = given.settings.terms();
         let plan = match self.plan(record, image).await {
@@ -310,7 +313,7 @@ impl TaskEnv {
                     }
                 }
                 EngineError::Failed(why) => return Creation::Passing(why),
-                // Of a create, that can be nothing but the image.
+                // Creating needs nothing but the image to be there.
                 EngineError::NotFound(why) => return Creation::ImageGone(why),
                 EngineError::Unauthorized(_) | EngineError::Invalid(_) => {
                     return Creation::Failed(error.to_string());
@@ -339,7 +342,7 @@ impl TaskEnv {
         })
     }
 
-    /// Who has the name? `None`: it is free now, create again.
+    /// Finds out which container has the name; `None`: the name is free now, create again.
     async fn settle_name(
         &self,
         record: &TaskRecord,
@@ -361,7 +364,7 @@ impl TaskEnv {
             )));
         };
         let same = ours.attempt == record.attempt && ours.digest == record.digest.to_string();
-        // Made before the profiles were changed, it is made anew.
+        // A container that was made before the profiles changed is made anew.
         if same && facts.terms == terms && facts.state == ContainerState::Created {
             return Some(Creation::Created(facts.id));
         }
@@ -370,7 +373,7 @@ impl TaskEnv {
         None
     }
 
-    /// Attaches, then starts: no byte is missed.
+    /// Attaches to the container's output, then starts it, so that no byte is missed.
     async fn start_container(&self, record: &TaskRecord, container: &ContainerId) -> Step {
         let read = self.read(record, container, ReadFrom::BeforeStart);
         if let Err(error) = read.await {
@@ -395,7 +398,7 @@ impl TaskEnv {
         }
     }
 
-    /// An answer that a start failed is told from what the container says.
+    /// After an answer that the start failed, the container's state tells what happened.
     async fn after_failed_start(&self, container: &ContainerId, error: &EngineError) -> Step {
         Step::Over(
             match self.inspect(&container.0).await.map(|facts| facts.state) {
@@ -404,7 +407,7 @@ impl TaskEnv {
                     let exit = exit_of(&facts);
                     self.ended(container, exit, Watched::No).await
                 }
-                // The engine has answered, so no start is under way, and there never was one.
+                // The engine has answered, so no start is on its way, and the container never ran.
                 Some(ContainerState::Created) if matches!(error, EngineError::Failed(_)) => {
                     return Step::Passing(format!("the container could not be started: {error}"));
                 }
@@ -416,7 +419,7 @@ impl TaskEnv {
         )
     }
 
-    /// Has its output read, unless somebody does.
+    /// Has the container's output read, unless that is done already.
     async fn read(
         &self,
         record: &TaskRecord,
@@ -448,8 +451,8 @@ impl TaskEnv {
         }
     }
 
-    /// A start whose reply nobody saw is decided by inspection alone, and by the engine's memory of a start: never by a
-    /// second start.
+    /// Decides a start whose reply was lost by inspecting the container, and by the engine's memory of a start; never by a second
+    /// start.
     async fn prove_start(&self, container: &ContainerId) -> Event {
         let mut waited = false;
         loop {
@@ -495,14 +498,14 @@ impl TaskEnv {
     async fn signal(&self, container: &ContainerId, signal: Signal) {
         loop {
             match self.engine.kill(container, signal).await {
-                // It has ended, or is gone: what was wanted.
+                // The container has ended or is gone, as wanted.
                 Ok(()) | Err(EngineError::Conflict(_) | EngineError::NotFound(_)) => return,
                 Err(error) => ride_out(&self.view, &error).await,
             }
         }
     }
 
-    /// Removes it, however long that takes.
+    /// Removes the container; tries until the engine has done it. Without force, one that runs is left.
     pub(super) async fn remove(&self, container: &ContainerId, force: Force) {
         loop {
             match self.engine.remove(container, force).await {
@@ -517,7 +520,7 @@ impl TaskEnv {
     }
 }
 
-/// A lack on this machine that may be over soon: of space, of files that may be open, of memory.
+/// Whether the error is a lack on this machine that may pass soon: of space, open files or memory.
 fn is_out_of_room(error: &std::io::Error) -> bool {
     use rustix::io::Errno;
     let room = [

@@ -1,4 +1,5 @@
-//! The end of a task: its log is drained, its outputs listed, its end recorded, its result handed over, its traces removed.
+//! The end of a task: its log is drained, its outputs are listed, its end is recorded, its result is handed to the outbox, and
+//! its traces are removed.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -32,10 +33,11 @@ use crate::{
     telemetry::operator,
 };
 
-/// The log's last bytes are waited for by the router; this is for the router itself.
+/// How long the log router may take to answer. It waits for the log's last bytes itself, so this is for the router's own
+/// failures.
 const ASK: Duration = Duration::from_secs(30);
 
-/// An archive that comes no further for this long is given up: it holds a thread.
+/// An archive that brings no bytes for this long is given up, since it holds a thread.
 const ARCHIVE_SILENCE: Duration = Duration::from_secs(120);
 
 /// Between two asks of an actor that is being restarted.
@@ -100,7 +102,7 @@ impl TaskActor {
         self.run(work, ctx);
     }
 
-    /// Hands the result to the outbox, until it has taken it. What comes of it arrives as `ResultDelivered`.
+    /// Hands the result to the outbox, and tries until it has taken it. The master's answer arrives as `ResultDelivered`.
     pub(super) fn deliver(&mut self, ctx: &mut Context<Self>) {
         let (outbox, record) = (self.env.outbox.clone(), self.record.clone());
         let work = async move {
@@ -109,12 +111,12 @@ impl TaskActor {
             failpoint!("task.handed_over");
         };
         actix::AsyncContext::spawn(ctx, work.into_actor(self));
-        // It may wait for its master for days: what only a living task needs is not held meanwhile.
+        // The task may wait for the master for days: free what is no longer needed.
         self.record.ending = None;
         self.record.spec.command = String::new();
     }
 
-    /// The container is removed beside the delivery: an engine that cannot do it for hours holds nothing up.
+    /// Removes the container beside the delivery, since an engine may be unable to for hours.
     pub(super) fn remove_beside(&mut self, container: ContainerId, ctx: &mut Context<Self>) {
         let (env, removed) = (Arc::clone(&self.env), Arc::clone(&self.removed));
         let work = async move {
@@ -149,7 +151,7 @@ impl TaskActor {
 }
 
 impl TaskEnv {
-    /// Waits for the last bytes of the log; a remark where some may be missing.
+    /// Waits for the last bytes of the log; a remark if some may be missing.
     async fn drain_log(&self, task: &TaskId, container: Option<ContainerId>) -> Option<String> {
         let finish = FinishReading {
             task: task.clone(),
@@ -170,8 +172,8 @@ impl TaskEnv {
         }
     }
 
-    /// The container where its outputs lie inside it; `None` where it was given a folder. It says so itself: the worker may
-    /// have had another engine, or other rights, when it was made.
+    /// The container, if its outputs lie inside of it; `None` if it was given an output folder. The container itself tells: the
+    /// worker may have had another engine, or other rights, when it was created.
     async fn to_fetch_from(&self, container: Option<ContainerId>) -> Option<ContainerId> {
         let container = container?;
         let found = self.inspect(&container.0).await;
@@ -179,7 +181,7 @@ impl TaskEnv {
         Some(container)
     }
 
-    /// A remark where the folder that a container was given is not there any more: its files went with it.
+    /// A remark if the output folder that a container was given is gone, and its files with it.
     async fn lost_outputs(&self, task: &TaskId, ran: bool) -> Option<String> {
         if !ran {
             return None;
@@ -206,7 +208,7 @@ impl TaskEnv {
         Ok(listed)
     }
 
-    /// Fetches `/output` out of the container by the engine's archive call.
+    /// Copies `/output` out of the container by the engine's archive call.
     async fn download(&self, task: &TaskId, container: &ContainerId) -> io::Result<Vec<String>> {
         let archive = loop {
             match self.engine.download_output(container).await {
@@ -228,13 +230,13 @@ impl TaskEnv {
         blocking(move || outputs.unpack(&task, &mut tar)).await?
     }
 
-    /// Whoever comes second waits for the first.
+    /// Removes the container once: a second caller waits for the first one's removal.
     async fn remove_once(&self, removed: &OnceCell<()>, container: &ContainerId) {
         let remove = || self.remove(container, Force::Yes);
         removed.get_or_init(remove).await;
     }
 
-    /// Removes the output folder. What cannot be removed is said, and left for the janitor.
+    /// Removes the output folder. If that fails it is logged, and left for the janitor.
     async fn remove_outputs(&self, task: &TaskId) {
         let (outputs, name) = (Arc::clone(&self.outputs), task.clone());
         let removed = blocking(move || outputs.remove(&name)).await;

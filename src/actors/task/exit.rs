@@ -1,5 +1,6 @@
-//! How a task's container stands and how it ended, found out from the engine. Who ended it, and whether for want of memory, is
-//! told by the engine's events, as they were heard or as the engine remembers them, and where it was stopped itself, by that.
+//! Finds out from the engine how a task's container stands, how it ended, who ended it, and whether that was for want of memory.
+//! The engine's events tell the last two: as heard, or as the engine remembers them. If it was restarted and remembers none, that
+//! tells too.
 
 use std::time::SystemTime;
 
@@ -19,36 +20,36 @@ use crate::{
     },
 };
 
-/// Signals that are sent to end something.
+/// The signals that are used to end a process: INT, QUIT, ABRT, KILL and TERM.
 const ENDING: [i64; 5] = [2, 3, 6, 9, 15];
 
-/// The exit code of what was ended by signal 9, as by the kernel for want of memory.
+/// The exit code after SIGKILL, which the kernel sends for want of memory, among others.
 const KILLED: i64 = 128 + 9;
 
-/// Whether this worker has seen the container to its end.
+/// Whether this worker has watched the container to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Watched {
-    /// It has, on an engine whose containers run on when it is stopped.
+    /// It has, on an engine whose containers run on while it is stopped.
     RunsOn,
-    /// It has, on an engine that stops its containers with itself.
+    /// It has, on an engine that stops its containers when it stops.
     Stops,
-    /// Nobody has: it was away itself.
+    /// It has not: the worker was away.
     No,
 }
 
-/// What the engine has of a task, and what its container says of the rest of its life.
+/// What the engine has of a task.
 #[derive(Debug, Default)]
 pub(super) struct Looked {
-    /// What there is; `None` counts as nothing.
+    /// The state of its container; `None` counts as no container.
     pub(super) found: Option<Found>,
-    /// How long it may run and how it ends.
+    /// How long the container may run and how it is stopped, as it says itself.
     pub(super) terms: Terms,
     /// When it was started, by the engine's clock.
     pub(super) started_at: Option<SystemTime>,
 }
 
 impl TaskEnv {
-    /// What the engine has of a task.
+    /// Looks up what the engine has of a task.
     pub(super) async fn look_at(&self, record: &TaskRecord) -> Looked {
         if record.phase == Phase::Done {
             return Looked::default();
@@ -82,9 +83,8 @@ impl TaskEnv {
         }
     }
 
-    /// By its id, whatever it is called by now, else by its name. Somebody may have renamed it before its id was written down:
-    /// then it is found by its mark, which a copy of it has too; but copies are made of containers that run, and of those the id
-    /// is known.
+    /// Finds the container by its id, else by its name. If it was renamed before its id was recorded, it is found by its mark. A
+    /// copy of a container has that mark too; but copies are made of running containers, and the ids of those are recorded.
     async fn find(&self, record: &TaskRecord) -> Option<ContainerFacts> {
         let id = record.container.as_ref().map(|id| id.0.as_str());
         for id_or_name in id.into_iter().chain([record.container_name.0.as_str()]) {
@@ -114,7 +114,7 @@ impl TaskEnv {
         }
     }
 
-    /// Looks until there is an answer; `None` where there is no such container.
+    /// Inspects a container, and tries until the engine answers; `None` if there is none.
     pub(super) async fn inspect(&self, id_or_name: &str) -> Option<ContainerFacts> {
         loop {
             match self.engine.inspect(id_or_name).await {
@@ -131,8 +131,8 @@ impl TaskEnv {
         })
     }
 
-    /// Until it is known how the container ended. A listing that shows that it does not run is asked about too: the wait may
-    /// hang on a connection that is dead without a word.
+    /// Waits until it is known how the container ended. A listing that shows that it does not run ends the wait too, since the
+    /// wait's connection may be dead without any error.
     pub(super) async fn wait_for_end(&self, container: &ContainerId) -> Event {
         let watched = if self.view.live_restore() {
             Watched::RunsOn
@@ -171,7 +171,7 @@ impl TaskEnv {
         self.ended(container, exit, watched).await
     }
 
-    /// The end of a container as an event. Our own signals are told apart by the machine: it is stopping then.
+    /// The end of a container as an event. The state machine knows this worker's own signals: it is in a stopping state then.
     pub(super) async fn ended(
         &self,
         container: &ContainerId,
@@ -184,7 +184,7 @@ impl TaskEnv {
         }
     }
 
-    /// With the lack of memory that the engine told by an event alone; and who ended it, if anybody did.
+    /// Completes an exit by a lack of memory that only an event has told; and says who ended the container, if someone did.
     async fn how_ended(
         &self,
         container: &ContainerId,
@@ -203,7 +203,7 @@ impl TaskEnv {
         (exit, who)
     }
 
-    /// As it was heard, else as the engine remembers it.
+    /// What the engine's events told of the end: as they were heard, else as the engine remembers them.
     async fn told_end(&self, container: &ContainerId, code: i64) -> RememberedEnd {
         let seen = self.view.end_seen(container).await;
         let mut remembered = if seen.died || by_signal(&seen.told, code) {
@@ -221,12 +221,13 @@ impl TaskEnv {
         remembered
     }
 
-    /// The doing of the engine or of somebody else, in words; `None` where it ended by itself, as far as can be known.
+    /// Who ended the container, the engine or someone else, in words; `None` if it ended by itself, as far as is known.
     fn who_ended(&self, remembered: &RememberedEnd, code: i64, watched: Watched) -> Option<String> {
         let engine_stopped = || "stopped with the engine, which went down meanwhile".to_owned();
         match remembered {
             RememberedEnd::Seen(told) => ending_signal(told, code).map(from_outside),
-            // It was stopped, and told nobody what it did before. An engine that lets containers run on has done nothing.
+            // The engine was restarted since, and remembers no event from before. If it lets containers run on, it has ended
+            // none.
             RememberedEnd::BeforeItsStart => match watched {
                 Watched::RunsOn if self.view.live_restore() => None,
                 Watched::RunsOn | Watched::Stops => Some(engine_stopped()),
@@ -255,12 +256,12 @@ impl TaskEnv {
     }
 }
 
-/// Whether somebody sent a signal that ends something.
+/// Whether a signal that ends a process was sent.
 fn by_signal(told: &ToldEnd, code: i64) -> bool {
     ending_signal(told, code).is_some()
 }
 
-/// Which one: that of the exit code, else the last that was sent.
+/// The signal that ended the container: the one of the exit code, else the last that was sent.
 fn ending_signal(told: &ToldEnd, code: i64) -> Option<i64> {
     let sent = told.signals.iter().copied();
     let ends = |signal: &i64| ENDING.contains(signal) || 128 + signal == code;
@@ -268,7 +269,7 @@ fn ending_signal(told: &ToldEnd, code: i64) -> Option<i64> {
     exact.or_else(|| sent.rev().find(ends))
 }
 
-/// What the master is told of a container that somebody else ended.
+/// The text for a container that someone else ended.
 fn from_outside(signal: i64) -> String {
     let how = if signal == 9 { "killed" } else { "stopped" };
     format!("{how} from outside (signal {signal})")

@@ -1,4 +1,4 @@
-//! A log that is too long for a report goes along whole, as an output file.
+//! Adds a log that is too long for a report to the output files, as a whole.
 
 use std::{io, sync::Arc};
 
@@ -13,15 +13,15 @@ use crate::{
     supervision::threads::blocking,
 };
 
-/// What the file is called, beside the task's own output files.
+/// The file's name among the task's output files.
 const NAME: &str = "worker-node-full-log.txt";
 
-/// A byte that is no UTF-8 becomes a character of three.
+/// Most bytes that one byte of a log takes in a report: an invalid byte becomes a character of three.
 const REPAIRED: u64 = 3;
 
 impl TaskEnv {
-    /// Adds the log to the output files if a report cannot carry it whole. The bytes are as the container wrote them, the
-    /// sources mixed in the order in which they came.
+    /// Adds the log to the output files if a report cannot carry all of it. The bytes are as the container wrote them, both
+    /// sources in the order in which they came.
     pub(super) async fn keep_full_log(
         &self,
         task: &TaskId,
@@ -37,7 +37,7 @@ impl TaskEnv {
         let (outputs, name) = (Arc::clone(&self.outputs), task.clone());
         let mut file = blocking(move || outputs.add(&name, NAME)).await??;
         let mut cursor = spool.cursor();
-        // A blocking thread for each piece, and none that waits for the next one: reading takes such a thread too.
+        // One blocking thread per piece, and none that waits for the next: reading the log needs such a thread too.
         while let Some(lines) = next_lines(cursor.as_mut()).await? {
             let write = move || file.write_all(&joined(&lines)).map(|()| file);
             file = blocking(write).await??;
@@ -71,7 +71,7 @@ fn joined(lines: &[Line]) -> Vec<u8> {
     bytes
 }
 
-/// The next lines that are there, the unfinished ones at the end included; `None` when all were given out.
+/// The next lines of the log, unfinished ones at the end included; `None` after the last.
 pub(crate) async fn next_lines(cursor: &mut dyn LogCursor) -> io::Result<Option<Vec<Line>>> {
     let lines = match cursor.next().await? {
         LogItem::Lines(lines) => lines,

@@ -1,4 +1,4 @@
-//! The first step of a task: its image. Also the small questions that every step asks of other actors.
+//! The first step of a task, its image; and small asks of other actors that later steps need.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ use crate::{
     supervision::AskError,
 };
 
-/// How long another actor may take to answer before it is asked anew.
+/// How long another actor may take to answer before it is asked again.
 const ASK: Duration = Duration::from_secs(10);
 
 /// Between two asks of an actor that is being restarted.
@@ -84,7 +84,7 @@ impl TaskEnv {
         wait_for_pull(ticket, spool).await
     }
 
-    /// The task's spool, however long its owner is away; `None` where its owner does not survive it.
+    /// Opens the task's spool, and tries as long as the log router is away; `None` if the log router dies twice of the ask.
     pub(super) async fn open_spool(&self, task: &TaskId) -> Option<Arc<dyn Spool>> {
         let mut said = false;
         loop {
@@ -108,7 +108,7 @@ impl TaskEnv {
     }
 }
 
-/// Drives the pull, and passes its progress into the task's log.
+/// Drives the pull, and copies its progress into the task's log.
 async fn wait_for_pull(ticket: PullTicket, spool: Option<Arc<dyn Spool>>) -> PullResult {
     let PullTicket {
         image,
@@ -120,7 +120,7 @@ async fn wait_for_pull(ticket: PullTicket, spool: Option<Arc<dyn Spool>>) -> Pul
             biased;
             line = progress.recv() => match line {
                 Ok(line) => note(spool.as_deref(), line).await,
-                // A slow disk misses some progress: nothing that matters.
+                // On a slow disk the log misses some progress, which does not matter.
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return image.await,
             },

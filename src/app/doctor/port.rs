@@ -1,20 +1,20 @@
-//! A port: free, by binding it as the start does, or the running worker's own.
+//! Examines a port: whether it is free, by binding it as the start does, or is the running worker's own.
 
 use std::{fs, io};
 
 use super::super::build::{self, StartError};
 use crate::{config::ListenAddress, ports::doctor::Finding};
 
-/// A port that the worker has.
+/// A port that the worker listens on.
 #[derive(Clone, Copy)]
 pub(super) struct Port {
-    /// What is told of.
+    /// The name of the finding's part.
     pub(super) part: &'static str,
-    /// What sets it.
+    /// The flag that sets the port.
     pub(super) flag: &'static str,
 }
 
-/// Of this address; `worker` is the process that has the state folder.
+/// Examines a port of `address`; `worker` is the id of the process that has the state folder.
 pub(super) async fn finding(
     Port { part, flag }: Port,
     address: &ListenAddress,
@@ -34,7 +34,7 @@ pub(super) async fn finding(
     }
 }
 
-/// Whether this process listens there. What cannot be read tells nothing.
+/// Whether this process listens on the port; false where its files cannot be read.
 fn is_listening(process: u32, port: u16) -> bool {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);
     let sockets: Vec<_> = tables
@@ -54,7 +54,7 @@ fn is_listening(process: u32, port: u16) -> bool {
     })
 }
 
-/// The sockets that listen on this port, by the kernel's numbers for them.
+/// The inode numbers of the sockets that listen on this port.
 fn listeners(table: &str, port: u16) -> Vec<String> {
     const LISTENS: &str = "0A";
     let of_line = |line: &str| {

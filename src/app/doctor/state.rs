@@ -1,4 +1,4 @@
-//! The state folder, as a start would find it: read, and left as it is.
+//! Examines the state folder as a start would find it; changes nothing.
 
 use std::{
     fs,
@@ -21,12 +21,12 @@ use crate::{
     },
 };
 
-/// What was found.
+/// The result of the look at a state folder.
 pub(super) struct StateFolder {
     pub(super) findings: Vec<Finding>,
-    /// Whether a worker has it, and which process that is where it is written down.
+    /// Whether a worker has the folder, and the id of its process where that is written down.
     pub(super) holder: Option<Option<u32>>,
-    /// The engine that has its containers.
+    /// The engine where the folder's containers are.
     pub(super) engine: Option<String>,
     journal: Option<Box<Snapshot>>,
 }
@@ -66,7 +66,7 @@ impl StateFolder {
 
     fn of(config: &Config, facts: StateFacts) -> Self {
         let mut findings = vec![of_folder(&facts)];
-        // The start's own question: whose it is.
+        // A start asks the same: whose folder it is.
         if let Err(error) = ownership::read(&facts.folder, &config.cluster.worker) {
             findings.push(Finding::fault(PART, error.to_string()));
         }
@@ -94,7 +94,7 @@ impl StateFolder {
         }
     }
 
-    /// The master that a start would turn to: the one that it was told of, or the configured one.
+    /// The master that a start would call: the one that was announced, or the configured one.
     pub(super) fn master(&self, config: &Config) -> MasterAddress {
         match &self.journal {
             Some(journal) => build::master_address(config, journal),
@@ -143,7 +143,7 @@ fn of_journal(journal: &JournalFacts) -> Option<Finding> {
     })
 }
 
-/// The folder itself, or the one nearest to it that is there.
+/// The folder itself, or the nearest one above it that exists.
 pub(super) fn nearest(folder: &Path) -> PathBuf {
     let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
     let mut above = folder.ancestors();

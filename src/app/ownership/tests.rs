@@ -167,7 +167,7 @@ fn another_engine_is_taken_over_where_nothing_runs_or_where_it_is_said_to_be_new
         claim.take(&engine("B")).unwrap();
         assert_eq!(written(folder.path()).as_deref(), Some("B"));
 
-        // Once it is in use, its tasks are on it: no other one comes in its place unasked.
+        // Once an engine was used, tasks may be on it: no other one may replace it unasked.
         claim.take(&engine("B")).unwrap();
         let said = claim.take(&engine("A")).unwrap_err().to_string();
         assert!(

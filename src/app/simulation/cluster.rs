@@ -1,6 +1,5 @@
-//! The master: what it knows of its tasks, what it takes from the worker and writes down, and the calls that it makes. It behaves
-//! as the real one: it offers every 5 s until it is told that a task was taken, and writes 'running' after that, over what stands
-//! there.
+//! The fake master: its books about its tasks, what it takes from the worker, and the calls that it makes. Like the real one it
+//! offers a task every 5 s until it is told that the task was taken, and then writes 'running' over whatever status the task has.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -24,86 +23,87 @@ use crate::{
     supervision::threads::one,
 };
 
-/// Between two offers of a task, and two cancels.
+/// Between two offers of a task, and between two cancels.
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// How long the master waits for an answer to an offer.
 const OFFER: Duration = Duration::from_secs(10);
 
-/// After an acknowledgement has come, in milliseconds: measured at 2 ms at most, and the worker allows for 250.
+/// When the master writes 'running' after an acknowledgement, in milliseconds: measured at 2 ms at most, and the worker allows
+/// for 250.
 const WRITES: std::ops::Range<u64> = 0..200;
 
-/// An answer's way.
+/// How long an answer is on its way, in milliseconds.
 const WAY: std::ops::Range<u64> = 1..20;
 
-/// An offer has an answer within this, and a cancel within that.
+/// The worker must answer an offer within the first time, and a cancel within the second.
 const ASSIGN_WITHIN: Duration = Duration::from_millis(1_100);
 const CANCEL_WITHIN: Duration = Duration::from_millis(3_200);
 
-/// See the module.
+/// The fake master.
 pub(super) struct Cluster {
     pub(super) rows: BTreeMap<TaskId, Row>,
-    /// Neither side reaches the other.
+    /// Whether master and worker cannot reach each other.
     pub(super) is_parted: bool,
-    /// It knows the worker.
+    /// Whether the master knows the worker.
     pub(super) is_registered: bool,
-    /// The last heartbeat that came.
+    /// The last heartbeat that arrived.
     pub(super) beat: Option<Beat>,
-    /// When one was sent, or the worker was born.
+    /// When the last heartbeat was sent, or the worker started.
     pub(super) last_sign: Duration,
 }
 
-/// A task, as the master has it.
+/// A task in the master's books.
 pub(super) struct Row {
     pub(super) order: Order,
     next_offer: Option<Duration>,
     next_cancel: Option<Duration>,
-    /// Offers that are still to come after it was taken.
+    /// Offers that are still to come although the task was taken.
     repeats: Vec<Duration>,
-    /// Calls for it are under way.
+    /// Calls for this task that are under way.
     calls: u32,
-    /// It was told that the task was taken.
+    /// Whether the master was told that the task was taken.
     pub(super) taken: bool,
     pub(super) cancel: Cancel,
-    /// When that was accepted for the first time.
+    /// When the worker first accepted the cancel.
     pub(super) cancelled: Option<Duration>,
-    /// It was carried out while the disk took no commits.
+    /// Whether the cancel was carried out while the disk took no commits: then it may be forgotten.
     pub(super) is_forgettable: bool,
-    /// The copies of its result that it took.
+    /// The copies of the task's result that the master took.
     pub(super) copies: Vec<Copied>,
-    /// What stands in its books.
+    /// The task's status in the master's books.
     pub(super) status: &'static str,
-    /// The worker owes it one more copy for each of these.
+    /// How often the master asked for the result again: so many more copies are allowed.
     wanted_again: usize,
     pub(super) refusals: u32,
     pub(super) uploads: Vec<Vec<String>>,
 }
 
-/// What the master was told of its wish to end a task.
+/// How far the master's cancel of a task has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cancel {
-    /// It has not wished it.
+    /// The master has not asked for it.
     No,
-    /// It has, and may have been heard.
+    /// The master has asked, and the worker may have heard it.
     Asked,
-    /// It is done, whatever happens.
+    /// The worker has accepted it durably.
     Accepted,
-    /// It will be tried, though the disk could not take it.
+    /// The worker has accepted it, though the disk may not have taken it.
     Weakly,
-    /// There is no such task.
+    /// The worker does not know the task.
     NotFound,
-    /// It is over.
+    /// The task was over, with this status.
     Already(&'static str),
 }
 
-/// A result that was taken.
+/// A copy of a result that the master took.
 #[derive(Debug, Clone)]
 pub(super) struct Copied {
     pub(super) result: ResultId,
     pub(super) status: &'static str,
     pub(super) logs: String,
     pub(super) files: Vec<String>,
-    /// The worker knows that it was taken, and for good.
+    /// Whether the worker knows, durably, that this copy was taken.
     pub(super) is_known: bool,
 }
 
@@ -147,7 +147,7 @@ impl Cluster {
         self.rows.get_mut(task).expect("a task of this scene")
     }
 
-    /// Calls that were under way are lost, and made again.
+    /// A worker starts: calls that were under way are lost, and made again.
     pub(super) fn worker_is_born(&mut self, now: Duration) {
         self.last_sign = now;
         for row in self.rows.values_mut().filter(|row| row.calls > 0) {
@@ -159,7 +159,7 @@ impl Cluster {
         }
     }
 
-    /// What it had not written down of copies that were taken, it does not know.
+    /// The worker has died: it no longer knows of copies whose delivery was not durable.
     pub(super) fn worker_died(&mut self, journal: &Model) {
         for (task, row) in &mut self.rows {
             let mut tasks = journal.0.tasks.iter();
@@ -185,7 +185,7 @@ impl Cluster {
         }
     }
 
-    /// Nothing is left that the master would do.
+    /// Whether the master has no call left to make.
     pub(super) fn is_content(&self) -> bool {
         self.rows.values().all(|row| {
             let waits = row.next_offer.is_some() || row.next_cancel.is_some();
@@ -193,7 +193,7 @@ impl Cluster {
         })
     }
 
-    /// The next call that is due, or when one will be.
+    /// The next call that is due, or else when one will be.
     fn next(&mut self, now: Duration) -> Result<Call, Option<Duration>> {
         let mut next = None;
         for (task, row) in &mut self.rows {
@@ -218,7 +218,8 @@ impl Cluster {
 }
 
 impl Row {
-    /// A master that wants a task's end does not offer it any more.
+    /// Plans the next offer: every 5 s until the task is taken, then at the scene's repeats; none once the task is to be
+    /// cancelled.
     fn offer_again(&mut self, now: Duration) {
         self.next_offer = match (self.cancel, self.taken) {
             (Cancel::No, false) => Some(now + AGAIN),
@@ -230,14 +231,14 @@ impl Row {
         };
     }
 
-    /// More copies than were wanted or in doubt.
+    /// Copies beyond those that were asked for again or whose delivery was in doubt.
     pub(super) fn copies_too_many(&self) -> usize {
         let doubts = self.copies.iter().filter(|copy| !copy.is_known).count();
         let allowed = 1 + doubts + self.wanted_again;
         self.copies.len().saturating_sub(allowed)
     }
 
-    /// Whether what it left behind came, as far as the result says that it did.
+    /// Whether the task's output files came, unless its result says that the upload failed.
     pub(super) fn has_its_files(&self) -> bool {
         let Some(copy) = self.copies.last() else {
             return true;
@@ -247,7 +248,7 @@ impl Row {
     }
 }
 
-/// Makes the master's calls, for as long as the worker lives.
+/// Makes the master's calls, as long as the worker lives.
 pub(super) async fn call_the_worker(world: Shared, worker: WorkerHandle) {
     let mut changes = world.changes();
     loop {
@@ -270,7 +271,7 @@ pub(super) async fn call_the_worker(world: Shared, worker: WorkerHandle) {
     }
 }
 
-/// One call to the worker; `None` where its answer does not come.
+/// One call to the worker; `None` where the answer is lost.
 async fn ask<T>(world: &Shared, deadline: Duration, answer: impl Future<Output = T>) -> Option<T> {
     let trouble = |state: &mut State| {
         let is_lost = state.cluster.is_parted || state.meets_trouble();
@@ -335,7 +336,7 @@ async fn cancel(world: Shared, worker: WorkerHandle, task: TaskId) {
 }
 
 impl State {
-    /// An acknowledgement is a promise, whether the master hears it or not.
+    /// Judges an answer to an offer: an acknowledgement is a promise, whether the master hears it or not.
     fn judge_offer(&mut self, task: &TaskId, asked: Duration, answer: &AssignAnswer) {
         self.note(format!(
             "the worker answers to the offer of {task}: {answer:?}"
@@ -373,7 +374,7 @@ impl State {
         let before = self.cluster.row(task).cancel;
         self.cluster.row(task).cancel = match answer {
             CancelAnswer::Accepted if could_write => Cancel::Accepted,
-            // The first word counts.
+            // The first answer counts.
             _ if before != Cancel::Asked => before,
             CancelAnswer::Accepted => Cancel::Weakly,
             CancelAnswer::NotFound => Cancel::NotFound,
@@ -388,7 +389,7 @@ impl State {
                     "the cancel of {task} is acknowledged, and not durable"
                 ));
             }
-            // A journal that does not answer can't tell what is over.
+            // A journal that does not answer cannot tell whether a task is over.
             CancelAnswer::NotFound if could_write && is_here => {
                 self.breaks(format!("{task} is here, and not found"));
             }

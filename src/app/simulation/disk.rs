@@ -1,5 +1,5 @@
-//! The disk: what survives the worker. A journal that does what the real one's model does (a property test holds the two together),
-//! logs, and output folders. It can be full.
+//! The fake disk, which survives the worker: a journal that follows the model of the real one (a property test compares those
+//! two), logs, and output folders. It can be full.
 
 mod folders;
 mod logs;
@@ -32,32 +32,32 @@ use crate::{
     },
 };
 
-/// What a task leaves in its output folder.
+/// The name of the file that a task leaves in its output folder.
 pub(super) const OUTPUT: &str = "result.txt";
 
-/// Commits that what is kept back for a full disk has room for.
+/// Commits that fit into the journal's reserve on a full disk.
 const RESERVE: u32 = 200;
 
-/// After trouble, until what has waited is written.
+/// How long after trouble commits that waited may still be late.
 const RECOVERS: Duration = Duration::from_secs(5);
 
-/// When a disk that acknowledges first comes to it, in milliseconds.
+/// How much later a disk that acknowledges too early writes, in milliseconds.
 const LATER: std::ops::Range<u64> = 20..2_000;
 
-/// See the module.
+/// The fake disk.
 pub(super) struct Disk {
     pub(super) journal: Model,
-    /// Since when each result is put aside.
+    /// Since when each parked result is parked.
     parked: BTreeMap<TaskId, SystemTime>,
     pub(super) is_full: bool,
-    /// When it was last, or did not answer.
+    /// When the disk was last full, or did not answer.
     pub(super) was_full: Option<Duration>,
     reserve: u32,
     room: u32,
     spools: BTreeMap<TaskId, Arc<MemorySpool>>,
     outputs: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
     planted: Planted,
-    /// What was acknowledged and is not written.
+    /// Commits that were acknowledged and are not written.
     unwritten: Vec<Vec<Change>>,
 }
 
@@ -82,25 +82,25 @@ impl Disk {
         tasks.find(|record| record.spec.id == *task)
     }
 
-    /// Whether a task is durable, be it that it is over.
+    /// Whether the journal has the task, if only as a tombstone.
     pub(super) fn knows(&self, task: &TaskId) -> bool {
         let mut stones = self.journal.0.tombstones.iter();
         self.record(task).is_some() || stones.any(|stone| stone.task == *task)
     }
 
-    /// Whether what was asked for then is written at once: it has room and answers, and did so for a while.
+    /// Whether commits asked for at that time are written at once: the disk has room and answers, and has done so for a while.
     pub(super) fn takes_commits(&self, asked: Duration) -> bool {
         let was_full = self.was_full.is_some_and(|at| at + RECOVERS > asked);
         !self.is_full && !was_full
     }
 
-    /// What is not done.
+    /// The records of tasks that are not done.
     pub(super) fn unfinished(&self) -> impl Iterator<Item = &TaskRecord> {
         let tasks = self.journal.0.tasks.iter();
         tasks.filter(|record| record.phase != Phase::Done)
     }
 
-    /// The worker is gone, and what it had not written with it.
+    /// The worker is dead: what it had not written is lost.
     pub(super) fn is_cut_off(&mut self) {
         self.unwritten.clear();
     }
@@ -121,7 +121,7 @@ impl Disk {
         self.outputs.get(task)?.get(file).cloned()
     }
 
-    /// Output folders that are there.
+    /// The output folders that exist.
     pub(super) fn folders(&self) -> Vec<&String> {
         self.outputs.keys().collect()
     }
@@ -200,7 +200,7 @@ impl Disk {
 #[derive(Clone)]
 pub(super) struct Journal {
     world: Shared,
-    /// As the real one's: nobody sets it.
+    /// A steady clock like the real journal's: setting the worker's clock does not change it.
     clock: SteadyClock,
 }
 
@@ -276,7 +276,7 @@ impl JournalStore for Journal {
 }
 
 impl State {
-    /// A dead worker writes nothing.
+    /// An error if the worker is dead: then it writes nothing.
     fn writes(&self) -> io::Result<()> {
         match self.dead {
             true => Err(Errno::IO.into()),
@@ -311,7 +311,7 @@ impl JournalReader for Journal {
     }
 }
 
-/// One change in few words.
+/// A change in few words, for the trace.
 fn word(change: &Change) -> String {
     match change {
         Change::Accept(record) => format!("Accept {}", record.spec.id),

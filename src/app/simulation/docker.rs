@@ -1,5 +1,5 @@
-//! The engine's containers, and what is done with them; it behaves as Docker was measured to: a start is not idempotent, a name is
-//! taken until its container is removed, what a restart of the engine leaves of its memory is nothing.
+//! The fake engine's containers. It behaves as Docker was measured to: starting is not idempotent, a name is taken until its
+//! container is removed, and a restart of the engine erases its memory of events.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,47 +25,47 @@ use crate::{
     },
 };
 
-/// See the module.
+/// The fake engine.
 pub(super) struct Docker {
     pub(super) is_up: bool,
-    /// Its containers run on when it is stopped.
+    /// Whether its containers run on while it is stopped.
     pub(super) live_restore: bool,
-    /// When it was started last.
+    /// When it was last started.
     pub(super) up_since: Duration,
-    /// How often it was.
+    /// The number of its starts.
     pub(super) run: u32,
     pub(super) containers: BTreeMap<ContainerId, Container>,
     pub(super) images: BTreeSet<String>,
-    /// Since its start, each with the time.
+    /// The events since its start.
     pub(super) events: Vec<EngineEvent>,
-    /// Starts of each task's containers.
+    /// For each task, how each start of a container of it ended.
     pub(super) executions: BTreeMap<TaskId, Vec<End>>,
     made: u64,
 }
 
-/// How an execution ended.
+/// How a start of a container ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// It has not.
+    /// It still runs.
     NotYet,
-    /// By itself.
+    /// By itself, with this exit code.
     Itself(i64),
     /// The worker ended it.
     ByWorker,
-    /// The engine did, with its own end or at its next start.
+    /// The engine ended it, at its own end or its next start.
     ByEngine,
 }
 
-/// One of them.
+/// A container.
 pub(super) struct Container {
     pub(super) name: ContainerName,
     pub(super) plan: ContainerPlan,
     pub(super) state: Stands,
-    /// What was printed, with the times.
+    /// What the container printed, with the times.
     pub(super) output: Vec<(String, Duration)>,
     pub(super) habits: Habits,
     signals: Vec<i64>,
-    /// The present run comes to its end then.
+    /// When and how the present run will end.
     ends: Option<(Duration, i64, End)>,
 }
 
@@ -76,21 +76,21 @@ pub(super) enum Stands {
     Exited { facts: ExitFacts },
 }
 
-/// What a task's command makes its container do.
+/// How a task's container behaves, as its command says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Habits {
-    /// So long.
+    /// How long it runs.
     pub(super) runs: Duration,
-    /// And then ends with that.
+    /// The exit code that it then ends with.
     pub(super) code: i64,
-    /// Does not care for TERM.
+    /// Whether it ignores SIGTERM.
     pub(super) is_stubborn: bool,
-    /// Leaves a file.
+    /// Whether it leaves an output file.
     pub(super) leaves_a_file: bool,
 }
 
 impl Habits {
-    /// As a command says them.
+    /// The command that stands for these habits.
     pub(super) fn command(&self) -> String {
         let (stubborn, file) = (u8::from(self.is_stubborn), u8::from(self.leaves_a_file));
         format!("{} {} {stubborn} {file}", self.runs.as_millis(), self.code)
@@ -125,7 +125,7 @@ impl Docker {
         }
     }
 
-    /// By its id or its name.
+    /// The container with this id or name.
     pub(super) fn find(&self, id_or_name: &str) -> Option<(&ContainerId, &Container)> {
         self.containers
             .iter()
@@ -137,19 +137,19 @@ impl Docker {
         found.ok_or_else(|| EngineError::NotFound(format!("no such container: {container}")))
     }
 
-    /// It was never started, whatever is remembered.
+    /// Whether the container was never started, whatever the engine's events tell.
     pub(super) fn is_new(&self, container: &ContainerId) -> bool {
         let found = self.containers.get(container);
         found.is_some_and(|container| container.state == Stands::Created)
     }
 
-    /// The container of a task has run, and does not any more.
+    /// Whether a container of the task has run and ended.
     pub(super) fn has_run(&self, task: &TaskId) -> bool {
         let mut containers = self.containers.values();
         containers.any(|container| container.plan.spec.id == *task && container.has_exited())
     }
 
-    /// Whether it comes to its end then, unless something ends it before.
+    /// Whether the container is to end at that time, unless something ends it before.
     pub(super) fn ends_at(&self, container: &ContainerId, at: Duration) -> bool {
         let found = self.containers.get(container);
         let ends = found.and_then(|container| container.ends);
@@ -215,7 +215,7 @@ impl Docker {
         });
     }
 
-    /// What those that run hold of the machine.
+    /// Cores (in thousandths) and bytes of memory that running containers are given.
     fn held(&self) -> (u64, u64) {
         let running = self
             .containers
@@ -239,7 +239,7 @@ impl Container {
         }
     }
 
-    /// As it is rebuilt from the labels.
+    /// The container's record, as rebuilt from its labels.
     fn record(&self, id: &ContainerId) -> TaskRecord {
         let digest = Sha256::digest(self.name.0.as_bytes());
         let result = digest.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -288,7 +288,7 @@ impl State {
         Ok(id)
     }
 
-    /// Not idempotent: what has ended runs again.
+    /// Starts a container. Not idempotent: one that has ended runs again.
     pub(super) fn start(&mut self, id: &ContainerId) -> Result<(), EngineError> {
         let now = self.now();
         let container = self.docker.get(id)?;
@@ -346,7 +346,7 @@ impl State {
         Ok(())
     }
 
-    /// Unless it came to another one, or comes to it later.
+    /// Ends a container whose time has come; nothing happens if its end has moved or was before.
     pub(super) fn comes_to_its_end(&mut self, id: &ContainerId, at: Duration) {
         let Ok(container) = self.docker.get(id) else {
             return;
@@ -408,7 +408,7 @@ impl State {
         Ok(())
     }
 
-    /// `gently`: by a signal that it hears.
+    /// Stops the engine. `gently`: by a signal that lets it end its containers.
     pub(super) fn engine_stops(&mut self, gently: bool) {
         self.note("the engine stops");
         if gently && !self.docker.live_restore {
@@ -419,7 +419,7 @@ impl State {
         self.docker.events.clear();
     }
 
-    /// What is left running of an engine that lets nothing run on is ended by the next one.
+    /// Starts the engine. Without live-restore it ends the containers that were left running.
     pub(super) fn engine_returns(&mut self) {
         if self.docker.is_up {
             return;

@@ -1,4 +1,4 @@
-//! The engine's port over the world's containers.
+//! The engine's port, over the world's containers.
 
 use std::{
     path::Path,
@@ -31,13 +31,13 @@ use crate::{
     },
 };
 
-/// How long the adapter waits for an answer.
+/// How long the adapter waits for an answer of the engine.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A start that nobody waits for any more may take place this much later, in milliseconds: less than a worker waits for that.
+/// How much later a start may take place whose caller has given up, in milliseconds: less than a worker waits for that.
 const LATE: std::ops::Range<u64> = 100..9_000;
 
-/// See the module. `repeats_starts`: a fault that is put in, which the real one must not have.
+/// The port. `repeats_starts` plants a fault that the real adapter must not have.
 pub(super) struct Engine {
     pub(super) world: Shared,
     pub(super) repeats_starts: bool,
@@ -59,7 +59,7 @@ impl Engine {
         answer.map_err(away)?
     }
 
-    /// What a container has printed since, and prints until it has ended or the engine has, or the connection breaks.
+    /// What a container prints from place `seen` on, until it has ended, the engine has ended, or the connection breaks.
     fn output(&self, container: &ContainerId, (seen, run): (usize, u32), told: Told) -> Frames {
         let beginning = Some((self.world.clone(), container.clone(), seen));
         let output = stream::unfold(beginning, move |place| async move {
@@ -86,7 +86,7 @@ impl Engine {
     }
 }
 
-/// Where output is told: a stream that is attached has no times.
+/// The source of output: an attached stream has no times, the engine's record has.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Told {
     Attached,
@@ -113,7 +113,7 @@ impl ImageShelf for Engine {
             .await
     }
 
-    /// The journal of a scene has no images, so that nobody lets go of one.
+    /// The scene's journal has no images, so the worker never removes one.
     async fn remove_image(&self, name_or_id: &str) -> Answer<()> {
         Err(EngineError::Conflict(format!("{name_or_id} is in use")))
     }
@@ -270,7 +270,7 @@ impl ContainerEngine for Engine {
             return self.call(move |state| state.start(&id)).await;
         }
         if is_unknown {
-            // What was sent may be on its way still, if the engine lives.
+            // If the engine lives, the request may still be on its way.
             self.world.change(|state| {
                 if state.docker.is_up && state.docker.is_new(container) && state.random.bool() {
                     state.within(LATE, Due::StartsLate(container.clone()));
@@ -290,7 +290,7 @@ impl ContainerEngine for Engine {
                 }
                 match state.docker.inspect(&id.0).map(|facts| facts.state) {
                     Err(error) => Some(Err(error)),
-                    // As the real one: nothing runs.
+                    // As the real engine answers: nothing runs.
                     Ok(ContainerState::Created) => Some(Ok(0)),
                     Ok(ContainerState::Running) => None,
                     Ok(ContainerState::Exited(facts)) => Some(Ok(facts.code)),

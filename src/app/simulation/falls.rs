@@ -1,28 +1,29 @@
-//! When the worker dies, and which of its actors falls: at one of its next calls, commits and failpoints, or at one that is named.
+//! When the worker dies, and which of its actors panics: at one of its next calls, commits and failpoints, or at a named
+//! failpoint.
 
 use std::panic::resume_unwind;
 
 use super::world::{Due, State, World};
 
-/// See the module.
+/// The deaths and panics that are to come.
 #[derive(Default)]
 pub(super) struct Falls {
-    /// The worker stops in so many calls, commits and failpoints.
+    /// The worker dies after this many more calls, commits and failpoints.
     pub(super) dies_in: Option<u32>,
-    /// Or at this failpoint.
+    /// The worker dies at this failpoint.
     pub(super) dies_at: Option<&'static str>,
-    /// Whoever passes this many failpoints more panics.
+    /// The actor that passes this many more failpoints panics.
     pub(super) panics_in: Option<u32>,
-    /// Or who comes to this one.
+    /// The actor that passes this failpoint panics.
     pub(super) panics_at: Option<&'static str>,
-    /// Panics on purpose whose ends the supervisor has not told yet.
+    /// Planned panics whose exits the supervisor has not reported yet.
     pub(super) planned: u32,
-    /// All panics on purpose of this seed.
+    /// All planned panics of this run.
     pub(super) panics: u32,
 }
 
 impl Falls {
-    /// What is named may come in the next life.
+    /// A worker starts: named points stay in force, counts do not.
     pub(super) fn is_born(&mut self) {
         *self = Self {
             dies_at: self.dies_at,
@@ -32,7 +33,7 @@ impl Falls {
         };
     }
 
-    /// Nobody dies or falls any more.
+    /// No more deaths and panics from now on.
     pub(super) fn heal(&mut self) {
         *self = Self {
             planned: self.planned,
@@ -56,10 +57,10 @@ fn count_down(steps: &mut Option<u32>) -> bool {
 }
 
 impl World {
-    /// The worker has come to a failpoint: it may die there, or whoever came to it falls.
+    /// The worker passes a failpoint: it may die there, or the passing actor may panic.
     pub(super) fn pass_point(&self, point: &str) {
         if self.change(|state| state.falls_at(point)) {
-            // Without a word to the panic hook: it is no news.
+            // Not `panic!`: the panic hook would log it, and it is planned.
             resume_unwind(Box::new(format!("on purpose, at {point}")));
         }
     }
@@ -85,12 +86,12 @@ impl State {
         falls
     }
 
-    /// Whether the worker stops at this very step; half of the calls and commits are carried out all the same.
+    /// Whether the worker dies at this step; half of the calls and commits are carried out all the same.
     pub(super) fn dies_here(&mut self) -> bool {
         count_down(&mut self.falls.dies_in)
     }
 
-    /// The worker stops where it stands.
+    /// The worker dies as it is, in the middle of its work.
     pub(super) fn die(&mut self) {
         if self.dead {
             return;

@@ -1,4 +1,4 @@
-//! The promises, held against what happened.
+//! The worker's promises, held against what happened.
 
 use std::time::Duration;
 
@@ -14,23 +14,23 @@ use crate::{
     supervision::{Edge, LifecycleEvent},
 };
 
-/// What is said of a container that ended about when its engine did: it may have ended by itself a moment before.
+/// The text for a container that ended about when its engine did: it may have ended by itself a moment before.
 const STOPPED: &str = "stopped with the engine";
 
-/// After its cancel, or after the last trouble: the grace, and the time to start again.
+/// How long a container may run on after its cancel or the last trouble: the grace, and the time to start again.
 const ENDED_WITHIN: Duration = Duration::from_secs(60);
 
-/// What is said of one that nobody known has ended.
+/// The text for a container that was ended by none of the known causes.
 const FROM_OUTSIDE: &str = "stopped from outside";
 
-/// What is said of an offer over which one actor fell twice.
+/// The text for an offer that one actor panicked over twice.
 const POISON: &str = "the worker failed twice over its offer";
 
-/// Images that may not be had.
+/// Images whose pull may fail.
 const MAY_FAIL: [&str; 2] = [ABSENT, FLAKY];
 
 impl State {
-    /// What is still to be done, or there; `None` when nothing is, and nothing will be.
+    /// What is still to be done or to be removed; `None` when the run is over.
     pub(super) fn is_left(&self) -> Option<&'static str> {
         let is_told = |beat: &Beat| beat.running.is_empty();
         let left = [
@@ -55,7 +55,7 @@ impl State {
             .find_map(|(is_left, what)| is_left.then_some(what))
     }
 
-    /// Whatever happens around them, actors neither fall nor hang, but on purpose; and then a successor comes.
+    /// Actors may panic only as planned, and must never hang or be given up.
     pub(super) fn judge_event(&mut self, event: &LifecycleEvent) {
         let fell = event.edge == Edge::Panicked || event.edge == Edge::Stopped && event.failure;
         let is_planned = fell && self.falls.planned > 0;
@@ -68,7 +68,7 @@ impl State {
         }
     }
 
-    /// A container that is to be ended ends within the grace, once nothing is in the way.
+    /// A cancelled container must end within the grace, once nothing is in the way.
     pub(super) fn judge_own_end(&mut self, task: &TaskId, at: Duration) {
         let cancelled = self.cluster.rows.get(task).and_then(|row| row.cancelled);
         if let Some(cancelled) = cancelled
@@ -80,7 +80,7 @@ impl State {
         }
     }
 
-    /// Nothing but cancels makes this worker end a container, and they are durable before that, if the disk takes them.
+    /// This worker ends a container only for a cancel, which must be durable before that, if the disk takes it.
     pub(super) fn judge_kill(&mut self, task: &TaskId) {
         let record = self.disk.record(task);
         if record.is_some_and(|record| record.cancel_requested) {
@@ -92,7 +92,7 @@ impl State {
         self.cluster.row(task).is_forgettable = true;
     }
 
-    /// What was promised, and did not come.
+    /// Collects the promises that were broken, at the end of a run.
     pub(super) fn judge(&mut self) {
         let mut broken = Vec::new();
         for (task, row) in &self.cluster.rows {
@@ -144,15 +144,16 @@ impl State {
     }
 }
 
-/// Whether the outcome is not what happened.
+/// Whether the outcome told to the master differs from what happened; then how.
 fn is_untrue(row: &Row, (status, logs): (&str, &str), executed: Option<End>) -> Option<String> {
     let order = &row.order;
     let expected = match (row.cancel, executed) {
         (Cancel::Accepted, _) => "cancelled",
         (Cancel::Already(told), _) => told,
-        // It may have come in time, or not.
+        // The cancel may have come in time, or not.
         (Cancel::Asked | Cancel::Weakly, _) if status == "cancelled" => return None,
-        // Design, 2.1: where the disk took no cancel, it was carried out all the same; who did is lost with the worker.
+        // Design, 2.1: where the disk did not take the cancel, it was carried out all the same; who ended the container is
+        // forgotten with the worker.
         (Cancel::Asked | Cancel::Weakly, Some(End::ByWorker))
             if row.is_forgettable && logs.contains(FROM_OUTSIDE) =>
         {
@@ -170,10 +171,10 @@ fn is_untrue(row: &Row, (status, logs): (&str, &str), executed: Option<End>) -> 
     (status != expected).then(|| format!("is {status}, and should be {expected}: {executed:?}"))
 }
 
-/// What says that something may be missing, or there twice.
+/// Parts of the lines that say that output may be missing or there twice.
 const MARKERS: [&str; 4] = ["not provable", "left out", "may be missing", "may lack"];
 
-/// What it printed is in the log that came with the result.
+/// Whether the log in the result lacks output of the task without saying so; then what it has.
 fn is_incomplete(task: &TaskId, logs: &str, executed: Option<End>) -> Option<String> {
     let count = |what: &str| logs.lines().filter(|line| *line == what).count();
     let (begins, ends) = (

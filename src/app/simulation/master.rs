@@ -1,4 +1,4 @@
-//! What the master takes from the worker: its port, and what it writes down.
+//! The master's port: what the fake master takes from the worker and writes into its books.
 
 use std::{io::Read as _, time::Duration};
 
@@ -12,10 +12,10 @@ use crate::ports::master::{
     Beat, Master, MasterAddress, MasterError, Registration, Report, RunningTask, Upload, Uploaded,
 };
 
-/// How long the adapter waits for short answers.
+/// How long the adapter waits for short calls.
 const SHORT: Duration = Duration::from_secs(4);
 
-/// Between two heartbeats, and before the first.
+/// Most time between two heartbeats, and before the first.
 const GAP: Duration = Duration::from_secs(7);
 
 /// The master's port.
@@ -141,7 +141,7 @@ impl State {
 
     fn judge_beat(&mut self, beat: &Beat) {
         let totals = super::totals();
-        // What a worker that was away takes for running, having heard nothing else, may have made room for others.
+        // A task that has ended is not counted: a worker that was away still takes it for running, while others have its room.
         let alive = |task: &&RunningTask| !self.docker.has_run(&task.task);
         let alive: Vec<_> = beat.running.iter().filter(alive).collect();
         let sum =
@@ -159,7 +159,7 @@ impl State {
         }
     }
 
-    /// A heartbeat leaves, whether it comes or not.
+    /// A heartbeat is sent, whether it arrives or not.
     fn gives_a_sign(&mut self) {
         let now = self.now();
         let gap = now - self.cluster.last_sign;

@@ -1,4 +1,4 @@
-//! What happens in one run, made of a seed: the tasks, what the master wants of them, and everything that goes wrong.
+//! The scene of one run, made from a seed: the tasks, what the master wants of them, and everything that goes wrong.
 
 use std::time::Duration;
 
@@ -14,35 +14,35 @@ use crate::{
 /// An image that no registry has.
 pub(super) const ABSENT: &str = "absent";
 
-/// An image whose registry fails two times of three.
+/// An image whose registry fails two times out of three.
 pub(super) const FLAKY: &str = "flaky";
 
-/// From here on nothing goes wrong any more.
+/// From this time on nothing goes wrong any more.
 pub(super) const HEALED: Duration = Duration::from_secs(150);
 
-/// What everybody in one run does.
+/// All that happens in one run.
 pub(super) struct Scene {
     pub(super) seed: u64,
     pub(super) live_restore: bool,
-    /// Of a hundred calls, so many meet trouble of their own.
+    /// Percent of calls that meet trouble of their own.
     pub(super) trouble: u32,
     pub(super) orders: Vec<Order>,
     pub(super) acts: Vec<(Duration, Act)>,
     pub(super) planted: Planted,
-    /// The trace tells of every call.
+    /// Whether the trace tells of every call.
     pub(super) tells_all: bool,
 }
 
-/// A fault that is put in on purpose: the judge has to find it.
+/// A fault that is planted on purpose: the judge must find it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Planted {
-    /// None.
+    /// No fault.
     Nothing,
-    /// The journal acknowledges, and writes later.
+    /// The journal acknowledges before it writes.
     AckBeforeCommit,
-    /// A start whose reply is lost is sent again.
+    /// A start whose reply is lost is repeated.
     SecondStart,
-    /// No settle time.
+    /// The worker reports without settle time.
     HastyReport,
     /// The journal forgets cancels.
     CancelForgotten,
@@ -52,52 +52,52 @@ pub(super) enum Planted {
 #[derive(Debug, Clone)]
 pub(super) struct Order {
     pub(super) offer: Offer,
-    /// For the first time.
+    /// When it is offered first.
     pub(super) offered: Duration,
-    /// Once more, though it was taken; the latest first.
+    /// When it is offered again although it was taken; the latest first.
     pub(super) repeats: Vec<Duration>,
     pub(super) cancelled: Option<Duration>,
-    /// So many of its results are refused.
+    /// How many reports of its result the master refuses.
     pub(super) refusals: u32,
-    /// It can never run.
+    /// Whether it can never run.
     pub(super) is_impossible: bool,
 }
 
-/// What is done to the worker.
+/// One thing that goes wrong, or is mended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Act {
-    /// Master and worker do not reach each other.
+    /// Master and worker cannot reach each other.
     Part,
-    /// They do again.
+    /// They reach each other again.
     Meet,
-    /// By a signal that it hears, or not.
+    /// The engine stops; `gently`: by a signal that lets it end its containers.
     StopEngine { gently: bool },
-    /// It is started again.
+    /// The engine starts again.
     StartEngine,
-    /// The worker stops dead at one of its next steps.
+    /// The worker dies after this many steps.
     KillWorker { in_steps: u32 },
-    /// Or when it comes to this point of the code.
+    /// The worker dies at this failpoint.
     KillWorkerAt(&'static str),
-    /// Whoever passes one of the next failpoints panics there.
+    /// The actor that passes this many more failpoints panics.
     Panic { in_points: u32 },
-    /// Or who comes to this one.
+    /// The actor that passes this failpoint panics.
     PanicAt(&'static str),
-    /// The worker's clock is set, by so many seconds.
+    /// The worker's clock is moved by this many seconds.
     SetClock(i64),
-    /// Nothing more fits on the disk.
+    /// The disk is full.
     FillDisk,
-    /// There is room again.
+    /// The disk has room again.
     EmptyDisk,
-    /// The disk does not answer for so many milliseconds.
+    /// The disk does not answer for this many milliseconds.
     BlockDisk(u64),
-    /// The master does not know the worker any more.
+    /// The master forgets the worker.
     Forget,
-    /// Everything is well from here on.
+    /// Nothing goes wrong from here on.
     Heal,
 }
 
 impl Scene {
-    /// The same for the same seed.
+    /// The scene of a seed, the same each time.
     pub(super) fn of(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x5eed_5eed);
         let tasks = random.u32(1..=8);
@@ -116,7 +116,7 @@ impl Scene {
 }
 
 impl Scene {
-    /// A task that ends at once is offered after a second, and nothing goes wrong but this.
+    /// A scene with one short task, offered after a second, in which only `acts` go wrong.
     pub(super) fn plain(change: impl FnOnce(&mut Order), acts: Vec<(Duration, Act)>) -> Self {
         let mut random = fastrand::Rng::with_seed(0);
         let habits = Habits {
@@ -159,7 +159,7 @@ fn order(number: u32, random: &mut fastrand::Rng) -> Order {
         5..8 => random.u64(1_000..30_000),
         8 => random.u64(30_000..300_000),
         _ => {
-            // Only the master ends that one.
+            // Only a cancel ends this one.
             cancelled.get_or_insert(offered + Duration::from_secs(60));
             600_000
         }
@@ -184,7 +184,7 @@ fn order(number: u32, random: &mut fastrand::Rng) -> Order {
         repeats,
         cancelled,
         refusals: match random.u32(0..40) {
-            // Put aside before it is taken.
+            // Refused so often that the result is parked first.
             0 => 10,
             1..8 => random.u32(1..3),
             _ => 0,
@@ -238,13 +238,13 @@ fn acts(random: &mut fastrand::Rng) -> Vec<(Duration, Act)> {
         let in_steps = random.u32(1..120);
         acts.push((seconds(random, 0..130), Act::KillWorker { in_steps }));
     }
-    // So far apart that no restart budget is spent.
+    // So far apart that no restart budget is used up.
     for number in 0..random.u64(0..4) {
         let in_points = random.u32(1..60);
         let at = seconds(random, number * 40..number * 40 + 8);
         acts.push((at, Act::Panic { in_points }));
     }
-    // Points that are passed seldom are come to as well.
+    // So that failpoints are met that are passed seldom.
     for _ in 0..random.u32(0..3) {
         let point = random.choice(NAMES).unwrap();
         let act = match random.bool() {
@@ -258,7 +258,7 @@ fn acts(random: &mut fastrand::Rng) -> Vec<(Duration, Act)> {
         acts.push((seconds(random, 0..120), Act::BlockDisk(millis)));
     }
     for _ in 0..random.u32(0..2) {
-        // Less than results are kept for.
+        // By less than the time for which results are kept.
         let by = *random.choice(&[-80_000, -3_600, -5, 60, 80_000]).unwrap();
         acts.push((seconds(random, 0..140), Act::SetClock(by)));
     }

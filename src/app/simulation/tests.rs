@@ -1,4 +1,4 @@
-//! The seeds of the gate, and faults that the judge has to find.
+//! The seeds that every test run plays, and planted faults that the judge must find.
 
 use std::{env, thread, time::Duration};
 
@@ -7,10 +7,10 @@ use super::{
     scene::{Act, Order, Planted, Scene},
 };
 
-/// Seeds in the gate, and with `WORKER_NODE_FULL=1`. One takes a tenth of a second of one core.
+/// How many seeds are played: in every run, and with `WORKER_NODE_FULL=1`. One takes a tenth of a second of one core.
 const SEEDS: [u64; 2] = [400, 10_000];
 
-/// Says which seed it was where the test itself falls.
+/// Names the seed if the test panics while it is played.
 struct Playing(u64);
 
 impl Drop for Playing {
@@ -25,7 +25,7 @@ fn tell(seed: u64, outcome: &Outcome) -> String {
     format!("seed {seed}:\n  {}", outcome.broken.join("\n  "))
 }
 
-/// `7`, or `100..200`.
+/// Parses `7`, or `100..200`.
 fn seeds_of(asked: &str) -> Vec<u64> {
     match asked.split_once("..") {
         Some((from, to)) => (from.parse().unwrap()..to.parse().unwrap()).collect(),
@@ -58,7 +58,7 @@ fn every_promise_is_kept_whatever_happens() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
-/// What comes of each seed, if anything does: every one has a world, and a thread, of its own.
+/// Plays the seeds on all cores, each in a world and on a thread of its own; returns what `play` has to say about each.
 fn on_all_cores(seeds: &[u64], play: impl Fn(&u64) -> Option<String> + Sync) -> Vec<String> {
     let cores = thread::available_parallelism().map_or(1, Into::into);
     thread::scope(|scope| {
@@ -77,15 +77,15 @@ fn on_all_cores(seeds: &[u64], play: impl Fn(&u64) -> Option<String> + Sync) -> 
     })
 }
 
-/// Seeds 811 and 976: the offer is refused, as the journal does not answer in time, and is not made again; the wish to hear the
-/// result once more becomes durable all the same.
+/// Seeds 811 and 976: the offer is refused, since the journal does not answer in time, and is not repeated; but the request to
+/// report the result again becomes durable all the same.
 #[test]
 fn a_result_that_is_owed_by_a_late_commit_is_sent_while_the_worker_lives() {
     let repeat = Duration::from_secs(8);
     let block = (repeat - Duration::from_millis(100), Act::BlockDisk(2_000));
     let late = |order: &mut Order| {
         order.repeats = vec![repeat];
-        // Its result is sealed by then, and not delivered.
+        // The task's result is sealed by then, and not delivered.
         order.refusals = 4;
     };
 
@@ -100,9 +100,10 @@ fn a_result_that_is_owed_by_a_late_commit_is_sent_while_the_worker_lives() {
     assert!(outcome.broken.is_empty(), "{story}");
 }
 
-/// Beyond those of the gate: a result that is owed by a late commit (811, 976), or by one over which the journal dies twice (2193); a
-/// report that leaves before the settle time, since a registry that still reads the journal knows nothing of its task (2803); an
-/// offer over which the registry falls twice, and which fails for it (5290: the judge did not know that).
+/// Seeds beyond those of every run: a result that is owed because of a late commit (811, 976), or of one over which the journal
+/// actor dies twice (2193); a report that is sent before the settle time, since a registry that still reads the journal does not
+/// know the task (2803); an offer over which the registry panics twice, and which fails for that (5290: the judge did not know of
+/// it).
 #[test]
 fn what_a_seed_has_found_once_is_not_found_again() {
     for seed in [811, 976, 2193, 2803, 5290] {
@@ -129,7 +130,7 @@ fn a_seed_is_the_same_run_each_time() {
     }
 }
 
-/// Whether some seed shows it, in these words of the judge. Calls meet more trouble than elsewhere.
+/// Whether some seed makes the judge say these words. Calls meet more trouble than elsewhere.
 #[track_caller]
 fn is_found(planted: Planted, words: &str) {
     let is_said = |seed| {

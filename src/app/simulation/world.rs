@@ -1,5 +1,5 @@
-//! Everything around the worker, as plain data under one lock: the engine, the master, the disk, the clock, and what happens to them
-//! when. It has a time of its own, which goes on while no worker lives.
+//! The world around the worker, as plain data under one lock: engine, master, disk, clock, and what happens to them when. It has
+//! a time of its own, which goes on while no worker lives.
 
 use std::{
     any::type_name,
@@ -28,64 +28,64 @@ use crate::{
     supervision::threads::one,
 };
 
-/// What the worker's clock showed when the world began.
+/// The time that the worker's clock shows when the world begins, since the Unix epoch.
 const BEGINNING: Duration = Duration::from_secs(1_800_000_000);
 
-/// See the module.
+/// The world around the worker.
 pub(super) struct World {
     state: Mutex<State>,
-    /// Rings whenever something has changed.
+    /// Rings whenever the world has changed.
     changed: watch::Sender<()>,
 }
 
-/// For all who are in it.
+/// The world, shared by all its ports.
 pub(super) type Shared = Arc<World>;
 
-/// What is in it.
+/// The state of the world.
 pub(super) struct State {
-    /// Of chance.
+    /// The source of chance.
     pub(super) random: fastrand::Rng,
-    /// Until the present life, or the time between two.
+    /// Time of the world before the present life.
     before: Duration,
-    /// Of the present life.
+    /// When the present life began; `None` between two lives.
     born: Option<Instant>,
     pub(super) due: BTreeMap<(Duration, u64), Due>,
     last: u64,
-    /// The worker has stopped, as by a cut of its power: nothing of what it still does counts.
+    /// Whether the worker is dead, as by a power cut: nothing that it still does counts.
     pub(super) dead: bool,
     pub(super) falls: Falls,
-    /// Of a hundred calls, so many meet trouble of their own.
+    /// Percent of calls that meet trouble of their own.
     pub(super) trouble: u32,
-    /// So much more the worker's clock shows; it may be less.
+    /// How many seconds the worker's clock is ahead; it may be behind.
     pub(super) clock_ahead: i64,
     pub(super) docker: Docker,
     pub(super) cluster: Cluster,
     pub(super) disk: Disk,
-    /// What happened, a line each.
+    /// The trace: what happened, a line each.
     pub(super) trace: Vec<String>,
-    /// Every call is told too.
+    /// Whether the trace tells of every call.
     pub(super) tells_all: bool,
-    /// Something has changed that somebody may wait for.
+    /// Whether something has changed that a future may wait for.
     touched: bool,
-    /// Promises that were broken, in sentences.
+    /// The promises that were broken, in sentences.
     pub(super) broken: Vec<String>,
 }
 
-/// What happens by itself.
+/// What happens at a given time without a call.
 pub(super) enum Due {
-    /// A container comes to its end, unless it came to another one before.
+    /// A container ends, unless it has ended before.
     Ends(ContainerId),
     /// A start whose caller has given up takes place.
     StartsLate(ContainerId),
     /// The master writes down that a task runs, over what stood there.
     WritesRunning(TaskId),
-    /// A disk that acknowledges first comes to it.
+    /// A disk that acknowledges too early writes its commits.
     Commits,
-    /// Somebody does something.
+    /// An act of the scene.
     Act(Act),
 }
 
-/// Whom a call of the worker's is for.
+/// The receiver of a call of the worker.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum To {
     /// The engine.
@@ -97,35 +97,35 @@ pub(super) enum To {
 /// Why a call has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Broken {
-    /// Nobody was reached.
+    /// The receiver was not reached.
     Unreachable,
-    /// The connection broke: it may have been carried out.
+    /// The connection broke: the call may have been carried out.
     Lost,
-    /// There was no answer in time: likewise.
+    /// There was no answer before the deadline: the call may have been carried out.
     Late,
 }
 
-/// What becomes of a call.
+/// The fate of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Done,
     Unreachable,
-    /// It never arrives, and is given up.
+    /// The call never arrives, and its connection breaks.
     LostBefore,
-    /// It arrives late, or its answer does.
+    /// The call, or its answer, is slow.
     SlowThere,
     SlowBack,
-    /// It is carried out, and its answer is lost.
+    /// The call is carried out, and its answer is lost.
     LostAfter,
-    /// Likewise, and it is waited for until its deadline.
+    /// The same, but the caller waits for the answer until its deadline.
     SilentAfter,
-    /// The worker stops when it has been carried out.
+    /// The call is carried out, and the worker dies.
     DiesAfter,
     /// The worker is dead.
     Dead,
 }
 
-/// Lets so much time go by.
+/// Lets `time` go by.
 pub(super) async fn pass(time: Duration) {
     let _elapsed = timeout(time, pending::<()>()).await;
 }
@@ -159,7 +159,7 @@ impl World {
         })
     }
 
-    /// All of it, as it is now.
+    /// The state of the world, brought up to the present time.
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap();
         if state.catch_up() {
@@ -168,7 +168,7 @@ impl World {
         state
     }
 
-    /// Changes it, and tells everybody who waits for a change, if it is one of note.
+    /// Changes the world, and tells those who wait for a change, if it was touched.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
         let changed = change(&mut state);
@@ -180,12 +180,12 @@ impl World {
         changed
     }
 
-    /// Rings whenever something has changed.
+    /// Rings whenever the world has changed.
     pub(super) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
-    /// What `look` finds, as soon as it finds something. A dead worker never does.
+    /// Waits until `look` finds something. For a dead worker it never does.
     pub(super) async fn wait<T>(&self, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
         let mut changed = self.changed.subscribe();
         loop {
@@ -197,12 +197,12 @@ impl World {
                     return found;
                 }
             }
-            // The sender lives as long as this.
+            // The sender lives as long as this world.
             let _ = changed.changed().await;
         }
     }
 
-    /// One call of the worker's. `effect` is what is done there.
+    /// One call of the worker. `effect` is what it does at the receiver.
     pub(super) async fn call<T, F: FnOnce(&mut State) -> T>(
         &self,
         to: To,
@@ -257,7 +257,7 @@ impl World {
         .await
     }
 
-    /// Long, but no longer than the caller waits. What a dead worker had under way stays so.
+    /// Takes long, but no longer than half of the deadline. Never returns to a dead worker.
     async fn take_time(&self, deadline: Duration) {
         let most = u64::try_from(deadline.as_millis()).unwrap() / 2;
         let time = self.lock().random.u64(50..most);
@@ -265,7 +265,7 @@ impl World {
         self.alive(()).await;
     }
 
-    /// A dead worker hears nothing any more.
+    /// The answer, for a worker that lives; a dead one waits for ever.
     pub(super) async fn alive<T>(&self, answer: T) -> T {
         if self.lock().dead {
             pending::<()>().await;
@@ -273,7 +273,7 @@ impl World {
         answer
     }
 
-    /// Makes things happen in time.
+    /// Makes due things happen when their time comes.
     pub(super) async fn go_on(self: Arc<Self>) {
         let mut changed = self.changed.subscribe();
         loop {
@@ -290,18 +290,18 @@ impl World {
 }
 
 impl State {
-    /// Since the beginning of the world.
+    /// Time since the world began.
     pub(super) fn now(&self) -> Duration {
         self.before + self.born.map_or(Duration::ZERO, |born| born.elapsed())
     }
 
-    /// Something happens then.
+    /// Plans something for that time.
     pub(super) fn at(&mut self, at: Duration, due: Due) {
         self.last += 1;
         self.due.insert((at, self.last), due);
     }
 
-    /// Something happens after a time from this range, in milliseconds.
+    /// Plans something for a time within this range from now, in milliseconds.
     pub(super) fn within(&mut self, millis: std::ops::Range<u64>, due: Due) {
         let at = self.now() + Duration::from_millis(self.random.u64(millis));
         self.at(at, due);
@@ -313,7 +313,7 @@ impl State {
         self.trace.push(line);
     }
 
-    /// Whoever waits for a change looks again.
+    /// Marks the world as changed, so that those who wait look again.
     pub(super) fn touch(&mut self) {
         self.touched = true;
     }
@@ -323,7 +323,7 @@ impl State {
         self.broken.push(what.as_ref().to_owned());
     }
 
-    /// A worker is there from now on.
+    /// A worker starts.
     pub(super) fn is_born(&mut self) {
         self.born = Some(Instant::now());
         self.dead = false;
@@ -332,13 +332,13 @@ impl State {
         self.note("the worker starts");
     }
 
-    /// The end of a life, told within its time.
+    /// The worker's life is over. Called while its clock still runs.
     pub(super) fn is_gone(&mut self) {
         self.before = self.now();
         self.born = None;
     }
 
-    /// Nobody is there for so long.
+    /// Lets `time` go by without a worker.
     pub(super) fn pause(&mut self, time: Duration) {
         self.before += time;
     }
@@ -380,7 +380,7 @@ impl State {
         }
     }
 
-    /// Whether anything has happened since the last look.
+    /// Makes everything happen that is due; whether there was anything.
     fn catch_up(&mut self) -> bool {
         let now = self.now();
         let mut happened = false;
@@ -406,7 +406,7 @@ impl State {
         }
     }
 
-    /// Commits take so long, if there is a worker that makes any.
+    /// Commits take `time` from now on, if a worker lives.
     pub(super) fn block_disk(&mut self, time: Duration) {
         self.disk.was_full = Some(self.now() + time);
         if self.born.is_some() {
@@ -414,10 +414,10 @@ impl State {
         }
     }
 
-    /// Nothing is still to come of the scene.
+    /// Whether nothing of the scene is still to come.
     pub(super) fn is_played(&self) -> bool {
         let is_past = |((at, _), due): (&(Duration, u64), &Due)| match due {
-            // It came to another one before.
+            // The container has ended otherwise.
             Due::Ends(container) => !self.docker.ends_at(container, *at),
             _ => false,
         };
@@ -438,7 +438,7 @@ impl Clock for World {
     }
 }
 
-/// What the engine's clock shows then: nobody sets that one.
+/// The engine's clock at that time; no act moves it.
 pub(super) fn engine_time(at: Duration) -> SystemTime {
     UNIX_EPOCH + BEGINNING + Duration::from_millis(u64::try_from(at.as_millis()).unwrap())
 }

@@ -1,4 +1,4 @@
-//! What an operator is told of images, and a pull at his wish: by way of the same actor as those of tasks.
+//! What an operator is told of images, and pulls at an operator's wish, which go through the same actor as the pulls for tasks.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -20,19 +20,19 @@ use crate::{
     supervision::Slot,
 };
 
-/// Checks the name of an image as somebody wrote it.
+/// Parses an image's name as a person writes it, or says what is wrong with it.
 pub type ParseImage = Arc<dyn Fn(&str) -> Result<ImageRef, String> + Send + Sync>;
 
-/// Who is asked about images.
+/// The sources of what is told of images, and the actor that pulls.
 #[derive(Clone)]
 pub struct ImageDesk {
-    /// What the engine has.
+    /// The images that the engine has.
     pub shelf: Arc<dyn ImageShelf>,
-    /// Which names there are.
+    /// Parses an image's name.
     pub parse: ParseImage,
-    /// Who pulls.
+    /// The actor that pulls.
     pub actor: Slot<ImagesActor>,
-    /// What was pulled, and what tasks want.
+    /// The journal: which images this worker pulled, and which ones its tasks want.
     pub records: Records,
 }
 
@@ -63,7 +63,7 @@ impl ImageDesk {
     }
 }
 
-/// Drives the pull.
+/// The steps of a pull: its lines, then its end. The pull goes on only while somebody takes them.
 fn steps(ticket: PullTicket) -> PullSteps {
     let steps = stream::unfold(Some(ticket), async |ticket| {
         let mut ticket = ticket?;
@@ -79,7 +79,7 @@ fn steps(ticket: PullTicket) -> PullSteps {
     steps.map(Ok).boxed()
 }
 
-/// `None`: no more comes.
+/// The next line of the pull's progress; `None` when no more comes.
 async fn next_line(ticket: &mut PullTicket) -> Option<String> {
     let image = ticket.image.clone();
     loop {
@@ -87,7 +87,7 @@ async fn next_line(ticket: &mut PullTicket) -> Option<String> {
             biased;
             line = ticket.progress.recv() => match line {
                 Ok(line) => return Some(line),
-                // An operator who is slow misses some of it.
+                // An operator who reads slowly misses some lines.
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return None,
             },
@@ -96,7 +96,7 @@ async fn next_line(ticket: &mut PullTicket) -> Option<String> {
     }
 }
 
-/// Those of this worker first, and of those the ones that were used last.
+/// The images as an operator sees them: those that this worker pulled first, the last used of them first.
 fn views(stored: Vec<Stored>, household: &Household, parse: &ParseImage) -> Vec<ImageView> {
     let wanted: Vec<_> = household
         .images_wanted
@@ -114,6 +114,7 @@ fn views(stored: Vec<Stored>, household: &Household, parse: &ParseImage) -> Vec<
     let view = |image: Stored| {
         let ours = ours.get(image.id.as_str());
         let told = ours.map_or(&image.id, |ours| &ours.told).clone();
+        // Tasks name an image by what the engine told of it, by its id, or by a tag.
         let is_it =
             |name: &&String| **name == told || **name == image.id || image.tags.contains(name);
         ImageView {

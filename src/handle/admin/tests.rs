@@ -1,4 +1,4 @@
-//! What an operator is told.
+//! What an operator is told of actors.
 
 use super::*;
 use crate::{

@@ -1,4 +1,4 @@
-//! What is kept of images that were pulled.
+//! What the journal keeps of images that were pulled.
 
 use super::*;
 use crate::domain::{
@@ -19,7 +19,7 @@ fn images(journal: &SqliteJournal) -> Vec<Pulled> {
     journal.reader().unwrap().household().unwrap().images
 }
 
-/// Ids and names.
+/// Ids of the images, each with its names.
 fn names(journal: &SqliteJournal) -> Vec<(String, Vec<String>)> {
     let images = images(journal).into_iter();
     images.map(|image| (image.id, image.references)).collect()

@@ -6,7 +6,7 @@ use crate::domain::{
     record::{Ending, Outputs, Phase},
 };
 
-/// SQLite's own bound on a value, a thousand million bytes: one is met wherever this task's row is written.
+/// From now on every write of this task's row fails with SQLite's own bound on a value, 1,000,000,000 bytes.
 fn is_too_big_for_sqlite(journal: &SqliteJournal, task: &str) {
     let when = |what: &str| {
         format!(

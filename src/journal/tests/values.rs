@@ -42,7 +42,7 @@ pub(super) fn record(id: &str) -> TaskRecord {
     )
 }
 
-/// Any record, whatever sense it makes.
+/// Any record, whether it makes sense or not.
 pub(super) fn any_record() -> impl Strategy<Value = TaskRecord> {
     let delivery = (
         any::<bool>(),
@@ -99,7 +99,7 @@ pub(super) fn any_record() -> impl Strategy<Value = TaskRecord> {
 pub(super) enum Step {
     /// Requests that are committed together.
     Batch(Vec<Vec<Change>>),
-    /// It is closed and opened again.
+    /// The journal is closed and opened again.
     Reopen,
 }
 
@@ -192,7 +192,7 @@ fn any_spec() -> impl Strategy<Value = TaskSpec> {
     })
 }
 
-/// Not a number equals nothing, itself included: it has a test of its own.
+/// No NaN: it does not equal itself, and has a test of its own.
 fn any_amount() -> impl Strategy<Value = f64> {
     any::<f64>().prop_filter("a number", |amount| !amount.is_nan())
 }
@@ -311,7 +311,7 @@ fn any_file() -> impl Strategy<Value = OutputFile> {
     })
 }
 
-/// What can happen to a file on a bad day.
+/// What can happen to the journal's file.
 #[derive(Debug, Clone)]
 pub(super) enum Damage {
     Flip { log: bool, at: f64, bit: u8 },

@@ -1,5 +1,5 @@
-//! A file that is no longer what was written: any byte of it another one, or cut anywhere. What is missing is said at its place, and
-//! the rest is served.
+//! Logs that are no longer what was written: any byte changed, or cut anywhere. A reader is told what is missing at its place,
+//! and gets the rest.
 
 use super::*;
 use crate::ports::spool::{LogRange, RawItem, Stretch};
@@ -7,7 +7,7 @@ use crate::ports::spool::{LogRange, RawItem, Stretch};
 const LINES: [&str; 5] = ["one", "two", "three", "four", "five"];
 const DAMAGED: &str = "damaged";
 
-/// What a reader gets of it: lines of the container with their offsets and the worker's, and whether it ended.
+/// What a reader gets of the log: lines of the container with their offsets, those of the worker, and whether the log ended.
 async fn seen(folder: &TempDir) -> Option<(Vec<(u64, String)>, bool)> {
     let spool = store_in(folder, 1 << 30).find(&task("a")).unwrap()?;
     let mut cursor = spool.cursor_from(LogRange::default());
@@ -41,7 +41,7 @@ async fn written(folder: &TempDir) -> Vec<u8> {
     let spool = store_in(folder, 1 << 30).open(&task("a")).unwrap();
     for line in LINES {
         print(&spool, format!("{line}\n")).await;
-        // So that spans are told apart.
+        // A position record between them, so that the lines are spans of their own.
         spool.append_up_to(Vec::new(), position(0)).await.unwrap();
     }
     spool.close(end()).await.unwrap();

@@ -222,7 +222,7 @@ async fn the_last_lines_are_found_from_the_end_of_the_file() {
             .collect();
         print(&spool, lines).await;
     }
-    // Whoever reads this finds no record.
+    // A reader of this place finds no record.
     let file = fs::OpenOptions::new()
         .write(true)
         .open(only_file(&folder))
@@ -330,11 +330,11 @@ async fn a_line_without_an_end_costs_no_more_than_a_line_may_have() {
 
 const LINE: usize = 1024 * 1024;
 
-/// What a log holds, byte for byte, and which lines it is.
+/// The content of a log: its bytes, and its lines.
 #[derive(Default)]
 struct Model {
     bytes: Vec<u8>,
-    /// With where they end.
+    /// The lines, each with the offset of its end.
     lines: Vec<(usize, Source, Vec<u8>)>,
     begun: [(usize, Vec<u8>); 2],
     seen: usize,

@@ -1,9 +1,9 @@
-//! What a viewer may hold: a batch of lines, and a long line only where few others do.
+//! Bounds on what a viewer may hold: a batch of lines, and a whole long line only where few others hold one.
 
 use super::*;
 use crate::domain::log_line::SHORT;
 
-/// What `LogItem` promises.
+/// Most lines in one `LogItem`, as it promises.
 const MOST: usize = 512;
 
 async fn batch(cursor: &mut Box<dyn LogCursor>) -> Vec<Line> {

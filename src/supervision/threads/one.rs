@@ -1,6 +1,6 @@
-//! One thread for everything. What would run on arbiters, on threads and on a runtime's workers is polled here: one after the other,
-//! in the order in which each began, whoever woke it first. A runtime wakes those who wait for one thing in an order of chance
-//! (`tokio::sync::watch`), so that no other order is the same twice. What blocks is done at once.
+//! One thread for a whole worker, for tests: what would run on arbiters, on threads and on a runtime's workers is polled here,
+//! one after the other, in the order in which each began, whichever was woken first. Only this order is the same each time: a
+//! runtime wakes those who wait for one thing in a random order (`tokio::sync::watch`). Blocking work is done at once.
 
 use std::{
     cell::{Cell, RefCell},
@@ -23,15 +23,15 @@ use tokio::{
 
 thread_local! {
     static TURNS: RefCell<Option<Rc<Turns>>> = const { RefCell::new(None) };
-    /// Until then what has a thread of its own is blocked.
+    /// Until then, work that would have a thread of its own is blocked.
     static BLOCKED: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// All that runs on this thread while this lives.
+/// All work on this thread, until this is dropped.
 pub(crate) struct OneThread(Rc<Turns>);
 
 struct Turns {
-    /// By the order of their beginnings; `None` while it is polled.
+    /// By the order in which they began; `None` while a job is polled.
     jobs: RefCell<BTreeMap<u64, Option<Job>>>,
     last: Cell<u64>,
     woken: Arc<Woken>,
@@ -58,7 +58,7 @@ impl Wake for WakeJob {
 }
 
 impl OneThread {
-    /// From here on everything that begins on this thread is polled by [`run`](Self::run) alone.
+    /// From here on, work that begins on this thread is polled by [`run`](Self::run) alone.
     pub(crate) fn new() -> Self {
         let turns = Rc::new(Turns {
             jobs: RefCell::default(),
@@ -70,7 +70,7 @@ impl OneThread {
         Self(turns)
     }
 
-    /// Gives everybody who was woken a turn, for as long as it is polled itself.
+    /// Polls each job that was woken, for as long as the returned future is polled.
     pub(crate) fn run(&self) -> impl Future<Output = Infallible> + '_ {
         tokio::task::unconstrained(poll_fn(|cx| {
             let woken = &self.0.woken;
@@ -88,7 +88,7 @@ impl OneThread {
 }
 
 impl Drop for OneThread {
-    /// Everything is dropped as it stands, as by a machine that stops.
+    /// Drops all jobs as they are, like a machine that stops.
     fn drop(&mut self) {
         TURNS.set(None);
         let jobs = mem::take(&mut *self.0.jobs.borrow_mut());
@@ -108,7 +108,7 @@ impl Turns {
         let mut jobs = self.jobs.borrow_mut();
         let left = match jobs.get_mut(&id) {
             Some(place) if polled.is_pending() => place.replace(job),
-            // It is over, or was let go of by itself.
+            // The job has ended, or has removed itself.
             _ => jobs.remove(&id).flatten().or(Some(job)),
         };
         drop(jobs);
@@ -120,7 +120,7 @@ pub(crate) fn is_on() -> bool {
     TURNS.with_borrow(Option::is_some)
 }
 
-/// Begins work on this thread; its place in the order.
+/// Begins work on this thread; returns its place in the order.
 pub(crate) fn begin(work: impl Future<Output = ()> + 'static) -> u64 {
     let turns = TURNS
         .with_borrow(Clone::clone)
@@ -138,19 +138,19 @@ pub(crate) fn begin(work: impl Future<Output = ()> + 'static) -> u64 {
     id
 }
 
-/// Work on a thread of its own stands still until then, as over a disk that does not answer.
+/// Work on a thread of its own stands still until `end`, as over a disk that does not answer.
 pub(crate) fn block_until(end: Instant) {
     BLOCKED.set(Some(end));
 }
 
-/// Work on a thread of its own, which may be blocked.
+/// Work on a thread of its own, which [`block_until`] can hold up.
 pub(super) fn held_up(work: impl Future<Output = ()>) -> impl Future<Output = ()> {
     let mut work = Box::pin(work);
     let mut wait = Box::pin(None);
     poll_fn(move |cx| {
         let blocked = BLOCKED.get().filter(|end| Instant::now() < *end);
         if let Some(end) = blocked {
-            // It is looked at again then.
+            // Poll again when the blocking ends.
             wait.set(Some(timeout_at(end, pending::<()>())));
         }
         if let Some(wait) = wait.as_mut().as_pin_mut()
@@ -163,13 +163,13 @@ pub(super) fn held_up(work: impl Future<Output = ()>) -> impl Future<Output = ()
     })
 }
 
-/// A thread that panics ends, and nobody else does.
+/// Work of a thread: a panic ends it, and nothing else.
 pub(super) async fn alone(work: impl Future<Output = ()>) {
-    // What it leaves behind is what it leaves behind on a thread.
+    // What the work leaves behind is the same as after a panic of a thread.
     let _ended = AssertUnwindSafe(work).catch_unwind().await;
 }
 
-/// Work with a result; dropped with what waits for that. A panic is theirs who wait.
+/// Work with a result. Dropping the returned future drops the work; a panic of the work is passed on to it.
 pub(super) fn in_turn<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> impl Future<Output = T> + Send {
@@ -181,7 +181,7 @@ pub(super) fn in_turn<T: Send + 'static>(
         match result.await {
             Ok(Ok(result)) => result,
             Ok(Err(panic)) => resume_unwind(panic),
-            // The machine has stopped.
+            // The machine has stopped: no result comes.
             Err(_) => pending().await,
         }
     }
@@ -208,7 +208,7 @@ mod tests {
         *,
     };
 
-    /// In which order ten that wait for one thing are heard.
+    /// The order in which ten tasks that wait for one thing are woken.
     #[tokio::test]
     async fn those_who_wait_for_one_thing_come_in_the_order_in_which_they_began() {
         let thread = OneThread::new();

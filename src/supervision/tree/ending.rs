@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// What is known of an end under way.
+/// The report of an end under way.
 pub(super) struct Ending {
     why: Ended,
     since: Instant,
@@ -35,17 +35,17 @@ impl Ending {
         }
     }
 
-    /// A child is down for good.
+    /// Counts a child that is down for good.
     pub(super) fn count(&mut self, child: &Child) {
         match child.kind {
             ChildKind::Static if child.generation > 0 => self.stopped.push(Arc::clone(&child.name)),
-            // It had never been started.
+            // It was never started.
             ChildKind::Static => {}
             ChildKind::Dynamic => self.dynamic_stopped += 1,
         }
     }
 
-    /// A child did not stop in time.
+    /// Counts a child that did not stop in time.
     pub(super) fn count_killed(&mut self, child: &Child) {
         self.killed.push(Arc::clone(&child.name));
     }
@@ -67,7 +67,7 @@ impl Tree {
         self.advance();
     }
 
-    /// One child's part in the end of the tree.
+    /// Brings one child down as its part in the end of the tree.
     fn dismiss(&mut self, key: ChildKey) {
         let Some(child) = self.children.get_mut(key) else {
             return;
@@ -79,7 +79,7 @@ impl Tree {
         }
     }
 
-    /// The deadline for everything has passed: whatever is left is abandoned.
+    /// The deadline of the whole end has passed: children that are not down are abandoned.
     pub(super) fn cut_short(&mut self) {
         let left = |child: &&Child| !child.state.is_down();
         let keys: Vec<ChildKey> = self
@@ -94,7 +94,7 @@ impl Tree {
         self.advance();
     }
 
-    /// Says that the tree has ended once the last child is down.
+    /// Once the last child is down, publishes the report, which ends the supervisor.
     pub(super) fn finish(&mut self) {
         if self.is_over() || !self.children.statics().all(|child| child.state.is_down()) {
             return;

@@ -1,4 +1,4 @@
-//! What follows the end of an incarnation: the decision comes from the domain, the performance is here.
+//! What follows the end of an incarnation: the domain decides, this performs.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::{
 };
 
 impl Tree {
-    /// An incarnation reported its end. One that was replaced meanwhile is nobody's concern.
+    /// An incarnation reported its end. The report of one that was replaced meanwhile is ignored.
     pub(super) fn exited(&mut self, key: ChildKey, generation: u64, exit: Exit) {
         let current = self.children.get(key).and_then(Child::life);
         if current.is_some_and(|life| life.incarnation.generation == generation) {
@@ -30,7 +30,7 @@ impl Tree {
         }
     }
 
-    /// Books the end of the present incarnation and does what follows. `note` explains it where the exit does not.
+    /// Records the end of the present incarnation and performs what follows. `note` is the cause where the exit does not tell it.
     pub(super) fn ended(&mut self, key: ChildKey, exit: Exit, note: Option<String>) {
         let Some(child) = self.children.get_mut(key) else {
             return;
@@ -57,7 +57,7 @@ impl Tree {
         }
     }
 
-    /// Decides over a child that ended unasked.
+    /// Decides about a child that ended without being asked to.
     fn judge(&mut self, key: ChildKey, exit: &Exit) {
         let moment = (self.elapsed(), fastrand::f64());
         let Some(child) = self.children.get(key) else {
@@ -84,7 +84,7 @@ impl Tree {
         }
     }
 
-    /// Starts a failed child again, now or later, and with it those that its group's strategy names.
+    /// Starts a failed child again, after the backoff, and with it the siblings that the strategy names.
     fn restart(&mut self, key: ChildKey, after: Duration) {
         let restarts = self.restarts_used(key);
         let Some(child) = self.children.get(key) else {
@@ -114,7 +114,7 @@ impl Tree {
         }
     }
 
-    /// The siblings that restart with `failed` leave in their turn, and come back in theirs.
+    /// Makes the siblings that restart with `failed` stop in their turn, and start again in theirs.
     fn take_along(&mut self, failed: ChildKey) {
         let order = self.children.order();
         let Some(index) = order.iter().position(|key| *key == failed) else {
@@ -138,7 +138,7 @@ impl Tree {
         }
     }
 
-    /// The backoff of a child is over, or there was none.
+    /// Starts a child whose backoff is over, or which has none.
     pub(super) fn resume(&mut self, key: ChildKey) {
         let waits = |child: &&Child| matches!(child.state, State::Backoff { .. });
         if self.children.get(key).filter(waits).is_some() {
@@ -147,7 +147,7 @@ impl Tree {
         }
     }
 
-    /// A child failed and stays down, alone.
+    /// A child failed and stays down, while its supervisor goes on.
     fn give_up(&mut self, key: ChildKey, exit: &Exit) {
         let restarts = self.restarts_used(key);
         self.emit_gave_up(key, restarts);
@@ -161,7 +161,7 @@ impl Tree {
                 used: restarts.used,
                 window: restarts.window,
             };
-            // It is the child's owner's code: a panic in it must not take the supervisor along. The hook has logged it.
+            // The callback is other code: a panic in it must not take the supervisor along. The panic hook has logged it.
             let _ = panics::catch(|| callback(news));
         }
         self.lay_to_rest(key, true);

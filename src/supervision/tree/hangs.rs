@@ -1,7 +1,7 @@
-//! Finding children that don't answer, fencing them off, and leaving blocked arbiters behind.
+//! Finds children that do not answer, fences them off, and leaves blocked arbiters behind.
 //!
-//! Static children are pinged one by one through their mailboxes. Pool arbiters are pinged as arbiters: on a hang the child whose poll holds
-//! the thread is charged, the others move to another arbiter without charge.
+//! Static children are pinged one by one through their mailboxes. Pool arbiters are pinged as arbiters: on a hang, the child
+//! whose poll holds the thread is charged, and the others move to another arbiter without charge.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// An interval of zero would leave no time for anything else.
+/// The least time between two looks: an interval of zero would leave no time for anything else.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 
 impl Tree {
@@ -32,8 +32,8 @@ impl Tree {
         self.timers.add(Instant::now() + interval, Due::Look);
     }
 
-    /// Judges overdue pings and sends new ones. When the supervisor itself was held up (the process was stopped, the machine slept), the
-    /// children were too: nobody is judged then.
+    /// Judges overdue pings and sends new ones. When the supervisor itself was held up (the process was stopped, the machine
+    /// slept), its children were too, and none of them is judged.
     pub(super) fn look(&mut self) {
         let now = Instant::now();
         let ping = self.options.ping;
@@ -88,8 +88,7 @@ impl Tree {
         }
     }
 
-    /// How long a child has owed an answer, when that is too long and its own fault: time in which its thread was not let run is
-    /// nobody's.
+    /// How long a child has not answered, if that is too long. Time in which its thread waited for a core does not count.
     fn overdue(&self, key: ChildKey, now: Instant) -> Option<Duration> {
         let child = self.children.get(key)?;
         let (life, limit) = match &child.state {
@@ -114,7 +113,7 @@ impl Tree {
         if let Some(life) = child.life() {
             life.incarnation.fence_off(Ending::Failure);
         }
-        // A pool's arbiter is judged by its own pings.
+        // An arbiter of the pool is judged by its own pings.
         if let (Placement::OwnArbiter, Some(place)) = (child.placement, child.place.take()) {
             self.places.abandon(place);
         }
@@ -137,7 +136,7 @@ impl Tree {
         self.stop_all(why, None);
     }
 
-    /// A child did not stop in its time.
+    /// A child has used up its time to stop.
     pub(super) fn overstayed(&mut self, key: ChildKey) {
         let Some(child) = self.children.get(key) else {
             return;
@@ -147,7 +146,7 @@ impl Tree {
         self.advance();
     }
 
-    /// Whatever a child is doing, it is over.
+    /// Ends the wait for a child, in whatever state it is: a living incarnation is fenced off.
     pub(super) fn give_up_waiting(&mut self, key: ChildKey, cause: String) {
         let Some(child) = self.children.get(key) else {
             return;
@@ -167,7 +166,7 @@ impl Tree {
         }
     }
 
-    /// A pool arbiter is blocked: the child that holds it is charged, the others move.
+    /// A pool arbiter is blocked: the child that holds its thread is charged, and the others move.
     fn clear_place(&mut self, place: PlaceId, culprit: Option<ChildKey>) {
         self.places.abandon(place);
         let mut residents = Vec::new();
@@ -194,7 +193,7 @@ impl Tree {
         );
     }
 
-    /// Replaces an incarnation whose arbiter was blocked by somebody else.
+    /// Replaces an incarnation whose arbiter was blocked by another child.
     fn move_over(&mut self, key: ChildKey, culprit: &str) {
         let Some(child) = self.children.get_mut(key) else {
             return;
@@ -242,7 +241,7 @@ mod tests {
         type Context = Context<Self>;
     }
 
-    /// A tree with one child, fed by hand: no signal reaches it unless the test delivers it.
+    /// A tree with one child, fed by hand: no signal reaches the tree unless the test delivers it.
     fn tree() -> (Tree, mpsc::UnboundedReceiver<Signal>) {
         let (_, seat) = slot::<Idle>("idle");
         let spec = ChildSpec::new(seat, |_| Ok(Idle)).placement(Placement::SupervisorsArbiter);

@@ -1,7 +1,7 @@
 //! Starting in order, stopping in reverse: one child at a time, the next when the last one is up or down.
 //!
-//! `advance` is called after every change and does what the states allow; it remembers nothing itself. The order is that of the static
-//! children; dynamic ones only use the steps.
+//! `advance` is called after every change, and does what the states of the children allow; it remembers nothing itself. The order
+//! is that of the static children; dynamic ones only use the steps.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use crate::{
 };
 
 impl Tree {
-    /// Starts and stops what is next in order.
+    /// Stops and starts the children whose turn it is.
     pub(super) fn advance(&mut self) {
         if self.ending.is_some() && self.children.dynamic_count() > 0 {
             return;
@@ -43,7 +43,7 @@ impl Tree {
         }
     }
 
-    /// Asks the last of the leaving static children to stop, unless one is at it.
+    /// Asks the last of the leaving static children to stop, unless one of them is stopping already.
     fn stop_next(&mut self) {
         let is_stopping = |state: &State| matches!(state, State::Stopping { .. });
         if self
@@ -60,9 +60,9 @@ impl Tree {
         }
     }
 
-    /// Starts pending static children: those that wait for nobody, and the first of those in order when all before it are up.
+    /// Starts pending static children: each that need not wait, and the first of the ordered ones once all before it are up.
     fn start_next(&mut self) {
-        // A group starts when the last of it is down and the backoff is over.
+        // A group starts when its last child is down and the backoff is over.
         let grouped = self.options.strategy != Strategy::OneForOne;
         let mut blocked = grouped
             && self
@@ -131,13 +131,13 @@ impl Tree {
                     generation,
                     exit: Exit::Failed(format!("no thread to run on: {error}")),
                 };
-                // To ourselves; the receiver lives as long as this actor.
+                // To this supervisor itself, so the receiver exists.
                 let _ = self.signals.send(exited);
             }
         }
     }
 
-    /// `started` of a dynamic child ran. A static one counts as up when it answers its first ping.
+    /// A dynamic child is up once `started` has run. A static one is up when it answers its first ping.
     pub(super) fn started(&mut self, key: ChildKey, generation: u64) {
         let Some(child) = self.children.get(key) else {
             return;
@@ -181,7 +181,7 @@ impl Tree {
         self.advance();
     }
 
-    /// Asks an incarnation to stop, past its mailbox, and arms its deadline.
+    /// Asks an incarnation to stop, past its mailbox, and arms the timer of its shutdown timeout.
     pub(super) fn ask_to_stop(&mut self, key: ChildKey, next: Next) {
         let Some(child) = self.children.get_mut(key) else {
             return;
@@ -202,7 +202,7 @@ impl Tree {
         self.emit(&event);
     }
 
-    /// A child is down, or was not up: what was asked for follows.
+    /// A child is down, or was not up: performs what is to follow.
     pub(super) fn down(&mut self, key: ChildKey, next: Next) {
         let grouped = self.options.strategy != Strategy::OneForOne;
         let Some(child) = self.children.get_mut(key) else {
@@ -223,7 +223,7 @@ impl Tree {
         }
     }
 
-    /// A child stays down: a dynamic one is forgotten.
+    /// Keeps a child down. A dynamic one is forgotten.
     pub(super) fn lay_to_rest(&mut self, key: ChildKey, fatal: bool) {
         let Some(child) = self.children.get_mut(key) else {
             return;

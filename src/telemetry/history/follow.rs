@@ -1,5 +1,5 @@
-//! The history as it grows, for those who follow it: what is there first, then each event as it is written, by whatever process
-//! writes it. So it goes on through a crash of the worker and its next start. It sees the files alone, and asks nobody.
+//! Following the history as it grows: what is in the files first, then each event as it is written, whichever process writes it.
+//! So it goes on through a crash of the worker and its next start. It reads the files alone, and asks no worker.
 
 use std::{
     fs::File,
@@ -16,15 +16,15 @@ use rustix::{
 
 use super::{Book, HistoryEvent};
 
-/// Room for what the kernel tells at once; more is told at the next look.
+/// Bytes for what the kernel reports at once; the rest is reported at the next look.
 const BUFFER: usize = 4_096;
 
-/// See the module.
+/// Follows one book. See the module.
 #[derive(Debug)]
 pub struct Follower {
     book: Book,
     newer: PathBuf,
-    /// The kernel rings when something in the folder is written.
+    /// The inotify descriptor: it becomes readable when something in the folder changes.
     bell: OwnedFd,
     /// The older file, until it has been read.
     older: Option<Tail>,
@@ -44,11 +44,11 @@ impl Follower {
             | WatchFlags::MOVE_SELF
             | WatchFlags::DELETE_SELF
             | WatchFlags::ONLYDIR;
-        // Before anything is read: what is written from here on rings.
+        // Watch before reading, so that nothing is missed that is written in between.
         inotify::add_watch(&bell, folder, occasions)?;
         let newer = folder.join(book.newer());
         let tail = Tail::open(&newer)?;
-        // Put aside in between, the newer one would be read twice.
+        // If the newer file was renamed in between, it is the older one now, and must not be read twice.
         let same = tail.as_ref().map(|tail| tail.inode);
         let older =
             Tail::open(&folder.join(book.older()))?.filter(|older| Some(older.inode) != same);
@@ -80,7 +80,8 @@ impl Follower {
         if let Some(mut older) = self.older.take() {
             older.read_into(&mut events)?;
         }
-        // Looked at first: what is written to a file before it is put aside is read from it all the same.
+        // Look for a new file first: so the last lines that were written to the present file before it was renamed are still read
+        // from it.
         let next = self.next_file()?;
         if let Some(tail) = &mut self.tail {
             tail.read_into(&mut events)?;
@@ -92,7 +93,7 @@ impl Follower {
         Ok(events)
     }
 
-    /// The newer file, if it is another one than that which is being read.
+    /// The newer file, opened, if it is not the file that is being read.
     fn next_file(&self) -> io::Result<Option<Tail>> {
         let present = self.tail.as_ref().map(|tail| tail.inode);
         Ok(Tail::open(&self.newer)?.filter(|next| Some(next.inode) != present))
@@ -115,7 +116,8 @@ impl Follower {
                     "the state folder is gone",
                 ));
             }
-            // The journal lies in the same folder, and is written all the time. A ring without a name: too many to tell.
+            // The journal lies in the same folder, and changes all the time. A report without a name means that there were too
+            // many.
             ours |= ring
                 .file_name()
                 .is_none_or(|name| name.to_bytes() == self.book.newer().as_bytes());
@@ -124,7 +126,7 @@ impl Follower {
     }
 }
 
-/// A file that is read to its present end, again and again.
+/// A file of the book that is read to its end, again and again.
 #[derive(Debug)]
 struct Tail {
     file: File,
@@ -148,7 +150,7 @@ impl Tail {
         }))
     }
 
-    /// Adds what has been written since the last time. Damaged lines are left out.
+    /// Adds the events that were written since the last call. Damaged lines are left out.
     fn read_into(&mut self, events: &mut Vec<HistoryEvent>) -> io::Result<()> {
         self.file.read_to_end(&mut self.unfinished)?;
         let Some(end) = self.unfinished.iter().rposition(|byte| *byte == b'\n') else {

@@ -1,5 +1,6 @@
-//! The process's own part in the story: that it began, that it stopped and why. One that is killed says nothing; but the file of
-//! the history is touched as long as it lives, so the next one, and whoever asks meanwhile, can tell when that was.
+//! The process's own events in the history: that it started, and that it stopped and why. A process that is killed writes no
+//! event. But a living one touches the history's file now and then, so the next process, and a reader in between, can tell when
+//! it was last alive.
 
 use std::{fs, io, path::Path};
 
@@ -7,19 +8,20 @@ use memchr::memmem;
 
 use super::{Book, HistoryEvent, lines};
 
-/// Its name among the actors.
+/// The actor's name in the events of the process.
 pub const PROCESS: &str = "worker";
 
-/// It began.
+/// Event: the process started.
 pub const STARTED: &str = "started";
 
-/// It stopped in good order.
+/// Event: the process stopped in good order.
 pub const STOPPED: &str = "stopped";
 
-/// It was found to have ended in some other way; said by the next one.
+/// Event of the next process: it found that the one before had ended without stopping.
 pub const ENDED: &str = "ended";
 
-/// What the history says of the last process, in words that go on from 'it'.
+/// What the history says of the end of the last process, as the rest of a sentence that begins with 'it'; `None` without such an
+/// event.
 ///
 /// # Errors
 /// A file of the history is there and cannot be read.
@@ -35,10 +37,10 @@ pub fn last_words(folder: &Path) -> io::Result<Option<String>> {
     }))
 }
 
-/// How the process before this one ended, if that has to be told: it neither said so, nor was it said by another.
+/// How the process before this one ended, if neither it nor a later one has told; otherwise `None`. Called once, at the start.
 ///
 /// # Errors
-/// As above.
+/// As [`last_words`].
 pub fn untold_end(folder: &Path) -> io::Result<Option<String>> {
     let last = last(folder)?.filter(|last| last.event == STARTED);
     Ok(last.map(|_| without_a_stop(folder)))
@@ -54,11 +56,11 @@ fn without_a_stop(folder: &Path) -> String {
     }
 }
 
-/// The last event of a process's own.
+/// The last event of a process in the history.
 fn last(folder: &Path) -> io::Result<Option<HistoryEvent>> {
     let ours = format!("\"actor\":\"{PROCESS}\"");
     for name in [Book::Lifecycle.newer(), Book::Lifecycle.older()] {
-        // There are few of them among tens of thousands: only those are read.
+        // Only a few of the tens of thousands of lines are the process's: search for the name, and parse those alone.
         let found = lines(&folder.join(name))?
             .filter(|line| memmem::find(line, ours.as_bytes()).is_some())
             .filter_map(|line| serde_json::from_slice::<HistoryEvent>(&line).ok())

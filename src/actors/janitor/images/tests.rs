@@ -1,4 +1,4 @@
-//! Rounds over a shelf in memory, on a disk of a hundred places of which each image takes five.
+//! Rounds over an engine's images in memory, on a disk of a hundred places of which each image takes five.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -12,7 +12,7 @@ use super::*;
 const DAY: Duration = Duration::from_secs(86_400);
 const EACH: u8 = 5;
 
-/// Ids and names of what is there, and ids that have a container.
+/// Ids and names of the images, and the ids of those that have a container.
 #[derive(Default)]
 struct Shelf {
     stored: Mutex<Vec<Stored>>,
@@ -44,7 +44,7 @@ impl ImageShelf for Shelf {
         Ok(self.stored.lock().unwrap().clone())
     }
 
-    /// As Docker does it.
+    /// Removes an image as Docker does.
     async fn remove_image(&self, name: &str) -> Result<(), EngineError> {
         let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
         let is_it = |image: &Stored| image.id == name || image.tags.iter().any(|tag| tag == name);
@@ -64,7 +64,7 @@ impl ImageShelf for Shelf {
     }
 }
 
-/// Pulled as `r/ID:1`, and used last on that day.
+/// An image pulled as `r/ID:1` and used last on that day.
 fn pulled(id: &str, used_on: u32) -> Pulled {
     Pulled {
         id: id.into(),
@@ -75,7 +75,7 @@ fn pulled(id: &str, used_on: u32) -> Pulled {
     }
 }
 
-/// What a round on day 10 removes, of a disk that is so full at its begin: over 85 of 100 is too much, 80 are enough.
+/// What a round on day 10 removes, from a disk that is `full` at its beginning: over 85 of 100 is too much, 80 is enough.
 async fn round(shelf: &Shelf, pulled: &[Pulled], full: u8) -> Vec<String> {
     let upkeep = Upkeep {
         max_age: Some(7 * DAY),

@@ -1,4 +1,4 @@
-//! Looks for the end of a log, which was read from a stream without times, in the engine's record.
+//! Searches the engine's record for the end of a log that was read from a stream without times.
 
 use std::{
     io,
@@ -20,21 +20,21 @@ use crate::{
     },
 };
 
-/// What was looked for.
+/// The result of the search.
 pub(super) enum Joint {
-    /// The record goes on there; what the log has behind its last newlines comes again.
+    /// The record goes on at this mark; the parts of lines behind the log's last newlines come again.
     At(Mark, [Vec<u8>; 2]),
-    /// At no place alone. The log ends about then, by the engine's clock.
+    /// Not found, or at more than one place. The log ends about at this time, by the engine's clock.
     Unknown(SystemTime),
 }
 
-/// What is known of one source's end.
+/// The end of one source in the log.
 #[derive(Default)]
 struct End {
     tail: Tail,
     /// When its last byte came, by this machine's clock.
     came: Option<SystemTime>,
-    /// When its last newline did.
+    /// When its last newline came.
     newline: Option<SystemTime>,
 }
 
@@ -49,19 +49,19 @@ impl End {
         }
     }
 
-    /// What is looked for was written about then: its last whole line, which is before all parts of a longer one.
+    /// When the text to be searched was written, about: the last whole line, which lies before all parts of a longer one.
     fn begins(&self) -> Option<SystemTime> {
         let beginning = self.tail.has_parts().then_some(SystemTime::UNIX_EPOCH);
         self.newline.or(beginning)
     }
 }
 
-/// Since when all ends are in what was written that have to be looked for there, and which those are. A source that was silent when
-/// the other one spoke has its end well before that time, or none: both come in one stream.
+/// From when on the record must be read so that it has the ends to be searched, and which sources these are. A source that was
+/// silent while the other one wrote has its end well before that time, or none: both come in one stream.
 fn sought(ends: &[End; 2], last: SystemTime) -> (SystemTime, [bool; 2]) {
     let before = |time: SystemTime| time.checked_sub(SLACK).unwrap_or(SystemTime::UNIX_EPOCH);
     let (mut since, mut is_sought) = (before(last), [false; 2]);
-    // The second one may move the time to before the first.
+    // The second source may move the time to before the first source's end.
     for number in [0, 1, 0] {
         if let Some(begins) = ends[number].begins()
             && (begins > before(since) || ends[number].tail.has_parts())
@@ -98,15 +98,15 @@ async fn ends(mut cursor: Box<dyn LogCursor>) -> io::Result<[End; 2]> {
     Ok(ends)
 }
 
-/// Looks for the end of the log in what was written about when that came. Clocks bound what is read, and tell no place in it: where
-/// they are wrong, or the stream lagged for longer than [`SLACK`], the end is found nowhere. One limit: then it may be found where
-/// the container said the same again, at one place alone.
+/// Searches the end of the log in what was written about when it came. Clocks only bound what is read: where they are wrong, or
+/// the stream lagged by more than [`SLACK`], the end is not found. One limit: then it may be found where the container wrote the
+/// same again, if that is at one place alone.
 pub(super) async fn find(work: &Work) -> Result<Joint, EngineError> {
     let looked = join(ends(work.spool.cursor()), work.engine.time());
     let (ends, engine_now) = work.progress.during(looked).await;
     let now = work.clock.now();
     let engine_now = engine_now?;
-    // In the engine's time.
+    // A time of this machine in the engine's time.
     let then = |time| {
         let age = now.duration_since(time).unwrap_or_default();
         engine_now
@@ -121,6 +121,7 @@ pub(super) async fn find(work: &Work) -> Result<Joint, EngineError> {
     let since = then(since);
     let mut searches = ends.each_ref().map(|end| Search::new(&end.tail));
     let first = look_through(work, since, then(last) + SLACK, &mut searches).await?;
+    // Every end that was searched must be at one place alone.
     let mut passed = [0; 2];
     for number in 0..2 {
         if is_sought[number] {
@@ -139,7 +140,7 @@ pub(super) async fn find(work: &Work) -> Result<Joint, EngineError> {
     Ok(Joint::At(mark, open))
 }
 
-/// Reads what was written between two times; when the first of it was.
+/// Reads what was written between two times into the searches; returns when the first entry was written.
 async fn look_through(
     work: &Work,
     since: SystemTime,
@@ -170,7 +171,7 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
-    /// What came of one source, at these seconds.
+    /// The end of a source that brought this, at these seconds.
     fn end(came: &[(i64, &str)]) -> End {
         let mut end = End::default();
         for (seconds, text) in came {
@@ -192,7 +193,7 @@ mod tests {
     #[test]
     fn all_ends_that_are_looked_for_are_well_within_and_the_others_well_before() {
         let ends = [end(&[(75, "one\n")]), end(&[(85, "two\n"), (100, "x")])];
-        // Only the other one, that came later, brings the first one in.
+        // Only the other source, which wrote later, brings the first one in.
         assert_eq!(sought(&ends, at(100)), (at(65), [true, true]));
         let ends = [end(&[(64, "one\n")]), end(&[(85, "two\n"), (100, "x")])];
         assert_eq!(sought(&ends, at(100)), (at(75), [false, true]));

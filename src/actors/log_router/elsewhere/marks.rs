@@ -1,4 +1,4 @@
-//! Places in the engine's record: times from which on it can be asked for again, and how much of that has been read. What the
+//! Places in the engine's record: times from which it can be asked for again, with how many bytes of that were read. What the
 //! engine tells from a time on is the same each time, so a number of bytes is a place in it.
 
 use std::time::SystemTime;
@@ -12,16 +12,16 @@ use crate::{
 /// A place in the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark {
-    /// What was written from then on is told.
+    /// The engine is asked for what was written from this time on.
     pub(super) since: SystemTime,
-    /// When the first of that was written, as far as anything was.
+    /// When the first entry of that was written; `None` as long as there is none.
     pub(super) first: Option<SystemTime>,
-    /// Bytes of that, of stdout and stderr, that have been read.
+    /// Bytes of stdout and of stderr that were read of it.
     pub(super) passed: [u64; 2],
 }
 
 impl Mark {
-    /// That of a log, which remembers that position.
+    /// The mark that a log remembers in `position`; `None` if the position is of another kind.
     pub(super) fn of(position: &Position, appended: (u64, u64)) -> Option<Self> {
         let (since, first) = position.place.in_record()?;
         Some(Self {
@@ -42,17 +42,17 @@ impl Mark {
     }
 }
 
-/// A place that moves on with what is read.
+/// A mark that moves on with what is read.
 ///
 /// The two sources are written side by side, so an entry may stand behind one that was written a moment later. What is asked for
-/// again must begin before all such moments: so a mark is gone back to when it is [`SLACK`] old, and there are two.
+/// again must begin before all such moments: so the mark to go back to is at least [`SLACK`] old, and a younger one is prepared.
 #[derive(Debug)]
 pub(super) struct Marks {
     old: Mark,
     young: Option<Mark>,
-    /// The latest time that was read.
+    /// The latest time of an entry that was read.
     newest: Option<SystemTime>,
-    /// A source's last entry was a part of a line. The other parts of that have the time of its first one.
+    /// For each source, whether its last entry was a part of a line: further parts have the time of the first one.
     is_within: [bool; 2],
 }
 
@@ -66,7 +66,7 @@ impl Marks {
         }
     }
 
-    /// At what is told from then on.
+    /// Begins with what the engine tells from this time on.
     pub(super) fn since(since: SystemTime) -> Self {
         Self::at(Mark {
             since,
@@ -75,23 +75,23 @@ impl Marks {
         })
     }
 
-    /// Where reading goes on after a break.
+    /// The mark where reading goes on after a break.
     pub(super) fn place(&self) -> Mark {
         self.old
     }
 
-    /// The latest time that was read.
+    /// The latest time of an entry that was read.
     pub(super) fn newest(&self) -> Option<SystemTime> {
         self.newest
     }
 
-    /// Takes in what comes next, and has been read before.
+    /// Takes in the next entry, if all of it was read before.
     pub(super) fn pass(&mut self, frame: &Frame) {
         self.newest = self.newest.max(frame.time);
         self.is_within[usize::from(frame.source == Source::Stderr)] = !ends_a_line(&frame.bytes);
     }
 
-    /// Takes in what comes next, of which so many bytes are read for the first time.
+    /// Takes in the next entry, of which `bytes` were not read before.
     pub(super) fn read(&mut self, frame: &Frame, bytes: usize) {
         if bytes == frame.bytes.len()
             && let Some(time) = frame.time
@@ -124,7 +124,7 @@ impl Marks {
         }
     }
 
-    /// What a log is to remember that has so many bytes.
+    /// The position that a log with this many bytes has to remember.
     pub(super) fn position(&self, appended: (u64, u64)) -> Position {
         let mark = self.old;
         Position {

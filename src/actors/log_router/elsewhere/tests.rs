@@ -1,5 +1,5 @@
-//! A scripted engine keeps a record and dies, a worker attaches, dies and reads on: what is stored is what was printed, or a marker
-//! says where it is not.
+//! A scripted engine keeps a record and dies; a worker attaches, dies and reads on. The log must have what was printed, or a
+//! marker where it has not.
 
 mod engine;
 mod model;
@@ -25,16 +25,16 @@ use crate::{
 
 const SOURCES: [Source; 2] = [Source::Stdout, Source::Stderr];
 
-/// A container, its engine, and a worker's log of it.
+/// A container, its engine, and a worker's log of its output.
 struct Stage {
     engine: Scripted,
     folder: TempDir,
     spool: Arc<dyn Spool>,
-    /// What the container has printed: stdout and stderr.
+    /// What the container has printed to stdout and stderr.
     printed: [Vec<u8>; 2],
-    /// Of a line that is not in the record yet.
+    /// For each source, the part of a line that is not in the record yet.
     unwritten: [Vec<u8>; 2],
-    /// Bytes that a stream has brought; `None`: it is over.
+    /// Bytes that the stream has brought; `None` once it is over.
     streamed: Option<[usize; 2]>,
 }
 
@@ -81,7 +81,7 @@ impl Stage {
         self.engine.0.lock().unwrap().millis += millis;
     }
 
-    /// The container prints; the engine keeps whole lines.
+    /// The container prints; the engine records whole lines.
     fn print(&mut self, source: Source, text: &str) {
         let number = usize::from(source == Source::Stderr);
         self.printed[number].extend_from_slice(text.as_bytes());
@@ -93,7 +93,7 @@ impl Stage {
         }
     }
 
-    /// The container ends, and with it its last lines.
+    /// The container ends; the engine records its last, unfinished lines.
     fn end(&mut self) {
         for (source, unwritten) in SOURCES.into_iter().zip(&mut self.unwritten) {
             let rest = Bytes::from(std::mem::take(unwritten));
@@ -103,7 +103,7 @@ impl Stage {
         }
     }
 
-    /// The attached stream brings so many bytes of each source.
+    /// The attached stream brings at most this many bytes of each source.
     async fn stream(&mut self, most: usize) {
         let Some(streamed) = &mut self.streamed else {
             return;
@@ -123,7 +123,7 @@ impl Stage {
         }
     }
 
-    /// The worker dies, and another one comes.
+    /// The worker dies, and another one takes its place.
     fn replace_worker(&mut self) {
         self.streamed = None;
         self.spool = opened(&self.folder, &self.engine);
@@ -146,7 +146,7 @@ impl Stage {
         Elsewhere::new(work, None)
     }
 
-    /// Reads on; `None`: it would wait for ever.
+    /// Reads on; `None` if that would wait for ever.
     async fn read(&mut self) -> Option<ReadEnd> {
         self.streamed = None;
         timeout(Duration::from_secs(3_600), self.reader().run())
@@ -174,7 +174,7 @@ impl Stage {
 #[tokio::test(start_paused = true)]
 async fn what_a_stream_did_not_bring_comes_from_the_record() {
     let mut stage = Stage::new();
-    // What clock the engine has does not matter.
+    // The engine's clock does not matter.
     stage.engine.0.lock().unwrap().ahead = 3_600_000;
     for line in ["one\n", "two\n", "six\n"] {
         stage.print(Source::Stdout, line);
@@ -399,7 +399,7 @@ async fn a_stream_that_stands_still_is_given_up_where_the_record_has_more() {
     stage.assert_is(stage.stored().await, &[]);
 }
 
-/// A record of gigabytes on a busy machine: the engine looks through all of it before it says the first byte.
+/// A record of gigabytes on a busy machine: the engine looks through all of it before it sends the first byte.
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_looks_for_long_for_what_is_new_is_waited_for_in_the_end() {
     let mut stage = Stage::new();
@@ -430,7 +430,7 @@ async fn a_death_is_told_where_it_may_have_been_and_not_later() {
         stage.pass(500);
         stage.print(Source::Stdout, &flood);
     }
-    // By the clock of the test, the engine came back at once, and the floods behind that are of now.
+    // By the test's clock the engine came back at once, and the floods behind that are of now.
     {
         let mut world = stage.engine.0.lock().unwrap();
         world.millis = 1_000_010;
@@ -478,7 +478,7 @@ async fn a_container_that_runs_is_followed_and_read_to_its_end_after_that() {
     {
         let mut world = stage.engine.0.lock().unwrap();
         world.runs = true;
-        // The stream that grows lacks its end.
+        // The followed stream lacks its end.
         world.cuts = [Cut::Ends(9), Cut::Ends(2)].into();
         world.later = ["two\n", "six\n"]
             .map(|text| (Source::Stdout, text.into()))

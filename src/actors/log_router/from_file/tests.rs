@@ -1,4 +1,4 @@
-//! A scripted engine writes, dies and comes back, and a worker attaches, dies and reads on: what is stored is what was printed.
+//! A scripted engine writes, dies and comes back; a worker attaches, dies and reads on. The log must have what was printed.
 
 use std::{
     sync::Mutex,
@@ -17,10 +17,10 @@ use crate::{
     spool::{FileSpools, Limits},
 };
 
-/// The machine: what the engine has written, its run, and the time.
+/// The machine: the entries that the engine has written, its run, and the time.
 #[derive(Default)]
 struct World {
-    /// Of the files that are left; each entry with its millisecond.
+    /// The entries of the files that are left, each with its millisecond.
     entries: Vec<(Source, Bytes, u64)>,
     /// Entries that were removed with their files.
     removed: usize,
@@ -43,12 +43,12 @@ impl Clock for WorldClock {
     }
 }
 
-/// Reads it; a place is a number of entries.
+/// Reads the machine's entries; a place is a number of entries.
 struct Scripted {
     world: Shared,
     at: usize,
     before: usize,
-    /// Entries that one step brings.
+    /// Entries in one step.
     stride: usize,
 }
 
@@ -123,12 +123,12 @@ impl EngineLog for Scripted {
     }
 }
 
-/// A container, its engine and a worker's log of it.
+/// A container, its engine and a worker's log of its output.
 struct Stage {
     world: Shared,
     folder: TempDir,
     stride: usize,
-    /// What the container has printed: stdout and stderr.
+    /// What the container has printed to stdout and stderr.
     printed: [Vec<u8>; 2],
 }
 
@@ -171,7 +171,7 @@ impl Stage {
         })
     }
 
-    /// Another run of the engine begins.
+    /// Begins the next run of the engine.
     fn revive(&self) {
         let mut world = self.world.lock().unwrap();
         world.millis += 1_000;
@@ -180,7 +180,7 @@ impl Stage {
         world.millis += 50;
     }
 
-    /// The container prints. The engine writes it down, unless it dies before.
+    /// The container prints. The engine writes the output down, unless it dies before.
     fn print(&mut self, source: Source, text: &[u8], is_written: bool) {
         self.printed[usize::from(source == Source::Stderr)].extend_from_slice(text);
         if is_written {
@@ -197,12 +197,12 @@ impl Stage {
             .push((source, Bytes::copy_from_slice(text), millis));
     }
 
-    /// Reads it to its end.
+    /// Reads the log files to their end.
     async fn read(&self, spool: &Arc<dyn Spool>) -> ReadEnd {
         self.reader(spool, self.log()).at_the_logs_place().await
     }
 
-    /// A reader that is told that the container has ended.
+    /// A reader that knows that the container has ended.
     fn reader(&self, spool: &Arc<dyn Spool>, log: Box<dyn EngineLog>) -> FromFile {
         let ended = Ended::default();
         ended.tell();
@@ -348,15 +348,15 @@ async fn what_was_removed_before_it_was_read_is_told_and_nothing_comes_twice() {
     assert_eq!((bytes, markers), (stage.printed, vec![GONE.to_owned()]));
 }
 
-/// What happens, in any order.
+/// One thing that happens; things happen in any order.
 #[derive(Debug, Clone)]
 enum Deed {
     Print(bool, u8),
-    /// The worker reads so many bytes on, of what is there.
+    /// The stream brings this many bytes more, as far as there are any.
     Stream(u8),
     /// The engine dies, and comes back.
     EngineDies,
-    /// The worker dies; another one reads on from the files until there are no more.
+    /// The worker dies; another one reads on from the files to their end.
     WorkerDies,
 }
 
@@ -373,7 +373,7 @@ fn deeds() -> impl Strategy<Value = Vec<Deed>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 
-    /// The engine writes all that it has read, and the worker dies and is away at any moment: everything is there, once.
+    /// If the engine writes all that it has read, and the worker may die and be away at any moment, the log has everything, once.
     #[test]
     fn whoever_dies_when_every_byte_is_stored_once(deeds in deeds(), stride in 1_usize..5) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -1,5 +1,5 @@
-//! The verdict of a task: when it may be fixed, and what it says. Whoever seals twice tells the same: the journal keeps the
-//! first verdict, and that is the one that is told.
+//! The verdict of a task: when it may be fixed, and what it says. If it is fixed twice both tell the same: the journal keeps the
+//! first verdict, and that one is told.
 
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -16,8 +16,8 @@ use crate::{
 };
 
 impl Delivery {
-    /// Waits out the settle time, then fixes what is told. The journal is the judge between a verdict and a late cancel: it
-    /// refuses a verdict that ignores one.
+    /// Waits until the settle time is over, then fixes the verdict. Between a verdict and a late cancel the journal decides: it
+    /// refuses a verdict that ignores a cancel.
     pub(super) async fn seal(&mut self) {
         let (cancelled, by) = self.settled().await;
         self.note(by.map(|by| format!("cancelled at the worker by {by}")));
@@ -25,7 +25,8 @@ impl Delivery {
         self.fix(cancelled).await;
     }
 
-    /// Whether it was cancelled, as far as the registry knows when the settle time is over; and who did that at this worker.
+    /// Waits for the settle time; whether the task was cancelled by then, as far as the registry knows, and by which operator of
+    /// this worker.
     async fn settled(&self) -> (bool, Option<String>) {
         loop {
             let task = self.record.spec.id.clone();
@@ -46,7 +47,7 @@ impl Delivery {
         }
     }
 
-    /// Makes the verdict durable. Where the journal has another one, that is told.
+    /// Makes the verdict durable. If the journal has another verdict already, that one is told.
     async fn fix(&mut self, mut cancelled: bool) {
         loop {
             let verdict = self.verdict(cancelled);
@@ -60,7 +61,7 @@ impl Delivery {
                     self.record.verdict = Some(verdict);
                     return;
                 }
-                // Sealed before: what is there is the truth, and what is told.
+                // The task was sealed before, and that verdict is told.
                 Err(
                     Refused::Past
                     | Refused::UnknownTask
@@ -112,7 +113,7 @@ impl Delivery {
     }
 }
 
-/// What the journal says is told.
+/// The verdict that the journal has.
 fn verdict_of(known: Known) -> Option<Verdict> {
     match known {
         Known::Record(record) => record.verdict,

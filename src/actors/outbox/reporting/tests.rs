@@ -1,4 +1,4 @@
-//! Masters that are away for hours, in virtual time.
+//! Reports to masters that are away for hours, in virtual time.
 
 use std::{
     future::pending,
@@ -21,7 +21,7 @@ use crate::{
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Cannot be reached before that time.
+/// A master that cannot be reached before that time.
 struct Away {
     until: Instant,
     calls: AtomicUsize,
@@ -52,7 +52,7 @@ impl Master for Away {
     }
 }
 
-/// One report to a master that is away for a time.
+/// One report to a master that is away for some time.
 struct Partition {
     master: Arc<Away>,
     with: Correspondents,
@@ -82,7 +82,7 @@ impl Partition {
         }
     }
 
-    /// How long it takes until the master has it.
+    /// How long it takes until the master has the report.
     async fn delivered(&self) -> Duration {
         let task = TaskId::new("t-1").unwrap();
         let compose = async || {
@@ -105,7 +105,7 @@ impl Partition {
         left - self.begun
     }
 
-    /// The session finds the master when it is back.
+    /// As `delivered`, where the session registers with the master when it is back.
     async fn register_at(&self, time: Duration) -> Duration {
         let _passed = timeout_at(self.begun + time, pending::<()>()).await;
         self.with.master_view.note(true);

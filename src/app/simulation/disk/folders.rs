@@ -1,4 +1,4 @@
-//! Output folders, in memory.
+//! Output folders in memory.
 
 use std::{
     io::{self, Cursor, Read, Write},

@@ -1,4 +1,4 @@
-//! Logs, in memory: whole lines, and all of them for every reader.
+//! Logs in memory: whole lines, and every reader gets all of them.
 
 use std::{
     io, mem,
@@ -71,16 +71,16 @@ impl Holdings for Spools {
     }
 }
 
-/// A log. What is appended is durable at once.
+/// A log. Appends are durable at once.
 pub(super) struct MemorySpool {
-    /// Which holds it.
+    /// The world that holds it.
     world: Weak<World>,
     log: Mutex<Log>,
 }
 
 #[derive(Clone, Default)]
 struct Log {
-    /// Whole lines.
+    /// The log's lines, whole.
     lines: Vec<Line>,
     appended: (u64, u64),
     position: Option<Position>,
@@ -128,10 +128,10 @@ impl MemorySpool {
     }
 }
 
-/// What stands where a full disk took nothing: for that there is room.
+/// The line in place of output that a full disk did not take; for this line there is room.
 const LEFT_OUT: &[u8] = b"[worker-node] the disk is full: output is left out";
 
-/// Whether there must be room for what is written.
+/// Whether a write needs room on the disk.
 #[derive(PartialEq, Eq)]
 enum Room {
     Needed,
@@ -163,7 +163,7 @@ impl Spool for MemorySpool {
     async fn note(&self, line: String) -> io::Result<()> {
         let now = self.world().now();
         let line = lines(Source::Worker, line.as_bytes(), now);
-        // It is small, as the real one says.
+        // A note is small: a full disk takes it, as the real spool assumes.
         self.write(Room::Kept, |log| log.lines.extend(line))
     }
 
@@ -197,7 +197,7 @@ impl Spool for MemorySpool {
     }
 }
 
-/// What was in a log when it was opened for reading.
+/// The content of a log when it was opened for reading.
 struct MemoryCursor {
     log: Log,
 }

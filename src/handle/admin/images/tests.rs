@@ -1,4 +1,4 @@
-//! Views and pulls over an engine that has what it is given.
+//! Views of images, and pulls, over an engine with the images that a test gives it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,7 +13,7 @@ use crate::{
     supervision::slot,
 };
 
-/// Has nothing.
+/// An engine without images.
 struct Empty;
 
 #[async_trait]
@@ -34,7 +34,7 @@ fn parse() -> ParseImage {
     })
 }
 
-/// A desk that nobody sits at.
+/// A desk without an actor behind it.
 pub(in crate::handle::admin) fn nobody() -> ImageDesk {
     ImageDesk {
         shelf: Arc::new(Empty),

@@ -1,4 +1,4 @@
-//! An engine that keeps a record of one container's output, and is asked for nothing else.
+//! A fake engine that keeps a record of one container's output, and can do nothing else.
 
 use std::{
     collections::VecDeque,
@@ -35,40 +35,40 @@ use crate::{
     },
 };
 
-/// What becomes of an answer after so many entries.
+/// What happens to an answer after this many entries.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Cut {
     /// The connection breaks.
     Breaks(usize),
-    /// Nothing more comes.
+    /// No more comes, and the connection stays open.
     Hangs(usize),
-    /// The engine cannot read on.
+    /// The engine fails to read on.
     Fails(usize),
-    /// It ends, as if that were all.
+    /// The answer ends, as if that were all.
     Ends(usize),
-    /// The first one comes after so many seconds.
+    /// The first entry comes after this many seconds.
     Waits(u64),
 }
 
 /// A machine with an engine, and one container on it.
 #[derive(Default)]
 pub(super) struct World {
-    /// By the clock of the worker's machine.
+    /// The time, by the clock of the worker's machine.
     pub(super) millis: u64,
-    /// So much more the engine's shows.
+    /// How much the engine's clock is ahead, in milliseconds.
     pub(super) ahead: u64,
-    /// With the engine's times.
+    /// The record, with the engine's times.
     pub(super) record: Vec<(Source, Bytes, u64)>,
     pub(super) runs: bool,
-    /// When the engine died last, since the container's start.
+    /// When the engine last died since the container's start.
     pub(super) died: Option<u64>,
-    /// So much has happened that it has forgotten the container's start.
+    /// Whether the engine has forgotten the container's start, since too much has happened.
     pub(super) forgot_start: bool,
-    /// Of the next answers.
+    /// What happens to the next answers.
     pub(super) cuts: VecDeque<Cut>,
-    /// What is printed while it is followed; then the container ends.
+    /// What is printed while the record is followed; then the container ends.
     pub(super) later: Vec<(Source, Bytes)>,
-    /// How often its record was asked for.
+    /// How often the record was asked for.
     pub(super) asked: usize,
 }
 

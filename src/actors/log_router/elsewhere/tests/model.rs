@@ -1,22 +1,22 @@
-//! What is printed, streamed, broken off and lost in any order, and the log of it.
+//! Printing, streaming, breaks and losses in any order, and the log that comes of them.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// What happens, in any order.
+/// One thing that happens; things happen in any order.
 #[derive(Debug, Clone)]
 enum Deed {
-    /// So many bytes, of one source, that end a line or do not.
+    /// This many bytes of one source, which end a line or do not.
     Print(bool, u8, bool),
-    /// Of what was printed, so many bytes.
+    /// The stream brings this many bytes of what was printed.
     Stream(u8),
     Pass(u16),
-    /// The stream ends; what follows is read until the engine breaks off after so many entries, and from there.
+    /// The stream ends; the record is read until the engine breaks off after this many entries, and on from there.
     Breaks(usize),
-    /// The worker reads so many entries, and dies; another one reads on.
+    /// The worker reads this many entries and dies; another one reads on.
     WorkerDies(usize),
-    /// At full speed, with the loss of so many entries.
+    /// The engine dies at full speed, and loses this many entries.
     EngineDies(usize),
 }
 
@@ -43,7 +43,7 @@ impl Stage {
             }
             Deed::Stream(bytes) => self.stream(bytes.into()).await,
             Deed::Pass(millis) => {
-                // A stream brings in time what there is.
+                // A stream brings what there is in time.
                 self.stream(usize::MAX).await;
                 self.pass(millis.into());
             }
@@ -75,7 +75,7 @@ impl Stage {
     }
 }
 
-/// The log of all that, read to its end.
+/// The log of these deeds, read to its end.
 fn log_of(
     deeds: Vec<Deed>,
     text: impl Fn(u8) -> String,
@@ -101,15 +101,15 @@ fn log_of(
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// And nothing stands there twice.
+    /// Nothing is in the log twice.
     #[test]
     fn whoever_dies_when_every_byte_is_stored_once_or_a_marker_stands(deeds in deeds()) {
-        // Lines that say the same, more or less.
+        // Lines that are equal, more or less.
         let (bytes, markers, printed) = log_of(deeds, |size| "a".repeat(usize::from(size % 3)));
         prop_assert!(bytes == printed || !markers.is_empty(), "{bytes:?}, {printed:?}");
     }
 
-    /// However the worker and the streams break off.
+    /// The log is whole however the worker and the streams break off.
     #[test]
     fn lines_that_differ_are_stored_without_a_marker_where_nothing_is_lost(deeds in deeds()) {
         let nothing_is_lost = |deed: &Deed| !matches!(deed, Deed::EngineDies(lost) if *lost > 0);

@@ -1,4 +1,4 @@
-//! Verdicts that the journal has another one of, with the real journal.
+//! Verdicts where the journal has another one already, with the real journal.
 
 use std::{
     sync::Arc,
@@ -32,7 +32,7 @@ use crate::{
     },
 };
 
-/// Nobody is told anything here: what would be is looked at.
+/// A master that is never called: the tests look at what it would be told.
 struct Nobody;
 
 #[async_trait]
@@ -54,7 +54,7 @@ impl Master for Nobody {
     }
 }
 
-/// A supervised journal of its own.
+/// A supervised journal, in a folder of its own.
 struct Kept {
     records: Records,
     supervisor: SupervisorHandle,
@@ -84,7 +84,7 @@ impl Kept {
         }
     }
 
-    /// A delivery that goes by this record, whatever the journal has.
+    /// A delivery that begins with this record, whatever the journal has.
     fn delivery(&self, record: TaskRecord) -> Delivery {
         let with = correspondence::with(Arc::new(Nobody), self.records.clone());
         Delivery::new(with, Arc::new(correspondence::gates()), record)
@@ -99,7 +99,7 @@ fn task() -> TaskId {
     TaskId::new("t-1").unwrap()
 }
 
-/// A task that ended well and is told as little of as can be.
+/// A task that ended well, with as few details as possible.
 fn ended() -> TaskRecord {
     let spec = TaskSpec {
         id: task(),
@@ -150,7 +150,7 @@ async fn where_the_journal_has_a_verdict_that_one_is_told() {
     ];
     kept.records.keep(first).await.unwrap();
 
-    // Its record is from before that: it would tell of a success.
+    // Its record is older than the verdict in the journal, and would tell of a success.
     let mut delivery = kept.delivery(record);
     assert_eq!(delivery.verdict(false).outcome, Outcome::Succeeded);
     delivery.fix(false).await;
@@ -197,7 +197,7 @@ async fn a_cancel_that_is_durable_before_the_verdict_is_told_and_one_that_comes_
         kept.records.keep(vec![accept]).await.unwrap();
         let mut delivery = kept.delivery(record);
 
-        // The registry knew of none in both cases.
+        // In both cases the registry knew of no cancel.
         if cancel_first {
             kept.records.keep(cancel).await.unwrap();
             delivery.fix(false).await;
