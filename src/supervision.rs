@@ -49,13 +49,15 @@ pub use crate::{
     },
 };
 
+#[cfg(test)]
+pub(crate) use self::incarnation::as_replaced;
 pub use self::{
     actor::{SupervisorActor, SupervisorBuilder},
     ask::AskError,
     event::{Edge, LifecycleEvent, RestartsUsed},
     exit::Exit,
     handle::{ChildError, Ended, ReadyError, StartChildError, StopReport, SupervisorHandle},
-    incarnation::{ChildContext, Fence, current, fail, is_current},
+    incarnation::{ChildContext, Fence, current, fail, halt_if_replaced, is_current},
     options::{ArbiterFactory, PingOptions, SupervisorOptions},
     panics::install_panic_hook,
     ping::Ping,

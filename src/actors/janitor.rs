@@ -43,7 +43,7 @@ use crate::{
         outputs::OutputStore,
         spool::SpoolStore,
     },
-    supervision::{Slot, threads::blocking},
+    supervision::{Slot, halt_if_replaced, threads::blocking},
     telemetry::machine::Room,
 };
 
@@ -341,6 +341,7 @@ impl Tools {
     async fn remove_orphans(&self, orphans: Vec<Listed>) {
         for orphan in orphans {
             let task = orphan.ours.task.escape_debug().to_string();
+            halt_if_replaced().await;
             match self.engine.remove(&orphan.id, Force::Yes).await {
                 Ok(()) => {
                     warn!(container:% = orphan.id, task; "a container of ours that no task knows was removed")

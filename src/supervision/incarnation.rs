@@ -182,6 +182,24 @@ pub fn is_current() -> bool {
     !CURRENT.try_with(fenced).unwrap_or(false)
 }
 
+/// Returns at once; in the code of an incarnation that was replaced it never returns, and that code is not polled again. Await it before
+/// what can neither be taken back nor done twice, such as a call that starts a container: a thread that hung wakes in the middle of a
+/// poll, and would go on with what comes next.
+pub async fn halt_if_replaced() {
+    if !is_current() {
+        std::future::pending().await
+    }
+}
+
+/// Runs a test's code as that of an incarnation that was replaced.
+#[cfg(test)]
+pub(crate) fn as_replaced<T>(work: impl FnOnce() -> T) -> T {
+    let incarnation = Incarnation::new("replaced".into(), ChildKey(0), 1);
+    incarnation.fence_off(Ending::Failure);
+    let _running = Running::enter(&incarnation);
+    work()
+}
+
 /// Ends the calling actor as failed: it is restarted as after a panic, but quietly. Its mailbox is closed at once; `stopping` runs, but can't
 /// keep it alive. The first reason counts. Call it with the actor's own context, from its own code.
 pub fn fail<A>(ctx: &mut Context<A>, reason: impl Into<String>)

@@ -10,6 +10,7 @@ use std::{
 };
 
 use actix::{Actor, Arbiter, AsyncContext, Context, Handler, Message, WrapFuture};
+use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use worker_node::{
     answers_pings,
@@ -241,7 +242,14 @@ struct Meddler {
 }
 
 /// What came of it.
-type Told = (Result<u64, AskError>, Result<(), StartChildError>);
+type Told = (Result<u64, AskError>, Result<(), StartChildError>, Went);
+
+/// Whether it went past the place where one that was replaced halts.
+#[derive(Debug, PartialEq, Eq)]
+enum Went {
+    On,
+    Nowhere,
+}
 
 answers_pings!(Meddler);
 
@@ -261,14 +269,18 @@ impl Handler<Block> for Meddler {
             let answer = asks.ask_idempotent(Work, far()).await;
             let (_, spec) = subject("child");
             let started = supervisor.start_child(spec).await;
-            let _ = told.send((answer, started));
+            let went = match supervision::halt_if_replaced().now_or_never() {
+                Some(()) => Went::On,
+                None => Went::Nowhere,
+            };
+            let _ = told.send((answer, started, went));
         };
         ctx.spawn(meddle.into_actor(self));
     }
 }
 
 #[actix::test]
-async fn a_zombie_that_wakes_asks_nobody_and_starts_nobody() {
+async fn a_zombie_that_wakes_asks_nobody_starts_nobody_and_halts() {
     let (rig, spec) = blocker("asked");
     let stage = Stage::open(short(), vec![spec]);
     stage.supervisor.ready(far()).await.unwrap();
@@ -298,7 +310,11 @@ async fn a_zombie_that_wakes_asks_nobody_and_starts_nobody() {
     assert_eq!(hung.await.unwrap(), Err(AskError::Unavailable), "replaced");
     latch.0.open();
 
-    let refused = (Err(AskError::Unavailable), Err(StartChildError::Replaced));
+    let refused = (
+        Err(AskError::Unavailable),
+        Err(StartChildError::Replaced),
+        Went::Nowhere,
+    );
     assert_eq!(hears.recv().await, Some(refused));
     stage.supervisor.stop(far()).await;
 }

@@ -32,7 +32,7 @@ use crate::{
         spool::{LogEnd, LogRange, Spool},
         worker::LogsError,
     },
-    supervision::threads::beside,
+    supervision::{halt_if_replaced, threads::beside},
     telemetry::operator::{self, End},
 };
 
@@ -319,6 +319,7 @@ impl Delivery {
             inactivity: self.with.patience.upload_inactivity,
             total: self.with.patience.upload_total,
         };
+        halt_if_replaced().await;
         operator::task_uploading(&spec.id, upload.files.len());
         let _ = self.with.news.send(TaskNews::Uploading(spec.id.clone()));
         let uploaded = self

@@ -9,7 +9,11 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use crate::{domain::id::TaskId, ports::master::MasterError, supervision::threads::beside};
+use crate::{
+    domain::id::TaskId,
+    ports::master::MasterError,
+    supervision::{is_current, threads::beside},
+};
 
 /// The memory of reports. See the module.
 #[derive(Debug, Default)]
@@ -41,14 +45,17 @@ impl Receipts {
 
     /// Sends a report, unless a report of this task is under way already, or the master took one that left late enough: then that
     /// one's answer is returned. The call goes on if its sender falls, until its own deadline: otherwise it would be unknown
-    /// whether the master has it. With `not_before` of `None` any report will do.
+    /// whether the master has it. With `not_before` of `None` any report will do. Never returns to an
+    /// incarnation that was replaced: its successor reports, and may have done so long ago.
     pub(super) async fn send(
         self: &Arc<Self>,
         task: &TaskId,
         not_before: Option<Instant>,
         call: impl Future<Output = Result<(), MasterError>> + Send + 'static,
     ) -> Sent {
-        let mut way = self.way(task, not_before, call);
+        let Some(mut way) = self.way(task, not_before, call) else {
+            return std::future::pending().await;
+        };
         match way.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(sent)) => sent.clone(),
             Ok(None) | Err(_) => Sent {
@@ -63,15 +70,19 @@ impl Receipts {
         task: &TaskId,
         not_before: Option<Instant>,
         call: impl Future<Output = Result<(), MasterError>> + Send + 'static,
-    ) -> watch::Receiver<Option<Sent>> {
+    ) -> Option<watch::Receiver<Option<Sent>>> {
         let mut tickets = self.lock();
+        // Asked with the lock held: whoever is replaced only now is on its way before its successor looks.
+        if !is_current() {
+            return None;
+        }
         if let Some(way) = tickets.on_their_way.get(task) {
-            return way.clone();
+            return Some(way.clone());
         }
         let serves = |left: &&Instant| not_before.is_none_or(|not_before| **left >= not_before);
         if let Some(&left) = tickets.taken.get(task).filter(serves) {
             let answer = Ok(());
-            return watch::channel(Some(Sent { left, answer })).1;
+            return Some(watch::channel(Some(Sent { left, answer })).1);
         }
         let (tell, way) = watch::channel(None);
         tickets.on_their_way.insert(task.clone(), way.clone());
@@ -89,7 +100,7 @@ impl Receipts {
             drop(journey);
             tell.send_replace(Some(Sent { left, answer }));
         });
-        way
+        Some(way)
     }
 
     /// When the report left that the master took and the journal does not know of yet.
@@ -141,10 +152,13 @@ impl Drop for Journey {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use futures_util::FutureExt as _;
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::supervision::as_replaced;
 
     fn task() -> TaskId {
         TaskId::new("t-1").unwrap()
@@ -167,6 +181,24 @@ mod tests {
         assert_eq!(receipts.taken(&task), Some(sent.left));
         let later = async { panic!("it was taken") };
         assert_eq!(receipts.send(&task, None, later).await.left, sent.left);
+    }
+
+    #[tokio::test]
+    async fn an_outbox_that_wakes_after_it_was_replaced_sends_nothing() {
+        let receipts = Arc::new(Receipts::default());
+        let (task, sent) = (task(), Arc::new(AtomicBool::new(false)));
+        let late = Arc::clone(&sent);
+        let call = async move {
+            late.store(true, Ordering::SeqCst);
+            Ok(())
+        };
+
+        let answer = as_replaced(|| receipts.send(&task, None, call).now_or_never());
+
+        assert!(answer.is_none(), "it waits for ever");
+        let own = receipts.send(&task, None, async { Ok(()) }).await;
+        assert_eq!(own.answer, Ok(()), "its successor's");
+        assert!(!sent.load(Ordering::SeqCst));
     }
 
     #[tokio::test]

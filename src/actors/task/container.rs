@@ -36,7 +36,7 @@ use crate::{
         },
         spool::Spool,
     },
-    supervision::{AskError, threads::blocking},
+    supervision::{AskError, halt_if_replaced, threads::blocking},
 };
 
 /// Between two tries or looks.
@@ -302,6 +302,7 @@ impl TaskEnv {
             }
         };
         loop {
+            halt_if_replaced().await;
             let error = match self.engine.create(&plan).await {
                 Ok(container) => return Creation::Created(container),
                 Err(error) => error,
@@ -382,6 +383,7 @@ impl TaskEnv {
             return Step::Over(Event::StartFailed(why));
         }
         failpoint!("task.attached");
+        halt_if_replaced().await;
         let Err(error) = self.engine.start(container).await else {
             failpoint!("task.container_started");
             return Step::Over(Event::Started);
@@ -497,6 +499,7 @@ impl TaskEnv {
 
     async fn signal(&self, container: &ContainerId, signal: Signal) {
         loop {
+            halt_if_replaced().await;
             match self.engine.kill(container, signal).await {
                 // The container has ended or is gone, as wanted.
                 Ok(()) | Err(EngineError::Conflict(_) | EngineError::NotFound(_)) => return,
@@ -508,6 +511,7 @@ impl TaskEnv {
     /// Removes the container; tries until the engine has done it. Without force, one that runs is left.
     pub(super) async fn remove(&self, container: &ContainerId, force: Force) {
         loop {
+            halt_if_replaced().await;
             match self.engine.remove(container, force).await {
                 Ok(()) | Err(EngineError::NotFound(_)) => return,
                 Err(EngineError::Conflict(why)) if force == Force::No => {
