@@ -222,7 +222,7 @@ impl Ledger {
                 THOUSAND,
             ),
         ] {
-            if wanted > free && wanted > 0 {
+            if wanted > free {
                 return Err(NoRoom::Resource {
                     what,
                     wanted: shown(wanted, per),

@@ -150,7 +150,7 @@ impl Chunks {
                 let size = self.bytes.split_to(end + 2);
                 let size = chunk_size(&size).ok_or_else(|| nonsense("a chunk without a size"))?;
                 self.is_over = size == 0;
-                self.left = Some(size + 2);
+                self.left = Some(size.saturating_add(2));
                 continue;
             };
             if self.bytes.is_empty() {

@@ -76,9 +76,13 @@ impl Silence {
         }
     }
 
-    /// The delivery of the task's result has ended.
+    /// The delivery of the task's result has ended, taken or not.
     pub(super) fn forget(&self, task: &TaskId) {
-        self.lock().refused.remove(task);
+        let mut heard = self.lock();
+        heard.refused.remove(task);
+        if let Some((_, waiting)) = &mut heard.away {
+            waiting.remove(task);
+        }
     }
 }
 
@@ -100,7 +104,9 @@ mod tests {
             .collect();
 
         assert_eq!(said.iter().filter(|said| **said == Said::Away).count(), 1);
-        assert_eq!(silence.lock().away.as_ref().unwrap().1.len(), 10);
+        silence.forget(&task(9));
+        let waiting = silence.lock().away.as_ref().unwrap().1.len();
+        assert_eq!(waiting, 9, "without the one that was let go of");
         silence.over(&task(0));
         assert_eq!(silence.note(&task(1), &away), Said::Away, "a new trouble");
     }

@@ -106,7 +106,7 @@ fn kept(
         (
             "cancel",
             match record.cancel_requested {
-                true => "the master asked for its end".to_owned(),
+                true => "it was asked to end".to_owned(),
                 false => String::new(),
             },
         ),
