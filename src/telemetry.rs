@@ -7,6 +7,7 @@ mod levels;
 mod line;
 mod sink;
 
+pub mod errors;
 pub mod history;
 pub mod machine;
 pub mod operator;
@@ -110,10 +111,11 @@ struct Queued {
 
 impl Log for Queued {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.levels.enabled(metadata)
+        self.levels.enabled(metadata) || errors::is_wanted(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
+        errors::note(record);
         self.levels.log(record);
     }
 

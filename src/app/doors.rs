@@ -95,6 +95,7 @@ fn is_ready(handle: AdminHandle) -> IsReady {
 
 /// The handle that answers an operator's questions and orders, through either door.
 pub(super) fn admin_handle(built: &Built, inside: &Inside) -> AdminHandle {
+    let keys = Arc::clone(&built.doors.keys);
     AdminHandle::new(
         built.parts.config.cluster.worker.clone(),
         inside.beside.supervisor.subscribe(),
@@ -102,6 +103,7 @@ pub(super) fn admin_handle(built: &Built, inside: &Inside) -> AdminHandle {
         inside.beside.boards(&built.parts),
         Arc::clone(&built.parts.clock),
     )
+    .with_certificate(Arc::new(move || keys.certificate_until()))
 }
 
 /// The child that serves the operator's socket. It starts late and stops early, since it answers for all other children; and it

@@ -10,7 +10,14 @@ mod tls;
 mod token;
 mod watched;
 
-use std::{convert::Infallible, future::pending, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::pending,
+    io,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use log::info;
 use thiserror::Error;
@@ -233,6 +240,13 @@ impl Keys {
         let sides = self.tls.as_ref()?.get();
         let certificate = sides.certificate.as_ref()?;
         Some(certificate.remaining(self.clock.now()))
+    }
+
+    /// The time until which our certificate is good; `None`: there is none.
+    #[must_use]
+    pub fn certificate_until(&self) -> Option<SystemTime> {
+        let sides = self.tls.as_ref()?.get();
+        Some(sides.certificate.as_ref()?.until())
     }
 
     /// How long our certificate is good, in words, and how much that matters; `None`: there is none.

@@ -4,7 +4,10 @@
 
 mod images;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use log::info;
@@ -40,7 +43,7 @@ use crate::{
         worker::CancelAnswer,
     },
     supervision::{ChildError, ChildState, ChildView, Placement, Slot, SupervisorHandle},
-    telemetry::operator,
+    telemetry::{self, operator},
 };
 
 /// How long to wait for an answer. The actors asked answer at once, unless they are in deep trouble.
@@ -62,7 +65,11 @@ pub struct AdminHandle {
     boards: Boards,
     clock: Arc<dyn Clock>,
     begun: Instant,
+    certificate_until: CertificateUntil,
 }
+
+/// Tells the time until which the worker's certificate is good; `None`: it has none.
+pub type CertificateUntil = Arc<dyn Fn() -> Option<SystemTime> + Send + Sync>;
 
 /// The boards that show what an operator is told without an actor being asked.
 #[derive(Clone)]
@@ -121,6 +128,16 @@ impl AdminHandle {
             boards,
             clock,
             begun: Instant::now(),
+            certificate_until: Arc::new(|| None),
+        }
+    }
+
+    /// Tells of a certificate too.
+    #[must_use]
+    pub fn with_certificate(self, certificate_until: CertificateUntil) -> Self {
+        Self {
+            certificate_until,
+            ..self
         }
     }
 
@@ -199,6 +216,8 @@ impl Admin for AdminHandle {
                 tasks: *self.boards.max_tasks.borrow() as u64,
                 ..self.boards.room
             },
+            certificate_until: (self.certificate_until)(),
+            errors: telemetry::errors::last(),
         })
     }
 

@@ -1,6 +1,9 @@
 //! The gauges: figures of the worker at the moment of a page.
 
-use std::{sync::atomic::AtomicU64, time::Duration};
+use std::{
+    sync::atomic::AtomicU64,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use prometheus_client::{
     metrics::{family::Family, gauge::Gauge},
@@ -52,6 +55,7 @@ pub(super) struct Gauges {
     mailbox: Numbers<Named>,
     running: Numbers<Named>,
     disk_free: Number,
+    certificate: Numbers<Label>,
     process: Process,
 }
 
@@ -98,6 +102,12 @@ impl Gauges {
             "actor_mailbox",
             "Messages that wait for an answer",
             this.mailbox.clone(),
+        );
+        registry.register_with_unit(
+            "certificate_expiry_timestamp",
+            "When a certificate runs out, since the Unix epoch; missing where there is none",
+            Unit::Seconds,
+            this.certificate.clone(),
         );
         registry.register("actor_up", "1: the subsystem runs", this.running.clone());
         this
@@ -160,6 +170,11 @@ impl Gauges {
         self.beat_took.set(seconds(status.master.beat_took));
         self.disk_free
             .set(reading.disk_free.map_or(f64::NAN, float));
+        if let Some(until) = status.certificate_until {
+            let since = until.duration_since(UNIX_EPOCH).unwrap_or_default();
+            let own = self.certificate.get_or_create(&[("of", "worker")]);
+            own.set(since.as_secs_f64());
+        }
         self.set_room(reading);
         self.set_actors(&reading.actors);
         self.process.set();

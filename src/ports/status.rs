@@ -2,7 +2,7 @@
 
 mod reasons;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 pub use self::reasons::Reason;
 use crate::domain::id::WorkerId;
@@ -26,6 +26,19 @@ pub struct WorkerStatus {
     pub refusing: Option<String>,
     /// The cores, memory, GPUs and places that it has for tasks.
     pub room: Room,
+    /// The time until which this worker's certificate is good; `None`: it has none.
+    pub certificate_until: Option<SystemTime>,
+    /// The last errors that it logged, the newest first; at most three.
+    pub errors: Vec<LoggedError>,
+}
+
+/// An error of a worker's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggedError {
+    /// Time since it was logged.
+    pub ago: Duration,
+    /// The module that logged it, and its words.
+    pub text: String,
 }
 
 /// How the master has answered this worker's calls.

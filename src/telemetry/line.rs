@@ -45,14 +45,18 @@ pub(super) fn text(now: &str, record: &Record<'_>, reader: Reader) -> String {
         Reader::Terminal => format!("{now} {}{level:<5}\x1b[0m", colour(level)),
         Reader::Journal => format!("{}{level:<5}", journald::priority(level)),
     };
+    format!("{head} {}\n", words(record))
+}
+
+/// The record without its time and level: `task: started task=abc attempt=1`.
+pub(super) fn words(record: &Record<'_>) -> String {
     let message = escape(&record.args().to_string(), MESSAGE_LIMIT);
     let target = escape(short(record.target()), VALUE_LIMIT);
-    let mut line = format!("{head} {target}: {message}");
-    let mut pairs = TextPairs(&mut line);
+    let mut words = format!("{target}: {message}");
+    let mut pairs = TextPairs(&mut words);
     // The visitor never fails. Where a value's source fails, the pairs before it are shown.
     let _ = record.key_values().visit(&mut pairs);
-    line.push('\n');
-    line
+    words
 }
 
 /// One JSON object with the fields of the text line. The journal's priority stands before it, and the journal removes it.

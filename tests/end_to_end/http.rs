@@ -9,7 +9,10 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::harness::{Cluster, EngineProxy, PATIENCE};
+use crate::{
+    authority::Authority,
+    harness::{Cluster, EngineProxy, PATIENCE},
+};
 
 /// An answer.
 #[derive(Debug)]
@@ -261,7 +264,21 @@ async fn the_page_is_told_the_course_of_a_task_and_reads_its_log_as_it_grows() {
 
 #[tokio::test]
 async fn the_alert_rules_name_what_there_is() {
-    let cluster = Cluster::start_with(|setup| setup.arguments(["--http", "127.0.0.1:0"])).await;
+    // One of them is about a certificate.
+    let folder = tempfile::tempdir().expect("a folder");
+    let (certificate, key) = Authority::new()
+        .sign(&["worker.example"])
+        .write(folder.path());
+    let (certificate, key) = (certificate.display(), key.display());
+    let cluster = Cluster::start_with(|setup| {
+        setup.arguments([
+            "--http",
+            "127.0.0.1:0",
+            &format!("--tls-cert={certificate}"),
+            &format!("--tls-key={key}"),
+        ])
+    })
+    .await;
     let door = door(&cluster).await;
     // The counters of actors begin with their first event.
     let page = until(&door, "/metrics", |answer| {

@@ -51,6 +51,11 @@ pub(super) fn line(moment: &Moment, troubles: &[String]) -> String {
             "parked": moment.results.parked,
         },
         "disk_free_bytes": moment.disk_free,
+        "certificate_until": status.certificate_until.map(|until| humantime::format_rfc3339_seconds(until).to_string()),
+        "errors": status.errors.iter().map(|error| json!({
+            "ago_ms": millis(error.ago),
+            "text": error.text,
+        })).collect::<Vec<_>>(),
         "restarts": moment.actors.iter().map(|actor| actor.restarts).sum::<u64>(),
     });
     format!("{page}\n")

@@ -1,12 +1,19 @@
 //! The status of a worker for people. Pure: a moment in, a page out.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, time::SystemTime};
 
 use super::{Moment, is_down};
 use crate::{
     cli::words,
-    ports::{admin::ActorKind, status::MasterContact},
+    ports::{
+        admin::ActorKind,
+        clock::{Clock, SystemClock},
+        status::MasterContact,
+    },
 };
+
+/// Seconds of a day.
+const DAY: u64 = 86_400;
 
 /// Bytes of foreign text that are shown.
 const WORDS: usize = 256;
@@ -35,6 +42,15 @@ pub(super) fn troubles(moment: &Moment) -> Vec<String> {
         troubles.push(format!(
             "new tasks are refused: {}",
             words::foreign(why, WORDS)
+        ));
+    }
+    if let Some(until) = status
+        .certificate_until
+        .filter(|until| *until <= SystemClock.now())
+    {
+        troubles.push(format!(
+            "the certificate of --tls-cert ran out at {}: nobody trusts it; put a new one into its file",
+            humantime::format_rfc3339_seconds(until)
         ));
     }
     if moment.results.parked > 0 {
@@ -106,7 +122,25 @@ pub(super) fn page(moment: &Moment, troubles: &[String], folder: &Path) -> Strin
     ] {
         page.push_str(&format!("  {name:<9}{value}\n"));
     }
+    if let Some(until) = status.certificate_until {
+        page.push_str(&format!("  {:<9}{}\n", "TLS", certificate(until)));
+    }
+    for error in &status.errors {
+        let (ago, text) = (words::time(error.ago), words::foreign(&error.text, WORDS));
+        page.push_str(&format!("  {:<9}{ago} ago, {text}\n", "error"));
+    }
     page
+}
+
+fn certificate(until: SystemTime) -> String {
+    let date = humantime::format_rfc3339_seconds(until);
+    match until.duration_since(SystemClock.now()) {
+        Ok(left) => format!(
+            "its certificate is good for {} more days, until {date}",
+            left.as_secs() / DAY
+        ),
+        Err(_) => format!("its certificate ran out at {date}"),
+    }
 }
 
 fn master(master: &MasterContact) -> String {
@@ -208,6 +242,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{super::specimen, *};
+    use crate::ports::status::LoggedError;
 
     fn shown(moment: &Moment) -> String {
         page(moment, &troubles(moment), Path::new("/s"))
@@ -258,6 +293,30 @@ w is healthy (0.1.0, process 7, up 3h, state /s)
         ] {
             assert!(told.contains(words), "{words} in {told}");
         }
+    }
+
+    #[test]
+    fn the_last_errors_and_the_certificate_are_told_where_there_are_any() {
+        let mut moment = specimen::well();
+        moment.status.errors = vec![LoggedError {
+            ago: Duration::from_secs(90),
+            text: "outbox: no\x1b route".into(),
+        }];
+        moment.status.certificate_until =
+            Some(SystemClock.now() + Duration::from_secs(10 * DAY + 60));
+        let told = shown(&moment);
+        assert!(told.starts_with("w is healthy ("), "{told}");
+        assert!(
+            told.contains("\n  TLS      its certificate is good for 10 more days, until "),
+            "{told}"
+        );
+        assert!(
+            told.ends_with("\n  error    1m30s ago, outbox: no\\u{1b} route\n"),
+            "{told}"
+        );
+
+        moment.status.certificate_until = Some(SystemTime::UNIX_EPOCH);
+        assert!(troubles(&moment)[0].contains("ran out at 1970-01-01T00:00:00Z"));
     }
 
     #[test]

@@ -49,6 +49,8 @@ pub(super) fn well() -> Moment {
                 gpu: 0.0,
                 tasks: 256,
             },
+            certificate_until: None,
+            errors: Vec::new(),
         },
         tasks: vec![
             task("running", 0.5, 1.0),

@@ -14,7 +14,7 @@ use crate::{
             ActorKind, ActorSpec, ActorState, ActorTree, ActorView, AdminError, ImageView,
             LogLevel, LogOrder, PullStep, TaskView,
         },
-        status::{EngineContact, MasterContact, Room, WorkerStatus},
+        status::{EngineContact, LoggedError, MasterContact, Room, WorkerStatus},
     },
     proto::worker_admin::{self as wire, ListActorsReply, pull_image_reply::Step},
 };
@@ -161,7 +161,28 @@ pub(super) fn status_to_wire(status: WorkerStatus) -> wire::Status {
             gpu: room.gpu,
             tasks: room.tasks,
         }),
+        certificate_until: status.certificate_until.map(seconds_since_epoch),
+        errors: status.errors.into_iter().map(error_to_wire).collect(),
     }
+}
+
+fn error_to_wire(error: LoggedError) -> wire::LoggedError {
+    wire::LoggedError {
+        ago_ms: millis(error.ago),
+        text: error.text,
+    }
+}
+
+fn error(error: wire::LoggedError) -> LoggedError {
+    LoggedError {
+        ago: Duration::from_millis(error.ago_ms),
+        text: error.text,
+    }
+}
+
+fn seconds_since_epoch(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 pub(super) fn status(status: wire::Status) -> Result<WorkerStatus, AdminError> {
@@ -195,6 +216,10 @@ pub(super) fn status(status: wire::Status) -> Result<WorkerStatus, AdminError> {
             gpu: room.gpu,
             tasks: room.tasks,
         },
+        certificate_until: status
+            .certificate_until
+            .and_then(|until| UNIX_EPOCH.checked_add(Duration::from_secs(until))),
+        errors: status.errors.into_iter().map(error).collect(),
     })
 }
 

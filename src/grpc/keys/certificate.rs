@@ -62,6 +62,11 @@ impl Certificate {
         })
     }
 
+    /// The time until which the certificate is good.
+    pub(super) fn until(&self) -> SystemTime {
+        self.until
+    }
+
     /// How long the certificate is good, seen from `now`.
     pub(super) fn remaining(&self, now: SystemTime) -> Remaining {
         let days = |time: Duration| time.as_secs() / DAY.as_secs();

@@ -75,6 +75,8 @@ mod tests {
             },
             refusing: None,
             room: Room::default(),
+            certificate_until: None,
+            errors: Vec::new(),
         }
     }
 
