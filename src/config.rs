@@ -13,6 +13,7 @@ mod file;
 pub mod keys;
 mod process;
 pub mod profiles;
+mod reserve;
 mod settings;
 mod surroundings;
 mod upkeep;
@@ -43,6 +44,7 @@ use crate::{
         image_rules::{ImageRules, Pattern},
         profile::Profiles,
         shelf::Upkeep,
+        spec::Reserve,
         text::escape,
     },
     ports::master::MasterAddress,
@@ -135,6 +137,8 @@ pub struct TaskConfig {
     pub new_engine: NewEngine,
     /// How many tasks may be here at once.
     pub max_tasks: usize,
+    /// What of the machine they are not given.
+    pub reserve: Reserve,
     /// What becomes of the amounts that tasks ask for.
     pub limits: Limits,
     /// When their images are pulled.
@@ -324,6 +328,7 @@ fn tasks(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Opti
             .filter(|number| (1..=MAX_TASKS_LIMIT).contains(number))
             .ok_or_else(|| format!("is no number from 1 to {MAX_TASKS_LIMIT}"))
     });
+    let reserve = reserve::reserve(args, check);
     let limits = check.value("--limits", &args.limits, Limits::read);
     let pull = check.value("--pull", &args.pull, PullPolicy::read);
     let patterns = args.allow_images.iter();
@@ -363,6 +368,7 @@ fn tasks(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Opti
             NewEngine::Refused
         },
         max_tasks: max_tasks?,
+        reserve: reserve?,
         limits: limits?,
         pull: pull?,
         images: ImageRules::new(patterns?, require_digest?),

@@ -65,7 +65,7 @@ fn refused(arguments: &[&str]) -> String {
 }
 
 const HEADINGS: &str = "Cluster: Tasks: State: Process: Examples:";
-const FLAGS: &str = "id ip master port pin-master reflection settle-time engine max-tasks limits pull network task-pids privileges cap-add cap-drop ulimit stop-grace output-files output-bytes engine-log patience \
+const FLAGS: &str = "id ip master port pin-master reflection settle-time engine max-tasks reserve-cpu reserve-memory limits pull network task-pids privileges cap-add cap-drop ulimit stop-grace output-files output-bytes engine-log patience \
     state-dir retention orphan-grace spool-cap supervise restart-intensity restart-period restart-backoff restart-backoff-max fail-fast on-stop log-format";
 const DEFAULTS: &str = "worker-1 localhost localhost:50051 :50052 256 10s 24h 1GiB leave";
 

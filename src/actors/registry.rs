@@ -89,7 +89,7 @@ pub struct StopAll;
 /// What the registry decides by.
 #[derive(Debug, Clone)]
 pub struct AdmissionRules {
-    /// What the machine has.
+    /// What tasks can be given.
     pub totals: MachineTotals,
     /// `--max-tasks`.
     pub max_tasks: watch::Receiver<usize>,

@@ -81,7 +81,7 @@ pub struct TaskEnv {
     pub news: UnboundedSender<TaskNews>,
     /// Bounds how many containers are created and started at once: more would only queue in the engine.
     pub starts: Arc<Semaphore>,
-    /// The machine's resources.
+    /// What tasks can be given.
     pub totals: MachineTotals,
     /// Which images may run.
     pub images_allowed: watch::Receiver<ImageRules>,

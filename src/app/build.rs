@@ -34,7 +34,7 @@ use crate::{
         task::LostWithEngine,
     },
     config::{Config, DoorConfig, Limits, ListenAddress, MasterDial, MasterMoves},
-    domain::record::Snapshot,
+    domain::{record::Snapshot, spec::NothingLeft},
     engine::{DockerEngine, EngineOptions},
     exit::Exit,
     grpc::{
@@ -104,6 +104,9 @@ pub(super) enum StartError {
     /// The engine's address cannot be parsed.
     #[error("the engine address (--engine) {0}")]
     Engine(String),
+    /// What is kept for the system.
+    #[error(transparent)]
+    Reserve(#[from] NothingLeft),
     /// Any other error of the operating system.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -114,7 +117,7 @@ impl StartError {
         match self {
             Self::State(error) => error.exit(),
             Self::Ownership(error) => error.exit(),
-            Self::Journal(JournalError::Newer { .. }) => Exit::Configuration,
+            Self::Journal(JournalError::Newer { .. }) | Self::Reserve(_) => Exit::Configuration,
             Self::Full(_) => Exit::TryLater,
             Self::Listen { source, .. } => match source.kind() {
                 io::ErrorKind::AddrInUse => Exit::TryLater,
@@ -173,7 +176,7 @@ impl Built {
         operator::listening(bound);
         warn_of_open_door(bound, &config.cluster.door);
         let sampler = MachineSampler::new(state.path())?;
-        let totals = sampler.totals()?;
+        let totals = sampler.totals()?.less(&config.tasks.reserve)?;
         let spools = Arc::new(spools(config, &state, &clock)?);
         let outputs = Arc::new(outputs(config, &state)?);
         let (folder, own) = (state.path().to_owned(), state.path().to_owned());

@@ -24,7 +24,7 @@ use crate::{
         master::{MasterAddress, MasterError},
         status::WorkerStatus,
     },
-    telemetry::machine::Room,
+    telemetry::machine::{MachineSampler, Room},
 };
 
 use self::{port::Port, state::StateFolder};
@@ -85,6 +85,7 @@ async fn examine(launch: &Launch) -> Vec<Finding> {
         "the master's answers carry no time to compare it with; `timedatectl` says whether it is set by the network",
     ));
     findings.push(disk(config));
+    findings.extend(reserve(config));
     findings.push(files());
     findings
 }
@@ -366,6 +367,14 @@ fn free(room: Room, folder: &Path, low: u64) -> String {
         "{free} MiB are free for {}, {low} MiB are needed (--disk-low)",
         folder.display()
     )
+}
+
+/// Only where one is set, and leaves nothing.
+fn reserve(config: &Config) -> Option<Finding> {
+    let sampler = MachineSampler::new(&state::nearest(&config.state.folder)).ok()?;
+    let left = sampler.totals().ok()?.less(&config.tasks.reserve);
+    let why = left.err()?;
+    Some(Finding::fault("reserve", why.to_string()))
 }
 
 fn files() -> Finding {

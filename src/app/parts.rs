@@ -53,6 +53,7 @@ pub(super) struct Parts {
     pub(super) outputs: Arc<dyn OutputStore>,
     /// Spools and output folders again, as stores on the disk.
     pub(super) holdings: Vec<Arc<dyn Holdings>>,
+    /// What can be given to tasks: what the machine has, without what is kept for the system.
     pub(super) totals: MachineTotals,
     /// Cores of this machine: they bound how many containers are started at once.
     pub(super) cores: usize,

@@ -73,6 +73,13 @@ pub(super) fn read_size(text: &str, range: Range<u64>) -> Result<u64, String> {
     range.check(size, |size| Bytes(*size).to_string())
 }
 
+/// Reads a number of cores: `2`, `0.5`.
+pub(super) fn read_cores(text: &str, range: Range<f64>) -> Result<f64, String> {
+    let cores = text.parse::<f64>().ok().filter(|cores| cores.is_finite());
+    let cores = cores.ok_or("is no number of cores; write one such as 2 or 0.5")?;
+    range.check(cores, f64::to_string)
+}
+
 /// A size in the largest unit that keeps it whole.
 pub(super) struct Bytes(pub(super) u64);
 
@@ -113,6 +120,21 @@ mod tests {
         for bad in ["", "GiB", "1.5g", "1MB", "-1", "99999999999t", "1 é"] {
             assert!(read_size(bad, any).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn cores_may_be_parts_and_are_numbers() {
+        let any = Range::new(0.0, 8.0);
+
+        assert_eq!(read_cores("0.5", any), Ok(0.5));
+        assert_eq!(read_cores("2", any), Ok(2.0));
+        for bad in ["", "two", "1,5", "NaN", "inf", "-1", "9"] {
+            assert!(read_cores(bad, any).is_err(), "{bad}");
+        }
+        assert_eq!(
+            read_cores("-0.5", any).unwrap_err(),
+            "is out of range; give 0 to 8"
+        );
     }
 
     #[test]

@@ -112,6 +112,14 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", env = "WORKER_NODE_MAX_TASKS", allow_negative_numbers = true, default_value = "256", help_heading = TASKS)]
     pub max_tasks: String,
 
+    /// How many cores are kept for the system, such as 0.5: tasks, and the master, are told of the rest alone.
+    #[arg(long, value_name = "CORES", env = "WORKER_NODE_RESERVE_CPU", allow_negative_numbers = true, default_value = "0", help_heading = TASKS)]
+    pub reserve_cpu: String,
+
+    /// How much memory is kept for the system, likewise.
+    #[arg(long, value_name = "SIZE", env = "WORKER_NODE_RESERVE_MEMORY", allow_negative_numbers = true, default_value = "0", help_heading = TASKS)]
+    pub reserve_memory: String,
+
     /// Whether what a task asks for is a limit for its container, or only set aside for it.
     #[arg(long, value_name = "enforce|reserve", env = "WORKER_NODE_LIMITS", default_value = "enforce", help_heading = TASKS)]
     pub limits: String,

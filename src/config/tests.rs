@@ -49,6 +49,7 @@ fn the_defaults_are_those_of_the_existing_worker() {
         "unix:///var/run/docker.sock"
     );
     assert_eq!(config.tasks.max_tasks, 256);
+    assert_eq!(config.tasks.reserve, Reserve::default());
     assert_eq!(config.tasks.output_files, 10_000);
     assert_eq!(config.tasks.output_bytes, 10 << 30);
     assert_eq!(config.tasks.engine_log, 256 << 20);
@@ -80,7 +81,7 @@ fn the_defaults_are_those_of_the_existing_worker() {
 
 /// Every flag, none at its default.
 const EVERYTHING: &str = "--id=w --ip=10.0.0.7:1 --master=[::1]:2 --port=[::1]:3 --http=:9 --reflection --pin-master --allow-from=master,10.0.0.0/8 --tls-cert=/c --tls-key=/k --tls-ca=/a --master-tls --allow-master-name=m.example,m2 --token-file=/t --token-overlap=1m --token-in-clear --settle-time=2s --upload-inactivity=3s --upload-total=1m --report-timeout=4s --report-doubt=5s \
-    --engine=tcp://e:1 --max-tasks=1 --limits=reserve --pull=never --allow-image=docker.io/* --allow-image=r.example/a --require-digest --network=none --task-pids=99 --privileges=restricted --cap-add=sys_ptrace,NET_RAW --cap-drop=CHOWN --ulimit=nofile=5:6 --ulimit=core=-1 --stop-grace=0s --output-files=7 --output-bytes=5g --engine-log=6m --patience=7s --state-dir=/s \
+    --engine=tcp://e:1 --max-tasks=1 --reserve-cpu=0.5 --reserve-memory=1g --limits=reserve --pull=never --allow-image=docker.io/* --allow-image=r.example/a --require-digest --network=none --task-pids=99 --privileges=restricted --cap-add=sys_ptrace,NET_RAW --cap-drop=CHOWN --ulimit=nofile=5:6 --ulimit=core=-1 --stop-grace=0s --output-files=7 --output-bytes=5g --engine-log=6m --patience=7s --state-dir=/s \
     --retention=90m --orphan-grace=5s --spool-cap=2m --disk-low=3m --state-cap=4g --image-max-age=0s --image-gc-high=70 --image-gc-low=60 --supervise --fail-fast=true --on-stop=drain --log-format=json \
     --restart-intensity=2 --restart-period=1m --restart-backoff=1s --restart-backoff-max=2s";
 
@@ -169,6 +170,10 @@ fn everything_can_be_set() {
             }),
             new_engine: NewEngine::Refused,
             max_tasks: 1,
+            reserve: Reserve {
+                cpu: 0.5,
+                memory: 1 << 30,
+            },
             limits: Limits::Reserve,
             pull: PullPolicy::Never,
             images: ImageRules::new(
@@ -259,6 +264,8 @@ fn a_mistake_names_its_flag_its_value_and_the_way_out() {
             "give the one at which the master reaches",
         ),
         ("--max-tasks", "0", "1 to 10000"),
+        ("--reserve-cpu", "half", "such as 2 or 0.5"),
+        ("--reserve-memory", "1.5g", "such as 512MiB or 2GiB"),
         ("--output-files", "0", "1 to 100000"),
         ("--task-pids", "1", "16 to 4194304"),
         ("--privileges", "none", "default, restricted"),

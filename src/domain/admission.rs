@@ -256,7 +256,10 @@ fn shown(units: u64, per: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::domain::spec::Reserve;
 
     const TOTALS: MachineTotals = MachineTotals {
         cpu: 2.0,
@@ -341,6 +344,80 @@ mod tests {
         let full = ledger(&waiting);
         assert_eq!(full.admit_impossible(), Err(NoRoom::Impossible(RESULTS)));
         assert_eq!(full.admit(&cpu(2.0)), Ok(()), "it can be carried out");
+    }
+
+    /// What comes to a registry, one after another.
+    #[derive(Debug, Clone)]
+    enum Step {
+        Offer(Wants),
+        /// One of those that are held comes so much further, or is let go of: it ends, is sealed, is cancelled, is removed.
+        Moves(usize),
+        Withdrawn(usize),
+        /// The worker is started again with another reserve; what it holds is held on.
+        Restart(Reserve),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let amount = || prop_oneof![Just(0.0), 0.0..3.0, Just(f64::NAN), Just(-1.0), Just(1e308)];
+        let wants = [amount(), amount(), amount(), amount()];
+        prop_oneof![
+            4 => wants.prop_map(|[cpu, memory, storage, gpu]| Step::Offer(Wants { cpu, memory, storage, gpu })),
+            2 => any::<usize>().prop_map(Step::Moves),
+            1 => any::<usize>().prop_map(Step::Withdrawn),
+            1 => (0.0..2.0, 0_u64..4 << 30).prop_map(|(cpu, memory)| Step::Restart(Reserve { cpu, memory })),
+        ]
+    }
+
+    fn moved(holding: Holding) -> Holding {
+        match holding {
+            Holding::Task(amounts) => Holding::Place {
+                storage: amounts.storage,
+            },
+            Holding::Place { .. } | Holding::Result => Holding::Result,
+            Holding::Impossible => Holding::Impossible,
+        }
+    }
+
+    fn each(amounts: Amounts) -> [u64; 4] {
+        let Amounts {
+            milli_cpus,
+            memory,
+            storage,
+            milli_gpus,
+        } = amounts;
+        [milli_cpus, memory, storage, milli_gpus]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_offer_brings_what_is_held_over_what_can_be_given(steps in prop::collection::vec(step(), 1..60)) {
+            let (mut held, mut given) = (Vec::<Holding>::new(), TOTALS);
+            for step in steps {
+                match step {
+                    Step::Offer(wants) => {
+                        if Ledger::of(&given, 20, held.iter().copied()).admit(&wants).is_err() {
+                            continue;
+                        }
+                        held.push(task(&wants));
+                        let sum = held.iter().fold(Amounts::default(), |sum, held| sum.plus(held.amounts()));
+                        let there = Ledger::of(&given, 20, std::iter::empty()).totals;
+                        let all = each(sum).into_iter().zip(each(there)).zip(each(Amounts::of(&wants)));
+                        for ((sum, there), wanted) in all {
+                            prop_assert!(wanted == 0 || sum <= there, "{sum} of {there}: {held:?}");
+                        }
+                    }
+                    Step::Moves(which) if !held.is_empty() => {
+                        let at = which % held.len();
+                        held[at] = moved(held[at]);
+                    }
+                    Step::Withdrawn(which) if !held.is_empty() => drop(held.swap_remove(which % held.len())),
+                    Step::Moves(_) | Step::Withdrawn(_) => {}
+                    Step::Restart(reserve) => given = TOTALS.less(&reserve).unwrap(),
+                }
+            }
+        }
     }
 
     #[test]

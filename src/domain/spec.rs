@@ -67,7 +67,7 @@ pub struct Offer {
     pub digest: PayloadDigest,
 }
 
-/// What this machine has in all, in the contract's units.
+/// What this machine has in all, or can give to tasks in all, in the contract's units.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct MachineTotals {
     /// Cores.
@@ -78,6 +78,60 @@ pub struct MachineTotals {
     pub storage: f64,
     /// Number of GPUs.
     pub gpu: f64,
+}
+
+/// What of the machine is kept for the system: no task is given it.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Reserve {
+    /// Cores.
+    pub cpu: f64,
+    /// Bytes.
+    pub memory: u64,
+}
+
+/// A reserve that leaves nothing for tasks.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[error(
+    "{flag} keeps {kept} {unit} for the system, and this machine has {total}: nothing is left for tasks; give less"
+)]
+pub struct NothingLeft {
+    /// What set it.
+    pub flag: &'static str,
+    /// How much is kept.
+    pub kept: f64,
+    /// How much there is.
+    pub total: f64,
+    /// Of what.
+    pub unit: &'static str,
+}
+
+impl MachineTotals {
+    /// What can be given to tasks: the machine without the reserve. Storage and GPUs have none.
+    ///
+    /// # Errors
+    /// There would be nothing to give.
+    pub fn less(self, reserve: &Reserve) -> Result<Self, NothingLeft> {
+        #[expect(clippy::cast_precision_loss, reason = "exact up to 8 PiB")]
+        let memory = reserve.memory as f64 / GIB;
+        let left = |flag, unit, total: f64, kept: f64| {
+            let nothing = NothingLeft {
+                flag,
+                kept: round2(kept),
+                total: round2(total),
+                unit,
+            };
+            // A machine that does not tell what it has is not to blame on the flag.
+            match kept > 0.0 && kept >= total {
+                true => Err(nothing),
+                false => Ok(total - kept),
+            }
+        };
+        Ok(Self {
+            cpu: left("--reserve-cpu", "cores", self.cpu, reserve.cpu)?,
+            memory: left("--reserve-memory", "GiB", self.memory, memory)?,
+            ..self
+        })
+    }
 }
 
 /// Why a task can never run here. The task is accepted and then fails with this text.
@@ -116,7 +170,7 @@ pub enum Impossible {
         /// What was asked for.
         value: f64,
     },
-    /// More than the machine has, in all.
+    /// More than the machine can give to tasks, in all.
     #[error("{what} is {wanted}, but this worker has {total} in all")]
     BeyondMachine {
         /// The field's name in the contract.
@@ -349,6 +403,20 @@ mod tests {
             gpu.check(&TOTALS).unwrap_err().to_string(),
             "req_gpu is 1, but this worker has 0 in all"
         );
+    }
+
+    #[test]
+    fn a_reserve_is_taken_off_and_leaves_something() {
+        let less = |cpu, memory| TOTALS.less(&Reserve { cpu, memory });
+
+        assert_eq!(TOTALS.less(&Reserve::default()), Ok(TOTALS));
+        let left = less(0.5, 1 << 30).unwrap();
+        assert_eq!((left.cpu, left.memory, left.storage), (1.5, 3.0, 10.0));
+        assert_eq!(
+            less(2.0, 0).unwrap_err().to_string(),
+            "--reserve-cpu keeps 2 cores for the system, and this machine has 2: nothing is left for tasks; give less"
+        );
+        assert_eq!(less(0.0, 4 << 30).unwrap_err().flag, "--reserve-memory");
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub struct Registration {
     pub worker: WorkerId,
     /// The address at which the master reaches this worker: always `host:port`.
     pub address: String,
-    /// What this worker has for tasks.
+    /// What we can give to tasks: a master that knows of more offers what is refused.
     pub totals: MachineTotals,
 }
 

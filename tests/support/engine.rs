@@ -86,6 +86,27 @@ impl Engine {
         self.look(|events| events.iter().filter(|event| is_it(event)).count())
     }
 
+    /// How many containers of this worker ran at once at most, by the order in which the engine tells of starts and ends.
+    pub(crate) async fn most_at_once(&self, worker: &str) -> usize {
+        self.catch_up().await;
+        self.look(|events| {
+            let ours = events
+                .iter()
+                .filter(|event| event.is_of(WORKER_LABEL, worker));
+            let mut running = 0_usize;
+            ours.map(|event| {
+                match event.action.as_str() {
+                    "start" => running += 1,
+                    "die" => running -= 1,
+                    _ => {}
+                }
+                running
+            })
+            .max()
+            .unwrap_or_default()
+        })
+    }
+
     /// Waits until a container of this task has seen this.
     pub(crate) async fn wait_task(&self, task: &str, action: &str) {
         let what = format!("{action} of a container of {task}");

@@ -186,6 +186,8 @@ fn texts(kind: Kind, value: &DeValue<'_>) -> Option<Vec<String>> {
     match (kind, value) {
         (Kind::Switch, DeValue::Boolean(value)) => Some(vec![value.to_string()]),
         (Kind::Number | Kind::Text, DeValue::Integer(value)) => Some(vec![value.to_string()]),
+        // As it stands there: cores.
+        (Kind::Text, DeValue::Float(value)) => Some(vec![value.as_str().to_owned()]),
         (Kind::Text, DeValue::String(value)) => Some(vec![value.to_string()]),
         (Kind::List, DeValue::Array(values)) => values
             .iter()

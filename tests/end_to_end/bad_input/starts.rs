@@ -57,6 +57,18 @@ async fn a_port_in_use_ends_the_start() {
 }
 
 #[tokio::test]
+async fn a_reserve_that_leaves_nothing_for_tasks_ends_the_start() {
+    let master = nobodys_master().await;
+
+    let worker = WorkerSetup::new(&master)
+        .arguments(["--reserve-memory", "1000TiB"])
+        .start();
+
+    let words = ["--reserve-memory", "nothing is left for tasks"];
+    assert_ends(&worker, CONFIGURATION, &words).await;
+}
+
+#[tokio::test]
 async fn a_second_worker_on_the_same_state_folder_ends_and_leaves_the_first_alone() {
     let cluster = Cluster::start().await;
     let state = cluster.worker.state_dir().to_str().unwrap().to_owned();
