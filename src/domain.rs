@@ -22,6 +22,7 @@ pub mod restart;
 pub mod settle;
 pub mod shelf;
 pub mod spec;
+pub mod storage;
 pub mod task;
 pub mod task_settings;
 pub mod text;

@@ -28,6 +28,7 @@ mod record;
 mod reference;
 mod run;
 mod stop;
+mod storage;
 mod streams;
 mod trial;
 mod usage;
@@ -54,6 +55,7 @@ use crate::{
         id::{ContainerId, WorkerId},
         privileges::{Privileges, Ulimit},
         shelf::Stored,
+        storage::{Allowance, Written},
         usage::Usage,
     },
     ports::{
@@ -81,6 +83,8 @@ const START: Duration = Duration::from_secs(120);
 const KILL: Duration = Duration::from_secs(10);
 /// Deadline of remove, which deletes the container's files.
 const REMOVE: Duration = Duration::from_secs(60);
+/// Deadline of the size of a container's layer, which the engine adds up file by file.
+const SIZE: Duration = Duration::from_secs(60);
 /// Deadline for the beginning of a stream; the stream itself has none.
 const OPEN: Duration = Duration::from_secs(10);
 
@@ -367,6 +371,15 @@ impl ContainerEngine for DockerEngine {
         self.line
             .within(LOOK, "stats", self.read_usage(container))
             .await
+    }
+
+    async fn storage(
+        &self,
+        container: &ContainerId,
+        root: Option<&Path>,
+        allowance: &Allowance,
+    ) -> Result<Written, EngineError> {
+        self.read_storage(container, root, allowance).await
     }
 
     async fn download_output(&self, container: &ContainerId) -> Result<TarStream, EngineError> {

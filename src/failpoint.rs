@@ -211,6 +211,7 @@ mod armed {
         "task.time_out",
         "task.wait",
         "task.wait_out",
+        "task.watch_storage",
         "task.watch_usage",
     ];
 

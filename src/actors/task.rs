@@ -7,6 +7,7 @@ mod ending;
 mod exit;
 mod full_log;
 mod image;
+mod storage;
 mod usage;
 
 pub(crate) use self::full_log::next_lines;
@@ -107,6 +108,8 @@ pub struct TaskRules {
     pub stop_grace: Duration,
     /// Whether containers get limits.
     pub enforce_limits: bool,
+    /// Bytes free on a disk below which new tasks are refused: what a task writes is measured more often as the disk comes near it.
+    pub disk_low: u64,
     /// How long to try again where the engine fails or the machine lacks room, and how often.
     pub patience: Patience,
 }
@@ -421,6 +424,7 @@ impl Handler<StopTask> for TaskActor {
                 Event::CancelRequested
             }
             StopReason::TimedOut => Event::TimeElapsed,
+            StopReason::OverStorage(over) => Event::OverStorage(over),
             StopReason::WorkerStopped => Event::WorkerStopped,
         };
         self.advance(event, ctx);

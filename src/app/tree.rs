@@ -569,6 +569,7 @@ impl Wiring<'_> {
             rules: TaskRules {
                 stop_grace: tasks.stop_grace,
                 enforce_limits: tasks.limits == Limits::Enforce,
+                disk_low: self.parts.config.state.disk_low,
                 patience: Patience(tasks.patience),
             },
             usage: Arc::clone(&self.beside.usage),

@@ -26,6 +26,8 @@ pub enum Failure {
     OutOfMemory,
     /// The task ran over its time.
     TimedOut,
+    /// It has written more than it may: how much, in words.
+    OverStorage(String),
     /// The image could not be had: the registry's words.
     Pull(String),
     /// The container could not be created: the engine's words.
@@ -97,6 +99,7 @@ impl Failure {
             | Self::Impossible(why)
             | Self::EngineLost(why)
             | Self::StoppedByOther(why)
+            | Self::OverStorage(why)
             | Self::Internal(why) => why.truncate(truncate(why, limit).len()),
             Self::ExitCode(_) | Self::Signal(_) | Self::OutOfMemory | Self::TimedOut => {}
         }
@@ -115,7 +118,7 @@ impl fmt::Display for Failure {
             Self::Start(why) => write!(f, "the container could not be started: {why}"),
             Self::Impossible(why) => write!(f, "impossible on this worker: {why}"),
             Self::EngineLost(why) => write!(f, "its end is not known: {why}"),
-            Self::StoppedByOther(why) => f.write_str(why),
+            Self::StoppedByOther(why) | Self::OverStorage(why) => f.write_str(why),
             Self::Internal(why) => write!(f, "internal error of the worker: {why}"),
         }
     }

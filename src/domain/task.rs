@@ -15,6 +15,7 @@ use super::{
     id::ContainerId,
     outcome::{Exit, Failure, Outcome},
     record::{Ending, Outputs, Phase, TaskRecord},
+    storage::Over,
 };
 
 /// Where a running incarnation of a task stands.
@@ -129,6 +130,8 @@ pub enum StopReason {
     Cancelled,
     /// It ran over its time.
     TimedOut,
+    /// It has written more than it may.
+    OverStorage(Over),
     /// The worker's operator stops the worker and its tasks with it.
     WorkerStopped,
 }
@@ -166,6 +169,8 @@ pub enum Event {
     CancelRequested,
     /// Its time is over.
     TimeElapsed,
+    /// It has written more than it may.
+    OverStorage(Over),
     /// The worker is stopped, and its tasks with it.
     WorkerStopped,
     /// It did not end within its grace period.
@@ -328,6 +333,7 @@ impl State {
             Event::CancelRequested => self.stop(StopReason::Cancelled),
             Event::TimeElapsed => self.stop(StopReason::TimedOut),
             Event::WorkerStopped => self.stop(StopReason::WorkerStopped),
+            Event::OverStorage(over) => self.on_over_storage(over),
             Event::Begin | Event::FoundImpossible(_) | Event::ImageReady | Event::PullFailed(_) => {
                 self.on_image(event)
             }
@@ -538,6 +544,25 @@ impl State {
         }
     }
 
+    /// It fills the disk: it is not asked first, also where it was asked for another reason.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "an event without meaning in a state has no effects there"
+    )]
+    fn on_over_storage(self, over: Over) -> (Self, Vec<Effect>) {
+        let reason = StopReason::OverStorage(over);
+        let (container, reason) = match self {
+            Self::Running { container } => (container, reason),
+            Self::Stopping {
+                container,
+                reason: earlier,
+            } => (container, reason.over(Some(earlier)).unwrap_or(earlier)),
+            state => return (state, vec![]),
+        };
+        let kill = Effect::Kill(container.clone());
+        (Self::Stopping { container, reason }, vec![kill])
+    }
+
     fn on_delivery(self, event: &Event) -> (Self, Vec<Effect>) {
         match (self, event) {
             (Self::Recording { container }, Event::Recorded) => {
@@ -669,6 +694,7 @@ impl StopReason {
         match self {
             Self::Cancelled => Outcome::Cancelled,
             Self::TimedOut => Outcome::Failed(Failure::TimedOut),
+            Self::OverStorage(over) => Outcome::Failed(Failure::OverStorage(over.to_string())),
             Self::WorkerStopped => {
                 let why = "stopped with its worker (--on-stop stop)";
                 Outcome::Failed(Failure::StoppedByOther(why.into()))
@@ -680,7 +706,9 @@ impl StopReason {
     fn over(self, earlier: Option<Self>) -> Option<Self> {
         match (earlier, self) {
             (_, Self::Cancelled) | (None, _) => Some(self),
-            (Some(earlier), Self::TimedOut | Self::WorkerStopped) => Some(earlier),
+            (Some(earlier), Self::TimedOut | Self::OverStorage(_) | Self::WorkerStopped) => {
+                Some(earlier)
+            }
         }
     }
 }

@@ -237,6 +237,7 @@ fn host_config(plan: &ContainerPlan, options: &EngineOptions) -> Result<HostConf
         network_mode: options.network.clone(),
         device_requests: gpus(&plan.spec),
         mounts: output_mount(plan)?.map(|mount| vec![mount]),
+        storage_opt: plan.layer_size.map(layer_size),
         ..HostConfig::default()
     })
 }
@@ -247,6 +248,10 @@ fn oom_score(memory: Option<i64>) -> i64 {
         Some(_) => 300,
         None => 600,
     }
+}
+
+fn layer_size(bytes: u64) -> HashMap<String, String> {
+    HashMap::from([("size".into(), bytes.to_string())])
 }
 
 fn ulimits(options: &EngineOptions) -> Vec<ResourcesUlimits> {
@@ -370,6 +375,17 @@ mod tests {
                 "{memory}"
             );
         }
+    }
+
+    #[test]
+    fn a_layer_is_given_a_size_only_where_the_plan_has_one() {
+        let mut plan = plan();
+        assert_eq!(made(&plan).host_config.unwrap().storage_opt, None);
+
+        plan.layer_size = Some(1 << 30);
+
+        let sized = made(&plan).host_config.unwrap().storage_opt.unwrap();
+        assert_eq!(sized, HashMap::from([("size".into(), "1073741824".into())]));
     }
 
     #[test]

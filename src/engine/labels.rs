@@ -254,6 +254,7 @@ pub(super) mod tests {
             output_folder: None,
             enforce_limits: true,
             init: true,
+            layer_size: None,
             local_log: true,
         }
     }

@@ -4,6 +4,7 @@
 //! whether its log files can be read here. Beside it another one is started, since nothing else shows what `init` is about.
 
 mod init;
+mod layer;
 
 use std::io;
 
@@ -78,14 +79,29 @@ impl DockerEngine {
             Err(error) => return Err(error),
         };
         let tried = self.try_containers(trial, &image, told).await;
+        let tried = match tried {
+            Ok(tried) if trial.enforce_limits && tried.lack.is_none() => {
+                let sizes_layers = self.sizes_layers(trial, &image).await;
+                sizes_layers.map(|sizes_layers| TrialResult {
+                    sizes_layers,
+                    ..tried
+                })
+            }
+            tried => tried,
+        };
+        self.remove_probe(&image).await?;
+        tried
+    }
+
+    async fn remove_probe(&self, image: &str) -> Result<(), EngineError> {
         let options = RemoveImageOptions {
             force: true,
             ..RemoveImageOptions::default()
         };
         let docker = self.line.docker()?;
-        // An image that stays behind has no name, so the engine's own pruning finds it.
-        let _ = docker.remove_image(&image, Some(options), None).await;
-        tried
+        // One that stays is an image without a name, which the engine's own pruning finds.
+        let _ = docker.remove_image(image, Some(options), None).await;
+        Ok(())
     }
 
     /// What is wrong where the engine lacks the network of `--network`: it looks for one at a start alone, where every task would
@@ -130,6 +146,10 @@ impl DockerEngine {
     /// Imports an image of one empty file, and returns its id.
     async fn import_probe(&self) -> Result<String, EngineError> {
         let archive = one_file().map_err(|error| EngineError::Failed(error.to_string()))?;
+        self.import(archive).await
+    }
+
+    async fn import(&self, archive: Vec<u8>) -> Result<String, EngineError> {
         let options = CreateImageOptions {
             from_src: Some("-".into()),
             ..CreateImageOptions::default()
@@ -374,6 +394,7 @@ pub(super) fn told(info: &SystemInfo, enforce_limits: bool) -> TrialResult {
         seen: None,
         has_init: true,
         reads_log_files,
+        sizes_layers: false,
         networks: None,
         lack,
         remarks,
@@ -430,6 +451,7 @@ fn plan(trial: &Trial, image: &str) -> Result<ContainerPlan, EngineError> {
         enforce_limits: trial.enforce_limits,
         init: false,
         local_log: false,
+        layer_size: None,
     })
 }
 

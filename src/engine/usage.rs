@@ -1,7 +1,7 @@
 //! What a container uses. Where its control group lies on this machine that is read, which costs the engine nothing; else the
 //! engine is asked.
 
-mod control_group;
+pub(super) mod control_group;
 mod told;
 
 use std::path::Path;

@@ -22,6 +22,7 @@ use crate::domain::{
     profile::Given,
     record::TaskRecord,
     spec::TaskSpec,
+    storage::{Allowance, Written},
     task_settings::Terms,
     usage::Usage,
 };
@@ -67,6 +68,8 @@ pub struct TrialResult {
     pub has_init: bool,
     /// Whether the files in which it keeps the output of a container can be read here, byte for byte.
     pub reads_log_files: bool,
+    /// It holds a container's own layer to a size, as was tried.
+    pub sizes_layers: bool,
     /// The networks of this machine that the containers of tasks are in; `None`: it is not known.
     pub networks: Option<Vec<IpNet>>,
     /// Why no task could be run, with what to do about it.
@@ -81,6 +84,7 @@ impl Default for TrialResult {
             seen: None,
             has_init: true,
             reads_log_files: false,
+            sizes_layers: false,
             networks: None,
             lack: None,
             remarks: Vec::new(),
@@ -205,6 +209,8 @@ pub struct ContainerPlan {
     pub init: bool,
     /// Whether the output goes into files that can be read byte for byte; else into those of the driver that every engine knows.
     pub local_log: bool,
+    /// How large its own layer may become, in bytes, where the engine can hold it to that; `None`: as large as the disk lets it.
+    pub layer_size: Option<u64>,
 }
 
 /// The state of a container; an unknown one is never taken for 'exited'.
@@ -396,7 +402,7 @@ impl EngineError {
 /// A listener that is told how each call to an engine went: its name, how long it took, and its error, if it failed.
 pub type CallWatch = Arc<dyn Fn(&'static str, Duration, Option<&EngineError>) + Send + Sync>;
 
-/// A container engine. Every call but `attach`, `follow`, `wait`, `events`, `pull` and the streams has a deadline of its own.
+/// A container engine. Every call but `attach`, `follow`, `wait`, `events`, `pull`, `storage` and the streams has a deadline of its own.
 #[async_trait]
 pub trait ContainerEngine: ImageShelf {
     /// Asks whether the engine is there, and which one it is.
@@ -555,6 +561,18 @@ pub trait ContainerEngine: ImageShelf {
     /// # Errors
     /// An error of the engine.
     async fn usage(&self, container: &ContainerId) -> Result<Option<Usage>, EngineError>;
+
+    /// What a container has written that goes with it, and to `/output`. Counted where the engine has its data at `root` on this
+    /// machine, and until it is more than the allowance; else as the engine tells. No deadline: the more there is the longer it takes.
+    ///
+    /// # Errors
+    /// The engine's, and those of the disk.
+    async fn storage(
+        &self,
+        container: &ContainerId,
+        root: Option<&Path>,
+        allowance: &Allowance,
+    ) -> Result<Written, EngineError>;
 
     /// Everything below `/output` of a container as a tar archive. Its paths begin with `output/`; links are entries and are
     /// not followed, `/output` itself included.

@@ -13,4 +13,5 @@ mod logs;
 mod other_user;
 mod outputs;
 mod profiles;
+mod storage;
 mod viewers;

@@ -117,6 +117,7 @@ impl Bench {
             output_folder: None,
             enforce_limits: true,
             init: true,
+            layer_size: None,
             local_log: true,
         }
     }

@@ -30,6 +30,8 @@ pub struct Fitness {
     pub has_init: bool,
     /// The engine's log files of containers can be read here; otherwise output behind a broken stream is read through the engine.
     pub reads_log_files: bool,
+    /// The engine holds a container's own layer to a size.
+    pub sizes_layers: bool,
     /// The networks of this machine that tasks' containers are in; `None` where they are not known.
     pub networks: Option<Vec<IpNet>>,
     /// Why no task can run, with what to do about it; offers are refused meanwhile. `None` if tasks can run.
@@ -119,6 +121,7 @@ impl Trier {
             binds_outputs,
             has_init: result.has_init,
             reads_log_files: result.reads_log_files,
+            sizes_layers: result.sizes_layers,
             networks: result.networks,
             lack: result.lack,
             remarks,

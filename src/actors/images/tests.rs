@@ -12,6 +12,7 @@ use super::*;
 use crate::{
     domain::{
         id::{ContainerId, WorkerId},
+        storage::{Allowance, Written},
         usage::Usage,
     },
     ports::{
@@ -151,6 +152,14 @@ impl ContainerEngine for Registries {
         away()
     }
     async fn usage(&self, _: &ContainerId) -> Answer<Option<Usage>> {
+        away()
+    }
+    async fn storage(
+        &self,
+        _: &ContainerId,
+        _: Option<&std::path::Path>,
+        _: &Allowance,
+    ) -> Answer<Written> {
         away()
     }
     async fn download_output(&self, _: &ContainerId) -> Answer<TarStream> {

@@ -26,6 +26,7 @@ use crate::{
         id::ContainerId,
         profile::Given,
         record::{Change, Phase, TaskRecord},
+        storage::Allowance,
         task::{Event, State},
         task_settings::Terms,
     },
@@ -198,6 +199,7 @@ impl TaskActor {
         self.permit = None;
         self.record_running(container.clone(), ctx);
         self.watch_usage(container.clone(), ctx);
+        self.watch_storage(container.clone(), ctx);
         self.time_out(ctx);
         let (env, record, spool) = (
             Arc::clone(&self.env),
@@ -325,6 +327,8 @@ impl TaskEnv {
 
     async fn plan(&self, record: &TaskRecord, image: Image) -> std::io::Result<ContainerPlan> {
         let fitness = self.view.fitness().await;
+        let allowance = Allowance::of(&record.spec.wants);
+        let is_held = self.rules.enforce_limits && fitness.sizes_layers;
         let (outputs, task) = (Arc::clone(&self.outputs), record.spec.id.clone());
         let folder = blocking(move || outputs.prepare(&task)).await??;
         Ok(ContainerPlan {
@@ -340,6 +344,9 @@ impl TaskEnv {
             enforce_limits: self.rules.enforce_limits,
             init: fitness.has_init,
             local_log: fitness.reads_log_files,
+            layer_size: allowance
+                .filter(|_| is_held)
+                .map(|allowance| allowance.bytes),
         })
     }
 

@@ -18,6 +18,7 @@ use crate::{
         id::{ContainerId, WorkerId},
         log_line::Source,
         shelf::Stored,
+        storage::{Allowance, Written},
         usage::Usage,
     },
     ports::{
@@ -328,6 +329,10 @@ impl ContainerEngine for Engine {
 
     async fn usage(&self, _: &ContainerId) -> Answer<Option<Usage>> {
         self.call(|_| Ok(Some(Usage::default()))).await
+    }
+
+    async fn storage(&self, _: &ContainerId, _: Option<&Path>, _: &Allowance) -> Answer<Written> {
+        self.call(|_| Ok(Written::default())).await
     }
 
     async fn download_output(&self, _: &ContainerId) -> Answer<TarStream> {

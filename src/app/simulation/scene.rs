@@ -200,6 +200,7 @@ fn offer(number: u32, image: &str, habits: &Habits, random: &mut fastrand::Rng) 
         wants: Wants {
             cpu: f64::from(random.u32(0..5)) / 2.0,
             memory: f64::from(random.u32(0..4)),
+            storage: f64::from(number % 2),
             ..Wants::default()
         },
         user_id: format!("user-{}", random.u32(0..3)),

@@ -8,6 +8,7 @@ use super::*;
 use crate::domain::{
     id::{ContainerName, PayloadDigest, ResultId, TaskId},
     spec::{TaskSpec, Wants},
+    storage::{Allowance, Written},
 };
 
 fn record(phase: Phase, cancel_requested: bool) -> TaskRecord {
@@ -173,6 +174,57 @@ fn a_cancelled_task_is_cancelled_whatever_its_exit_code() {
     assert_eq!(recorded(&effects), [Outcome::Cancelled]);
 }
 
+fn over() -> Over {
+    let allowance = Allowance {
+        bytes: 20 << 20,
+        inodes: 10_000,
+    };
+    let written = Written {
+        layer: 30 << 20,
+        ..Written::default()
+    };
+    allowance.over(&written).unwrap()
+}
+
+#[test]
+fn a_task_that_is_over_its_storage_is_killed_at_once_and_told_so() {
+    let mut events = until_running();
+    events.extend([
+        Event::OverStorage(over()),
+        Event::Exited(Exit::default()),
+        Event::Collected(Outputs::default(), vec![]),
+    ]);
+
+    let (_, effects) = play(events);
+
+    assert!(effects.contains(&Effect::Kill(container())));
+    assert!(!effects.contains(&Effect::Terminate(container())));
+    let why = "over its storage: 30 MiB of 20 MiB (layer 30 MiB, /output 0 B)";
+    let failed = Outcome::Failed(Failure::OverStorage(why.into()));
+    assert_eq!(recorded(&effects), [failed]);
+}
+
+#[test]
+fn one_that_was_asked_to_end_and_fills_the_disk_is_killed_and_its_end_keeps_its_reason() {
+    let mut events = until_running();
+    events.extend([Event::CancelRequested, Event::OverStorage(over())]);
+
+    let (state, effects) = play(events);
+
+    let cancelled = State::Stopping {
+        container: container(),
+        reason: StopReason::Cancelled,
+    };
+    assert_eq!(state, cancelled);
+    assert_eq!(effects.last(), Some(&Effect::Kill(container())));
+    // Late, where the container has ended by itself.
+    let mut events = until_running();
+    events.push(Event::Exited(Exit::default()));
+    let (ended, _) = play(events);
+    let (state, effects) = ended.clone().on(Event::OverStorage(over()));
+    assert_eq!((state, effects), (ended, vec![]));
+}
+
 #[test]
 fn a_cancel_while_outputs_are_collected_keeps_them() {
     let mut events = until_running();
@@ -295,6 +347,7 @@ enum Step {
     Fail,
     Cancel,
     Timeout,
+    OverStorage,
     Grace,
     Lost,
     /// The actor dies and begins again from what is durable and what the engine has.
@@ -307,6 +360,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Fail),
         1 => Just(Step::Cancel),
         1 => Just(Step::Timeout),
+        1 => Just(Step::OverStorage),
         1 => Just(Step::Grace),
         1 => Just(Step::Lost),
         1 => Just(Step::Restart),
@@ -470,6 +524,7 @@ impl World {
             Step::Fail => self.perform(false),
             Step::Cancel => self.cancel(),
             Step::Timeout => self.feed(Event::TimeElapsed),
+            Step::OverStorage => self.feed(Event::OverStorage(over())),
             Step::Grace => self.feed(Event::GraceElapsed),
             Step::Lost => {
                 self.container = None;

@@ -30,6 +30,19 @@ pub(super) fn read(root: &Path, id: &str) -> Option<Usage> {
     Some(usage)
 }
 
+/// The processes of this container, by their folders below `/proc`; none where its control group is not here.
+pub(in crate::engine) fn processes(root: &Path, id: &str) -> Vec<PathBuf> {
+    let groups = root.join("sys/fs/cgroup");
+    let tree = match groups.join("cgroup.controllers").exists() {
+        true => groups,
+        false => groups.join("memory"),
+    };
+    let listed = folder(&tree, id).map(|folder| fs::read_to_string(folder.join("cgroup.procs")));
+    let listed = listed.and_then(Result::ok).unwrap_or_default();
+    let process = |id| root.join("proc").join(id);
+    listed.lines().map(process).collect()
+}
+
 fn folder(controller: &Path, id: &str) -> Option<PathBuf> {
     let mut folders = FORMS
         .iter()

@@ -238,6 +238,7 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
         Failure::Impossible,
         Failure::EngineLost,
         Failure::StoppedByOther,
+        Failure::OverStorage,
         Failure::Internal,
     ];
     prop_oneof![

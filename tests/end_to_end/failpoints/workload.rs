@@ -62,7 +62,11 @@ impl Workload {
         let viewer = cluster.master.watch_log(&viewed);
         // It heeds no TERM, so that its end takes every step there is.
         let endless = "trap '' TERM; n=0; while :; do n=$((n+1)); echo tick $n; sleep 0.1; done";
-        let endless = cluster.submit(cluster.task(endless)).await;
+        let endless = Task {
+            req_storage: 1.0,
+            ..cluster.task(endless)
+        };
+        let endless = cluster.submit(endless).await;
         let quick = cluster.submit(cluster.task("exit 3")).await;
         Self {
             files,

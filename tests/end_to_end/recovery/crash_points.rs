@@ -37,6 +37,10 @@ const PASSED_BY: &[(&str, &str)] = &[
         "it takes a container that survives a KILL for a while: failpoints",
     ),
     (
+        "task.watch_storage",
+        "a container that ends at once is not looked at",
+    ),
+    (
         "task.watch_usage",
         "a container that ends at once is not looked at",
     ),

@@ -20,6 +20,7 @@ use crate::{
         id::{ContainerId, WorkerId},
         log_line::Source,
         shelf::Stored,
+        storage::{Allowance, Written},
         task_settings::Terms,
         usage::Usage,
     },
@@ -246,6 +247,9 @@ impl ContainerEngine for Scripted {
         never()
     }
     async fn usage(&self, _: &ContainerId) -> Answer<Option<Usage>> {
+        never()
+    }
+    async fn storage(&self, _: &ContainerId, _: Option<&Path>, _: &Allowance) -> Answer<Written> {
         never()
     }
     async fn download_output(&self, _: &ContainerId) -> Answer<TarStream> {
