@@ -26,6 +26,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     // The one field whose bytes go from the disk to the socket without a copy of their own.
     tonic_prost_build::configure()
         .bytes(".cluster.LogChunk.data")
+        // In one order, whichever they came in: the digest of a task is taken over them.
+        .btree_map(".cluster.TaskSettings.environment")
         .compile_fds(descriptors)?;
     let names = format!(
         "pub(super) const MODULES: &[&str] = &{:?};\npub(super) const LIBRARIES: &[&str] = &{:?};\n",

@@ -11,6 +11,7 @@ mod container;
 mod door;
 mod file;
 pub mod keys;
+pub mod policy;
 mod process;
 pub mod profiles;
 mod reserve;
@@ -42,9 +43,11 @@ use crate::{
         address::HostPort,
         id::WorkerId,
         image_rules::{ImageRules, Pattern},
+        policy::Policy,
         profile::Profiles,
         shelf::Upkeep,
         spec::Reserve,
+        task_settings::reading,
         text::escape,
     },
     ports::master::MasterAddress,
@@ -151,6 +154,8 @@ pub struct TaskConfig {
     pub container: ContainerConfig,
     /// What tasks get beside that by the configuration file: the defaults, and profiles for some.
     pub profiles: Profiles,
+    /// What the file says that tasks may ask for.
+    pub policy: Policy,
     /// How long a task may take to end by itself after its stop signal; then it is killed.
     pub stop_grace: Duration,
     /// How many output files of a task are taken.
@@ -323,10 +328,7 @@ fn tasks(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Opti
     let engine = engine(args.engine.as_deref(), surroundings, check);
     let accept_new = check.switch("--accept-new-engine", &args.accept_new_engine);
     let max_tasks = check.value("--max-tasks", &args.max_tasks, |text| {
-        let number = text.parse::<usize>().ok();
-        number
-            .filter(|number| (1..=MAX_TASKS_LIMIT).contains(number))
-            .ok_or_else(|| format!("is no number from 1 to {MAX_TASKS_LIMIT}"))
+        read_count(text, MAX_TASKS_LIMIT)
     });
     let reserve = reserve::reserve(args, check);
     let limits = check.value("--limits", &args.limits, Limits::read);
@@ -337,7 +339,9 @@ fn tasks(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Opti
         .collect();
     let require_digest = check.switch("--require-digest", &args.require_digest);
     let network = match &args.network {
-        Some(network) => check.value("--network", network, read_network).map(Some),
+        Some(network) => check
+            .value("--network", network, reading::network)
+            .map(Some),
         None => Some(None),
     };
     let container = container::container(args, check);
@@ -345,10 +349,7 @@ fn tasks(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Opti
         read_time(text, Range::new(Duration::ZERO, HOUR))
     });
     let output_files = check.value("--output-files", &args.output_files, |text| {
-        let number = text.parse::<usize>().ok();
-        number
-            .filter(|number| (1..=OUTPUT_FILES_LIMIT).contains(number))
-            .ok_or_else(|| format!("is no number from 1 to {OUTPUT_FILES_LIMIT}"))
+        read_count(text, OUTPUT_FILES_LIMIT)
     });
     let output_bytes = check.value("--output-bytes", &args.output_bytes, |text| {
         read_size(text, Range::new(0, TIB))
@@ -375,12 +376,20 @@ fn tasks(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Opti
         network: network?,
         container: container?,
         profiles: Profiles::default(),
+        policy: Policy::default(),
         stop_grace: stop_grace?,
         output_files: output_files?,
         output_bytes: output_bytes?,
         engine_log: engine_log?,
         patience: patience_of_tasks?,
     })
+}
+
+fn read_count(text: &str, most: usize) -> Result<usize, String> {
+    let number = text.parse::<usize>().ok();
+    number
+        .filter(|number| (1..=most).contains(number))
+        .ok_or_else(|| format!("is no number from 1 to {most}"))
 }
 
 fn engine(
@@ -470,20 +479,6 @@ fn state(args: &RunArgs, surroundings: &Surroundings, check: &mut Check) -> Opti
         state_cap: state_cap?,
         image_upkeep: upkeep::upkeep(args, check)?,
     })
-}
-
-/// Checks the name of a network; the engine itself says whether it has one of that name.
-fn read_network(text: &str) -> Result<String, String> {
-    let allowed =
-        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-' | b':');
-    if !text.is_empty() && text.bytes().all(allowed) {
-        Ok(text.to_owned())
-    } else {
-        Err(
-            "is no network's name; give one that `docker network ls` shows, or leave it away"
-                .into(),
-        )
-    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub mod log_joint;
 pub mod log_line;
 pub mod outcome;
 pub mod patience;
+pub mod policy;
 pub mod privileges;
 pub mod profile;
 pub mod recent;

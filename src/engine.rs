@@ -9,6 +9,7 @@
 mod access;
 mod accounts;
 mod address;
+mod binds;
 mod call;
 mod container;
 mod credentials;

@@ -65,6 +65,7 @@ fn spec(task: &TaskId) -> TaskSpec {
         task_type: String::new(),
         sla_multiplier: 1.0,
         submitted_at: 0,
+        asked: None,
     }
 }
 

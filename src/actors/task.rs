@@ -36,6 +36,7 @@ use crate::{
         id::{ResultId, TaskId, WorkerId},
         image_rules::ImageRules,
         patience::Patience,
+        policy::Policy,
         profile::{Given, Profiles},
         record::{Change, Phase, TaskRecord},
         spec::{MachineTotals, TaskSpec},
@@ -88,6 +89,8 @@ pub struct TaskEnv {
     pub images_allowed: watch::Receiver<ImageRules>,
     /// What the operator's profiles give to tasks whose containers are created from now on.
     pub profiles: watch::Receiver<Profiles>,
+    /// What the operator lets them ask for: likewise.
+    pub policy: watch::Receiver<Policy>,
     /// How tasks are run.
     pub rules: TaskRules,
     /// The board about what containers use.
@@ -372,23 +375,38 @@ impl TaskEnv {
     #[must_use]
     pub fn impossible(&self, spec: &TaskSpec) -> Option<String> {
         let impossible = spec.check(&self.totals).err();
-        impossible.map(|why| why.to_string()).or_else(|| {
-            match self.engine.parse_image(&spec.image) {
-                Ok(image) => self.images_allowed.borrow().refusal(&image.0),
-                Err(reason) => {
-                    let name = escape(&spec.image, SHOWN);
-                    Some(format!("the image name \"{name}\" is not valid: {reason}"))
-                }
-            }
-        })
+        let impossible = impossible.map(|why| why.to_string());
+        impossible
+            .or_else(|| self.image_refusal(&spec.image))
+            .or_else(|| self.asks_too_much(spec))
     }
 
-    /// What the operator's profiles give to the task.
-    fn given(&self, spec: &TaskSpec) -> Given {
+    fn image_refusal(&self, image: &str) -> Option<String> {
+        match self.engine.parse_image(image) {
+            Ok(image) => self.images_allowed.borrow().refusal(&image.0),
+            Err(reason) => {
+                let name = escape(image, SHOWN);
+                Some(format!("the image name \"{name}\" is not valid: {reason}"))
+            }
+        }
+    }
+
+    /// Why it may not have what it asks for, if so.
+    fn asks_too_much(&self, spec: &TaskSpec) -> Option<String> {
+        let asked = spec.asked.as_deref()?;
+        self.policy.borrow().refusal(asked)
+    }
+
+    /// What this task gets, or why it may not have what it asks for any more.
+    fn given(&self, spec: &TaskSpec) -> Result<Given, String> {
+        if let Some(why) = self.asks_too_much(spec) {
+            return Err(why);
+        }
         // A task with an invalid image name never gets a container.
         let image = self.engine.parse_image(&spec.image);
         let image = image.map_or(String::new(), |image| image.0);
-        self.profiles.borrow().given(&image, spec)
+        let binds = self.policy.borrow().binds();
+        Ok(self.profiles.borrow().given(&image, spec, binds))
     }
 
     /// The task's log, to be held by this actor. A task that has ended writes no more lines, and the outbox opens its log to end

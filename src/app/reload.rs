@@ -10,7 +10,7 @@ use super::build::Built;
 use crate::{
     actors::janitor::Retention,
     config::{Config, Launch, Settings},
-    domain::{callers::Caller, image_rules::ImageRules, profile::Profiles},
+    domain::{callers::Caller, image_rules::ImageRules, policy::Policy, profile::Profiles},
     grpc::keys::Keys,
     ports::{
         admin::Reload,
@@ -20,6 +20,9 @@ use crate::{
 
 /// The name for changes of the profiles or of the defaults for all tasks.
 const PROFILES: &str = "profiles";
+
+/// The same of the policy.
+const POLICY: &str = "policy";
 
 /// Reads the configuration of this process again; the error lists all that is wrong with it.
 pub type Reread = fn() -> Result<Launch, Vec<String>>;
@@ -39,6 +42,7 @@ pub(super) struct Dials {
     pub(super) max_tasks: watch::Sender<usize>,
     pub(super) images: watch::Sender<ImageRules>,
     pub(super) profiles: watch::Sender<Profiles>,
+    pub(super) policy: watch::Sender<Policy>,
     pub(super) retention: watch::Sender<Retention>,
 }
 
@@ -83,6 +87,10 @@ impl Reloader {
         if *self.dials.profiles.borrow() != launch.config.tasks.profiles {
             reload.taken.push(PROFILES.into());
         }
+        let policy = self.dials.next_policy(&launch.config);
+        if *self.dials.policy.borrow() != policy {
+            reload.taken.push(POLICY.into());
+        }
         self.dials.turn(&launch.config);
         tell(&reload);
         reload
@@ -114,6 +122,7 @@ impl Dials {
             max_tasks: watch::Sender::new(config.tasks.max_tasks),
             images: watch::Sender::new(config.tasks.images.clone()),
             profiles: watch::Sender::new(config.tasks.profiles.clone()),
+            policy: watch::Sender::new(config.tasks.policy.clone()),
             retention: watch::Sender::new(Retention {
                 keep: config.state.retention,
                 orphan_grace: config.state.orphan_grace,
@@ -124,11 +133,17 @@ impl Dials {
         }
     }
 
+    fn next_policy(&self, config: &Config) -> Policy {
+        let policy = config.tasks.policy.clone();
+        policy.in_place_of(&self.policy.borrow())
+    }
+
     /// Hands the reloadable settings of `config` to their users; the other ones are left as they are.
     fn turn(&self, config: &Config) {
         self.max_tasks.send_replace(config.tasks.max_tasks);
         self.images.send_replace(config.tasks.images.clone());
         self.profiles.send_replace(config.tasks.profiles.clone());
+        self.policy.send_replace(self.next_policy(config));
         self.retention.send_modify(|retention| {
             retention.keep = config.state.retention;
             retention.total = config.state.state_cap;
@@ -189,14 +204,16 @@ mod tests {
     }
 
     #[test]
-    fn profiles_are_taken() {
+    fn profiles_and_policy_are_taken() {
         let dials = Dials::of(&config(&[]));
         let mut changed = config(&[]);
         changed.tasks.profiles.defaults.network = Some("none".into());
+        changed.tasks.policy.environment = false;
 
         dials.turn(&changed);
 
         assert_eq!(*dials.profiles.borrow(), changed.tasks.profiles);
+        assert_eq!(*dials.policy.borrow(), changed.tasks.policy);
     }
 
     #[test]

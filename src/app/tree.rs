@@ -566,6 +566,7 @@ impl Wiring<'_> {
             totals: self.parts.totals,
             images_allowed: self.parts.dials.images.subscribe(),
             profiles: self.parts.dials.profiles.subscribe(),
+            policy: self.parts.dials.policy.subscribe(),
             rules: TaskRules {
                 stop_grace: tasks.stop_grace,
                 enforce_limits: tasks.limits == Limits::Enforce,

@@ -13,8 +13,11 @@ use super::{
     words,
 };
 use crate::{
-    config::{self, ConfigFile, Mistakes, Settings, Surroundings, profiles},
-    domain::profile::{Profile, Profiles},
+    config::{self, ConfigFile, Mistakes, Settings, Surroundings, policy, profiles},
+    domain::{
+        policy::Policy,
+        profile::{Profile, Profiles},
+    },
     exit::Exit,
 };
 
@@ -39,14 +42,18 @@ impl ConfigCommand {
         Ok(match args.order {
             ConfigOrder::Show(show) => {
                 let launch = reading.launch(&show.run.flags)?;
-                let profiles = launch.config.tasks.profiles;
+                let tasks = launch.config.tasks;
+                let (profiles, policy) = (tasks.profiles, tasks.policy);
                 let profiles = match show.redact {
                     true => profiles.redacted(),
                     false => profiles,
                 };
                 Self::Show(match show.json {
-                    true => json(&launch.settings, &profiles),
-                    false => launch.settings.written(show.origin) + &profiles::written(&profiles),
+                    true => json(&launch.settings, &policy, &profiles),
+                    false => {
+                        let keys = launch.settings.written(show.origin);
+                        keys + &policy::written(&policy) + &profiles::written(&profiles)
+                    }
                 })
             }
             ConfigOrder::Check { file } => Self::Check {
@@ -89,11 +96,15 @@ fn check(file: Option<&OsString>, surroundings: &Surroundings) -> Exit {
         many => format!("{many} {what}s"),
     };
     let keys = counted(found.len(), "key");
-    let profiles = match found.profiles().profiles.len() {
-        0 => String::new(),
-        many => format!(", and has {}", counted(many, "profile")),
+    let profiles = found.profiles().profiles.len();
+    let profiles = (profiles > 0).then(|| counted(profiles, "profile"));
+    let policy = found.policy().map(|_| "a policy".to_owned());
+    let beside: Vec<_> = policy.into_iter().chain(profiles).collect();
+    let beside = match beside.is_empty() {
+        true => String::new(),
+        false => format!(", and has {}", beside.join(" and ")),
     };
-    ask::put(&format!("{path} is sound: it sets {keys}{profiles}\n"))
+    ask::put(&format!("{path} is sound: it sets {keys}{beside}\n"))
 }
 
 fn wrong(mistakes: &Mistakes) -> Exit {
@@ -109,8 +120,14 @@ fn of_profile(profile: &Profile) -> serde_json::Value {
     })
 }
 
+fn of_policy(policy: &Policy) -> serde_json::Value {
+    let pairs = policy::told(policy).into_iter();
+    let pairs = pairs.map(|(key, value)| (key.to_owned(), words::value(&value)));
+    serde_json::Value::Object(pairs.collect::<Map<_, _>>())
+}
+
 /// For programs: one object on one line.
-fn json(settings: &Settings, profiles: &Profiles) -> String {
+fn json(settings: &Settings, policy: &Policy, profiles: &Profiles) -> String {
     let mut sections = Map::new();
     for setting in &settings.all {
         let value = setting.value().as_ref().map(words::value);
@@ -128,6 +145,7 @@ fn json(settings: &Settings, profiles: &Profiles) -> String {
         "version": words::JSON_VERSION,
         "file": file,
         "settings": sections,
+        "policy": of_policy(policy),
         "task_defaults": words::settings(&profiles.defaults),
         "profiles": profiles.profiles.iter().map(of_profile).collect::<Vec<_>>(),
     });

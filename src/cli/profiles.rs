@@ -14,6 +14,7 @@ use crate::{
     config::profiles::{Told, told},
     domain::{
         id::TaskId,
+        policy::BindRules,
         profile::{Profile, Profiles},
         spec::{TaskSpec, Wants},
     },
@@ -61,6 +62,7 @@ fn task(given: TaskArgs) -> TaskSpec {
         task_type: given.task_type.unwrap_or_default(),
         sla_multiplier: 0.0,
         submitted_at: 0,
+        asked: None,
     }
 }
 
@@ -88,7 +90,9 @@ pub fn perform(
 fn rows(command: &ProfilesCommand, image: &str, profile: Option<&Profile>) -> Vec<Row> {
     let own = profile.map(|profile| told(&profile.settings));
     let own = own.unwrap_or_default();
-    let given = command.profiles.given(image, &command.task);
+    let given = command
+        .profiles
+        .given(image, &command.task, BindRules::default());
     let all = told(&given.settings).into_iter();
     all.map(|(key, value)| Row {
         of_profile: own.iter().any(|(own, _)| *own == key),

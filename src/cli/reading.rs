@@ -105,7 +105,7 @@ impl Reading {
         let mistakes: Vec<_> = self.file.faults().to_vec();
         match judged {
             Ok(mut config) if mistakes.is_empty() => {
-                config.tasks.profiles = self.file.profiles().clone();
+                self.file.say_of_tasks(&mut config);
                 Ok(config)
             }
             Ok(_) => Err(Answer::Values(Mistakes(mistakes))),

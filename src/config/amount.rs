@@ -32,18 +32,12 @@ pub(super) fn read_time(text: &str, range: Range<Duration>) -> Result<Duration, 
     range.check(time, |time| Time(*time).to_string())
 }
 
-/// A time in the largest unit that keeps it whole; a year has 365 days.
+/// A time in the largest unit that keeps it whole, days at most: a month and a year are no whole number of them where they are read.
 pub(super) struct Time(pub(super) Duration);
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [(u64, &str); 5] = [
-            (31_536_000, "y"),
-            (86_400, "d"),
-            (3_600, "h"),
-            (60, "m"),
-            (1, "s"),
-        ];
+        const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
         let seconds = self.0.as_secs();
         let is_whole = self.0.subsec_nanos() == 0 && seconds > 0;
         let unit = UNITS.iter().find(|(unit, _)| seconds.is_multiple_of(*unit));
@@ -148,7 +142,12 @@ mod tests {
 
         let range = Range::new(Duration::from_secs(60), Duration::from_secs(365 * 86_400));
         let error = read_time("0s", range).unwrap_err();
-        assert_eq!(error, "is out of range; give 1m to 1y");
+        assert_eq!(error, "is out of range; give 1m to 365d");
+
+        assert_eq!(
+            read_time("365d", range),
+            Ok(Duration::from_secs(365 * 86_400))
+        );
 
         let range = Range::new(Duration::ZERO, Duration::from_millis(1_500));
         let error = read_time("5s", range).unwrap_err();

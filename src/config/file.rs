@@ -1,6 +1,7 @@
 //! The configuration file: read within bounds, and taken apart into the words that the flags would have been given, each with its
 //! line. What the words say is checked where the flags' are. Nothing of the file is trusted, not even that it is one.
 
+mod policy;
 mod profiles;
 mod read;
 mod taking;
@@ -20,7 +21,7 @@ use super::{
     settings::Settings,
     surroundings::Surroundings,
 };
-use crate::domain::{profile::Profiles, text::escape};
+use crate::domain::{policy::Policy, profile::Profiles, text::escape};
 
 /// A configuration file: what it sets, and what is wrong with it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -31,6 +32,8 @@ pub struct ConfigFile {
     pub(super) values: Vec<FileValue>,
     /// What it says that tasks get.
     profiles: Profiles,
+    /// What it says that tasks may ask for, if anything.
+    policy: Option<Policy>,
     /// What is wrong with it, in the order of its lines.
     faults: Vec<Mistake>,
 }
@@ -95,6 +98,7 @@ impl ConfigFile {
             path: Some(path.to_owned()),
             values: taken.values,
             profiles: taken.profiles,
+            policy: taken.policy,
             faults: faults.collect(),
         }
     }
@@ -103,6 +107,21 @@ impl ConfigFile {
     #[must_use]
     pub fn profiles(&self) -> &Profiles {
         &self.profiles
+    }
+
+    /// What it says that tasks may ask for; `None`: nothing.
+    #[must_use]
+    pub fn policy(&self) -> Option<&Policy> {
+        self.policy.as_ref()
+    }
+
+    /// Has a configuration say of tasks what stands here.
+    pub fn say_of_tasks(&self, config: &mut Config) {
+        config.tasks.profiles = self.profiles.clone();
+        let policy = self.policy.clone().unwrap_or_default();
+        let policy = policy.where_tasks_get(config.tasks.network.as_deref());
+        let own = config.own_places(self.path.as_deref());
+        config.tasks.policy = Policy { own, ..policy };
     }
 
     /// What is wrong with it by itself, whatever its values say.
@@ -152,7 +171,7 @@ impl ConfigFile {
         let args = RunArgs::from_arg_matches(&matches).map_err(unread)?;
         let places = Settings::of(&matches, self).places(self);
         let mut config = Config::checked(&args, surroundings, &places)?;
-        config.tasks.profiles = self.profiles.clone();
+        self.say_of_tasks(&mut config);
         Ok(config)
     }
 

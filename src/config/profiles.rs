@@ -38,6 +38,8 @@ pub fn told(settings: &TaskSettings) -> Vec<(String, Told)> {
                 let path = path.to_string_lossy().into_owned();
                 Told::Table(vec![("file", Value::Text(path))])
             }
+            // No file says so.
+            Variable::Lost => Told::Table(Vec::new()),
         };
         (format!("environment.{name}"), value)
     });
@@ -51,10 +53,8 @@ fn rest(settings: &TaskSettings) -> [(&'static str, Option<Told>); 17] {
     let time = |time: Option<_>| one(time.map(|time| Time(time).to_string()));
     let volumes = settings.volumes.as_ref();
     let volumes = volumes.map(|volumes| Told::Tables(volumes.iter().map(row).collect()));
-    let limits = settings.ulimits.as_ref().map(|limits| {
-        let limit = limits.iter();
-        limit.map(|one| format!("{}={}:{}", one.name, one.soft, one.hard))
-    });
+    let limits = settings.ulimits.as_ref();
+    let limits = limits.map(|limits| limits.iter().map(ToString::to_string).collect());
     let capabilities = |list: &Option<Vec<Capability>>| {
         let list = list.as_ref();
         list.map(|list| list.iter().map(|one| one.name().to_owned()).collect())
@@ -77,7 +77,7 @@ fn rest(settings: &TaskSettings) -> [(&'static str, Option<Told>); 17] {
             "shm_size",
             one(settings.shm_size.map(|size| Bytes(size).to_string())),
         ),
-        ("ulimits", list(limits.map(Iterator::collect))),
+        ("ulimits", list(limits)),
         ("runtime", text(&settings.runtime)),
         ("read_only_root", root),
         ("cap_add", list(capabilities(&settings.cap_add))),

@@ -5,6 +5,7 @@ use clap::Parser;
 use super::*;
 use crate::domain::{
     callers::MasterNames,
+    policy::Policy,
     privileges::{Base, Capability, Privileges, Ulimit},
 };
 
@@ -195,6 +196,7 @@ fn everything_can_be_set() {
                     .into(),
             },
             profiles: Profiles::default(),
+            policy: Policy::default(),
             stop_grace: Duration::ZERO,
             output_files: 7,
             output_bytes: 5 << 30,

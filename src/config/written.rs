@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 
 use super::{
     keys::{self, Key, Kind},
-    profiles,
+    policy, profiles,
     settings::{Origin, Setting, Settings},
 };
 
@@ -138,6 +138,7 @@ pub fn commented() -> String {
             text.push_str(&sample(key));
         }
     }
+    text.push_str(policy::SAMPLE);
     text.push_str(profiles::SAMPLE);
     text
 }

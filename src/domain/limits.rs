@@ -13,6 +13,18 @@ pub const NAME: usize = 1_024;
 /// What is kept of a command that no kernel takes, in bytes: enough to know it by.
 pub const CUT_COMMAND: usize = 1_024;
 
+/// Variables that a task asks for.
+pub const VARIABLES: usize = 256;
+
+/// What all their values have, in bytes.
+pub const VALUES: usize = 128 * 1_024;
+
+/// Entries of any other list of what a task asks for.
+pub const ASKED_ENTRIES: usize = 64;
+
+/// Everything that a task asks for but the values of variables, in bytes of its message: with the other texts it goes into a label.
+pub const ASKED: usize = 32 * 1_024;
+
 /// Why a task failed, in bytes: engines and registries choose their own words.
 pub const REASON: usize = 4_096;
 

@@ -2,6 +2,8 @@
 //! than the process that starts it, and limits per process. The operator sets them for every task; a profile may add and drop
 //! capabilities.
 
+use std::fmt;
+
 /// Every capability, in the engine's words.
 const ALL: &str = "ALL";
 
@@ -105,6 +107,12 @@ fn with_less(names: &[&str], more: &[Capability], less: &[Capability]) -> Vec<St
 pub struct Capability(String);
 
 impl Capability {
+    /// Whether it stands for every one.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        self.0 == ALL
+    }
+
     /// The name, without `CAP_`.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -171,6 +179,13 @@ impl Ulimit {
             soft,
             hard,
         })
+    }
+}
+
+/// As it is read.
+impl fmt::Display for Ulimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}:{}", self.name, self.soft, self.hard)
     }
 }
 

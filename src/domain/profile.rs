@@ -1,10 +1,11 @@
-//! Profiles: what the operator says that tasks get, for a master that cannot say it. The first profile that matches a task wins over
-//! what every task gets, setting by setting. Nothing here looks at anything but its arguments.
+//! Profiles: what the operator says that tasks get, for a master that cannot say it. What a task asks for itself wins over the first
+//! profile that matches it, and that over what every task gets, setting by setting. Nothing here looks at anything but its arguments.
 
 use wildmatch::WildMatch;
 
 use super::{
     image_rules::Pattern,
+    policy::BindRules,
     spec::TaskSpec,
     task_settings::{TaskSettings, Variable},
 };
@@ -73,6 +74,8 @@ pub struct Given {
     pub profile: Option<String>,
     /// Everything that was said.
     pub settings: TaskSettings,
+    /// Where its binds may lead; `None`: its task has not asked for them, and the operator says where.
+    pub asked_binds: Option<BindRules>,
 }
 
 impl TextPattern {
@@ -90,6 +93,10 @@ impl TextPattern {
     pub fn text(&self) -> &str {
         &self.text
     }
+
+    pub(super) fn fits(&self, text: &str) -> bool {
+        self.matcher.matches(text)
+    }
 }
 
 impl Matching {
@@ -102,7 +109,7 @@ impl Matching {
     fn fits(&self, image: &str, spec: &TaskSpec) -> bool {
         let fits = |pattern: &Option<TextPattern>, text: &str| {
             let pattern = pattern.as_ref();
-            pattern.is_none_or(|pattern| pattern.matcher.matches(text))
+            pattern.is_none_or(|pattern| pattern.fits(text))
         };
         let image_fits = self.image.as_ref().is_none_or(|own| own.fits(image));
         image_fits
@@ -120,18 +127,24 @@ impl Profiles {
         profiles.find(|profile| profile.matching.fits(image, spec))
     }
 
-    /// What this task gets.
+    /// What this task gets, whose own wishes may be fulfilled; where binds lead that it asks for is by these rules.
     #[must_use]
-    pub fn given(&self, image: &str, spec: &TaskSpec) -> Given {
-        match self.first(image, spec) {
-            Some(profile) => Given {
-                profile: Some(profile.name.clone()),
-                settings: profile.settings.over(&self.defaults),
+    pub fn given(&self, image: &str, spec: &TaskSpec, binds: BindRules) -> Given {
+        let first = self.first(image, spec);
+        let of_operator = match first {
+            Some(profile) => profile.settings.over(&self.defaults),
+            None => self.defaults.clone(),
+        };
+        let asked = spec.asked.as_deref();
+        Given {
+            profile: first.map(|profile| profile.name.clone()),
+            settings: match asked {
+                Some(asked) => asked.asked_over(&of_operator),
+                None => of_operator,
             },
-            None => Given {
-                profile: None,
-                settings: self.defaults.clone(),
-            },
+            asked_binds: asked
+                .is_some_and(|asked| asked.volumes.is_some())
+                .then_some(binds),
         }
     }
 
@@ -162,6 +175,7 @@ mod tests {
             task_type: "train".into(),
             sla_multiplier: 1.0,
             submitted_at: 0,
+            asked: None,
         }
     }
 
@@ -235,7 +249,7 @@ mod tests {
             ],
         };
 
-        let given = profiles.given(IMAGE, &spec());
+        let given = profiles.given(IMAGE, &spec(), BindRules::default());
 
         assert_eq!(given.profile.as_deref(), Some("alices"));
         assert_eq!(given.settings.network.as_deref(), Some("bridge"));
@@ -274,7 +288,7 @@ mod tests {
             let profiles = Profiles { defaults: defaults.clone(), profiles: made.collect() };
             let task = TaskSpec { user_id: user.clone(), ..spec() };
 
-            let given = profiles.given(IMAGE, &task);
+            let given = profiles.given(IMAGE, &task, BindRules::default());
 
             let first = rows.iter().position(|(own, _)| *own == user);
             prop_assert_eq!(&given.profile, &first.map(|at| at.to_string()));

@@ -8,6 +8,7 @@ use thiserror::Error;
 use super::{
     id::{NameError, PayloadDigest, TaskId, check_safe_name},
     limits,
+    task_settings::TaskSettings,
     text::{truncate, without_login},
 };
 
@@ -41,6 +42,8 @@ pub struct TaskSpec {
     pub sla_multiplier: f64,
     /// Unix seconds.
     pub submitted_at: i64,
+    /// What it asks for beside that; `None`: nothing.
+    pub asked: Option<Box<TaskSettings>>,
 }
 
 /// Resources wanted; 0 means no limit.
@@ -162,6 +165,9 @@ pub enum Impossible {
         /// What it may have.
         limit: usize,
     },
+    /// Something that it asks for is no value: which, and why not.
+    #[error("settings.{0}")]
+    Setting(String),
     /// A figure that is no amount.
     #[error("{what} is {value}, which is no amount; give 0 for no limit or a positive number")]
     NoAmount {
@@ -315,6 +321,7 @@ mod tests {
             task_type: String::new(),
             sla_multiplier: 1.0,
             submitted_at: 0,
+            asked: None,
         }
     }
 

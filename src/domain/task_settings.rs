@@ -1,5 +1,8 @@
-//! What an operator can have a task get beside what it asks for itself: environment, volumes, network, who it is, how long it may
-//! run and how it is ended. Values alone; which task gets which is `profile`'s question.
+//! What a task can get beside image, command and amounts: environment, volumes, network, who it is, how long it may run and how it is
+//! ended. An operator says it by profiles, a master by its own message. Values alone; which task gets which is `profile`'s question,
+//! and what a master may ask for `policy`'s.
+
+pub mod reading;
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
@@ -49,10 +52,12 @@ pub struct TaskSettings {
 /// Where the value of a variable is from.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Variable {
-    /// It stands in the configuration.
+    /// This text.
     Text(String),
     /// It is what is in this file when the container is made.
     File(PathBuf),
+    /// It is not known any more: the task was read back from its container's labels, where no value stands.
+    Lost,
 }
 
 /// A value may be a secret: it stands in no log.
@@ -61,6 +66,7 @@ impl fmt::Debug for Variable {
         match self {
             Self::Text(_) => f.write_str("Text(..)"),
             Self::File(path) => write!(f, "File({})", path.display()),
+            Self::Lost => f.write_str("Lost"),
         }
     }
 }
@@ -147,6 +153,29 @@ impl TaskSettings {
             cap_drop: either(&self.cap_drop, &below.cap_drop),
             entrypoint: either(&self.entrypoint, &below.entrypoint),
         }
+    }
+
+    /// The same for what a task asks for itself: what was to be taken from it below is taken in any case.
+    #[must_use]
+    pub fn asked_over(&self, below: &Self) -> Self {
+        let mut both = self.over(below);
+        let dropped = [&self.cap_drop, &below.cap_drop].into_iter().flatten();
+        let mut all: Vec<Capability> = Vec::new();
+        for capability in dropped.flatten() {
+            if !all.contains(capability) {
+                all.push(capability.clone());
+            }
+        }
+        both.cap_drop = both.cap_drop.map(|_| all);
+        both
+    }
+
+    /// The capability that is in both lists, if one is.
+    #[must_use]
+    pub fn added_and_dropped(&self) -> Option<&Capability> {
+        let dropped = self.cap_drop.as_deref().unwrap_or_default();
+        let mut added = self.cap_add.iter().flatten();
+        added.find(|added| dropped.contains(added))
     }
 
     /// What of them counts after the container was made.

@@ -16,7 +16,7 @@ use bollard::{
 use futures_util::StreamExt;
 
 use super::{
-    DockerEngine, EngineOptions,
+    DockerEngine, EngineOptions, binds,
     call::path_part,
     failure::{self, has_any},
     given,
@@ -46,7 +46,7 @@ impl DockerEngine {
         };
         let labels = labels::of_plan(plan, &*self.codec, self.options.maker.as_ref());
         let given = &plan.given;
-        given::check_binds(given, &self.line.address).await?;
+        binds::check(plan, &self.line.address).await?;
         let variables = given::variables(given).await?;
         let body = body(plan, labels, &self.options)?;
         let body = given::give(body, given, variables, &self.options);

@@ -1,4 +1,4 @@
-//! What the operator's profiles give a task, put into what the engine is asked to make. Values that lie in files are read here, at
+//! What the operator's profiles and its own wishes give a task, put into what the engine is asked to make. Values that lie in files are read here, at
 //! that moment, and go nowhere but into the container.
 
 use std::{collections::HashMap, path::Path};
@@ -9,12 +9,12 @@ use bollard::models::{
 };
 use tokio::{fs::File, io::AsyncReadExt as _};
 
-use super::{EngineAddress, EngineOptions};
+use super::EngineOptions;
 use crate::{
     domain::{
         privileges::Ulimit,
         profile::Given,
-        task_settings::{Entrypoint, Port, Source, Variable, Volume, is_at_or_above},
+        task_settings::{Entrypoint, Port, Source, Variable, Volume},
     },
     ports::engine::EngineError,
 };
@@ -32,6 +32,11 @@ pub(super) async fn variables(given: &Given) -> Result<Vec<(String, String)>, En
                 let path = path.display();
                 EngineError::Invalid(format!("the value of {name} in {path} {why}"))
             })?,
+            Variable::Lost => {
+                return Err(EngineError::Invalid(format!(
+                    "the value of {name} is lost with the worker's journal; submit the task again"
+                )));
+            }
         };
         variables.push((name.clone(), value));
     }
@@ -59,32 +64,6 @@ async fn read(path: &Path) -> Result<String, String> {
         true => Err("holds a NUL".into()),
         false => Ok(text.to_owned()),
     }
-}
-
-/// A link may lead to the engine's socket, or to a folder that holds it. Where the engine's files are not seen from here, it is the
-/// engine that finds nothing.
-pub(super) async fn check_binds(given: &Given, engine: &EngineAddress) -> Result<(), EngineError> {
-    let EngineAddress::Unix(socket) = engine else {
-        return Ok(());
-    };
-    let real = async |path: &Path| tokio::fs::canonicalize(path).await.ok();
-    let Some(socket) = real(socket).await else {
-        return Ok(());
-    };
-    for volume in given.settings.volumes.iter().flatten() {
-        let Source::Bind(path) = &volume.source else {
-            continue;
-        };
-        let Some(place) = real(Path::new(path)).await else {
-            continue;
-        };
-        if is_at_or_above(&place.to_string_lossy(), &socket.to_string_lossy()) {
-            return Err(EngineError::Invalid(format!(
-                "the volume {path} holds the engine's socket, by which a task would rule this machine"
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// What the engine is asked to make, with what was given.
@@ -220,6 +199,7 @@ mod tests {
         Given {
             profile: Some("p".into()),
             settings,
+            asked_binds: None,
         }
     }
 
@@ -364,35 +344,5 @@ mod tests {
 
         let begins = "the value of TOKEN in /nowhere/token cannot be read: No such file";
         assert!(error.starts_with(begins), "{error}");
-    }
-
-    #[tokio::test]
-    async fn a_link_to_the_engines_socket_or_above_it_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let (there, other) = (folder.path().join("run"), folder.path().join("other"));
-        std::fs::create_dir(&there).unwrap();
-        std::fs::create_dir(&other).unwrap();
-        std::fs::write(there.join("engine.sock"), "").unwrap();
-        for (name, target) in [
-            ("to-it", there.join("engine.sock")),
-            ("above", there.clone()),
-        ] {
-            std::os::unix::fs::symlink(target, folder.path().join(name)).unwrap();
-        }
-        let engine = EngineAddress::Unix(there.join("engine.sock"));
-        let refused = async |name: &str| {
-            let settings = TaskSettings {
-                volumes: Some(vec![Volume {
-                    source: Source::Bind(folder.path().join(name).to_str().unwrap().into()),
-                    target: "/x".into(),
-                    read_only: true,
-                }]),
-                ..TaskSettings::default()
-            };
-            check_binds(&given(settings), &engine).await.is_err()
-        };
-
-        assert!(refused("to-it").await && refused("above").await && refused("run").await);
-        assert!(!refused("other").await && !refused("missing").await);
     }
 }

@@ -235,6 +235,7 @@ pub(super) mod tests {
             task_type: String::new(),
             sla_multiplier: 1.0,
             submitted_at: 0,
+            asked: None,
         }
     }
 

@@ -438,6 +438,7 @@ fn plan(trial: &Trial, image: &str) -> Result<ContainerPlan, EngineError> {
             task_type: String::new(),
             sla_multiplier: 0.0,
             submitted_at: 0,
+            asked: None,
         },
         digest: PayloadDigest([0; 32]),
         attempt: 1,

@@ -4,6 +4,7 @@
 //! Does not judge a task: an impossible one is converted like any other, and fails later under its own id.
 
 pub(super) mod log;
+mod settings;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use prost::Message;
@@ -15,6 +16,7 @@ use crate::{
         id::{NameError, PayloadDigest, TaskId},
         limits,
         spec::{Impossible, Offer, TaskSpec, Wants},
+        task_settings::Variable,
         text::HeadAndTail,
         usage::Usage,
     },
@@ -68,6 +70,11 @@ pub fn digest_of(spec: &TaskSpec) -> PayloadDigest {
 
 /// Within its limits from here on; what was over them.
 fn spec(task: proto::Task) -> Result<(TaskSpec, Option<Impossible>), NameError> {
+    let (asked, mistake) = match task.settings.map(settings::read) {
+        Some(Ok(asked)) => (asked, None),
+        Some(Err(why)) => (None, Some(Impossible::Setting(why))),
+        None => (None, None),
+    };
     let mut spec = TaskSpec {
         id: TaskId::new(task.task_id)?,
         image: task.docker_image,
@@ -83,9 +90,10 @@ fn spec(task: proto::Task) -> Result<(TaskSpec, Option<Impossible>), NameError> 
         task_type: task.task_type,
         sla_multiplier: task.sla_multiplier,
         submitted_at: task.submitted_at,
+        asked: asked.map(Box::new),
     };
     let excess = spec.cut_to_limits();
-    Ok((spec, excess))
+    Ok((spec, excess.or(mistake)))
 }
 
 fn task(spec: &TaskSpec) -> proto::Task {
@@ -104,16 +112,21 @@ fn task(spec: &TaskSpec) -> proto::Task {
         task_type: spec.task_type.clone(),
         task_name: spec.task_name.clone(),
         submitted_at: spec.submitted_at,
+        settings: spec.asked.as_deref().map(settings::written),
     }
 }
 
-/// Writes a task into a container's label as the Task message in base64, and reads it back.
+/// Writes a task into a container's label as the Task message in base64, and reads it back. What variables are set to may be secret,
+/// and stands in no label.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TaskMessageCodec;
 
 impl SpecCodec for TaskMessageCodec {
     fn encode(&self, spec: &TaskSpec) -> String {
         let mut task = task(spec);
+        if let Some(settings) = &mut task.settings {
+            settings.environment.values_mut().for_each(String::clear);
+        }
         // The other texts have their limits.
         if label_len(&task) > LABEL_LIMIT {
             task.command.clear();
@@ -125,7 +138,12 @@ impl SpecCodec for TaskMessageCodec {
         let bytes = BASE64.decode(label).ok()?;
         let task = proto::Task::decode(bytes.as_slice()).ok()?;
         // It has a container: what is cut was over a limit that an older version did not have.
-        spec(task).ok().map(|(spec, _)| spec)
+        let (mut spec, _) = spec(task).ok()?;
+        if let Some(asked) = &mut spec.asked {
+            let values = asked.environment.values_mut();
+            values.for_each(|value| *value = Variable::Lost);
+        }
+        Some(spec)
     }
 }
 

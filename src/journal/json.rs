@@ -1,5 +1,7 @@
-//! The parts of a record that are stored as JSON text: endings and verdicts. Converted by hand, so that a change of a type in
+//! The parts of a record that are stored as JSON text: what its task asks for, endings and verdicts. Converted by hand, so that a change of a type in
 //! the domain cannot change the format of a file that older and newer programs share.
+
+mod asked;
 
 use std::time::Duration;
 
@@ -11,6 +13,8 @@ use crate::domain::{
     record::{Ending, OutputFile, Outputs, Verdict},
     usage::{Transfer, Usage},
 };
+
+pub(super) use asked::{asked_from_text, asked_to_text};
 
 /// Stored text that this program cannot have written; the field says where it fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]

@@ -23,7 +23,7 @@ use crate::{
 
 const SELECT_TASKS: &str = "
 SELECT id, image, command, req_cpu, req_memory, req_storage, req_gpu, user_id, task_name, task_type, sla_multiplier,
-       submitted_at, digest, attempt, result_id, phase, answered, cancel_requested, container_name, image_ran, container, ending,
+       submitted_at, asked, digest, attempt, result_id, phase, answered, cancel_requested, container_name, image_ran, container, ending,
        verdict, accepted_at, done_at, coalesce(uploaded, 0) AS uploaded, upload_note,
        coalesce(upload_attempts, 0) AS upload_attempts, coalesce(report_attempts, 0) AS report_attempts, parked,
        starting_at, running_at, ended_at, sealed_at, delivered_at
@@ -31,10 +31,10 @@ FROM tasks LEFT JOIN outbox ON outbox.task = tasks.id";
 
 const INSERT_TASK: &str = "
 INSERT INTO tasks (id, image, command, req_cpu, req_memory, req_storage, req_gpu, user_id, task_name, task_type,
-                   sla_multiplier, submitted_at, digest, attempt, result_id, phase, answered, cancel_requested,
+                   sla_multiplier, submitted_at, asked, digest, attempt, result_id, phase, answered, cancel_requested,
                    container_name, image_ran, container, ending, verdict, accepted_at, done_at)
 VALUES (:id, :image, :command, :req_cpu, :req_memory, :req_storage, :req_gpu, :user_id, :task_name, :task_type,
-        :sla_multiplier, :submitted_at, :digest, :attempt, :result_id, :phase, :answered, :cancel_requested,
+        :sla_multiplier, :submitted_at, :asked, :digest, :attempt, :result_id, :phase, :answered, :cancel_requested,
         :container_name, :image_ran, :container, :ending, :verdict, :accepted_at, :done_at)";
 
 const INSERT_OUTBOX: &str = "
@@ -318,6 +318,7 @@ pub(super) fn insert(connection: &Connection, record: &TaskRecord) -> rusqlite::
             ":task_type": spec.task_type,
             ":sla_multiplier": spec.sla_multiplier,
             ":submitted_at": spec.submitted_at,
+            ":asked": spec.asked.as_deref().map(json::asked_to_text),
             ":digest": record.digest.0,
             ":attempt": record.attempt,
             ":result_id": record.result_id.0,
@@ -397,6 +398,7 @@ fn read_spec(row: &Row<'_>) -> rusqlite::Result<TaskSpec> {
         task_type: row.get("task_type")?,
         sla_multiplier: amount(row, "sla_multiplier")?,
         submitted_at: row.get("submitted_at")?,
+        asked: parsed(row, "asked", json::asked_from_text)?.map(Box::new),
     })
 }
 

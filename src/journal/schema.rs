@@ -9,9 +9,9 @@ pub(super) const APPLICATION_ID: i64 = 0x574E_4F44;
 /// The format that this program writes.
 pub(super) const KNOWN: i64 = STEPS.len() as i64;
 
-/// The step at index n leads from format n to n + 1. Times are nanoseconds since the Unix epoch. An amount that is NULL was not a
-/// number: SQLite cannot store one, and a task that asks for it is accepted all the same, to fail with that reason.
-const STEPS: [&str; 6] = [
+/// What leads from format n to n + 1. Times are nanoseconds since the Unix epoch. An amount that is NULL was no number:
+/// SQLite cannot store one, and a task that asks for it is accepted all the same, to fail with that reason.
+const STEPS: [&str; 7] = [
     r"
 CREATE TABLE tasks (
     seq              INTEGER PRIMARY KEY,
@@ -112,6 +112,10 @@ CREATE TABLE images (
     used_at          INTEGER NOT NULL,
     PRIMARY KEY (id, reference)
 ) STRICT, WITHOUT ROWID;
+",
+    r"
+-- What it asks for beside image, command and amounts; NULL: nothing.
+ALTER TABLE tasks ADD COLUMN asked TEXT;
 ",
 ];
 

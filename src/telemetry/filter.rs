@@ -8,6 +8,12 @@ use log::LevelFilter;
 /// What is shown unless `RUST_LOG` says otherwise: this program's info, and of the libraries only warnings and errors.
 pub(super) const DEFAULT: &str = "warn,worker_node=info,lifecycle=info";
 
+/// The engine's client shows whole requests and answers from debug on: what the variables of tasks are set to, too.
+const TELLTALE: &str = "bollard";
+
+/// As much of it as may be shown.
+const OF_TELLTALE: LevelFilter = LevelFilter::Info;
+
 /// The target of the events in the actors' lives; it is not the name of a module.
 const LIFECYCLE: &str = "lifecycle";
 
@@ -37,6 +43,7 @@ impl Filter {
         };
         let mut says = false;
         let mut base = DEFAULT.to_owned();
+        let mut base_level = LevelFilter::Warn;
         let mut added = Vec::new();
         let mut complaints = Vec::new();
         for part in said
@@ -47,7 +54,10 @@ impl Filter {
             let part = read_part(part);
             says |= part.is_ok();
             match part {
-                Ok(Part::Everything(level)) => base = level.to_string().to_lowercase(),
+                Ok(Part::Everything(level)) => {
+                    base_level = level;
+                    base = level.to_string().to_lowercase();
+                }
                 Ok(Part::Named(names, level)) => {
                     let level = level.to_string().to_lowercase();
                     added.extend(names.into_iter().map(|name| format!("{name}={level}")));
@@ -56,6 +66,9 @@ impl Filter {
             }
         }
         let mut directives = base;
+        if base_level > OF_TELLTALE {
+            added.insert(0, format!("{TELLTALE}=info"));
+        }
         for directive in added {
             directives = format!("{directives},{directive}");
         }
@@ -86,6 +99,11 @@ fn read_part(part: &str) -> Result<Part, String> {
     let level = LevelFilter::from_str(level).map_err(|_| {
         format!("'{part}' has no level; write {name}=error, warn, info, debug, trace or off")
     })?;
+    if name.split("::").next() == Some(TELLTALE) && level > OF_TELLTALE {
+        return Err(format!(
+            "'{part}' would show what the variables of tasks are set to; write {name}=info, or engine=debug"
+        ));
+    }
     match targets(name) {
         targets if targets.is_empty() => Err(format!(
             "nothing here is called '{name}'; write a name as the log lines show it (operator=debug), or a level alone (error, warn, info, \
@@ -170,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_level_alone_is_for_everything_and_takes_the_place_of_the_default() {
-        assert_eq!(directives("debug"), "debug");
+        assert_eq!(directives("debug"), "debug,bollard=info");
         assert_eq!(
             directives("warn,operator=info"),
             "warn,worker_node::telemetry::operator=info"
@@ -180,10 +198,22 @@ mod tests {
     }
 
     #[test]
+    fn no_level_has_the_engines_client_tell_what_variables_are_set_to() {
+        assert_eq!(directives("trace"), "trace,bollard=info");
+        assert_eq!(
+            directives("trace,bollard=error"),
+            "trace,bollard=info,bollard=error"
+        );
+        assert_eq!(directives("info"), "info");
+    }
+
+    #[test]
     fn what_nothing_is_called_is_complained_of_and_changes_nothing() {
         for said in [
             "garbage",
             "h2=trace=x",
+            "bollard",
+            "bollard::docker=debug",
             "operatr=debug",
             "operator=loud",
             "=debug",

@@ -231,6 +231,33 @@ fn programs_are_told_each_value_with_its_origin() {
 }
 
 #[test]
+fn a_policy_is_read_over_and_shown() {
+    let scratch = Scratch::with("[policy]\nports = [\"80\"]\nallowed_roots = [\"/proc\"]\n");
+    let check = || ended(worker(&["config", "check", text(&scratch.file())]));
+    refused(
+        &check(),
+        &["config.toml:3: allowed_roots '/proc' would show /proc"],
+    );
+
+    fs::write(scratch.file(), "[policy]\nports = [\"80\"]\n").expect("written");
+    let sound = check();
+    let shown = scratch.run(&["config", "show"]).stdout;
+    let told = scratch.run(&["config", "show", "--json"]).stdout;
+
+    let words = "is sound: it sets 0 keys, and has a policy\n";
+    assert!(sound.stdout.ends_with(words), "{}", sound.stdout);
+    let (_, policy) = shown.split_once("\n[policy]\n").expect("it is shown");
+    assert!(policy.contains("ports = [\"80\"]\n"), "{policy}");
+    assert!(
+        policy.contains("networks = [\"none\", \"bridge\"]\n"),
+        "{policy}"
+    );
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!(told["policy"]["ports"][0], "80");
+    assert_eq!(told["policy"]["users"], "unprivileged");
+}
+
+#[test]
 fn a_file_is_read_over_whole_and_whatever_the_environment_says() {
     let scratch =
         Scratch::with("[tasks]\nmax_tasks = 0\npul = \"never\"\n\n[process]\nsupervise = \"on\"\n");

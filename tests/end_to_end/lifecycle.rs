@@ -1,6 +1,7 @@
 //! The life of tasks, end to end: the real binary, the real engine, the recording master. Nearly every test ends with
 //! `Cluster::finish`: a clean verdict, an orderly stop, and nothing left behind.
 
+mod asked;
 mod cancels;
 mod containers;
 mod crowd;

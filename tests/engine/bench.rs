@@ -246,6 +246,7 @@ pub(crate) fn spec(id: &str, command: &str) -> TaskSpec {
         task_type: String::new(),
         sla_multiplier: 1.0,
         submitted_at: 17,
+        asked: None,
     }
 }
 

@@ -24,8 +24,10 @@ use worker_node::{
         id::{ContainerId, TaskId, WorkerId, check_safe_name},
         image_rules::{ImageRules, Pattern},
         limits,
+        policy::Policy,
         privileges::{Capability, Ulimit},
         spec::{MachineTotals, TaskSpec},
+        task_settings::Variable,
         text::{escape, repair_utf8, truncate, without_login},
     },
     engine::{DockerEngine, EngineAddress, EngineOptions},
@@ -107,6 +109,14 @@ fn assert_within_limits(spec: &TaskSpec) {
     assert!(spec.user_id.len() <= limits::USER);
     assert!(spec.task_name.len().max(spec.task_type.len()) <= limits::NAME);
     assert!(spec.command.len() <= 128 << 10);
+    if let Some(asked) = &spec.asked {
+        assert!(asked.environment.len() <= limits::VARIABLES);
+        let values = asked.environment.values();
+        assert!(values.into_iter().all(|value| *value == Variable::Lost));
+        assert!(asked.volumes.iter().flatten().count() <= limits::ASKED_ENTRIES);
+        // Whatever came in is judged.
+        let _any = Policy::default().refusal(asked);
+    }
 }
 
 /// What people call things: ids, addresses, patterns, and what is shown of them.

@@ -310,6 +310,20 @@ fn the_additions_to_results_and_files_are_golden_and_unseen_by_a_peer_of_before(
 }
 
 #[test]
+fn the_additions_to_tasks_are_golden_and_unseen_by_a_peer_of_before() {
+    let with_settings = proto::Task {
+        settings: Some(settings()),
+        ..task()
+    };
+
+    is_added::<made_before::Task, _>(TASK, SETTINGS, &with_settings);
+    each_field_may_be_missing::<proto::Task>(&format!("{TASK}{SETTINGS}"));
+    // Its own fields stand behind a tag of two bytes, and a length of two.
+    each_field_may_be_missing::<proto::TaskSettings>(&SETTINGS[8..]);
+    passes_over_unknown::<proto::TaskSettings>(&SETTINGS[8..]);
+}
+
+#[test]
 fn the_additions_to_logs_are_golden_and_unseen_by_a_peer_of_before() {
     let asked = |batches, start, only: proto::LogSource| proto::TaskLogRequest {
         batches,

@@ -49,6 +49,10 @@ async fn an_offer_reaches_the_worker_with_all_that_it_asks_for() {
         task_type: "batch".into(),
         task_name: "a/b".into(),
         submitted_at: 1_700_000_000,
+        settings: Some(proto::TaskSettings {
+            network: "none".into(),
+            ..proto::TaskSettings::default()
+        }),
     };
 
     let ack = node.client().assign_task(offered).await.unwrap();
@@ -57,6 +61,8 @@ async fn an_offer_reaches_the_worker_with_all_that_it_asks_for() {
     let offer = node.worker.offers.lock().unwrap().remove(0);
     let spec = offer.spec;
     assert_eq!(spec.id.as_str(), "task-1");
+    let asked = spec.asked.as_ref().unwrap();
+    assert_eq!(asked.network.as_deref(), Some("none"));
     assert_eq!(
         (spec.image.as_str(), spec.command.as_str()),
         ("busybox", "true")

@@ -196,6 +196,7 @@ mod tests {
             task_type: String::new(),
             sla_multiplier: 1.0,
             submitted_at: 0,
+            asked: None,
         };
         let (result, name) = (ResultId("r".into()), ContainerName("c".into()));
         let ending = outcome.map(|outcome| Ending {

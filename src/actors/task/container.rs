@@ -88,6 +88,14 @@ impl TaskActor {
             self.advance(Event::CreateFailed("its image was forgotten".into()), ctx);
             return;
         };
+        let given = match self.env.given(&self.record.spec) {
+            Ok(given) => given,
+            Err(why) => {
+                self.permit = None;
+                return self.advance(Event::CreateFailed(why), ctx);
+            }
+        };
+        self.terms = given.settings.terms();
         self.record.container_name = container_name(
             self.env.worker.as_str(),
             self.id().as_str(),
@@ -96,8 +104,6 @@ impl TaskActor {
         self.record.phase = self.record.phase.max(Phase::Starting);
         self.record.image = Some(image.told());
         let (env, record) = (Arc::clone(&self.env), self.record.clone());
-        let given = env.given(&record.spec);
-        self.terms = given.settings.terms();
         let work = async move {
             let starting = Change::Starting {
                 task: record.spec.id.clone(),

@@ -27,6 +27,7 @@ fn record(id: &str, worker: &str, phase: Phase) -> TaskRecord {
         task_type: String::new(),
         sla_multiplier: 1.0,
         submitted_at: 0,
+        asked: None,
     };
     let name: ContainerName = container_name(worker, id, 1);
     TaskRecord {

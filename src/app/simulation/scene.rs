@@ -208,6 +208,7 @@ fn offer(number: u32, image: &str, habits: &Habits, random: &mut fastrand::Rng) 
         task_type: String::new(),
         sla_multiplier: 1.0,
         submitted_at: 0,
+        asked: None,
     };
     let mut digest = [0; 32];
     digest[0] = u8::try_from(number).unwrap();

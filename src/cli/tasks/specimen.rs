@@ -39,6 +39,7 @@ fn record(task: &str) -> TaskRecord {
         task_type: String::new(),
         sla_multiplier: 1.0,
         submitted_at: 0,
+        asked: None,
     };
     let name = ContainerName(format!("wn-{task}"));
     let result = ResultId(format!("r-{task}"));

@@ -1,7 +1,7 @@
 //! `[task_defaults]` and `[[profile]]`: what tasks get beside what they ask for. Each setting is read by itself, so that every fault is
 //! told, with its line and its profile. Pure: what can be seen in the engine or on the disk alone is found when a container is made.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use toml::{
     Spanned,
@@ -9,11 +9,7 @@ use toml::{
 };
 
 use super::{
-    super::{
-        DAY, HOUR, MIB, SECOND, TIB,
-        amount::{Range, read_size, read_time},
-        read_network,
-    },
+    super::amount::{Range, read_size, read_time},
     taking::{Taking, article, nearest, shown},
 };
 use crate::domain::{
@@ -21,7 +17,8 @@ use crate::domain::{
     privileges::{Capability, Ulimit},
     profile::{Matching, Profile, TextPattern},
     task_settings::{
-        Entrypoint, Port, Source, TaskSettings, Variable, Volume, is_at_or_above, is_plain_path,
+        Port, Source, TaskSettings, Variable, Volume,
+        reading::{self, LONGEST, LONGEST_VALUE, STOP_GRACE, TIMEOUT},
     },
 };
 
@@ -36,16 +33,6 @@ const MOST_PROFILES: usize = 64;
 
 /// Entries of one list or table of a setting.
 const MOST_ENTRIES: usize = 128;
-
-/// Of one text, in bytes; a variable's value may be as long as all lists of paths are.
-const LONGEST: usize = 4_096;
-const LONGEST_VALUE: usize = 32_768;
-
-/// Where a task's output files are: nothing else may lie there.
-const OUTPUT: &str = "/output";
-
-/// By these whoever reaches them rules the machine.
-const ENGINE_SOCKETS: [&str; 2] = ["/run/docker.sock", "/var/run/docker.sock"];
 
 /// Every setting, as it is spelt.
 const SETTINGS: [&str; 18] = [
@@ -71,13 +58,7 @@ const SETTINGS: [&str; 18] = [
 
 const MATCHES: [&str; 4] = ["image", "task_type", "user", "task_name"];
 
-const SIGNALS: [&str; 31] = [
-    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
-    "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
-    "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-];
-
-type Read<T> = Result<T, String>;
+pub(super) type Read<T> = Result<T, String>;
 
 impl Taking<'_> {
     pub(super) fn defaults(&mut self, value: &Spanned<DeValue<'_>>) {
@@ -115,7 +96,7 @@ impl Taking<'_> {
             rows.find(|(name, _)| name.get_ref().as_ref() == wanted)
                 .map(|(_, value)| value)
         };
-        let name = match given("name").map(|value| text(value.get_ref(), read_name)) {
+        let name = match given("name").map(|value| text(value.get_ref(), reading::name)) {
             Some(Ok(name)) => name,
             Some(Err(complaint)) => return self.fault(at, format!("a profile's name {complaint}")),
             None => return self.fault(at, "a profile has no name; give it one".into()),
@@ -192,7 +173,8 @@ impl Taking<'_> {
                 None => self.unknown(at, whose, name, &SETTINGS),
             }
         }
-        if let Some(both) = in_both(&settings) {
+        if let Some(both) = settings.added_and_dropped() {
+            let both = both.name();
             let at = table.iter().find(|(name, _)| name.get_ref() == "cap_drop");
             let at = at.map_or(0, |(name, _)| name.span().start);
             let complaint = format!("{both} is in cap_add and in cap_drop; leave one away");
@@ -201,7 +183,7 @@ impl Taking<'_> {
         settings
     }
 
-    fn unknown(&mut self, at: usize, whose: &str, name: &str, known: &[&str]) {
+    pub(super) fn unknown(&mut self, at: usize, whose: &str, name: &str, known: &[&str]) {
         let hint = match nearest(name, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("there are {}", known.join(", ")),
@@ -218,22 +200,22 @@ fn set(to: &mut TaskSettings, name: &str, value: &DeValue<'_>) -> Option<Read<()
     Some(match name {
         "environment" => environment(value).map(|read| to.environment = read),
         "volumes" => volumes(value).map(|read| to.volumes = Some(read)),
-        "network" => text(value, read_network).map(|read| to.network = Some(read)),
+        "network" => text(value, reading::network).map(|read| to.network = Some(read)),
         "ports" => texts(value, Port::read).map(|read| to.ports = Some(read)),
-        "workdir" => text(value, read_path).map(|read| to.workdir = Some(read)),
-        "user" => text(value, read_user).map(|read| to.user = Some(read)),
-        "hostname" => text(value, read_host).map(|read| to.hostname = Some(read)),
-        "extra_hosts" => texts(value, read_extra_host).map(|read| to.extra_hosts = Some(read)),
-        "timeout" => time(value, SECOND, 365 * DAY).map(|read| to.timeout = Some(read)),
-        "stop_signal" => text(value, read_signal).map(|read| to.stop_signal = Some(read)),
-        "stop_grace" => time(value, Duration::ZERO, HOUR).map(|read| to.stop_grace = Some(read)),
+        "workdir" => text(value, reading::path).map(|read| to.workdir = Some(read)),
+        "user" => text(value, reading::user).map(|read| to.user = Some(read)),
+        "hostname" => text(value, reading::host).map(|read| to.hostname = Some(read)),
+        "extra_hosts" => texts(value, reading::extra_host).map(|read| to.extra_hosts = Some(read)),
+        "timeout" => time(value, TIMEOUT).map(|read| to.timeout = Some(read)),
+        "stop_signal" => text(value, reading::signal).map(|read| to.stop_signal = Some(read)),
+        "stop_grace" => time(value, STOP_GRACE).map(|read| to.stop_grace = Some(read)),
         "shm_size" => size(value).map(|read| to.shm_size = Some(read)),
         "ulimits" => ulimits(value).map(|read| to.ulimits = Some(read)),
-        "runtime" => text(value, read_name).map(|read| to.runtime = Some(read)),
+        "runtime" => text(value, reading::name).map(|read| to.runtime = Some(read)),
         "read_only_root" => switch(value).map(|read| to.read_only_root = Some(read)),
         "cap_add" => texts(value, Capability::read).map(|read| to.cap_add = Some(read)),
         "cap_drop" => texts(value, Capability::read).map(|read| to.cap_drop = Some(read)),
-        "entrypoint" => text(value, read_entrypoint).map(|read| to.entrypoint = Some(read)),
+        "entrypoint" => text(value, reading::entrypoint).map(|read| to.entrypoint = Some(read)),
         _ => return None,
     })
 }
@@ -246,31 +228,22 @@ fn environment(value: &DeValue<'_>) -> Read<BTreeMap<String, Variable>> {
     let pairs = table.iter().map(|(name, value)| {
         let name = name.get_ref().as_ref();
         let of_it = |complaint| format!("{}: {complaint}", shown(name));
-        let name_is_fit = name.bytes().enumerate().all(|(at, byte)| {
-            byte.is_ascii_alphabetic() || byte == b'_' || at > 0 && byte.is_ascii_digit()
-        });
-        if !name_is_fit || name.is_empty() || name.len() > LONGEST {
-            return Err(of_it("is no variable's name".into()));
-        }
-        if name == "TINI_KILL_PROCESS_GROUP" {
-            return Err(of_it("is the worker's own: a stop needs it".into()));
-        }
-        let variable = variable(value.get_ref()).map_err(of_it)?;
-        Ok((name.to_owned(), variable))
+        let name = reading::variable_name(name).map_err(of_it)?;
+        let variable = variable(value.get_ref());
+        let variable = variable.map_err(|complaint| format!("{name}: {complaint}"))?;
+        Ok((name, variable))
     });
     pairs.collect()
 }
 
 fn variable(value: &DeValue<'_>) -> Read<Variable> {
     match value {
-        DeValue::String(text) if text.len() > LONGEST_VALUE => Err(format!(
-            "has {} bytes; give at most {LONGEST_VALUE}",
-            text.len()
-        )),
-        DeValue::String(text) if text.contains('\0') => Err("holds a NUL".into()),
-        DeValue::String(text) => Ok(Variable::Text(text.to_string())),
+        DeValue::String(text) => {
+            let text = reading::bounded(text, LONGEST_VALUE)?;
+            Ok(Variable::Text(text.to_owned()))
+        }
         DeValue::Table(table) if table.len() == 1 && row(table, "file").is_some() => {
-            let path = text(row(table, "file").unwrap_or(value), read_path)?;
+            let path = text(row(table, "file").unwrap_or(value), reading::path)?;
             Ok(Variable::File(path.into()))
         }
         _ => Err(not("a text or { file = \"/path\" }", value)),
@@ -278,15 +251,9 @@ fn variable(value: &DeValue<'_>) -> Read<Variable> {
 }
 
 fn volumes(value: &DeValue<'_>) -> Read<Vec<Volume>> {
-    let mut volumes: Vec<Volume> = Vec::new();
-    for value in list(value)? {
-        let volume = volume(value.get_ref())?;
-        if let Some(twin) = volumes.iter().find(|other| other.target == volume.target) {
-            return Err(format!("has two at {}", shown(&twin.target)));
-        }
-        volumes.push(volume);
-    }
-    Ok(volumes)
+    let values = list(value)?.iter();
+    let volumes: Read<Vec<_>> = values.map(|value| volume(value.get_ref())).collect();
+    reading::volumes(volumes?)
 }
 
 fn volume(value: &DeValue<'_>) -> Read<Volume> {
@@ -308,39 +275,19 @@ fn volume(value: &DeValue<'_>) -> Read<Volume> {
         row(table, "bind"),
         row(table, "tmpfs"),
     ) {
-        (Some(name), None, None) => Source::Named(text(name, read_name)?),
-        (None, Some(path), None) => Source::Bind(text(path, read_bind)?),
+        (Some(name), None, None) => Source::Named(text(name, reading::name)?),
+        (None, Some(path), None) => Source::Bind(text(path, reading::bind)?),
         (None, None, Some(most)) => Source::Memory(size(most)?),
         _ => return Err("needs one of volume, bind and tmpfs in each entry".into()),
     };
     let target = row(table, "target").ok_or("needs a target in each entry")?;
-    let target = text(target, read_target)?;
+    let target = text(target, reading::target)?;
     let read_only = row(table, "read_only").map_or(Ok(false), switch)?;
-    if read_only && matches!(source, Source::Memory(_)) {
-        return Err("has a tmpfs that is read_only, and so for ever empty".into());
-    }
-    Ok(Volume {
-        source,
-        target,
-        read_only,
-    })
+    reading::volume(source, target, read_only)
 }
 
 fn ulimits(value: &DeValue<'_>) -> Read<Vec<Ulimit>> {
-    let limits = texts(value, Ulimit::read)?;
-    for (at, limit) in limits.iter().enumerate() {
-        if limits[..at].iter().any(|other| other.name == limit.name) {
-            return Err(format!("has two for {}", limit.name));
-        }
-    }
-    Ok(limits)
-}
-
-fn in_both(settings: &TaskSettings) -> Option<&str> {
-    let dropped = settings.cap_drop.as_deref().unwrap_or_default();
-    let mut added = settings.cap_add.iter().flatten();
-    let both = added.find(|added| dropped.contains(added))?;
-    Some(both.name())
+    reading::ulimits(texts(value, Ulimit::read)?)
 }
 
 fn row<'a, 'b>(table: &'a DeTable<'b>, wanted: &str) -> Option<&'a DeValue<'b>> {
@@ -362,7 +309,7 @@ fn few(entries: usize) -> Read<()> {
     }
 }
 
-fn list<'a, 'b>(value: &'a DeValue<'b>) -> Read<&'a [Spanned<DeValue<'b>>]> {
+pub(super) fn list<'a, 'b>(value: &'a DeValue<'b>) -> Read<&'a [Spanned<DeValue<'b>>]> {
     let DeValue::Array(values) = value else {
         return Err(not("a list", value));
     };
@@ -370,135 +317,44 @@ fn list<'a, 'b>(value: &'a DeValue<'b>) -> Read<&'a [Spanned<DeValue<'b>>]> {
     Ok(values)
 }
 
-fn texts<T>(value: &DeValue<'_>, read: impl Fn(&str) -> Read<T>) -> Read<Vec<T>> {
+pub(super) fn texts<T>(value: &DeValue<'_>, read: impl Fn(&str) -> Read<T>) -> Read<Vec<T>> {
     let values = list(value)?.iter();
     values.map(|value| text(value.get_ref(), &read)).collect()
 }
 
-fn text<T>(value: &DeValue<'_>, read: impl FnOnce(&str) -> Read<T>) -> Read<T> {
+pub(super) fn text<T>(value: &DeValue<'_>, read: impl FnOnce(&str) -> Read<T>) -> Read<T> {
     match value {
-        DeValue::String(text) if text.len() > LONGEST => {
-            Err(format!("has {} bytes; give at most {LONGEST}", text.len()))
-        }
-        DeValue::String(text) if text.contains('\0') => Err("holds a NUL".into()),
         DeValue::String(text) => {
+            let text = reading::bounded(text, LONGEST)?;
             read(text).map_err(|complaint| format!("'{}' {complaint}", shown(text)))
         }
         _ => Err(not("a text in quotes", value)),
     }
 }
 
-fn switch(value: &DeValue<'_>) -> Read<bool> {
+pub(super) fn switch(value: &DeValue<'_>) -> Read<bool> {
     match value {
         DeValue::Boolean(on) => Ok(*on),
         _ => Err(not("true or false", value)),
     }
 }
 
-fn time(value: &DeValue<'_>, least: Duration, most: Duration) -> Read<Duration> {
+pub(super) fn time(value: &DeValue<'_>, range: RangeInclusive<Duration>) -> Read<Duration> {
+    let (least, most) = range.into_inner();
     text(value, |text| read_time(text, Range::new(least, most)))
 }
 
-fn size(value: &DeValue<'_>) -> Read<u64> {
-    text(value, |text| read_size(text, Range::new(MIB, TIB)))
+pub(super) fn size(value: &DeValue<'_>) -> Read<u64> {
+    let (least, most) = reading::MEMORY.into_inner();
+    text(value, |text| read_size(text, Range::new(least, most)))
 }
 
-fn not(wanted: &str, value: &DeValue<'_>) -> String {
+pub(super) fn not(wanted: &str, value: &DeValue<'_>) -> String {
     format!("is {wanted}, not {}", kind(value))
 }
 
 fn kind(value: &DeValue<'_>) -> String {
     article(value.type_str())
-}
-
-/// What the engine takes as a name of what is its own.
-fn read_name(text: &str) -> Read<String> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
-    let begins = text.starts_with(|first: char| first.is_ascii_alphanumeric());
-    match begins && text.len() <= 128 && text.bytes().all(allowed) {
-        true => Ok(text.to_owned()),
-        false => Err("is no name; give letters, digits, '_', '.' and '-', at most 128".into()),
-    }
-}
-
-fn read_path(text: &str) -> Read<String> {
-    match is_plain_path(text) {
-        true => Ok(text.to_owned()),
-        false => Err("is no whole path; begin with / and leave //, . and .. away".into()),
-    }
-}
-
-fn read_bind(text: &str) -> Read<String> {
-    let path = read_path(text)?;
-    let reached = ENGINE_SOCKETS
-        .into_iter()
-        .find(|socket| is_at_or_above(&path, socket));
-    match reached {
-        Some(socket) => Err(format!(
-            "holds the engine's socket {socket}, by which a task would rule this machine"
-        )),
-        None => Ok(path),
-    }
-}
-
-fn read_target(text: &str) -> Read<String> {
-    let path = read_path(text)?;
-    match is_at_or_above(&path, OUTPUT) || is_at_or_above(OUTPUT, &path) {
-        true => Err(format!(
-            "would hide {OUTPUT}, where the task's files are taken from"
-        )),
-        false => Ok(path),
-    }
-}
-
-fn read_user(text: &str) -> Read<String> {
-    let is_one = |word: &str| {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
-        !word.is_empty() && !word.starts_with('-') && word.bytes().all(allowed)
-    };
-    let (user, group) = text.split_once(':').unwrap_or((text, "0"));
-    match is_one(user) && is_one(group) {
-        true => Ok(text.to_owned()),
-        false => Err("is no user; give a name or a number, and a group behind a colon".into()),
-    }
-}
-
-fn read_host(text: &str) -> Read<String> {
-    let is_label = |label: &str| {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        let edges = label.starts_with('-') || label.ends_with('-');
-        !label.is_empty() && label.len() <= 63 && !edges && label.bytes().all(allowed)
-    };
-    match text.len() <= 64 && text.split('.').all(is_label) {
-        true => Ok(text.to_owned()),
-        false => Err("is no host's name of at most 64 letters, digits, '-' and '.'".into()),
-    }
-}
-
-fn read_extra_host(text: &str) -> Read<String> {
-    let parts = text.split_once(':');
-    let is_one = parts.is_some_and(|(host, address)| {
-        let is_address = address == "host-gateway" || address.parse::<IpAddr>().is_ok();
-        read_host(host).is_ok() && is_address
-    });
-    match is_one {
-        true => Ok(text.to_owned()),
-        false => Err("is no host with its address; write NAME:ADDRESS".into()),
-    }
-}
-
-fn read_signal(text: &str) -> Read<String> {
-    let name = text.strip_prefix("SIG").unwrap_or(text);
-    match SIGNALS.contains(&name) {
-        true => Ok(format!("SIG{name}")),
-        false => Err("is no signal; give a name such as SIGINT".into()),
-    }
-}
-
-fn read_entrypoint(text: &str) -> Read<Entrypoint> {
-    let known = [Entrypoint::Replace, Entrypoint::Keep];
-    let found = known.into_iter().find(|known| known.word() == text);
-    found.ok_or_else(|| "is neither 'replace' nor 'keep'".into())
 }
 
 #[cfg(test)]

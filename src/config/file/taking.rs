@@ -8,10 +8,10 @@ use toml::{
 
 use super::{
     super::keys::{self, Key, Kind},
-    FileValue, profiles,
+    FileValue, policy, profiles,
     read::line_of,
 };
-use crate::domain::{profile::Profiles, text::escape};
+use crate::domain::{policy::Policy, profile::Profiles, text::escape};
 
 /// How much of a foreign word is shown, in bytes.
 const SHOWN: usize = 60;
@@ -32,6 +32,8 @@ pub(super) struct Fault {
 pub(super) struct Taken {
     pub(super) values: Vec<FileValue>,
     pub(super) profiles: Profiles,
+    /// `None`: nothing is said of it.
+    pub(super) policy: Option<Policy>,
     pub(super) faults: Vec<Fault>,
 }
 
@@ -42,6 +44,7 @@ pub(super) fn take(text: &str, keys: &[Key]) -> Taken {
         keys,
         values: Vec::new(),
         profiles: Profiles::default(),
+        policy: None,
         faults: Vec::new(),
     };
     let (table, errors) = DeTable::parse_recoverable(text);
@@ -58,6 +61,7 @@ pub(super) fn take(text: &str, keys: &[Key]) -> Taken {
     Taken {
         values: taking.values,
         profiles: taking.profiles,
+        policy: taking.policy,
         faults: taking.faults,
     }
 }
@@ -67,6 +71,7 @@ pub(super) struct Taking<'a> {
     keys: &'a [Key],
     values: Vec<FileValue>,
     pub(super) profiles: Profiles,
+    pub(super) policy: Option<Policy>,
     faults: Vec<Fault>,
 }
 
@@ -77,6 +82,7 @@ impl Taking<'_> {
             let name = name.get_ref().as_ref();
             let is_known = self.keys.iter().any(|key| key.section == name);
             match value.get_ref() {
+                _ if name == policy::POLICY => self.policy(value),
                 _ if name == profiles::DEFAULTS => self.defaults(value),
                 _ if name == profiles::PROFILE => self.profiles(at, value),
                 DeValue::Table(section) if is_known => self.section(name, section),
@@ -124,7 +130,7 @@ impl Taking<'_> {
 
     fn unknown_section(&mut self, at: usize, name: &str) {
         let mut sections = keys::sections(self.keys);
-        sections.push(profiles::DEFAULTS.into());
+        sections.extend([policy::POLICY, profiles::DEFAULTS].map(str::to_owned));
         let hint = match nearest(name, sections.iter().map(String::as_str)) {
             Some(near) => format!("did you mean [{near}]?"),
             None => format!("there are [{}]", sections.join("], [")),

@@ -135,7 +135,7 @@ const FAULTS: &[(&str, &str)] = &[
     ),
     (
         "[state]\nretention = \"5s\"",
-        "2: retention '5s' is out of range; give 1m to 1y",
+        "2: retention '5s' is out of range; give 1m to 365d",
     ),
     (
         "[tasks]\nulimit = [\n \"core=1\",\n \"core=2\"]",
@@ -216,7 +216,7 @@ fn the_sample_sets_nothing_and_has_every_default() {
 
     assert_eq!(all.faults(), []);
     assert_eq!(all.len() + without_default.len(), keys::all().len());
-    assert_eq!(config(&all), config(&ConfigFile::default()));
+    assert_eq!(config(&all), config(&file("")));
     assert!(sample.lines().all(|line| line.len() <= 130), "wide");
 }
 

@@ -22,6 +22,7 @@ fn record(phase: Phase, cancel_requested: bool) -> TaskRecord {
         task_type: String::new(),
         sla_multiplier: 1.0,
         submitted_at: 0,
+        asked: None,
     };
     let mut record = TaskRecord::accepted(
         spec,

@@ -26,6 +26,14 @@ fn offered() -> proto::Task {
         task_type: "batch".into(),
         task_name: "a/b".into(),
         submitted_at: 1_700_000_000,
+        settings: None,
+    }
+}
+
+fn offered_with_settings() -> proto::Task {
+    proto::Task {
+        settings: Some(settings::tests::asked()),
+        ..offered()
     }
 }
 
@@ -46,6 +54,10 @@ fn the_digest_of_a_task_is_the_same_in_every_version_of_this_program() {
         digest(&offered()).to_string(),
         "5d82c422f8ac086e06e836405c0082d19a39bc01ff9351d4cc3d1379eaa20d20"
     );
+    assert_eq!(
+        digest(&offered_with_settings()).to_string(),
+        "222a4898e348be28ec7d804fe588397290ec4455bcee7b3e9dded1ae56a67ef3"
+    );
 }
 
 #[test]
@@ -54,6 +66,12 @@ fn an_offer_repeated_for_another_worker_or_plan_is_the_same_task() {
 
     assert_eq!(changed(|task| task.target_worker_id = "w-2".into()), same);
     assert_eq!(changed(|task| task.sla_multiplier = 9.0), same);
+}
+
+fn other_value() -> proto::TaskSettings {
+    let mut settings = settings::tests::asked();
+    settings.environment.insert("TOKEN".into(), "z".into());
+    settings
 }
 
 #[test]
@@ -71,6 +89,8 @@ fn every_other_field_makes_it_another_task() {
         changed(|task| task.task_type = "other".into()),
         changed(|task| task.task_name = "c".into()),
         changed(|task| task.submitted_at = 1),
+        digest(&offered_with_settings()),
+        changed(|task| task.settings = Some(other_value())),
     ];
 
     let distinct: std::collections::HashSet<_> = digests.iter().collect();
@@ -93,6 +113,43 @@ fn a_label_carries_the_whole_task() {
 
     assert_eq!(read.as_ref(), Some(&offer.spec));
     assert_eq!(digest_of(&read.unwrap()), offer.digest);
+}
+
+#[test]
+fn a_label_carries_all_that_a_task_asks_for_but_what_variables_are_set_to() {
+    let mut task = offered_with_settings();
+    let settings = task.settings.as_mut().unwrap();
+    settings
+        .environment
+        .insert("TOKEN".into(), "hunter2".into());
+    let spec = offer(task).unwrap().spec;
+
+    let label = TaskMessageCodec.encode(&spec);
+
+    let bytes = BASE64.decode(&label).unwrap();
+    assert!(!bytes.windows(7).any(|part| part == b"hunter2"));
+    let mut expected = spec;
+    let asked = expected.asked.as_mut().unwrap();
+    let values = asked.environment.values_mut();
+    values.for_each(|value| *value = Variable::Lost);
+    let read = TaskMessageCodec.decode(&label).unwrap();
+    assert_eq!(read, expected);
+    assert_eq!(TaskMessageCodec.encode(&read), label);
+}
+
+#[test]
+fn what_is_no_value_is_told_and_nothing_of_the_settings_is_kept() {
+    let mut task = offered_with_settings();
+    task.settings.as_mut().unwrap().user = "a b".into();
+
+    let offer = offer(task).unwrap();
+
+    assert_eq!(offer.spec.asked, None);
+    let why = offer.excess.unwrap().to_string();
+    assert_eq!(
+        why,
+        "settings.user 'a b' is no user; give a name or a number, and a group behind a colon"
+    );
 }
 
 #[test]
@@ -125,6 +182,19 @@ fn no_field_makes_a_label_too_long() {
     ] {
         *field = "\u{e9}".repeat(LABEL_LIMIT);
     }
+    // As much as is taken: what is written of it is longer than what was said.
+    let entries = |entry: fn(usize) -> String| (0..64).map(entry).collect();
+    let value = "x".repeat(limits::VALUES / limits::VARIABLES);
+    let variables =
+        (0..limits::VARIABLES).map(|at| (format!("{}{at}", "V".repeat(90)), value.clone()));
+    task.settings = Some(proto::TaskSettings {
+        environment: variables.collect(),
+        ports: entries(|at| format!("{at}:1")),
+        cap_drop: entries(|at| format!("CAP{at}")),
+        ulimits: vec!["nofile=1".into()],
+        ..proto::TaskSettings::default()
+    });
+    assert!(spec_of(task.clone()).asked.is_some());
 
     let label = TaskMessageCodec.encode(&spec_of(task));
 
@@ -156,6 +226,8 @@ fn no_text_of_an_offer_makes_a_record_large() {
             task_type,
             task_name,
             submitted_at: _,
+            // Its texts have a test of their own, and all of them together a limit.
+            settings: _,
         } = task;
         [
             task_id,

@@ -11,8 +11,10 @@ use proptest::{prelude::*, sample::select};
 use crate::domain::{
     id::{ContainerId, ContainerName, PayloadDigest, ResultId, TaskId},
     outcome::{Exit, Failure, Outcome},
+    privileges::{Capability, Ulimit},
     record::{Change, Ending, OutputFile, Outputs, Phase, TaskRecord, Verdict},
     spec::{TaskSpec, Wants},
+    task_settings::{Entrypoint, Port, Source, TaskSettings, Variable, Volume},
     usage::{Transfer, Usage},
 };
 
@@ -32,6 +34,7 @@ pub(super) fn record(id: &str) -> TaskRecord {
         task_type: String::new(),
         sla_multiplier: 1.5,
         submitted_at: -1,
+        asked: None,
     };
     TaskRecord::accepted(
         spec,
@@ -170,7 +173,11 @@ fn any_change() -> impl Strategy<Value = Change> {
 fn any_spec() -> impl Strategy<Value = TaskSpec> {
     let texts = prop::collection::vec(any_text(), 5);
     let amounts = prop::collection::vec(any_amount(), 5);
-    (any_text(), texts, amounts, any::<i64>()).prop_map(|(id, texts, amounts, submitted_at)| {
+    let rest = (
+        any::<i64>(),
+        prop::option::of(any_asked().prop_map(Box::new)),
+    );
+    (any_text(), texts, amounts, rest).prop_map(|(id, texts, amounts, (submitted_at, asked))| {
         let mut texts = texts.into_iter();
         let mut text = || texts.next().unwrap();
         TaskSpec {
@@ -188,8 +195,79 @@ fn any_spec() -> impl Strategy<Value = TaskSpec> {
             },
             sla_multiplier: amounts[4],
             submitted_at,
+            asked,
         }
     })
+}
+
+/// Whatever sense it makes, but for those texts that are read again.
+fn any_asked() -> impl Strategy<Value = TaskSettings> {
+    let variable = prop_oneof![
+        any_text().prop_map(Variable::Text),
+        Just(Variable::File("/a".into())),
+        Just(Variable::Lost),
+    ];
+    let source = prop_oneof![
+        any_text().prop_map(Source::Named),
+        any_text().prop_map(Source::Bind),
+        any::<u64>().prop_map(Source::Memory),
+    ];
+    let volume = (source, any_text(), any::<bool>());
+    let volume = volume.prop_map(|(source, target, read_only)| Volume {
+        source,
+        target,
+        read_only,
+    });
+    let port = select(vec!["1:2/tcp", "[::1]:0:53/udp", "10.0.0.1:65535:1/sctp"]);
+    let limit = select(vec!["nofile=1:2", "core=-1:-1"]);
+    let capability = select(vec!["ALL", "NET_RAW"]);
+    let lists = (
+        prop::option::of(prop::collection::vec(volume, 0..3)),
+        prop::option::of(prop::collection::vec(port, 0..2)),
+        prop::option::of(prop::collection::vec(limit, 0..2)),
+        prop::option::of(prop::collection::vec(capability, 0..2)),
+        prop::option::of(prop::collection::vec(any_text(), 0..2)),
+    );
+    let texts = prop::collection::vec(prop::option::of(any_text()), 6);
+    let amounts = (
+        prop::option::of((0..u64::from(u32::MAX)).prop_map(Duration::from_millis)),
+        any::<Option<u64>>(),
+        any::<Option<bool>>(),
+        prop::option::of(select(vec![Entrypoint::Keep, Entrypoint::Replace])),
+    );
+    let environment = prop::collection::btree_map(any_text(), variable, 0..3);
+    (environment, lists, texts, amounts).prop_map(|(environment, lists, mut texts, amounts)| {
+        let (volumes, ports, ulimits, capabilities, extra_hosts) = lists;
+        let capabilities = read_all(capabilities, Capability::read);
+        let mut text = || texts.pop().flatten();
+        TaskSettings {
+            environment,
+            volumes,
+            network: text(),
+            ports: read_all(ports, Port::read),
+            workdir: text(),
+            user: text(),
+            hostname: text(),
+            extra_hosts,
+            timeout: amounts.0,
+            stop_signal: text(),
+            stop_grace: amounts.0,
+            shm_size: amounts.1,
+            ulimits: read_all(ulimits, Ulimit::read),
+            runtime: text(),
+            read_only_root: amounts.2,
+            cap_add: capabilities.clone(),
+            cap_drop: capabilities,
+            entrypoint: amounts.3,
+        }
+    })
+}
+
+fn read_all<T>(
+    texts: Option<Vec<&str>>,
+    read: impl Fn(&str) -> Result<T, String>,
+) -> Option<Vec<T>> {
+    texts.map(|texts| texts.into_iter().map(|text| read(text).unwrap()).collect())
 }
 
 /// No NaN: it does not equal itself, and has a test of its own.

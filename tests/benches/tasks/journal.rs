@@ -144,6 +144,7 @@ fn life_of(task: &str) -> Vec<Change> {
         task_type: "mixed".into(),
         sla_multiplier: 1.0,
         submitted_at: 1_700_000_000,
+        asked: None,
     };
     let record = TaskRecord::accepted(
         spec,

@@ -154,6 +154,7 @@ fn spec(id: TaskId) -> TaskSpec {
         task_type: String::new(),
         sla_multiplier: 1.0,
         submitted_at: 0,
+        asked: None,
     }
 }
 

@@ -225,7 +225,7 @@ async fn no_planted_secret_is_in_a_log_a_report_the_state_a_command_line_or_what
         let (_, text) = said.iter().find(|(name, _)| name == place).expect("it");
         assert!(text.contains(tasks[0]), "{place} is looked into");
     }
-    assert!(said[0].1.contains(" TRACE "), "all of it is logged");
+    assert!(said[0].1.contains(" DEBUG "), "all of it is logged");
     for secret in secrets.all(&house) {
         let found = said.iter().filter(|(_, text)| text.contains(&secret));
         let places: Vec<_> = found.map(|(place, _)| place).collect();

@@ -8,6 +8,7 @@ use worker_node::domain::id::{ContainerName, PayloadDigest, ResultId, TaskId};
 use worker_node::domain::outcome::{Failure, Outcome};
 use worker_node::domain::record::{Change, Ending, Outputs, TaskRecord, Verdict};
 use worker_node::domain::spec::{TaskSpec, Wants};
+use worker_node::domain::task_settings::{TaskSettings, Variable};
 use worker_node::journal::SqliteJournal;
 use worker_node::ports::clock::SystemClock;
 use worker_node::ports::journal::JournalStore as _;
@@ -15,6 +16,14 @@ use worker_node::ports::journal::JournalStore as _;
 /// An id.
 pub(crate) fn id(task: &str) -> TaskId {
     TaskId::new(task).expect("a good id")
+}
+
+fn asked() -> TaskSettings {
+    TaskSettings {
+        environment: [("MODE".to_owned(), Variable::Text("fast".to_owned()))].into(),
+        network: Some("none".to_owned()),
+        ..TaskSettings::default()
+    }
 }
 
 /// A task that was just accepted.
@@ -29,6 +38,7 @@ pub(crate) fn accepted(task: &str) -> Change {
         task_type: String::new(),
         sla_multiplier: 1.0,
         submitted_at: 1_700_000_000,
+        asked: Some(Box::new(asked())),
     };
     let at = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
     let name = ContainerName(format!("wn-{task}"));
@@ -120,6 +130,7 @@ pub(crate) fn set_version(path: &Path, version: i64) {
             ALTER TABLE tasks DROP COLUMN starting_at; ALTER TABLE tasks DROP COLUMN running_at;
             ALTER TABLE tasks DROP COLUMN ended_at; ALTER TABLE tasks DROP COLUMN sealed_at;
             ALTER TABLE tasks DROP COLUMN delivered_at; ALTER TABLE tasks DROP COLUMN image_ran;
+            ALTER TABLE tasks DROP COLUMN asked;
             DROP TABLE images";
         let drop = connection.execute_batch(later);
         drop.expect("it has what came later");

@@ -59,3 +59,33 @@ pub(super) struct FileChunk {
     #[prost(int64, tag = "8")]
     timestamp: i64,
 }
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Task {
+    #[prost(string, tag = "1")]
+    task_id: String,
+    #[prost(string, tag = "2")]
+    docker_image: String,
+    #[prost(string, tag = "3")]
+    command: String,
+    #[prost(double, tag = "4")]
+    req_cpu: f64,
+    #[prost(double, tag = "5")]
+    req_memory: f64,
+    #[prost(double, tag = "6")]
+    req_storage: f64,
+    #[prost(double, tag = "7")]
+    req_gpu: f64,
+    #[prost(string, tag = "8")]
+    target_worker_id: String,
+    #[prost(string, tag = "9")]
+    user_id: String,
+    #[prost(double, tag = "10")]
+    sla_multiplier: f64,
+    #[prost(string, tag = "11")]
+    task_type: String,
+    #[prost(string, tag = "12")]
+    task_name: String,
+    #[prost(int64, tag = "13")]
+    submitted_at: i64,
+}

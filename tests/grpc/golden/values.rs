@@ -1,6 +1,6 @@
 //! What the bytes say, as our code has it; what is ours alone is left out.
 
-use worker_node::proto;
+use worker_node::proto::{self, mount::Source};
 
 fn text(value: &str) -> String {
     value.to_owned()
@@ -112,6 +112,39 @@ pub(super) fn task() -> proto::Task {
         task_type: text("cpu-light"),
         task_name: text("job"),
         submitted_at: 1_764_000_000,
+        ..Default::default()
+    }
+}
+
+pub(super) fn settings() -> proto::TaskSettings {
+    let mount = |source, target: &str, read_only| proto::Mount {
+        source: Some(source),
+        target: text(target),
+        read_only,
+    };
+    let value = |name: &str, value: &str| (text(name), text(value));
+    proto::TaskSettings {
+        environment: [value("TOKEN", "x=y"), value("A", "1")].into(),
+        mounts: vec![
+            mount(Source::Volume(text("cache")), "/cache", false),
+            mount(Source::Bind(text("/data/sets")), "/data", true),
+            mount(Source::Tmpfs(64 << 20), "/scratch", false),
+        ],
+        network: text("none"),
+        ports: vec![text("127.0.0.1:8080:80/tcp"), text("0:53/udp")],
+        workdir: text("/w"),
+        user: text("7:8"),
+        hostname: text("h"),
+        extra_hosts: vec![text("r:10.0.0.5")],
+        timeout_seconds: 7_200,
+        stop_signal: text("SIGINT"),
+        stop_grace_seconds: Some(0),
+        shm_size_bytes: 1 << 30,
+        ulimits: vec![text("nofile=1:2")],
+        read_only_root: Some(false),
+        cap_add: vec![text("SYS_PTRACE")],
+        cap_drop: vec![text("CHOWN")],
+        entrypoint: proto::Entrypoint::Keep.into(),
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     },
     *,
 };
-use crate::domain::profile::Profiles;
+use crate::domain::{profile::Profiles, task_settings::Entrypoint};
 
 fn file(text: &str) -> ConfigFile {
     ConfigFile::of_text(Path::new("/c.toml"), text)
@@ -117,7 +117,7 @@ const FAULTS: &[(&str, &str)] = &[
     ("timeout = \"5\"", "timeout '5' is no time"),
     (
         "timeout = \"0s\"",
-        "timeout '0s' is out of range; give 1s to 1y",
+        "timeout '0s' is out of range; give 1s to 365d",
     ),
     (
         "stop_signal = \"SIGFOO\"",
@@ -361,7 +361,7 @@ fn settings() -> impl Strategy<Value = TaskSettings> {
                 extra_hosts: word.as_ref().map(|word| vec![format!("{word}:::1")]),
                 timeout,
                 stop_signal: word.as_ref().map(|_| "SIGINT".into()),
-                stop_grace: timeout.map(|time| time.min(HOUR)),
+                stop_grace: timeout.map(|time| time.min(*STOP_GRACE.end())),
                 shm_size: timeout.map(|time| time.as_secs() << 20),
                 ulimits,
                 runtime: word,

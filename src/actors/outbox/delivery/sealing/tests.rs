@@ -111,6 +111,7 @@ fn ended() -> TaskRecord {
         task_type: String::new(),
         sla_multiplier: 1.0,
         submitted_at: 0,
+        asked: None,
     };
     let accepted = TaskRecord::accepted(
         spec,
