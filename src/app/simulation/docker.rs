@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     disk::OUTPUT,
+    scene::is_greedy,
     world::{Due, State, engine_time},
 };
 use crate::{
@@ -24,6 +25,9 @@ use crate::{
         Listed, Ours, Proof, RememberedEnd, Signal, ToldEnd,
     },
 };
+
+/// So long a greedy task takes to write too much.
+const TOO_LARGE_AFTER: Duration = Duration::from_secs(3);
 
 /// The fake engine.
 pub(super) struct Docker {
@@ -67,6 +71,17 @@ pub(super) struct Container {
     signals: Vec<i64>,
     /// When and how the present run will end.
     ends: Option<(Duration, i64, End)>,
+}
+
+impl Container {
+    /// Whether it has written more than it may by then.
+    pub(super) fn is_too_large(&self, now: Duration) -> bool {
+        let since = match self.state {
+            Stands::Running { since } => since,
+            Stands::Created | Stands::Exited { .. } => return false,
+        };
+        is_greedy(&self.plan.spec) && now > since + TOO_LARGE_AFTER
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -372,7 +387,7 @@ impl State {
         let file = container.habits.leaves_a_file && container.plan.output_folder.is_some();
         if how == End::Itself(code) {
             container.output.push((format!("{task} ends\n"), at));
-            self.judge_own_end(&task, at);
+            self.judge_own_end(&task, (since, at));
         }
         if let Some(last) = self
             .docker

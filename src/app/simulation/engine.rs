@@ -331,8 +331,24 @@ impl ContainerEngine for Engine {
         self.call(|_| Ok(Some(Usage::default()))).await
     }
 
-    async fn storage(&self, _: &ContainerId, _: Option<&Path>, _: &Allowance) -> Answer<Written> {
-        self.call(|_| Ok(Written::default())).await
+    async fn storage(
+        &self,
+        container: &ContainerId,
+        _: Option<&Path>,
+        allowance: &Allowance,
+    ) -> Answer<Written> {
+        let (id, most) = (container.clone(), allowance.bytes);
+        self.call(move |state| {
+            let now = state.now();
+            Ok(Written {
+                layer: match state.docker.get(&id)?.is_too_large(now) {
+                    true => most + 1,
+                    false => 0,
+                },
+                ..Written::default()
+            })
+        })
+        .await
     }
 
     async fn download_output(&self, _: &ContainerId) -> Answer<TarStream> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     cluster::{Cancel, Row},
     docker::End,
-    scene::{ABSENT, FLAKY, HEALED},
+    scene::{ABSENT, FLAKY, HEALED, Order, is_greedy},
     world::State,
 };
 use crate::{
@@ -68,8 +68,13 @@ impl State {
         }
     }
 
-    /// A cancelled container must end within the grace, once nothing is in the way.
-    pub(super) fn judge_own_end(&mut self, task: &TaskId, at: Duration) {
+    /// A container that is to be ended ends within the grace, once nothing is in the way.
+    pub(super) fn judge_own_end(&mut self, task: &TaskId, (since, at): (Duration, Duration)) {
+        if self.is_greedy(task) && at > since.max(HEALED) + ENDED_WITHIN {
+            self.breaks(format!(
+                "{task} goes on to its own end, and has written too much"
+            ));
+        }
         let cancelled = self.cluster.rows.get(task).and_then(|row| row.cancelled);
         if let Some(cancelled) = cancelled
             && at > cancelled.max(HEALED) + ENDED_WITHIN
@@ -80,8 +85,17 @@ impl State {
         }
     }
 
-    /// This worker ends a container only for a cancel, which must be durable before that, if the disk takes it.
+    fn is_greedy(&self, task: &TaskId) -> bool {
+        let row = self.cluster.rows.get(task);
+        row.is_some_and(|row| is_greedy(&row.order.offer.spec))
+    }
+
+    /// Nothing but cancels makes this worker end a container that is not too large, and they are durable before that, if the disk
+    /// takes them.
     pub(super) fn judge_kill(&mut self, task: &TaskId) {
+        if self.is_greedy(task) {
+            return;
+        }
         let record = self.disk.record(task);
         if record.is_some_and(|record| record.cancel_requested) {
             return;
@@ -159,6 +173,9 @@ fn is_untrue(row: &Row, (status, logs): (&str, &str), executed: Option<End>) -> 
         {
             "failed"
         }
+        (_, Some(End::Itself(_) | End::ByWorker)) if is_told_too_large(order, status, logs) => {
+            return None;
+        }
         (_, Some(End::Itself(0))) if status == "failed" && logs.contains(STOPPED) => return None,
         (_, Some(End::Itself(0))) => "success",
         (_, Some(End::Itself(_) | End::ByEngine)) => "failed",
@@ -169,6 +186,13 @@ fn is_untrue(row: &Row, (status, logs): (&str, &str), executed: Option<End>) -> 
         (_, None) => "started",
     };
     (status != expected).then(|| format!("is {status}, and should be {expected}: {executed:?}"))
+}
+
+/// Where worker or engine died between the kill and the record of the end, it is told by how the container ended.
+fn is_told_too_large(order: &Order, status: &str, logs: &str) -> bool {
+    let words = ["over its storage", "from outside", STOPPED];
+    let is_told = words.iter().any(|words| logs.contains(words));
+    is_greedy(&order.offer.spec) && status == "failed" && is_told
 }
 
 /// Parts of the lines that say that output may be missing or there twice.

@@ -150,6 +150,15 @@ fn seconds(random: &mut fastrand::Rng, range: std::ops::Range<u64>) -> Duration 
     Duration::from_millis(random.u64(range.start * 1_000..range.end * 1_000))
 }
 
+/// What a task asks for of the disk that stays within it, and one that does not; in GiB.
+const MODEST: f64 = 1.0;
+const GREEDY: f64 = 2.0;
+
+/// Whether it writes more than it asked for, soon after its start.
+pub(super) fn is_greedy(spec: &TaskSpec) -> bool {
+    spec.wants.storage == GREEDY
+}
+
 fn order(number: u32, random: &mut fastrand::Rng) -> Order {
     let offered = seconds(random, 0..60);
     let mut cancelled = (random.u32(0..100) < 35).then(|| offered + seconds(random, 0..90));
@@ -200,7 +209,7 @@ fn offer(number: u32, image: &str, habits: &Habits, random: &mut fastrand::Rng) 
         wants: Wants {
             cpu: f64::from(random.u32(0..5)) / 2.0,
             memory: f64::from(random.u32(0..4)),
-            storage: f64::from(number % 2),
+            storage: [0.0, MODEST, GREEDY][number as usize % 3],
             ..Wants::default()
         },
         user_id: format!("user-{}", random.u32(0..3)),
