@@ -3,12 +3,7 @@
 
 use wildmatch::WildMatch;
 
-use super::{
-    image_rules::Pattern,
-    policy::BindRules,
-    spec::TaskSpec,
-    task_settings::{TaskSettings, Variable},
-};
+use super::{image_rules::Pattern, policy::BindRules, spec::TaskSpec, task_settings::TaskSettings};
 
 /// All that an operator has said, in the order in which it is looked at.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -23,14 +18,9 @@ impl Profiles {
     /// The same, without what variables are set to: that may be secret.
     #[must_use]
     pub fn redacted(mut self) -> Self {
-        let profiles = self.profiles.iter_mut();
-        let all = profiles.map(|profile| &mut profile.settings);
-        for settings in all.chain([&mut self.defaults]) {
-            for variable in settings.environment.values_mut() {
-                if let Variable::Text(text) = variable {
-                    *text = "(left out)".into();
-                }
-            }
+        self.defaults = self.defaults.redacted();
+        for profile in &mut self.profiles {
+            profile.settings = profile.settings.clone().redacted();
         }
         self
     }
@@ -160,7 +150,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::{id::TaskId, spec::Wants, task_settings::Variable};
+    use crate::domain::{id::TaskId, privileges::Capability, spec::Wants, task_settings::Variable};
 
     const IMAGE: &str = "docker.io/team/trainer:1";
 
@@ -256,6 +246,45 @@ mod tests {
         assert_eq!(given.settings.user.as_deref(), Some("1000"));
         let merged = variables(&[("A", "1"), ("B", "0"), ("C", "1")]);
         assert_eq!(given.settings.environment, merged.environment);
+    }
+
+    #[test]
+    fn what_a_task_asks_for_wins_and_what_was_to_be_dropped_is_dropped() {
+        let capability = |name: &str| Capability::read(name).unwrap();
+        let profiles = Profiles {
+            defaults: TaskSettings {
+                network: Some("jobs".into()),
+                cap_drop: Some(vec![capability("CHOWN"), capability("KILL")]),
+                ..variables(&[("A", "0"), ("B", "0")])
+            },
+            profiles: Vec::new(),
+        };
+        let rules = BindRules {
+            roots: vec!["/data".into()],
+            never: Vec::new(),
+        };
+        let given = |asked: TaskSettings| {
+            let asked = Some(Box::new(asked));
+            profiles.given(IMAGE, &TaskSpec { asked, ..spec() }, rules.clone())
+        };
+
+        let own = given(TaskSettings {
+            network: Some("none".into()),
+            cap_drop: Some(vec![capability("KILL"), capability("FOWNER")]),
+            volumes: Some(Vec::new()),
+            ..variables(&[("A", "1")])
+        });
+        let other = given(variables(&[]));
+
+        assert_eq!(own.settings.network.as_deref(), Some("none"));
+        let merged = variables(&[("A", "1"), ("B", "0")]);
+        assert_eq!(own.settings.environment, merged.environment);
+        let dropped = own.settings.cap_drop.unwrap();
+        let dropped: Vec<_> = dropped.iter().map(Capability::name).collect();
+        assert_eq!(dropped, ["KILL", "FOWNER", "CHOWN"]);
+        assert_eq!(own.asked_binds, Some(rules.clone()));
+        assert_eq!(other.settings, profiles.defaults);
+        assert_eq!(other.asked_binds, None, "its binds are the operator's");
     }
 
     fn settings() -> impl Strategy<Value = TaskSettings> {

@@ -170,6 +170,17 @@ impl TaskSettings {
         both
     }
 
+    /// The same, without what variables are set to: that may be secret.
+    #[must_use]
+    pub fn redacted(mut self) -> Self {
+        for variable in self.environment.values_mut() {
+            if let Variable::Text(text) = variable {
+                *text = "(left out)".into();
+            }
+        }
+        self
+    }
+
     /// The capability that is in both lists, if one is.
     #[must_use]
     pub fn added_and_dropped(&self) -> Option<&Capability> {

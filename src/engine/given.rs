@@ -333,6 +333,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_value_that_is_lost_is_not_made_up() {
+        let settings = TaskSettings {
+            environment: [("TOKEN".to_owned(), Variable::Lost)].into(),
+            ..TaskSettings::default()
+        };
+
+        let error = variables(&given(settings)).await.unwrap_err().to_string();
+
+        assert!(error.starts_with("the value of TOKEN is lost"), "{error}");
+    }
+
+    #[tokio::test]
     async fn a_file_that_is_missing_is_named_with_its_variable() {
         let variable = Variable::File("/nowhere/token".into());
         let settings = TaskSettings {

@@ -78,6 +78,7 @@ fn kept(record: &TaskRecord, view: Option<&TaskView>) -> Value {
             "storage_gib": spec.wants.storage,
             "gpu": spec.wants.gpu,
         },
+        "settings": spec.asked.as_deref().map(|asked| words::settings(&asked.clone().redacted())),
         "holds": view.map(|view| json!({
             "cpu": view.cpu,
             "memory_gib": view.memory,
@@ -141,6 +142,8 @@ mod tests {
         assert_eq!(parked["exit_code"], 3);
         assert_eq!(parked["image_ran"], "r.example/alpine@sha256:1");
         assert_eq!(parked["parked"], "no such task");
+        assert_eq!(parked["settings"]["network"], "none");
+        assert_eq!(parked["settings"]["environment.TOKEN"], "(left out)");
         assert_eq!(parked["times"]["running"], "1970-01-01T00:16:41.500Z");
         assert_eq!(parked["holds"]["memory_gib"], 2.0);
         assert_eq!(retired["phase"], "retired");

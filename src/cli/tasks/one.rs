@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::{Moment, state, table, words};
 use crate::{
     cli::state::{outcome, word},
+    config::profiles,
     domain::{
         record::{Phase, TaskRecord},
         usage::Use,
@@ -82,6 +83,7 @@ fn kept(
         ("user", name(&spec.user_id)),
         ("type", name(&spec.task_type)),
         ("asked for", asked_for(record)),
+        ("settings", settings(record)),
         (
             "holds",
             view.map(table::holds)
@@ -150,6 +152,14 @@ fn asked_for(record: &TaskRecord) -> String {
         amount(wants.storage, "GiB"),
         wants.gpu
     )
+}
+
+/// What else it asks for: no value of a variable.
+fn settings(record: &TaskRecord) -> String {
+    let asked = record.spec.asked.as_deref().cloned();
+    let told = profiles::told(&asked.unwrap_or_default().redacted());
+    let pairs = told.iter().map(|(key, value)| format!("{key} = {value}"));
+    words::foreign(&pairs.collect::<Vec<_>>().join(", "), TEXT_LIMIT)
 }
 
 /// How the task's container ended, and the files that it left.
@@ -226,6 +236,7 @@ image ran   r.example/alpine@sha256:1
 command     echo \\u{1b}[2J
 user        u
 asked for   1.5 cores, 2 GiB of memory, any number of GiB of storage, 0 GPUs
+settings    environment.TOKEN = \"(left out)\", network = \"none\"
 container   c1 (wn-b)
 attempt     1
 outcome     failed: exit code 3

@@ -9,6 +9,7 @@ use crate::{
         outcome::{Exit, Failure, Outcome},
         record::{Ending, OutputFile, Outputs, Phase, TaskRecord, Tombstone, Verdict},
         spec::{TaskSpec, Wants},
+        task_settings::{TaskSettings, Variable},
         usage::Usage,
     },
     ports::{
@@ -22,6 +23,14 @@ const ACCEPTED: Duration = Duration::from_secs(1_000);
 
 fn at(millis: u64) -> SystemTime {
     UNIX_EPOCH + ACCEPTED + Duration::from_millis(millis)
+}
+
+fn asked() -> TaskSettings {
+    TaskSettings {
+        environment: [("TOKEN".into(), Variable::Text("hunter2".into()))].into(),
+        network: Some("none".into()),
+        ..TaskSettings::default()
+    }
 }
 
 fn record(task: &str) -> TaskRecord {
@@ -39,7 +48,7 @@ fn record(task: &str) -> TaskRecord {
         task_type: String::new(),
         sla_multiplier: 1.0,
         submitted_at: 0,
-        asked: None,
+        asked: Some(Box::new(asked())),
     };
     let name = ContainerName(format!("wn-{task}"));
     let result = ResultId(format!("r-{task}"));
