@@ -115,7 +115,7 @@ fn http_is_answered_beyond_this_machine_to_those_alone_who_show_who_they_are() {
 }
 
 #[test]
-fn everything_can_be_set() {
+fn everything_about_the_cluster_can_be_set() {
     let words: Vec<_> = EVERYTHING.split_whitespace().collect();
 
     let config = config(&words).unwrap();
@@ -162,6 +162,14 @@ fn everything_can_be_set() {
             },
         }
     );
+}
+
+#[test]
+fn everything_about_tasks_can_be_set() {
+    let words: Vec<_> = EVERYTHING.split_whitespace().collect();
+
+    let config = config(&words).unwrap();
+
     assert_eq!(
         config.tasks,
         TaskConfig {

@@ -8,7 +8,7 @@ use super::{
 };
 
 /// How many seeds are played: in every run, and with `WORKER_NODE_FULL=1`. One takes a tenth of a second of one core.
-const SEEDS: [u64; 2] = [400, 10_000];
+const SEEDS: [u64; 2] = [1_000, 10_000];
 
 /// Names the seed if the test panics while it is played.
 struct Playing(u64);
