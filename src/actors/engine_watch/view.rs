@@ -184,7 +184,7 @@ impl EngineView {
     }
 
     /// Notes that the engine went away just now.
-    pub(super) fn went_away(&self) {
+    pub(crate) fn went_away(&self) {
         let mut outages = self.outages.lock().unwrap_or_else(PoisonError::into_inner);
         if outages.len() == OUTAGES {
             outages.pop_front();

@@ -173,13 +173,16 @@ impl Work {
 
 /// The stream of a container that was attached to before its start.
 pub(super) struct Begun {
-    frames: Frames,
+    pub(super) frames: Frames,
     /// Counts the engine's log files, where they can be read here.
-    counting: Option<Counting>,
+    pub(super) counting: Option<Counting>,
+    /// When the engine was asked for the stream.
+    pub(super) asked: Instant,
 }
 
 impl Begun {
     pub(super) async fn open(work: &Work) -> Result<Self, EngineError> {
+        let asked = Instant::now();
         let (engine, container) = (Arc::clone(&work.engine), work.container.clone());
         let attach = async move { engine.attach(&container).await };
         let attached = work.intake.open(attach);
@@ -193,7 +196,11 @@ impl Begun {
             }
             None => None,
         };
-        Ok(Self { frames, counting })
+        Ok(Self {
+            frames,
+            counting,
+            asked,
+        })
     }
 }
 
@@ -349,12 +356,13 @@ impl Reader {
     }
 }
 
-async fn read(work: &Work, begun: Option<Begun>) -> ReadEnd {
+pub(super) async fn read(work: &Work, begun: Option<Begun>) -> ReadEnd {
     let mut broke_off = None;
     match begun {
         Some(Begun {
             frames,
             counting: Some(mut counting),
+            ..
         }) => {
             pump(work, frames, Some(&mut counting)).await;
             let ended = work.clock.now();
@@ -363,10 +371,12 @@ async fn read(work: &Work, begun: Option<Begun>) -> ReadEnd {
             };
             return work.files(log).behind_a_stream(counted, ended).await;
         }
-        Some(Begun { frames, .. }) => {
+        Some(Begun { frames, asked, .. }) => {
             let came_to_its_end = pump(work, frames, None).await;
             broke_off = Some(Instant::now());
-            if came_to_its_end && work.has_ended_with_its_stream().await {
+            // The stream of an engine that was away since it was asked may have ended with that engine, and the container after.
+            let was_there = work.view.outages_after(asked).is_empty();
+            if came_to_its_end && was_there && work.has_ended_with_its_stream().await {
                 return ReadEnd::Whole;
             }
         }

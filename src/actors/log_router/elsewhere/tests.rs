@@ -3,6 +3,7 @@
 
 mod engine;
 mod model;
+mod streams;
 
 use bytes::Bytes;
 use tempfile::TempDir;
@@ -129,8 +130,8 @@ impl Stage {
         self.spool = opened(&self.folder, &self.engine);
     }
 
-    fn reader(&self) -> Elsewhere {
-        let work = Work {
+    fn work(&self) -> Work {
+        Work {
             engine: Arc::new(self.engine.clone()),
             view: Arc::new(EngineView::of(info())),
             clock: Arc::new(self.engine.clone()),
@@ -142,8 +143,11 @@ impl Stage {
             give_up: Arc::default(),
             progress: Progress::default(),
             ended: Ended::default(),
-        };
-        Elsewhere::new(work, None)
+        }
+    }
+
+    fn reader(&self) -> Elsewhere {
+        Elsewhere::new(self.work(), None)
     }
 
     /// Reads on; `None` if that would wait for ever.
