@@ -6,6 +6,7 @@ mod secrets;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -19,6 +20,7 @@ use worker_node::proto::master_worker_client::MasterWorkerClient;
 use worker_node::proto::{MasterInfo, Task, TaskId, TaskLogRequest};
 
 use crate::authority::{Authority, Signed, put};
+use crate::dialled::shaken;
 use crate::harness::{
     BUSYBOX, Cluster, Process, WorkerProcess, WorkerSetup, master_options, unique,
 };
@@ -93,6 +95,18 @@ impl House {
     fn master(&self) -> Client {
         let keys = self.authority.calling(Some(&self.master_certificate));
         self.client(keys, Some(&self.token))
+    }
+
+    /// Waits until new connections are shown a certificate of this authority.
+    async fn shows_one_of(&self, authority: &Authority) {
+        let mut looks = tokio::time::interval(Duration::from_millis(20));
+        let keys = authority.calling(None);
+        while shaken(&self.address, WORKER, Arc::clone(&keys))
+            .await
+            .is_err()
+        {
+            looks.tick().await;
+        }
     }
 
     async fn audited(&self) -> Vec<Value> {
@@ -185,6 +199,8 @@ async fn a_task_runs_through_closed_doors_and_its_stream_outlives_new_keys() {
     new.sign(&[WORKER]).write(house.folder.path());
     house.worker.process().signal(Signal::HUP);
     house.worker.wait_log_line("certificates read again").await;
+    // That may have been a look at some of the files.
+    house.shows_one_of(&new).await;
 
     // The stream of before tells of a cancel that came over a connection of after.
     let mut with_new = house.client(new.calling(Some(&new_master)), Some(&house.token));

@@ -86,14 +86,17 @@ impl<T> Watched<T> {
     }
 
     fn use_from_now_on(&self, value: T, stamps: Stamps) -> Arc<T> {
+        let before = {
+            let mut state = self.state();
+            state.read_at = stamps;
+            state.broken = None;
+            std::mem::replace(&mut state.value, Arc::new(value))
+        };
         info!(
             "{} read again: new connections use what is in the files now",
             self.what
         );
-        let mut state = self.state();
-        state.read_at = stamps;
-        state.broken = None;
-        std::mem::replace(&mut state.value, Arc::new(value))
+        before
     }
 
     /// Says why the files cannot be used: at once where somebody asked, else at the second look that finds them so, since certificate
