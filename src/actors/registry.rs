@@ -1,6 +1,6 @@
-//! The register of tasks: admission, resources held, duplicate offers, routing of cancels. Holds what is active alone;
-//! what is finished is the journal's to remember. One decision at a time: its mailbox is where an offer, a cancel and the
-//! sealing of an outcome meet.
+//! The registry of tasks: admission, room held, repeated offers, routing of cancels. Holds active tasks only; the journal remembers
+//! the finished ones. It decides one thing at a time, so that an offer, a cancel and the sealing of an outcome cannot overtake each
+//! other.
 
 mod admit;
 mod cancel;
@@ -48,7 +48,7 @@ use crate::{
     supervision::{self, Slot, SupervisorHandle},
 };
 
-/// How long a task's actor may take to hear something.
+/// How long a message to a task's actor or to the outbox may wait for its answer.
 const TELL: Duration = Duration::from_secs(30);
 
 /// Asks whether the outcome of a task may be sealed now. The answer holds until the next message: the journal decides in the
@@ -62,11 +62,11 @@ pub struct GetSealing(pub TaskId);
 pub enum Sealing {
     /// The settle time after the last acknowledgement of its offer is not over.
     NotBefore(Instant),
-    /// It may.
+    /// The outcome may be sealed.
     Now {
         /// A cancel was acknowledged: the outcome is 'cancelled'.
         cancelled: bool,
-        /// Who cancelled it at the worker, if somebody did and this process knows it.
+        /// The operator who cancelled the task at this worker, if one did and this process knows it.
         by: Option<String>,
     },
 }
@@ -81,42 +81,42 @@ pub struct GetStanding(pub TaskId);
 #[rtype(result = "()")]
 pub struct Drain(pub String);
 
-/// Every task shall end: the worker's operator stops it, and its tasks with it. Idempotent.
+/// Stops every task, since the operator stops the worker and its tasks with it. Idempotent.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct StopAll;
 
-/// What the registry decides by.
+/// The rules by which the registry admits tasks.
 #[derive(Debug, Clone)]
 pub struct AdmissionRules {
-    /// What tasks can be given.
+    /// The amounts that tasks can be given in all.
     pub totals: MachineTotals,
-    /// `--max-tasks`.
+    /// The most tasks at once (`--max-tasks`); a reload may change it.
     pub max_tasks: watch::Receiver<usize>,
     /// How long the engine may be away before offers are refused.
     pub engine_patience: Duration,
 }
 
-/// Whom the registry works with.
+/// The actors, boards and ports that the registry works with.
 #[derive(Clone)]
 pub struct RegistryPeers {
-    /// Who we are.
+    /// This worker's id.
     pub worker: WorkerId,
-    /// What is durable.
+    /// The journal's records.
     pub records: Records,
-    /// Where results that are wanted again go.
+    /// The outbox: results that a master wants again go there.
     pub outbox: Slot<OutboxActor>,
-    /// Whether the engine is there, and what it holds.
+    /// Whether the engine answers, and which containers it has.
     pub engine: Arc<EngineView>,
-    /// Who starts tasks; there once the supervisor runs.
+    /// The supervisor, which starts tasks' actors; `None` until it runs.
     pub supervisor: watch::Receiver<Option<SupervisorHandle>>,
-    /// Where running tasks are found.
+    /// The slots of running tasks.
     pub directory: Arc<TaskDirectory>,
-    /// What every task works with.
+    /// The ports and rules that every task's actor works with.
     pub env: Arc<TaskEnv>,
-    /// How long reports wait after an acknowledgement.
+    /// How long a report waits after the last acknowledgement of its offer.
     pub settle: Arc<Mutex<SettleTime>>,
-    /// For records.
+    /// The time of day, for records.
     pub clock: Arc<dyn Clock>,
     /// Why new tasks are refused although there is room (the disk is full, ...), if they are.
     pub pressure: watch::Receiver<Option<String>>,
@@ -126,49 +126,49 @@ pub struct RegistryPeers {
     pub cordon: CordonBoard,
     /// Shows whether the engine's containers were compared with the journal since the start: new tasks are taken from then on.
     pub reconciled: Arc<watch::Sender<bool>>,
-    /// Whether the master knows us.
+    /// Whether this worker is registered with the master.
     pub registered: watch::Receiver<bool>,
 }
 
-/// What heartbeats tell of the tasks: kept beside the actor.
+/// The running tasks for heartbeats, kept outside of the actor so that they outlive its incarnations.
 pub type Board = Arc<watch::Sender<Arc<Vec<RunningTask>>>>;
 
-/// See the module.
+/// The registry's actor; see the module.
 pub struct RegistryActor {
     peers: RegistryPeers,
     rules: AdmissionRules,
     board: Board,
     desk: NewsDesk<TaskNews>,
-    /// In one order, whatever is decided over all of them.
+    /// The active tasks, sorted by id so that every run goes through them in the same order.
     tasks: BTreeMap<TaskId, Entry>,
-    /// Cancels of ids that were not known when they came.
+    /// Ids whose cancels came before their tasks were known.
     early_cancels: Recent<TaskId>,
-    /// Offers whose masters were told 'refused' before it was known what had become of them.
+    /// Ids of offers that a master was told are refused before it was known whether they had been accepted.
     lost_offers: Recent<TaskId>,
-    /// Offers that the journal died of, and when.
+    /// Ids of offers that killed the journal's actor, each with the time when they did.
     poison: Recent<TaskId, Instant>,
     readiness: watch::Sender<Readiness>,
 }
 
-/// How much is known of the tasks.
+/// How much the registry knows of the tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Readiness {
     /// The journal has not been read yet.
     Loading,
     /// The engine's containers have not been compared with the journal yet.
     Reconciling,
-    /// All there is to know.
+    /// Journal and engine are read: offers can be judged.
     Ready,
 }
 
-/// Why no more offers are taken, once that is so: beside the registry, so that its next incarnation keeps to it.
+/// Why no more offers are taken; empty until a drain begins. Kept outside of the registry, so that its next incarnation obeys it.
 pub type Draining = Arc<OnceLock<String>>;
 
-/// The order in force: beside the registry, for those who show it. The registry alone changes it.
+/// The cordon in force, kept outside of the registry for those who show it. The registry alone changes it.
 pub type CordonBoard = Arc<watch::Sender<Option<Cordon>>>;
 
 impl RegistryActor {
-    /// Registers the tasks of one worker. `desk` brings news of them, `board` shows them to the heartbeat.
+    /// The registry of one worker's tasks. `desk` brings news of tasks, `board` shows them to the heartbeat.
     #[must_use]
     pub fn new(
         peers: RegistryPeers,
@@ -204,7 +204,7 @@ impl RegistryActor {
         self.show();
     }
 
-    /// What is held right now.
+    /// The room that tasks hold right now.
     fn ledger(&self) -> Ledger {
         let holdings = self.tasks.values().map(Entry::holding);
         Ledger::of(&self.rules.totals, *self.rules.max_tasks.borrow(), holdings)
@@ -239,7 +239,7 @@ impl Actor for RegistryActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         failpoint!("registry.started");
-        // Outside of supervision there is one incarnation.
+        // Outside of supervision, as in tests, there is one incarnation.
         let generation = supervision::current().map_or(1, |child| child.generation);
         ctx.add_stream(self.desk.read(generation));
         self.load(ctx);
@@ -253,7 +253,7 @@ impl Handler<GetSealing> for RegistryActor {
 
     fn handle(&mut self, GetSealing(task): GetSealing, _: &mut Self::Context) -> Self::Result {
         failpoint!("registry.GetSealing", task);
-        // One that has just been restarted does not know yet what was acknowledged, and cancelled.
+        // A registry that has just been restarted does not know yet which offers were acknowledged and which tasks cancelled.
         let loaded = self.loaded().into_actor(self);
         Box::pin(loaded.map(move |(), actor, _| actor.sealing(&task)))
     }
@@ -299,7 +299,7 @@ impl Handler<StopAll> for RegistryActor {
 
     fn handle(&mut self, _: StopAll, _: &mut Self::Context) -> Self::Result {
         failpoint!("registry.StopAll");
-        // One that has just been restarted does not know its tasks yet.
+        // A registry that has just been restarted does not know its tasks yet.
         let loaded = self.loaded().into_actor(self);
         Box::pin(loaded.map(|(), actor, ctx| {
             actor.stop_all(StopReason::WorkerStopped, ctx);

@@ -1,8 +1,8 @@
-//! Times and sizes as people write them.
+//! Reads and writes times, sizes and numbers of cores as people write them.
 
 use std::{fmt, time::Duration};
 
-/// The range of a value that makes sense: from the least to the most, both included.
+/// The range of values that are taken: from the least to the most, both included.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Range<T> {
     least: T,
@@ -24,7 +24,7 @@ impl<T: PartialOrd> Range<T> {
     }
 }
 
-/// Reads a time such as `250ms`, `10s` or `1h 30m`. A bare number is none: nobody knows its unit.
+/// Reads a time such as `250ms`, `10s` or `1h 30m`. A bare number is no time, as nobody knows its unit.
 pub(super) fn read_time(text: &str, range: Range<Duration>) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|_| {
         "is no time; write a number with its unit, such as 250ms, 10s or 1h".to_owned()
@@ -32,7 +32,7 @@ pub(super) fn read_time(text: &str, range: Range<Duration>) -> Result<Duration, 
     range.check(time, |time| Time(*time).to_string())
 }
 
-/// A time in the largest unit that keeps it whole, days at most: a month and a year are no whole number of them where they are read.
+/// A time in the largest unit that keeps it whole, up to days: a month or year, when read, is no whole number of days.
 pub(super) struct Time(pub(super) Duration);
 
 impl fmt::Display for Time {

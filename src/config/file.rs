@@ -1,5 +1,5 @@
-//! The configuration file: read within bounds, and taken apart into the words that the flags would have been given, each with its
-//! line. What the words say is checked where the flags' are. Nothing of the file is trusted, not even that it is one.
+//! The configuration file: reads it within bounds, and takes it apart into the words that the flags would have been given, each
+//! with its line. The words are checked where those of the flags are. Nothing about the file is trusted, not even that it is one.
 
 mod policy;
 mod profiles;
@@ -23,40 +23,40 @@ use super::{
 };
 use crate::domain::{policy::Policy, profile::Profiles, text::escape};
 
-/// A configuration file: what it sets, and what is wrong with it.
+/// A configuration file: the values that it sets, and the mistakes in it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConfigFile {
-    /// Where it lies; none: there is no file.
+    /// The path of the file; `None`: there is no file.
     pub path: Option<PathBuf>,
-    /// What it sets.
+    /// The values that it sets for flags.
     pub(super) values: Vec<FileValue>,
-    /// What it says that tasks get.
+    /// The settings that it gives to tasks: its defaults and profiles.
     profiles: Profiles,
-    /// What it says that tasks may ask for, if anything.
+    /// Its policy of what tasks may ask for; `None`: it has no `[policy]`.
     policy: Option<Policy>,
-    /// What is wrong with it, in the order of its lines.
+    /// The mistakes in its text, in the order of its lines.
     faults: Vec<Mistake>,
 }
 
-/// What a file sets one key to.
+/// The value that a file sets one key to, and where it does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct FileValue {
     pub(super) key: Key,
-    /// In the words of a command line.
+    /// The value in the words of a command line.
     pub(super) texts: Vec<String>,
-    /// Counted from 1.
+    /// The line of the key, counted from 1.
     pub(super) line: usize,
 }
 
-/// Which flags have their value from a file, and the words that name the place: file, line and key.
+/// The flags that have their value from a file; each with the text that names the place: file, line and key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Places(pub(super) BTreeMap<String, String>);
 
 impl ConfigFile {
-    /// The one that was asked for, else the machine's where there is one.
+    /// Reads the file that `--config` names, else the machine's configuration file, if there is one.
     ///
     /// # Errors
-    /// It cannot be read, is too large, or may be written by others.
+    /// The file cannot be read, is too large, or (for a worker that is root) can be written by others than root.
     pub fn find(given: Option<&OsStr>, surroundings: &Surroundings) -> Result<Self, Mistakes> {
         let path = match given {
             Some(given) => {
@@ -72,10 +72,10 @@ impl ConfigFile {
         Self::read(&path, surroundings)
     }
 
-    /// This one.
+    /// Reads the file of this path.
     ///
     /// # Errors
-    /// As above.
+    /// The same as those of [`Self::find`].
     pub fn read(path: &Path, surroundings: &Surroundings) -> Result<Self, Mistakes> {
         let text = read::bounded(path, surroundings.root).map_err(|why| {
             let shown = shown(path);
@@ -85,7 +85,7 @@ impl ConfigFile {
         Ok(Self::of_text(path, &text))
     }
 
-    /// What this text says.
+    /// The configuration file of this path with this text.
     #[must_use]
     pub fn of_text(path: &Path, text: &str) -> Self {
         let taken = taking::take(text, &keys::all());
@@ -103,19 +103,19 @@ impl ConfigFile {
         }
     }
 
-    /// What it says that tasks get.
+    /// The settings that the file gives to tasks: its defaults and profiles.
     #[must_use]
     pub fn profiles(&self) -> &Profiles {
         &self.profiles
     }
 
-    /// What it says that tasks may ask for; `None`: nothing.
+    /// The file's policy of what tasks may ask for; `None`: it has no `[policy]`.
     #[must_use]
     pub fn policy(&self) -> Option<&Policy> {
         self.policy.as_ref()
     }
 
-    /// Has a configuration say of tasks what stands here.
+    /// Puts the file's profiles and policy into a configuration. The worker's own places are added to the policy.
     pub fn say_of_tasks(&self, config: &mut Config) {
         config.tasks.profiles = self.profiles.clone();
         let policy = self.policy.clone().unwrap_or_default();
@@ -124,13 +124,13 @@ impl ConfigFile {
         config.tasks.policy = Policy { own, ..policy };
     }
 
-    /// What is wrong with it by itself, whatever its values say.
+    /// The mistakes in the file's text, profiles and policy; the values of flags are not checked for this (see [`Self::mistakes`]).
     #[must_use]
     pub fn faults(&self) -> &[Mistake] {
         &self.faults
     }
 
-    /// The command with what the file sets as its defaults, so that a flag and an environment variable win over it.
+    /// The command with the file's values as defaults, so that a flag and an environment variable win over the file.
     #[must_use]
     pub fn set_defaults(&self, mut command: Command) -> Command {
         for value in &self.values {
@@ -150,7 +150,7 @@ impl ConfigFile {
         command
     }
 
-    /// Everything that is wrong with it, as a start by it alone would find: without flags, and whatever the environment says.
+    /// All mistakes in the file that a start with it alone would find: without any flag or environment variable.
     #[must_use]
     pub fn mistakes(&self, surroundings: &Surroundings) -> Mistakes {
         let mut command = RunArgs::augment_args(Command::new("worker-node"));
@@ -175,19 +175,19 @@ impl ConfigFile {
         Ok(config)
     }
 
-    /// How many keys it sets.
+    /// How many flags the file sets.
     #[must_use]
     pub fn len(&self) -> usize {
         self.values.len()
     }
 
-    /// Whether it sets nothing.
+    /// Whether the file sets no flag.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
-    /// What names the place of this value.
+    /// The place of a value in an error: file, line and key.
     pub(super) fn place(&self, value: &FileValue) -> String {
         let path = self.path.as_deref().map(shown).unwrap_or_default();
         format!("{path}:{}: {}", value.line, value.key.name)

@@ -1,5 +1,5 @@
-//! The keys of the configuration file: one for each flag of `run`, taken from clap's own tree, so that no flag can be without one.
-//! A flag's key is its name with underscores, its section the heading under which `--help` shows it, in lower case likewise.
+//! The keys of the configuration file: one for each flag of `run`, taken from clap's own tree, so that no flag can lack its key. A
+//! key is the flag's name with underscores; its section is the flag's heading in `--help`, in lower case and with underscores.
 
 use clap::{Arg, Args, Command};
 
@@ -20,36 +20,36 @@ pub const RELOADED: [&str; 8] = [
 /// One key of the configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
-    /// The section that it stands in.
+    /// The section of the file that the key stands in.
     pub section: String,
-    /// Its name in that section.
+    /// The key's name in that section.
     pub name: String,
-    /// The flag, with its dashes.
+    /// The key's flag, with its dashes.
     pub flag: String,
     /// The flag's environment variable.
     pub variable: String,
     /// The kind of its value.
     pub kind: Kind,
-    /// Its meaning, in one line.
+    /// The flag's help, in one line.
     pub help: String,
-    /// The word that stands for its value where there is no default.
+    /// The placeholder of the flag's value in `--help`, shown in the sample where there is no default.
     pub placeholder: String,
-    /// Its default, in the words of a command line; empty where that depends on the surroundings, or is nothing.
+    /// The flag's default, in the words of a command line; empty where it depends on the surroundings, or there is none.
     pub default: Vec<String>,
-    /// clap's name for it.
+    /// clap's id of the flag.
     pub(super) id: String,
 }
 
 /// The kind of a key's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// true or false.
+    /// `true` or `false`.
     Switch,
     /// A whole number.
     Number,
-    /// Text; where that can be a number, the number will do.
+    /// Text; a bare number is taken too, as for ports or cores.
     Text,
-    /// Any number of texts.
+    /// A list of texts, which may be empty.
     List,
 }
 

@@ -1,5 +1,5 @@
-//! What tasks may ask for, as a file has it: every key with its value. What is written here reads back as what it was written from. And
-//! what of the worker's own no task sees. Pure.
+//! Writes a policy as the configuration file has it, every key with its value; reading it back gives the same policy. And lists the
+//! worker's own places, which no task may bind.
 
 use std::path::{Path, PathBuf, absolute};
 
@@ -15,7 +15,7 @@ use crate::domain::{
     task_settings::Variable,
 };
 
-/// Every key with its value.
+/// The policy's keys in the file's order, each with its value.
 #[must_use]
 pub fn told(policy: &Policy) -> [(&'static str, Value); 11] {
     let words = |words: Vec<&str>| {
@@ -41,7 +41,7 @@ pub fn told(policy: &Policy) -> [(&'static str, Value); 11] {
     ]
 }
 
-/// The part of a file that says it all.
+/// The section `[policy]` of a configuration file with every key of this policy.
 #[must_use]
 pub fn written(policy: &Policy) -> String {
     let lines = told(policy).into_iter();
@@ -52,7 +52,8 @@ pub fn written(policy: &Policy) -> String {
 }
 
 impl Config {
-    /// What no task sees: the state folder, the configuration and what it names, and the engine's socket. Absolute.
+    /// The places that no task may ask to bind: the state folder, the configuration file and the files that it names, and the
+    /// engine's socket; absolute paths.
     pub(super) fn own_places(&self, file: Option<&Path>) -> Vec<String> {
         let door = &self.cluster.door;
         let identity = door.identity.iter();
@@ -72,7 +73,7 @@ impl Config {
     }
 }
 
-/// Where variables have their values from.
+/// The files that variables of these profiles have their values from.
 fn files_of(profiles: &Profiles) -> impl Iterator<Item = &Path> {
     let own = profiles.profiles.iter().map(|profile| &profile.settings);
     let variables = own.chain([&profiles.defaults]);
@@ -83,7 +84,7 @@ fn files_of(profiles: &Profiles) -> impl Iterator<Item = &Path> {
     })
 }
 
-/// The part of the sample that is about it.
+/// The part of the sample file that is about the policy.
 pub(super) const SAMPLE: &str = r#"
 [policy]
 # (reload) What tasks may ask for themselves, in the settings of a Task message. What profiles give them is not judged. A task

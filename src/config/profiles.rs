@@ -1,5 +1,5 @@
-//! The settings of tasks as a configuration file has them: each one that is set, by its key, with its value. What is written here
-//! reads back as what it was written from. Pure.
+//! Writes the settings of tasks as a configuration file has them: each setting that is set, by its key, with its value; reading
+//! them back gives the same settings. Pure.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use crate::domain::{
     task_settings::{Source, TaskSettings, Variable, Volume},
 };
 
-/// A setting's value.
+/// A setting's value as TOML.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Told {
     /// One value, or a list of values.
@@ -38,7 +38,7 @@ pub fn told(settings: &TaskSettings) -> Vec<(String, Told)> {
                 let path = path.to_string_lossy().into_owned();
                 Told::Table(vec![("file", Value::Text(path))])
             }
-            // No file says so.
+            // A file cannot say that a value is lost: only a task that was read back from labels has such variables.
             Variable::Lost => Told::Table(Vec::new()),
         };
         (format!("environment.{name}"), value)
@@ -110,7 +110,7 @@ fn row(volume: &Volume) -> Row {
     rows.into_iter().chain(read_only).collect()
 }
 
-/// Which tasks a profile is for.
+/// The `match` of a profile: the tasks that it is for.
 #[must_use]
 pub fn matching(matching: &Matching) -> Told {
     let text =
@@ -129,7 +129,7 @@ pub fn matching(matching: &Matching) -> Told {
     )
 }
 
-/// The part of a configuration file that has these profiles; empty where there is nothing to write.
+/// The part of a configuration file that has these defaults and profiles; empty where there are none.
 #[must_use]
 pub fn written(profiles: &Profiles) -> String {
     let lines = |settings: &TaskSettings| -> String {

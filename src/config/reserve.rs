@@ -1,4 +1,5 @@
-//! What of the machine is kept for the system. Whether it leaves anything for tasks shows at the start, where the machine is known.
+//! Reads the reserve: the cores and memory that are kept for the system. Whether it leaves any for tasks is checked at the start,
+//! when the machine's totals are known.
 
 use super::{
     amount::{Range, read_cores, read_size},
@@ -7,7 +8,7 @@ use super::{
 };
 use crate::{config::TIB, domain::spec::Reserve};
 
-/// No machine has more cores.
+/// The most cores that can be reserved: no machine has more.
 const MOST_CORES: f64 = 100_000.0;
 
 pub(super) fn reserve(args: &RunArgs, check: &mut Check) -> Option<Reserve> {

@@ -1,5 +1,5 @@
-//! What is in force and where it is from: each key with its value, in the words of a command line, and what set it. clap has
-//! decided by then: a flag wins over its variable, that over the file, and the file over the default.
+//! The settings in force: each key with its value, in the words of a command line, and its origin. clap has decided by then: a flag
+//! wins over its environment variable, that over the file, and the file over the default.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use super::{
     keys::{self, Key},
 };
 
-/// All keys with their values.
+/// All keys of the configuration with their values and origins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
     /// The configuration file that was read, if one was.
@@ -20,7 +20,7 @@ pub struct Settings {
     pub all: Vec<Setting>,
 }
 
-/// A configuration, and the words that it was made of.
+/// A checked configuration, and the words that it was made of.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Launch {
     /// The configuration, checked and typed.
@@ -36,7 +36,7 @@ pub struct Setting {
     pub key: Key,
     /// The words of its value; empty where nothing is set. A path that is no UTF-8 text is here as near to it as text can be.
     pub texts: Vec<String>,
-    /// What set it.
+    /// What set the value.
     pub origin: Origin,
 }
 
@@ -47,14 +47,14 @@ pub enum Origin {
     Flag,
     /// The key's environment variable.
     Variable,
-    /// The file, at this line.
+    /// The configuration file, at this line.
     File(usize),
     /// The default.
     Default,
 }
 
 impl Settings {
-    /// The settings of a command that takes the flags of `run`, or some of them, with the defaults of that file.
+    /// The settings of a command that takes some or all flags of `run`, and whose defaults are the values of `file`.
     #[must_use]
     pub fn of(matches: &ArgMatches, file: &ConfigFile) -> Self {
         let known = |key: &Key| matches.try_contains_id(&key.id).is_ok();
@@ -75,7 +75,7 @@ impl Settings {
         }
     }
 
-    /// The places in the file of the settings that are from there.
+    /// The places of those settings that the file sets.
     #[must_use]
     pub fn places(&self, file: &ConfigFile) -> Places {
         let ours = self
@@ -112,7 +112,7 @@ impl Settings {
         }
     }
 
-    /// The same settings, with what was found in the surroundings where nobody set a value.
+    /// The same settings; where nobody set the engine or the state folder, with the one that was found in the surroundings.
     #[must_use]
     pub fn resolved(mut self, config: &Config) -> Self {
         for setting in self

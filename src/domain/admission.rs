@@ -28,7 +28,7 @@ pub enum NoRoom {
         "{0} tasks that can never begin here wait for the master to take their results; `worker-node outbox drop TASK` lets go of one"
     )]
     Impossible(usize),
-    /// Less of something is free than the task wants.
+    /// Of one of the amounts less is free than the task wants.
     #[error("no room: {what} {wanted} asked, {free} free")]
     Resource {
         /// The field's name in the contract.
@@ -40,14 +40,14 @@ pub enum NoRoom {
     },
 }
 
-/// Amounts of everything that is given out, as integers: sums of these are exact, and what was added can be taken away.
+/// Amounts of the machine that tasks hold, as integers: their sums are exact, and an amount that was added can be taken away again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Amounts {
     /// Thousandths of a core.
     pub milli_cpus: u64,
-    /// Bytes.
+    /// Memory in bytes.
     pub memory: u64,
-    /// Bytes.
+    /// Storage in bytes.
     pub storage: u64,
     /// Thousandths of a GPU.
     pub milli_gpus: u64,
@@ -66,7 +66,7 @@ impl Amounts {
         }
     }
 
-    /// The same in the contract's units: finite, and never below zero.
+    /// The same amounts in the contract's units: finite, and never below zero.
     #[must_use]
     pub fn in_contract_units(&self) -> Wants {
         Wants {
@@ -106,24 +106,24 @@ fn amount(units: u64, per: f64) -> f64 {
     units as f64 / per
 }
 
-/// What one task holds.
+/// The share of this worker's room that one task holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holding {
-    /// It has not ended: a place, and its whole share.
+    /// The task has not ended: it holds a place, and all amounts that it asked for.
     Task(Amounts),
-    /// Its process is dead: a place, and the disk that its outputs take until they were sent.
+    /// The task's process is dead: it holds a place, and the storage that its outputs take until they are sent.
     Place {
-        /// The bytes that it asked for of the disk.
+        /// The storage that the task asked for, in bytes.
         storage: u64,
     },
-    /// Its verdict is fixed: a turn among the results.
+    /// The task's verdict is fixed: it holds a turn among the results.
     Result,
-    /// It could never begin: a turn among the results of impossible tasks.
+    /// The task can never begin: it holds a turn among the results of impossible tasks.
     Impossible,
 }
 
 impl Holding {
-    /// The amounts of the machine that it holds.
+    /// The amounts of the machine that the task holds.
     #[must_use]
     pub fn amounts(&self) -> Amounts {
         match self {
@@ -249,7 +249,7 @@ impl Ledger {
     }
 }
 
-/// Three decimals, rounded down: what is said to be free can be had.
+/// An amount with three decimals, rounded down, so that a task can get all that is said to be free.
 fn shown(units: u64, per: f64) -> f64 {
     (amount(units, per) * THOUSAND).floor() / THOUSAND
 }
@@ -346,14 +346,14 @@ mod tests {
         assert_eq!(full.admit(&cpu(2.0)), Ok(()), "it can be carried out");
     }
 
-    /// What comes to a registry, one after another.
+    /// One step in the life of a registry.
     #[derive(Debug, Clone)]
     enum Step {
         Offer(Wants),
-        /// One of those that are held comes so much further, or is let go of: it ends, is sealed, is cancelled, is removed.
+        /// The next stage of one of the tasks held, by its number: it ends, or is sealed.
         Moves(usize),
         Withdrawn(usize),
-        /// The worker is started again with another reserve; what it holds is held on.
+        /// The worker is started again with another reserve; its tasks hold their amounts on.
         Restart(Reserve),
     }
 

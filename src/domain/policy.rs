@@ -1,7 +1,8 @@
-//! What a task may ask for itself, beside what its operator gives it: the operator's word, which wins over a master's. Without a word
-//! a task may ask for what changes nothing outside of its own container. What the operator's profiles give is not judged.
+//! The policy: which settings a master may ask for in a task's own specification. The operator's policy wins over a master's wish.
+//! By default a task may ask for what changes nothing outside of its own container. Settings of the operator's profiles are not
+//! judged.
 //!
-//! Here a specification alone is judged. Whether a folder is what its path says is seen when the container is made ([`BindRules`]).
+//! Here the specification alone is judged. Where a bind's path really leads is checked when the container is made ([`BindRules`]).
 
 use std::{fmt, time::Duration};
 
@@ -12,7 +13,7 @@ use super::{
     text::escape,
 };
 
-/// What no task sees whatever a policy says: the kernel's own files, and the sockets of whoever runs containers.
+/// The paths that no policy can let a task bind: the kernel's own files, and the sockets of container engines.
 const NEVER: [&str; 7] = [
     "/proc",
     "/sys",
@@ -23,65 +24,65 @@ const NEVER: [&str; 7] = [
     "/run/podman",
 ];
 
-/// Where in a container nothing is put: they are the engine's to fill.
+/// The places in a container where no volume may be put: the engine fills them itself.
 const KERNELS: [&str; 3] = ["/proc", "/sys", "/dev"];
 
-/// How much of a foreign word is shown, in bytes.
+/// How much of an asked value is shown in a refusal, in bytes; the rest is cut.
 const SHOWN: usize = 120;
 
-/// What tasks may ask for. The default is what holds where an operator says nothing.
+/// What tasks may ask for. The default holds where the operator's file has no `[policy]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
-    /// Variables.
+    /// Whether a task may set environment variables.
     pub environment: bool,
-    /// These networks; `None`: the engine's `bridge` and `none`.
+    /// The networks that a task may choose; `None`: `none` and the engine's `bridge`.
     pub networks: Option<Vec<String>>,
-    /// Files and folders of the machine that lie in these; absolute.
+    /// The folders of the machine in which a task's binds may lie; absolute paths.
     pub allowed_roots: Vec<String>,
-    /// Volumes of the engine whose names fit one of these.
+    /// Patterns of the engine's volumes that a task may mount: a volume's name must fit one of them.
     pub named_volumes: Vec<TextPattern>,
-    /// Ports of the machine.
+    /// The ports of the machine that a task may publish its own ports at.
     pub ports: Vec<PortRange>,
-    /// Who to run as.
+    /// The users that a task may choose to run as.
     pub users: Users,
-    /// Capabilities beside those that every task has; `ALL` stands for itself alone, and is never among them.
+    /// The capabilities that a task may ask for beside those that every task has; `ALL` is never among them.
     pub capabilities: Vec<Capability>,
-    /// Limits of processes, by their names.
+    /// The names of the ulimits that a task may set, such as `nofile`.
     pub ulimits: Vec<String>,
-    /// To run that long at most. What says nothing of it runs as long as it likes.
+    /// The longest timeout that a task may ask for. A task that asks for no timeout is not held to it.
     pub max_timeout: Duration,
-    /// To have that long for its end at most.
+    /// The longest grace that a task may ask for between its stop signal and its kill.
     pub max_stop_grace: Duration,
-    /// Bytes of `/dev/shm`, and of each tmpfs. They count as the task's memory.
+    /// The largest `/dev/shm`, and the largest tmpfs, that a task may ask for, in bytes. Both count as the task's memory.
     pub max_shm: u64,
-    /// The worker's own files and folders, which no task sees; absolute.
+    /// The worker's own files and folders, which no task may ask to bind; absolute paths.
     pub own: Vec<String>,
 }
 
-/// Who a task may choose to run as.
+/// Which users a task may choose to run as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Users {
-    /// Whoever its image says.
+    /// No other user than the one that the image names.
     Image,
-    /// That, or any but root, as numbers: what a name stands for is the image's word.
+    /// Any user and group but root, both as numbers: what a name stands for is decided by the image.
     Unprivileged,
-    /// Everybody.
+    /// Every user, root included.
     Any,
 }
 
-/// From the first to the last port, both included; port 0 is 'one that the engine chooses'.
+/// A range of the machine's ports, from the first to the last, both included; port 0 stands for one that the engine chooses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortRange {
     first: u16,
     last: u16,
 }
 
-/// Where a bind may lead that a task asks for.
+/// Where the binds that a task asks for may lead.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BindRules {
-    /// Beneath one of these, with no link on the way from there; absolute.
+    /// Folders: each bind must lie in one of them, with no symbolic link on the way from that folder; absolute paths.
     pub roots: Vec<String>,
-    /// Neither to one of these, nor into it, nor above it; absolute.
+    /// Places that no bind may lead to, nor into, nor above; absolute paths.
     pub never: Vec<String>,
 }
 
@@ -105,10 +106,10 @@ impl Default for Policy {
 }
 
 impl Users {
-    /// All of them.
+    /// Every choice of users.
     pub const ALL: [Self; 3] = [Self::Image, Self::Unprivileged, Self::Any];
 
-    /// The word that a configuration has for it.
+    /// The word for this choice in the configuration file.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -118,10 +119,10 @@ impl Users {
         }
     }
 
-    /// Reads that word.
+    /// Reads the word of a choice, as [`Self::word`] writes it.
     ///
     /// # Errors
-    /// It is none.
+    /// The text is none of the words; the error lists them.
     pub fn read(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|known| known.word() == text);
         found.ok_or_else(|| "is none of 'image', 'unprivileged' and 'any'".into())
@@ -141,7 +142,7 @@ impl PortRange {
     /// Reads `FIRST-LAST`, or one port.
     ///
     /// # Errors
-    /// It is none: what to write.
+    /// The text is no port and no range; the error says what to write instead.
     pub fn read(text: &str) -> Result<Self, String> {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         let port = |text: &str| {
@@ -164,7 +165,7 @@ impl PortRange {
 /// Reads the name of a network that tasks may ask for.
 ///
 /// # Errors
-/// It is none, or another container's, which no task may ask for.
+/// The text is no network's name, or names another container's network, which no task may ask for.
 pub fn read_network(text: &str) -> Result<String, String> {
     match text.contains(':') {
         true => Err("is another container's network, which no task may ask for".into()),
@@ -175,7 +176,7 @@ pub fn read_network(text: &str) -> Result<String, String> {
 /// Reads a capability that tasks may ask for.
 ///
 /// # Errors
-/// It is none, or all of them.
+/// The text is no capability's name, or it is `ALL`.
 pub fn read_capability(text: &str) -> Result<Capability, String> {
     let capability = Capability::read(text)?;
     match capability.is_all() {
@@ -184,10 +185,10 @@ pub fn read_capability(text: &str) -> Result<Capability, String> {
     }
 }
 
-/// Reads a folder in which tasks may ask for files.
+/// Reads a folder in which the binds of tasks may lie.
 ///
 /// # Errors
-/// It is none, or holds what no task sees.
+/// The text is no absolute path, or the folder holds, or lies in, a place that no task may see.
 pub fn read_root(text: &str) -> Result<String, String> {
     let path = reading::bind(text)?;
     let mut never = NEVER.into_iter();
@@ -199,15 +200,15 @@ pub fn read_root(text: &str) -> Result<String, String> {
     }
 }
 
-/// What is wrong with it, and the key that says so.
+/// The refusal's text, which names the key of `[policy]` that refuses; `Ok` where the policy allows the wish.
 type Judged = Result<(), String>;
 
 impl Policy {
-    /// Where tasks get another network than the engine's own, that one stands in its place among those that may be asked for.
+    /// Where the policy names no networks: lets tasks ask for `none`, and for the network that tasks get (`bridge` if `None`).
     #[must_use]
     pub fn where_tasks_get(mut self, network: Option<&str>) -> Self {
         let own = network.unwrap_or("bridge");
-        // What is another container's, tasks may have of the operator alone.
+        // Only the operator can give a task another container's network (`container:NAME`).
         let own = (!own.contains(':')).then_some(own);
         let both = std::iter::once("none").chain(own.filter(|own| *own != "none"));
         self.networks
@@ -215,7 +216,7 @@ impl Policy {
         self
     }
 
-    /// In the place of another one of the same process: what was the worker's own is in use until its end.
+    /// This policy with the `own` places of the policy that it replaces: the worker uses its old files until it ends.
     #[must_use]
     pub fn in_place_of(mut self, before: &Self) -> Self {
         for own in &before.own {
@@ -226,7 +227,7 @@ impl Policy {
         self
     }
 
-    /// The networks that may be asked for.
+    /// The names of the networks that a task may ask for.
     #[must_use]
     pub fn networks(&self) -> Vec<&str> {
         match &self.networks {
@@ -235,13 +236,14 @@ impl Policy {
         }
     }
 
-    /// Why a task may not have what it asks for, if so: as the end of a sentence, with the key that an operator would change.
+    /// Why the policy refuses the settings that a task asks for; `None`: it allows them. The text is the end of a sentence, and
+    /// names the key that an operator would change.
     #[must_use]
     pub fn refusal(&self, asked: &TaskSettings) -> Option<String> {
         self.judge(asked).err()
     }
 
-    /// Where its binds may lead.
+    /// The rules for the binds that a task asks for, checked again when its container is made.
     #[must_use]
     pub fn binds(&self) -> BindRules {
         BindRules {
@@ -321,6 +323,7 @@ impl Policy {
     }
 
     fn judge_bind(&self, path: &str) -> Judged {
+        // These places come first: not even an allowed root opens them.
         let touches = |own: &&str| is_at_or_above(own, path) || is_at_or_above(path, own);
         if let Some(own) = self.never().find(touches) {
             let why = format!("that would show {own} to it");
@@ -439,9 +442,9 @@ impl Policy {
     }
 }
 
-/// With a group: without one it would have the one that the image says, or root's.
+/// Whether a user is `USER:GROUP` in numbers other than 0. Without a group the task would get the image's group, or root's.
 fn is_unprivileged(user: &str) -> bool {
-    // What the engine takes.
+    // The engine takes ids below 2^31.
     let is_one = |text: &str| {
         let number = text.parse::<u32>();
         number.is_ok_and(|number| (1..1 << 31).contains(&number))

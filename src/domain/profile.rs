@@ -1,21 +1,21 @@
-//! Profiles: what the operator says that tasks get, for a master that cannot say it. What a task asks for itself wins over the first
-//! profile that matches it, and that over what every task gets, setting by setting. Nothing here looks at anything but its arguments.
+//! Profiles: the settings that the operator gives to tasks, for a master that cannot ask for them. Setting by setting, what a task
+//! asks for itself wins over the first profile that matches it, and that profile over the defaults of all tasks. Pure.
 
 use wildmatch::WildMatch;
 
 use super::{image_rules::Pattern, policy::BindRules, spec::TaskSpec, task_settings::TaskSettings};
 
-/// All that an operator has said, in the order in which it is looked at.
+/// The operator's defaults and profiles. The first profile that matches a task counts.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Profiles {
-    /// What every task gets.
+    /// The settings that every task gets.
     pub defaults: TaskSettings,
-    /// No two of one name.
+    /// The profiles in the file's order; no two of one name.
     pub profiles: Vec<Profile>,
 }
 
 impl Profiles {
-    /// The same, without what variables are set to: that may be secret.
+    /// The same profiles without the text of variables, which may be secret.
     #[must_use]
     pub fn redacted(mut self) -> Self {
         self.defaults = self.defaults.redacted();
@@ -26,50 +26,50 @@ impl Profiles {
     }
 }
 
-/// What some tasks get.
+/// Settings for the tasks that it matches.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Profile {
-    /// For people.
+    /// The name, by which people and the log call the profile.
     pub name: String,
-    /// Which tasks.
+    /// The tasks that the profile is for.
     pub matching: Matching,
-    /// What they get.
+    /// The settings that those tasks get.
     pub settings: TaskSettings,
 }
 
-/// Which tasks are meant: those that everything given here fits.
+/// The tasks that a profile is for: those that fit every pattern given here. `None` fits every task.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Matching {
-    /// The image, in its normal form.
+    /// A pattern of the image's name in its normal form, such as `docker.io/library/busybox:latest`.
     pub image: Option<Pattern>,
-    /// The master's class of task.
+    /// A pattern of the master's class of task (`task_type`).
     pub task_type: Option<TextPattern>,
-    /// Who submitted it.
+    /// A pattern of the user who submitted the task (`user_id`).
     pub user: Option<TextPattern>,
-    /// What the user calls it.
+    /// A pattern of the user's name for the task (`task_name`).
     pub task_name: Option<TextPattern>,
 }
 
-/// `*` stands for any text, `?` for one character; upper and lower case differ.
+/// A pattern of a text: `*` stands for any text, `?` for one character; upper and lower case differ.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TextPattern {
     text: String,
     matcher: WildMatch,
 }
 
-/// What one task gets, and which profile is in that.
+/// The settings that one task gets, and the profile that they come from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Given {
-    /// The profile's name; `None`: none matched.
+    /// The name of the profile that matched; `None`: no profile did.
     pub profile: Option<String>,
-    /// Everything that was said.
+    /// The settings of task, profile and defaults together.
     pub settings: TaskSettings,
-    /// Where its binds may lead; `None`: its task has not asked for them, and the operator says where.
+    /// The rules for the binds in `settings`; `None`: the operator gives them, or there are none, and no rules hold.
     pub asked_binds: Option<BindRules>,
 }
 
 impl TextPattern {
-    /// Takes what an operator wrote: every text is one.
+    /// A pattern from the operator's text; every text is a pattern.
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self {
@@ -78,7 +78,7 @@ impl TextPattern {
         }
     }
 
-    /// As it was written.
+    /// The pattern as the operator wrote it.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
@@ -90,7 +90,7 @@ impl TextPattern {
 }
 
 impl Matching {
-    /// Whether it names no task in particular.
+    /// Whether no pattern is given, so that every task fits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -110,14 +110,15 @@ impl Matching {
 }
 
 impl Profiles {
-    /// The first that matches this task, whose image has this normal form.
+    /// The first profile that matches this task. `image` is the normal form of the task's image.
     #[must_use]
     pub fn first(&self, image: &str, spec: &TaskSpec) -> Option<&Profile> {
         let mut profiles = self.profiles.iter();
         profiles.find(|profile| profile.matching.fits(image, spec))
     }
 
-    /// What this task gets, whose own wishes may be fulfilled; where binds lead that it asks for is by these rules.
+    /// The settings that this task gets, whose own wishes the policy has allowed. `binds` are the rules for the binds that it asks
+    /// for.
     #[must_use]
     pub fn given(&self, image: &str, spec: &TaskSpec, binds: BindRules) -> Given {
         let first = self.first(image, spec);
@@ -138,7 +139,7 @@ impl Profiles {
         }
     }
 
-    /// Whether nothing is said.
+    /// Whether the operator gives no settings at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

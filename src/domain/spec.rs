@@ -1,5 +1,5 @@
-//! What a task asks for, and whether it can be had at all. A permanent impossibility is found here, before anything runs;
-//! whether there is room right now is `admission`'s question.
+//! The specification of a task, and whether this machine can ever run it. A permanent impossibility is found here, before anything
+//! runs; whether there is room right now is decided in `admission`.
 
 use std::fmt;
 
@@ -18,31 +18,31 @@ pub const COMMAND_LIMIT: usize = 128 * 1024;
 /// Bytes in a GiB, the contract's unit for memory and storage.
 pub const GIB: f64 = 1_073_741_824.0;
 
-/// The least memory limit that the engine takes, in bytes; a smaller wish is raised to it.
+/// The least memory limit that the engine takes, in bytes; a smaller limit is raised to it.
 pub const MEMORY_FLOOR: u64 = 6 * 1024 * 1024;
 
 /// A task as its master describes it, in the master's units.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskSpec {
-    /// The master's id of it.
+    /// The master's id of the task.
     pub id: TaskId,
     /// The image reference as written by the user.
     pub image: String,
-    /// What a shell shall run; empty means the image's default.
+    /// The command line for a shell in the container; empty: the image's own command runs.
     pub command: String,
-    /// What it wants of the machine.
+    /// The amounts of the machine that the task wants.
     pub wants: Wants,
-    /// Who submitted it; may be empty.
+    /// The user who submitted the task; may be empty.
     pub user_id: String,
-    /// What the user calls it; may be empty, may hold `/` and `:`.
+    /// The user's name for the task; may be empty, may hold `/` and `:`.
     pub task_name: String,
     /// The master's class of task; may be empty.
     pub task_type: String,
-    /// The master's own planning figure, carried along.
+    /// The master's own planning figure; the worker only passes it on.
     pub sla_multiplier: f64,
-    /// Unix seconds.
+    /// When the task was submitted, in Unix seconds.
     pub submitted_at: i64,
-    /// What it asks for beside that; `None`: nothing.
+    /// The settings that the master asks for (`settings` of the message); `None`: it sent none.
     pub asked: Option<Box<TaskSettings>>,
 }
 
@@ -62,15 +62,15 @@ pub struct Wants {
 /// A task offered, with the digest that tells a repeat from another payload under the same id.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Offer {
-    /// The task, within the limits of `domain::limits`.
+    /// The task, its texts cut to the limits of `domain::limits`.
     pub spec: TaskSpec,
-    /// What of it was over them and is cut: then it can never run.
+    /// Why the task can never run, where its message was over a limit (and was cut) or held a setting that is no value.
     pub excess: Option<Impossible>,
-    /// Over the fields that make it the same task.
+    /// The hash of the fields that make two offers the same task.
     pub digest: PayloadDigest,
 }
 
-/// What this machine has in all, or can give to tasks in all, in the contract's units.
+/// The amounts that this machine has in all, or can give to tasks in all, in the contract's units.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct MachineTotals {
     /// Cores.
@@ -83,7 +83,7 @@ pub struct MachineTotals {
     pub gpu: f64,
 }
 
-/// What of the machine is kept for the system: no task is given it.
+/// The amounts of the machine that are kept for the system, and given to no task.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Reserve {
     /// Cores.
@@ -98,21 +98,21 @@ pub struct Reserve {
     "{flag} keeps {kept} {unit} for the system, and this machine has {total}: nothing is left for tasks; give less"
 )]
 pub struct NothingLeft {
-    /// What set it.
+    /// The flag that set the reserve.
     pub flag: &'static str,
-    /// How much is kept.
+    /// The amount that is kept for the system.
     pub kept: f64,
-    /// How much there is.
+    /// The amount that the machine has.
     pub total: f64,
-    /// Of what.
+    /// The unit of both amounts.
     pub unit: &'static str,
 }
 
 impl MachineTotals {
-    /// What can be given to tasks: the machine without the reserve. Storage and GPUs have none.
+    /// The amounts that can be given to tasks: the machine's without the reserve. Of storage and GPUs nothing is kept.
     ///
     /// # Errors
-    /// There would be nothing to give.
+    /// The reserve leaves no cores or no memory for tasks.
     pub fn less(self, reserve: &Reserve) -> Result<Self, NothingLeft> {
         #[expect(clippy::cast_precision_loss, reason = "exact up to 8 PiB")]
         let memory = reserve.memory as f64 / GIB;
@@ -123,7 +123,7 @@ impl MachineTotals {
                 total: round2(total),
                 unit,
             };
-            // A machine that does not tell what it has is not to blame on the flag.
+            // Where nothing is kept, a total of 0 was not found out: then the flag is not to blame.
             match kept > 0.0 && kept >= total {
                 true => Err(nothing),
                 false => Ok(total - kept),
@@ -155,17 +155,17 @@ pub enum Impossible {
          in Docker's configuration"
     )]
     ImageLogin,
-    /// A text is longer than anybody can mean.
+    /// A text is over its limit.
     #[error("{what} has {bytes} bytes; at most {limit} are taken")]
     TooLong {
         /// The field's name in the contract.
         what: &'static str,
-        /// What it has.
+        /// The text's length.
         bytes: usize,
-        /// What it may have.
+        /// The most bytes that are taken.
         limit: usize,
     },
-    /// Something that it asks for is no value: which, and why not.
+    /// A setting that the task asks for has no valid value: the setting, and why not.
     #[error("settings.{0}")]
     Setting(String),
     /// A figure that is no amount.
@@ -183,22 +183,22 @@ pub enum Impossible {
         what: &'static str,
         /// What was asked for.
         wanted: f64,
-        /// What the machine has.
+        /// The amount that can be given to tasks in all.
         total: f64,
     },
-    /// The image's name is none.
+    /// The image's name is not valid.
     #[error("the image name {name:?} is not valid: {reason}")]
     ImageName {
         /// As the user wrote it.
         name: String,
-        /// What the grammar says.
+        /// What is wrong by the grammar of image names.
         reason: String,
     },
 }
 
 impl TaskSpec {
-    /// Cuts every text to its limit, and a login out of the image's name; the first that was wrong. A task that was cut must not
-    /// run.
+    /// Cuts every text to its limit, and a login out of the image's name, and returns the first thing that was cut. A task that
+    /// was cut must not run.
     pub fn cut_to_limits(&mut self) -> Option<Impossible> {
         let login = without_login(&self.image).map(|image| {
             self.image = image;
@@ -224,10 +224,10 @@ impl TaskSpec {
         })
     }
 
-    /// Checks everything that can be known without the engine.
+    /// Checks the task's id, command and amounts, for which no engine is needed.
     ///
     /// # Errors
-    /// The first thing found that makes the task impossible on this machine for ever.
+    /// The first reason found why the task can never run on this machine.
     pub fn check(&self, totals: &MachineTotals) -> Result<(), Impossible> {
         check_safe_name(self.id.as_str()).map_err(Impossible::Id)?;
         if self.command.contains('\0') {

@@ -1,4 +1,4 @@
-//! The disk that a task may take: how much it asked for, whether what it has written is more, and when to look again. Pure.
+//! The disk space that a task may take: its allowance, whether it has written more than that, and when to measure again. Pure.
 
 use std::{fmt, time::Duration};
 
@@ -7,66 +7,67 @@ use super::{
     spec::{GIB, Wants},
 };
 
-/// One inode goes with so many bytes asked for: as many as mke2fs makes on a disk (`inode_ratio` in `mke2fs.conf`).
+/// Bytes asked for that bring one inode with them: mke2fs makes as many on a disk (`inode_ratio` in `mke2fs.conf`).
 const BYTES_OF_INODE: u64 = 16 << 10;
 
-/// No task has fewer inodes: an unpacked package comes to some thousand.
+/// The fewest inodes that an allowance has: one unpacked package comes to some thousand.
 const LEAST_INODES: u64 = 10_000;
 
-/// A smaller wish is raised to this, in bytes: the engine itself puts some files into each container.
+/// The fewest bytes that an allowance has; a smaller wish is raised to this, as the engine itself puts files into each container.
 const LEAST_BYTES: u64 = 1 << 20;
 
-/// From one look to the next at most, and at least.
+/// The longest time from one measurement of a task's storage to the next.
 pub const LOOK: Duration = Duration::from_secs(5);
+/// The shortest time from one measurement to the next.
 const SOONEST: Duration = Duration::from_millis(500);
 
-/// What a task may take of the disk.
+/// How much of the disk a task may take. A task that takes more is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allowance {
-    /// Bytes.
+    /// Bytes on the disk.
     pub bytes: u64,
-    /// Files, folders and links, each with all its names counted once.
+    /// Files, folders and links; one with several names counts once.
     pub inodes: u64,
 }
 
-/// How far what it has written was counted.
+/// How completely a task's files were counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Counted {
-    /// All of it.
+    /// All files were counted.
     #[default]
     Whole,
-    /// Until it was too much: there may be more.
+    /// The count ended when it passed the allowance: there may be more.
     UntilOver,
-    /// Until it could not be counted in any time: folders too deep, or too many names of the same files.
+    /// The count was given up, which counts as over: the folders are too deep, or the same files have too many names.
     Tangled,
 }
 
-/// What a task has written, as the disk has it: holes do not count.
+/// How much a task has written, in blocks on the disk: holes in files do not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Written {
     /// Bytes in its container's own layer, and in the volumes that go with it.
     pub layer: u64,
     /// Bytes in `/output`, where that is not part of the layer.
     pub outputs: u64,
-    /// Files, folders and links in both; 0 where nobody tells.
+    /// Files, folders and links in layer, volumes and outputs; 0 where they could not be counted.
     pub inodes: u64,
-    /// How far that was counted.
+    /// How completely the bytes and inodes were counted.
     pub counted: Counted,
-    /// Bytes that the fuller one of its disks has left, where that is known.
+    /// Free bytes of the fuller one of the disks that the task writes to; `None`: not known.
     pub free: Option<u64>,
 }
 
 /// A task has written more than it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Over {
-    /// What it has written.
+    /// The measured amounts.
     pub written: Written,
-    /// What it may.
+    /// The amounts that it may write.
     pub allowance: Allowance,
 }
 
 impl Written {
-    /// Bytes of all.
+    /// The bytes of layer, volumes and outputs together.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.layer.saturating_add(self.outputs)
@@ -74,7 +75,7 @@ impl Written {
 }
 
 impl Allowance {
-    /// What goes with these wishes; `None` for no limit.
+    /// The allowance of a task that wants these amounts; `None`: it asked for no storage, and has no limit.
     #[must_use]
     pub fn of(wants: &Wants) -> Option<Self> {
         let wanted = Amounts::of(wants).storage;
@@ -85,7 +86,7 @@ impl Allowance {
         })
     }
 
-    /// Whether that is too much.
+    /// The excess, if the written amounts are over this allowance, in bytes or inodes, or could not be counted to their end.
     #[must_use]
     pub fn over(&self, written: &Written) -> Option<Over> {
         let is_over = written.bytes() > self.bytes
@@ -97,8 +98,8 @@ impl Allowance {
         })
     }
 
-    /// How long until the next look: half of the time in which the task comes to its end of it at the pace that it had since
-    /// the look before, or to `low` free bytes on the disk; from half a second to five seconds.
+    /// How long to wait until the next measurement: half of the time in which the task, at the pace that it had since the last
+    /// measurement, uses its allowance up or leaves the disk only `low` free bytes; from half a second to five seconds.
     #[must_use]
     pub fn next_look(
         &self,
@@ -116,7 +117,7 @@ impl Allowance {
     }
 }
 
-/// Half of the time in which so much more is reached by what grew so much in that time.
+/// Half of the time until an amount that grew by `grown` within `between` has grown by `left` more.
 fn half_way(left: u64, grown: u64, between: Duration) -> Duration {
     if grown == 0 {
         return LOOK;
@@ -150,7 +151,7 @@ impl fmt::Display for Over {
     }
 }
 
-/// Bytes in the largest unit, with one decimal where it is not whole, rounded up: what is over a limit looks so.
+/// Bytes in the largest unit, with one decimal where needed, rounded up, so that an amount over a limit is shown as more than it.
 struct Size(u64);
 
 impl fmt::Display for Size {

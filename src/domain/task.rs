@@ -1,5 +1,5 @@
 //! The life of a task as a state machine: an event in, effects out. `actors::task` performs the effects and brings their
-//! results back as events. Nothing here waits, looks at a clock or talks to anybody.
+//! results back as events. Pure.
 //!
 //! ```text
 //! Accepted -> Pulling -> Creating -> Starting -> Running -> Collecting -> Recording -> Delivering -> Cleaning -> Done
@@ -21,51 +21,51 @@ use super::{
 /// Where a running incarnation of a task stands.
 #[derive(Debug, Clone, PartialEq)]
 pub enum State {
-    /// Nothing was begun.
+    /// The task was accepted, and no work on it has begun.
     Accepted,
     /// Its image is looked for or pulled.
     Pulling,
-    /// A create is in flight.
+    /// A create of its container is in flight.
     Creating {
-        /// An end that was asked for meanwhile.
+        /// Why the task is to be stopped once the create is answered, if it is.
         stop: Option<StopReason>,
     },
-    /// A start is in flight, or it is being found out whether one took place.
+    /// A start of its container is in flight, or it is being found out whether an earlier start took place.
     Starting {
-        /// What is started.
+        /// The container that is started.
         container: ContainerId,
-        /// An end that was asked for meanwhile.
+        /// Why the task is to be stopped once the start is answered, if it is.
         stop: Option<StopReason>,
     },
     /// Its container runs.
     Running {
-        /// Which.
+        /// The container that runs.
         container: ContainerId,
     },
-    /// Its container was asked to end.
+    /// Its container was sent the stop signal, or killed, and has not ended yet.
     Stopping {
-        /// Which.
+        /// The container that is to end.
         container: ContainerId,
-        /// Why.
+        /// Why the task is stopped.
         reason: StopReason,
     },
     /// Its log is drained and its outputs are listed.
     Collecting {
-        /// Which, if it is still there.
+        /// Its container; `None`: it is gone.
         container: Option<ContainerId>,
-        /// How it ended.
+        /// How the task ended.
         outcome: Outcome,
-        /// What the container said.
+        /// The container's exit; `None`: the engine could not tell it.
         exit: Option<Exit>,
     },
-    /// Its end is being made durable.
+    /// Its ending is being made durable.
     Recording {
-        /// What is left to be removed.
+        /// The container that is still to be removed.
         container: Option<ContainerId>,
     },
-    /// The outbox has it.
+    /// The outbox has its result: it uploads, seals and reports it.
     Delivering {
-        /// What is left to be removed.
+        /// The container that is still to be removed.
         container: Option<ContainerId>,
     },
     /// Container and output folder are being removed.
@@ -74,10 +74,10 @@ pub enum State {
     Done,
 }
 
-/// How far a task has come, for whoever decides by it: what it still holds, and what is shown of it.
+/// How far a task has come: by its stage it is decided how much room it still holds, and shown where it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
-    /// Nothing was begun.
+    /// The task was accepted, and no work on it has begun.
     Accepted,
     /// Its image is looked for or pulled.
     Pulling,
@@ -87,24 +87,24 @@ pub enum Stage {
     Starting,
     /// Its container runs.
     Running,
-    /// Its container was asked to end.
+    /// Its container was sent the stop signal, or killed, and has not ended yet.
     Stopping,
     /// Its process is dead, or never was: from here on it needs no core and no memory.
     Collecting,
-    /// Its end is durable, and the outbox has it.
+    /// Its ending is durable, and the outbox has its result.
     Reporting,
-    /// Its outputs are on their way.
+    /// Its outputs are uploaded.
     Uploading,
-    /// What the master is told is fixed: from here on it waits for the master alone.
+    /// Its verdict is fixed: from here on the task waits for the master alone.
     Sealed,
-    /// The master has its result, and what is left of it is removed.
+    /// The master has its result; its container and output folder are removed.
     Cleaning,
     /// Nothing is left to do.
     Done,
 }
 
 impl Stage {
-    /// A word for people and heartbeats.
+    /// The stage as a word, for people and heartbeats.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -123,101 +123,101 @@ impl Stage {
     }
 }
 
-/// Why a task is stopped by us.
+/// Why the worker stops a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
-    /// The master asked.
+    /// The master cancelled the task.
     Cancelled,
-    /// It ran over its time.
+    /// The task ran longer than its timeout.
     TimedOut,
-    /// It has written more than it may.
+    /// The task has written more than its storage allowance.
     OverStorage(Over),
-    /// The worker's operator stops the worker and its tasks with it.
+    /// The operator stops the worker, and its tasks with it (`--on-stop stop`).
     WorkerStopped,
 }
 
-/// What happened. Each is the result of an effect, or came from outside.
+/// What happened to a task: the result of an effect, or news from outside.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// A fresh task shall begin.
+    /// A task that was just accepted is to begin.
     Begin,
-    /// It can never run here: why.
+    /// The task can never run here: the reason.
     FoundImpossible(String),
     /// The image is here.
     ImageReady,
-    /// It cannot be had: the registry's words.
+    /// The image cannot be pulled: the registry's words.
     PullFailed(String),
     /// The image was here, and is not any more: somebody has removed it.
     ImageGone,
     /// The container exists and has not been started.
     Created(ContainerId),
-    /// It cannot be created: the engine's words.
+    /// The container cannot be created: the engine's words.
     CreateFailed(String),
-    /// The engine said that it runs.
+    /// The engine said that the container runs.
     Started,
-    /// The engine said that it cannot be started: its words, and what it says of the exit.
+    /// The engine said that the container cannot be started: its words, and what it says of the exit.
     StartFailed(String),
-    /// It was proven that the start never took place: the container is to be made anew.
+    /// It is proven that the container was never started: it is to be made anew.
     NeverStarted,
     /// The container ended.
     Exited(Exit),
-    /// The container ended because the engine or somebody else stopped it: their doing, in words.
+    /// The container ended because the engine or somebody else stopped it: who or what did, in words.
     StoppedByOther(Exit, String),
-    /// The container is gone, and with it what it could say.
+    /// The container is gone, and with it its exit code: the reason, in words.
     Lost(String),
-    /// The master asks for the end.
+    /// The master cancels the task.
     CancelRequested,
-    /// Its time is over.
+    /// The task's timeout has passed.
     TimeElapsed,
-    /// It has written more than it may.
+    /// The task has written more than its storage allowance.
     OverStorage(Over),
     /// The worker is stopped, and its tasks with it.
     WorkerStopped,
-    /// It did not end within its grace period.
+    /// The container did not end within its grace after the stop signal.
     GraceElapsed,
-    /// Log drained, outputs listed; remarks for the trailer.
+    /// The log is drained and the outputs are listed; with remarks for the trailer.
     Collected(Outputs, Vec<String>),
-    /// The end is durable.
+    /// The ending is durable.
     Recorded,
-    /// What the master is told is fixed.
+    /// The verdict is durable: what the master is told is fixed.
     Sealed,
-    /// The master has the result, or it was given up for good.
+    /// The master has the result, or its report was given up for good.
     Delivered,
-    /// Nothing is left of it.
+    /// The container and the output folder are removed.
     Cleaned,
 }
 
-/// What shall be done. Every effect is idempotent, since a new incarnation may ask for it again.
+/// What the task's actor is to do. Every effect is idempotent, since a new incarnation may ask for it again.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Look for the image and pull it.
     Pull,
-    /// Let go of the pull.
+    /// Give up the pull that is in flight.
     AbortPull,
     /// Record `Starting` and create the container.
     Create,
-    /// Attach to it, then start it. Only ever asked for a container whose create was seen by this very incarnation, or
-    /// that was proven never to have been started.
+    /// Attach to the container, then start it. Only ever asked for a container whose create was seen by this very incarnation,
+    /// or that was proven never to have been started.
     Start(ContainerId),
     /// Find out whether a container in state 'created' was started, without starting it.
     ProveStart(ContainerId),
     /// Remove a container that never ran, count the attempt, and begin again with the image.
     CreateAnew(ContainerId),
-    /// Record `Running` and wait for its end.
+    /// Record `Running` and wait for the container's end.
     Watch(ContainerId),
-    /// Ask it to end, and note when its grace period is over.
+    /// Send the stop signal to the container; after its grace `Event::GraceElapsed` is due.
     Terminate(ContainerId),
-    /// End it now.
+    /// Kill the container at once.
     Kill(ContainerId),
-    /// Drain its log, list its outputs.
+    /// Drain the task's log and list its outputs.
     Collect(Option<ContainerId>),
-    /// Make its end durable.
+    /// Make the task's ending durable.
     Record(Box<Ending>),
-    /// Hand it to the outbox.
+    /// Hand the task's result to the outbox.
     Deliver,
     /// Remove the container, however long that takes: nothing waits for it but the end of `Clean`.
     Remove(ContainerId),
-    /// Remove what is left.
+    /// Remove the container, if there is one, and the output folder.
     Clean(Option<ContainerId>),
     /// End the actor.
     Finish,
@@ -226,22 +226,22 @@ pub enum Effect {
 /// What the engine says of a task's container when an incarnation begins.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Found {
-    /// There is none.
+    /// The engine has no container of the task.
     Nothing,
-    /// It may have had one, on an engine that was given up since.
+    /// The task may have had a container on an engine that was given up since.
     GoneWithEngine,
-    /// Made, and as far as the engine tells never started.
+    /// The container is made and, as far as the engine tells, was never started.
     Created(ContainerId),
-    /// It runs.
+    /// The container runs.
     Running(ContainerId),
-    /// It ended.
+    /// The container ended, and nobody but the task or this worker ended it.
     Exited(ContainerId, Exit),
-    /// The engine or somebody else ended it: their doing, in words.
+    /// The container ended because the engine or somebody else stopped it: who or what did, in words.
     Stopped(ContainerId, Exit, String),
 }
 
 impl State {
-    /// Where an incarnation begins, given what is durable and what the engine says. A task that has just been accepted
+    /// The state in which an incarnation begins, from the task's record and the engine's answer. A task that has just been accepted
     /// passes `Found::Nothing` without asking: its container cannot exist.
     #[must_use]
     pub fn resume(record: &TaskRecord, found: Found) -> (Self, Vec<Effect>) {
@@ -271,7 +271,7 @@ impl State {
         let stop = record.cancel_requested.then_some(StopReason::Cancelled);
         match (found, record.phase) {
             (Found::Nothing, Phase::Running) => Self::lost("its container is gone", stop),
-            // It may have been started there, so it is not started here.
+            // The container may have been started on the other engine, so the task is not started here again.
             (Found::GoneWithEngine, _) => Self::lost(
                 "its container is gone with the engine that it began on",
                 stop,
@@ -326,7 +326,7 @@ impl State {
         Self::Accepted.after_end(None, outcome, None)
     }
 
-    /// Takes an event in. One that has no meaning in this state (a timer that is late, a repeat) has no effects.
+    /// The next state and its effects. An event that has no meaning in this state (a late timer, a repeat) changes nothing.
     #[must_use]
     pub fn on(self, event: Event) -> (Self, Vec<Effect>) {
         match event {
@@ -352,7 +352,7 @@ impl State {
         }
     }
 
-    /// How far it has come.
+    /// The stage that this state belongs to.
     #[must_use]
     pub fn stage(&self) -> Stage {
         match self {
@@ -394,6 +394,7 @@ impl State {
                 },
                 vec![Effect::Start(container)],
             ),
+            // The stop came first: the container is not started, and is removed once the result is sealed.
             (state @ Self::Creating { .. }, Event::Created(container)) => {
                 let outcome = state.stopped_outcome().unwrap_or(Outcome::Cancelled);
                 state.record(Some(container), outcome)
@@ -544,7 +545,7 @@ impl State {
         }
     }
 
-    /// It fills the disk: it is not asked first, also where it was asked for another reason.
+    /// The container is killed without a stop signal and without the rest of its grace: it is filling the disk.
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "an event without meaning in a state has no effects there"
@@ -615,6 +616,7 @@ impl State {
                 let reason = reason.over(Some(earlier)).unwrap_or(earlier);
                 (Self::Stopping { container, reason }, vec![])
             }
+            // The ending is not recorded yet, so a cancel still decides the outcome; every other reason comes too late.
             Self::Collecting {
                 container, exit, ..
             } if reason == StopReason::Cancelled => (
@@ -633,7 +635,7 @@ impl State {
         }
     }
 
-    /// Whether an end was asked for that is not there yet.
+    /// Whether the task was asked to end, and has not ended yet.
     #[must_use]
     pub fn is_asked_to_stop(&self) -> bool {
         self.stopped_outcome().is_some()
@@ -654,7 +656,7 @@ impl State {
         }
     }
 
-    /// An end with nothing to collect: no container ever ran.
+    /// Ends a task of which no container ever ran: there is no log and no output to collect.
     fn record(self, container: Option<ContainerId>, outcome: Outcome) -> (Self, Vec<Effect>) {
         let ending = Ending {
             outcome,
@@ -668,7 +670,7 @@ impl State {
         )
     }
 
-    /// An end of a container that ran: its log and outputs come first.
+    /// Ends a task whose container ran: its log and outputs are collected before its ending is recorded.
     fn after_end(
         self,
         container: Option<ContainerId>,
@@ -688,7 +690,7 @@ impl State {
 }
 
 impl StopReason {
-    /// What an end for this reason is called.
+    /// The outcome of a task that was stopped for this reason.
     #[must_use]
     pub fn outcome(self) -> Outcome {
         match self {
@@ -702,7 +704,8 @@ impl StopReason {
         }
     }
 
-    /// A cancel outranks every other reason: the master never takes its cancel back. Of the others the first one counts.
+    /// The reason that counts of an earlier one and this one: a cancel outranks all others, since the master never takes it back;
+    /// of the others the first counts.
     fn over(self, earlier: Option<Self>) -> Option<Self> {
         match (earlier, self) {
             (_, Self::Cancelled) | (None, _) => Some(self),

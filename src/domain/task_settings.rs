@@ -1,6 +1,6 @@
-//! What a task can get beside image, command and amounts: environment, volumes, network, who it is, how long it may run and how it is
-//! ended. An operator says it by profiles, a master by its own message. Values alone; which task gets which is `profile`'s question,
-//! and what a master may ask for `policy`'s.
+//! The settings of a task beside its image, command and amounts: environment, volumes, network, user, timeout, stop signal, ...
+//! An operator gives them by profiles, a master asks for them in its own message. Here are the values alone; which task gets which
+//! is decided in `profile`, and what a master may ask for in `policy`.
 
 pub mod reading;
 
@@ -8,59 +8,59 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use super::privileges::{Capability, Ulimit};
 
-/// Settings of a task; what is `None`, or not in the table, is not said here.
+/// Settings of a task. A setting that is `None`, and a variable that is not in the table, is left to whoever else may set it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TaskSettings {
-    /// Variables by their names.
+    /// Environment variables by their names.
     pub environment: BTreeMap<String, Variable>,
-    /// What it sees of other places; no two at one place.
+    /// Volumes, binds and tmpfs mounted into the container; no two of them at one target.
     pub volumes: Option<Vec<Volume>>,
-    /// The engine's name of its network: `none`, `bridge`, `host`, or one that was made.
+    /// The engine's name of the network that the container joins: `none`, `bridge`, `host`, or one that somebody made.
     pub network: Option<String>,
-    /// Ports of it that the machine answers at.
+    /// The task's ports that are published at ports of the machine.
     pub ports: Option<Vec<Port>>,
-    /// Where its command begins; absolute.
+    /// The folder in which the task's command begins; an absolute path.
     pub workdir: Option<String>,
-    /// Who it runs as: a name or a number, and a group behind a colon.
+    /// The user that the task runs as: a name or number, with an optional group behind a colon.
     pub user: Option<String>,
-    /// The name that it has for itself.
+    /// The container's host name.
     pub hostname: Option<String>,
-    /// Names beside those that its network knows, each with its address: `name:address`.
+    /// Additional lines of the container's `/etc/hosts`, each as `name:address`.
     pub extra_hosts: Option<Vec<String>>,
-    /// How long it may run.
+    /// How long the task may run; then it is stopped, and has failed.
     pub timeout: Option<Duration>,
-    /// The signal that asks it to end.
+    /// The signal that asks the task to end, such as `SIGTERM`.
     pub stop_signal: Option<String>,
-    /// From asking it to end to making it end.
+    /// How long a task may take to end by itself after its stop signal; then it is killed.
     pub stop_grace: Option<Duration>,
     /// Size of `/dev/shm`, in bytes.
     pub shm_size: Option<u64>,
-    /// Limits of each of its processes; no two of one name.
+    /// Ulimits, which hold for each of the task's processes; no two of one name.
     pub ulimits: Option<Vec<Ulimit>>,
-    /// The engine's name of the program that runs it.
+    /// The engine's name of the OCI runtime that runs the container, such as `runc`.
     pub runtime: Option<String>,
-    /// Its own file system cannot be written.
+    /// Whether the container's own file system is mounted read-only.
     pub read_only_root: Option<bool>,
     /// Capabilities beside those that every task has.
     pub cap_add: Option<Vec<Capability>>,
-    /// Capabilities that it has not.
+    /// Capabilities that the task loses, of those that every task has.
     pub cap_drop: Option<Vec<Capability>>,
-    /// What becomes of the program that its image begins with.
+    /// What becomes of the image's entrypoint.
     pub entrypoint: Option<Entrypoint>,
 }
 
-/// Where the value of a variable is from.
+/// The source of a variable's value.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Variable {
-    /// This text.
+    /// The value is this text.
     Text(String),
-    /// It is what is in this file when the container is made.
+    /// The value is this file's text, read when the container is made.
     File(PathBuf),
-    /// It is not known any more: the task was read back from its container's labels, where no value stands.
+    /// The value is not known any more: the task was read back from its container's labels, which hold no values.
     Lost,
 }
 
-/// A value may be a secret: it stands in no log.
+/// Leaves the value out: it may be a secret, and the text may go to a log.
 impl fmt::Debug for Variable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -71,36 +71,36 @@ impl fmt::Debug for Variable {
     }
 }
 
-/// Something that a task sees at a place of its own.
+/// A mount of a task: what it is, and where in the container it is seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Volume {
-    /// What.
+    /// What is mounted.
     pub source: Source,
-    /// Where; absolute.
+    /// Where in the container; an absolute path.
     pub target: String,
-    /// It cannot be written there.
+    /// Whether the task can only read there.
     pub read_only: bool,
 }
 
-/// What a task sees.
+/// What is mounted into a task's container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// A volume of the engine, made where there is none of that name. It stays.
+    /// A volume of the engine by its name. The engine makes it where it has none; it is never removed by the worker.
     Named(String),
-    /// A file or folder of the engine's machine; absolute. It must be there.
+    /// A file or folder of the engine's machine by its absolute path. Where it is missing, the container cannot be made.
     Bind(String),
-    /// Memory, of that many bytes at most. It counts as the task's, and goes with it.
+    /// A tmpfs of at most this many bytes. What lies there counts as the task's memory, and is gone with the container.
     Memory(u64),
 }
 
-/// A port of a task that the machine answers at.
+/// A port of a task that is published at a port of the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Port {
-    /// The machine's address; `None`: each.
+    /// The machine's address to publish at; `None`: all of its addresses.
     pub address: Option<std::net::IpAddr>,
-    /// The machine's port; 0: the engine chooses one.
+    /// The machine's port; 0: the engine chooses a free one.
     pub machine: u16,
-    /// The task's.
+    /// The port within the container.
     pub task: u16,
     /// `tcp`, `udp` or `sctp`.
     pub protocol: &'static str,
@@ -109,23 +109,23 @@ pub struct Port {
 /// What becomes of an image's entrypoint where a task has a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entrypoint {
-    /// The command runs in its place.
+    /// The command runs instead of the entrypoint.
     Replace,
-    /// It is begun, and the command is its arguments.
+    /// The entrypoint runs, and the command is its arguments.
     Keep,
 }
 
-/// What of a task's settings counts after its container was made, and so stands in the container's labels.
+/// The settings that still count after the container was made, and so are kept in its labels.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Terms {
-    /// How long it may run; `None`: for ever.
+    /// How long the task may run; `None`: without end.
     pub timeout: Option<Duration>,
-    /// From asking it to end to making it end; `None`: as every task.
+    /// How long the task may take to end after its stop signal, before it is killed; `None`: the worker's `--stop-grace`.
     pub stop_grace: Option<Duration>,
 }
 
 impl TaskSettings {
-    /// These where they say something, else those below. Lists are taken whole; variables are taken one by one.
+    /// These settings where they are set, else those of `below`. Lists are taken whole, variables one by one.
     #[must_use]
     pub fn over(&self, below: &Self) -> Self {
         fn either<T: Clone>(one: &Option<T>, other: &Option<T>) -> Option<T> {
@@ -155,7 +155,8 @@ impl TaskSettings {
         }
     }
 
-    /// The same for what a task asks for itself: what was to be taken from it below is taken in any case.
+    /// The same for the settings that a task asks for itself, but with the capabilities that either drops. One that the task also
+    /// adds is given all the same (`Privileges::with`).
     #[must_use]
     pub fn asked_over(&self, below: &Self) -> Self {
         let mut both = self.over(below);
@@ -170,7 +171,7 @@ impl TaskSettings {
         both
     }
 
-    /// The same, without what variables are set to: that may be secret.
+    /// The same settings without the text of variables, which may be secret. Paths of files are kept.
     #[must_use]
     pub fn redacted(mut self) -> Self {
         for variable in self.environment.values_mut() {
@@ -181,7 +182,7 @@ impl TaskSettings {
         self
     }
 
-    /// The capability that is in both lists, if one is.
+    /// A capability that is both added and dropped, if there is one.
     #[must_use]
     pub fn added_and_dropped(&self) -> Option<&Capability> {
         let dropped = self.cap_drop.as_deref().unwrap_or_default();
@@ -189,7 +190,7 @@ impl TaskSettings {
         added.find(|added| dropped.contains(added))
     }
 
-    /// What of them counts after the container was made.
+    /// The settings that still count after the container was made.
     #[must_use]
     pub fn terms(&self) -> Terms {
         Terms {
@@ -200,7 +201,7 @@ impl TaskSettings {
 }
 
 impl Entrypoint {
-    /// The word that a configuration has for it.
+    /// The word for this choice in the configuration file.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -225,7 +226,7 @@ impl Port {
     /// Reads `[ADDRESS:]PORT:PORT[/PROTOCOL]`, the machine's port first, as the engine's own command does.
     ///
     /// # Errors
-    /// It is none: what to write.
+    /// The text is no port; the error says what to write instead.
     pub fn read(text: &str) -> Result<Self, String> {
         Self::parse(text).ok_or_else(|| {
             "is no port; write MACHINE:TASK or ADDRESS:MACHINE:TASK, such as 127.0.0.1:8080:80, and /udp behind it where it is not TCP"
@@ -257,7 +258,7 @@ impl Port {
     }
 }
 
-/// Whether a path is absolute and is spelt in the one way that leads nowhere else.
+/// Whether a path is absolute and plain: no `.`, `..`, doubled or trailing slash, and no control character.
 #[must_use]
 pub fn is_plain_path(path: &str) -> bool {
     let Some(parts) = path.strip_prefix('/') else {
@@ -267,7 +268,7 @@ pub fn is_plain_path(path: &str) -> bool {
     !path.contains(char::is_control) && (parts.is_empty() || parts.split('/').all(is_plain))
 }
 
-/// Whether one path is the other, or leads to it.
+/// Whether `above` is `path` itself, or a folder above it. Both must be plain paths.
 #[must_use]
 pub fn is_at_or_above(above: &str, path: &str) -> bool {
     let rest = path.strip_prefix(above.trim_end_matches('/'));

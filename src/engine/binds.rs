@@ -1,9 +1,9 @@
-//! Whether the binds of a container may be: looked at on this machine, right before the engine is asked to make it.
+//! Checks where the binds of a container really lead: on this machine, right before the engine is asked to make the container.
 //!
-//! What a task asks for is resolved beneath its root without following a link. The engine takes a path and no open folder, and
-//! resolves it once more at the container's start, as root and following links. So whoever can write within a root can put a link
-//! there between this look and that start: a task with a writable bind of the same root, too. What can be done about that is the
-//! operator's: to allow roots in which no task can rename what others ask for.
+//! A bind that a task asks for is resolved beneath its root without following a link. The engine takes a path and no open folder,
+//! and resolves it once more at the container's start, as root and following links. So whoever can write within a root can put a
+//! link there between this check and that start, as can a task with a writable bind of the same root. Only the operator can prevent
+//! that, by allowing roots in which no task can rename what others ask for.
 
 use std::{
     io,
@@ -25,7 +25,7 @@ use crate::{
     ports::engine::{ContainerPlan, EngineError},
 };
 
-/// Every bind of the plan.
+/// Checks every bind of the plan; where one may not be, the container is not made.
 pub(super) async fn check(plan: &ContainerPlan, engine: &EngineAddress) -> Result<(), EngineError> {
     let volumes = plan.given.settings.volumes.iter().flatten();
     let binds = volumes.filter_map(|volume| match &volume.source {
@@ -41,7 +41,8 @@ pub(super) async fn check(plan: &ContainerPlan, engine: &EngineAddress) -> Resul
         EngineAddress::Tcp(_) => None,
     };
     let asked = plan.given.asked_binds.clone();
-    // As the trial at the start has shown; of an engine elsewhere that says nothing about other folders than the worker's own.
+    // A plan has an output folder where the trial has shown that the engine sees it. An engine behind TCP may be on another
+    // machine, and share that folder alone.
     let sees_the_same_files = socket.is_some() && plan.output_folder.is_some();
     let look = move || match asked {
         Some(_) if !sees_the_same_files => Err(format!(
@@ -57,8 +58,8 @@ pub(super) async fn check(plan: &ContainerPlan, engine: &EngineAddress) -> Resul
     looked.map_err(EngineError::Invalid)
 }
 
-/// What the operator gives: a link may lead to the engine's socket, or to a folder that holds it. Where the engine's files are not
-/// seen from here, it is the engine that finds nothing.
+/// Checks the binds that the operator gives: the real place of none may be the engine's socket or a folder above it, as a link can
+/// lead there. A bind that is missing here passes: the engine says so itself if it has no such file either.
 fn check_given(binds: &[String], socket: Option<&Path>) -> Result<(), String> {
     let real = |path: &Path| std::fs::canonicalize(path).ok();
     let Some(socket) = socket.and_then(real) else {
@@ -78,7 +79,7 @@ fn check_given(binds: &[String], socket: Option<&Path>) -> Result<(), String> {
 
 fn check_asked(binds: &[String], rules: &BindRules, socket: Option<&Path>) -> Result<(), String> {
     let never = rules.never.iter().map(Path::new).chain(socket);
-    // What is not there is nowhere.
+    // A place that does not exist cannot be reached by a bind.
     let never: Vec<_> = never
         .filter_map(|path| std::fs::canonicalize(path).ok())
         .collect();
@@ -107,7 +108,7 @@ fn is_above(above: &Path, path: &Path) -> bool {
     is_at_or_above(&above.to_string_lossy(), &path.to_string_lossy())
 }
 
-/// Where a file or folder lies that is reached from its root without a link. Why not is the end of a sentence.
+/// The real path of a file or folder that is reached from its root without a link. The error is the end of a sentence.
 fn real_path(root: &str, path: &str) -> Result<PathBuf, String> {
     let missing = |why: Errno| match why {
         Errno::NOENT => format!("is not there (seen from its root {root})"),
@@ -125,12 +126,12 @@ fn real_path(root: &str, path: &str) -> Result<PathBuf, String> {
         FileType::RegularFile | FileType::Directory => {}
         _ => return Err("is neither a file nor a folder".into()),
     }
-    // What is open, whatever has become of its path.
+    // The path of the file that is open, even if it was renamed since.
     let link = format!("/proc/self/fd/{}", opened.as_raw_fd());
     std::fs::read_link(link).map_err(|error| format!("cannot be looked at: {error}"))
 }
 
-/// The root is the operator's: it may be a link itself.
+/// Opens a path beneath its root without following links. The root itself may be a link: the operator named it.
 fn open(root: &str, path: &str) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let folder = openat(CWD, root, flags, Mode::empty())?;

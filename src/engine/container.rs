@@ -1,4 +1,4 @@
-//! How a plan becomes a container, and the commands of its life: create, start, wait, kill, remove.
+//! Makes containers of plans, and carries out the commands of their life: create, start, wait, remove.
 
 use std::collections::HashMap;
 
@@ -30,12 +30,13 @@ use crate::{
     ports::engine::{ContainerPlan, ContainerState, EngineError, Force},
 };
 
-/// `/dev/shm` is never smaller, in bytes: the engine's own size.
+/// The smallest `/dev/shm`, in bytes: as large as the engine makes it by itself.
 const SHARED_MEMORY_LEAST: u64 = 64 << 20;
 
 impl DockerEngine {
-    /// One call, and a second one for the output folder where it lies inside. Creates nothing without that folder: what
-    /// is half made is removed, or completed by the next create under that name.
+    /// Creates a container by one call, and a second one that makes `/output` in it where no folder of this machine is bound there.
+    /// No container stays without `/output`: where the second call fails the container is removed, or completed by the next create
+    /// under its name.
     pub(super) async fn create_container(
         &self,
         plan: &ContainerPlan,
@@ -71,12 +72,13 @@ impl DockerEngine {
         let Err(error) = self.make_output(&id).await else {
             return Ok(id);
         };
-        // Where this fails too, the next create meets the name and completes it.
+        // Where the removal fails too, the next create meets the name and completes the container.
         let _ = self.remove_container(&id, Force::Yes).await;
         Err(error)
     }
 
-    /// A create that was cut off between its two calls left a container without its folder under the plan's name.
+    /// Makes `/output` in the container that has the plan's name, if it is this plan's own and not started: a create that was cut
+    /// off between its two calls left it without.
     async fn complete(&self, plan: &ContainerPlan) -> Result<(), EngineError> {
         let facts = self.inspect_container(&plan.name.0).await?;
         let ours = facts
@@ -131,7 +133,7 @@ impl DockerEngine {
         }
     }
 
-    /// Somebody else removes it at this moment: it is gone when they are done.
+    /// Waits until the removal that somebody else has begun is done.
     async fn wait_for_removal(&self, id: &str) -> Result<(), EngineError> {
         let options = WaitContainerOptions {
             condition: "removed".into(),
@@ -150,7 +152,7 @@ impl DockerEngine {
     }
 }
 
-/// What a wait's answer says. An engine that stops waiting itself answers too, with a code below zero: that is no exit.
+/// The exit code in a wait's answer. An engine that gives up a wait answers with a code below zero, which is an error here.
 fn exit_code(answer: Option<Result<ContainerWaitResponse, Error>>) -> Result<i64, EngineError> {
     let ended = match answer {
         Some(Ok(ended)) => ended,
@@ -172,7 +174,7 @@ fn exit_code(answer: Option<Result<ContainerWaitResponse, Error>>) -> Result<i64
     })))
 }
 
-/// What the engine is asked to make.
+/// The body of the create call for a plan, without the task's settings (see `given`).
 pub(super) fn body(
     plan: &ContainerPlan,
     labels: Labels,
@@ -190,7 +192,7 @@ pub(super) fn body(
         image: Some(plan.image.id.clone()),
         entrypoint,
         cmd,
-        // Or its output would come in blocks of 4 KiB, or not before its end.
+        // Without the first one a Python program's output comes in blocks of 4 KiB, or only at its end.
         env: Some(vec!["PYTHONUNBUFFERED=1".into(), stop::TO_THE_GROUP.into()]),
         labels: Some(labels),
         // A tty mixes the two streams into one, and this client's reader of tty streams loses bytes.
@@ -215,7 +217,7 @@ fn host_config(plan: &ContainerPlan, options: &EngineOptions) -> Result<HostConf
     let memory = memory.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
     let privileges = &options.privileges;
     Ok(HostConfig {
-        // Reaps zombies, and ends with the command: see `stop`.
+        // The engine's process 1 reaps zombies, and ends with the command: see `stop`.
         init: Some(plan.init),
         auto_remove: Some(false),
         restart_policy: Some(RestartPolicy {
@@ -224,7 +226,7 @@ fn host_config(plan: &ContainerPlan, options: &EngineOptions) -> Result<HostConf
         }),
         nano_cpus: wants.nano_cpus().filter(|_| plan.enforce_limits),
         memory,
-        // Equal to the memory: no swap.
+        // Memory and swap together: as much as the memory alone means no swap.
         memory_swap: memory,
         pids_limit: Some(options.pids_limit),
         oom_score_adj: Some(oom_score(memory)),
@@ -242,7 +244,8 @@ fn host_config(plan: &ContainerPlan, options: &EngineOptions) -> Result<HostConf
     })
 }
 
-/// Where the machine itself runs out of memory, tasks die before the engine and the worker do, and one without a limit dies first.
+/// The kernel's preference for killing a task where the machine runs out of memory: tasks die before engine and worker, and tasks
+/// without a memory limit first.
 fn oom_score(memory: Option<i64>) -> i64 {
     match memory {
         Some(_) => 300,
@@ -258,13 +261,14 @@ fn ulimits(options: &EngineOptions) -> Vec<ResourcesUlimits> {
     options.ulimits.iter().cloned().map(given::ulimit).collect()
 }
 
-/// Programs that share data between their processes (data loaders) do it here. What lies there counts as the task's memory.
+/// The size of `/dev/shm`, in bytes: half of the task's memory limit, since programs such as data loaders share data between their
+/// processes there. Its content counts as the task's memory.
 fn shared_memory(memory: u64) -> i64 {
     i64::try_from((memory / 2).max(SHARED_MEMORY_LEAST)).unwrap_or(i64::MAX)
 }
 
-/// Where its files cannot be read, or there is no such driver (Podman), the one that all engines know: through Docker 20.10 the
-/// other one lacks the ends of long lines.
+/// The log driver: `local` where the worker can read its files, else `json-file`, which all engines know (Podman has no `local`).
+/// Read through the engine, `local` lacks the ends of long lines up to Docker 20.10.
 fn log_config(plan: &ContainerPlan, options: &EngineOptions) -> HostConfigLogConfig {
     let max_size = format!("{}k", log_file::size_of_one(options.log_size) >> 10);
     let mut config = HashMap::from([
@@ -301,7 +305,8 @@ fn gpus(spec: &TaskSpec) -> Option<Vec<DeviceRequest>> {
     })
 }
 
-/// A mount, not a bind by text: a folder that is missing is an error and not made by the engine, and a `:` in it means nothing.
+/// The mount of the output folder. Unlike a bind by text, a missing folder is an error and not made by the engine, and a `:` in its
+/// path is harmless.
 fn output_mount(plan: &ContainerPlan) -> Result<Option<Mount>, EngineError> {
     let Some(folder) = &plan.output_folder else {
         return Ok(None);

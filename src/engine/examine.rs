@@ -1,28 +1,28 @@
-//! What can be told of an engine without making anything on it: for somebody who asks whether it will do, before a worker tries it out.
+//! Examines an engine without making anything on it: for an operator who asks whether the engine will do before a worker starts.
 
 use super::{DockerEngine, failure, trial};
 use crate::ports::engine::{EngineError, EngineInfo};
 
-/// What was found.
+/// The findings about an engine.
 #[derive(Debug, Clone)]
 pub struct Examined {
-    /// What it says of itself.
+    /// The engine's name, version and the like, as it tells them.
     pub info: EngineInfo,
-    /// The version of the control groups that it limits containers by.
+    /// The version of the control groups that limit containers: `1`, `2` or `unknown`.
     pub control_groups: String,
-    /// How it keeps images and containers.
+    /// The storage driver for images and containers, such as `overlay2`, or `unknown`.
     pub storage: String,
     /// Why no task could be run, with what to do about it.
     pub lack: Option<String>,
-    /// What is not as it should be, though tasks run.
+    /// Shortcomings with which tasks run all the same.
     pub remarks: Vec<String>,
 }
 
 impl DockerEngine {
-    /// Asks the engine, as the trial of a start begins.
+    /// Asks the engine the questions that the trial at a worker's start begins with.
     ///
     /// # Errors
-    /// It is away, or does not tell.
+    /// The engine is away, or does not answer the questions.
     pub async fn examine(&self, enforce_limits: bool) -> Result<Examined, EngineError> {
         let info = self.read_info().await?;
         let says = self.line.docker()?.info().await.map_err(failure::of_call)?;

@@ -1,5 +1,5 @@
-//! What the operator's profiles and its own wishes give a task, put into what the engine is asked to make. Values that lie in files are read here, at
-//! that moment, and go nowhere but into the container.
+//! Puts a task's settings, from the operator's profiles and its own wishes, into the container that the engine is asked to make.
+//! Values of variables that lie in files are read here, at that moment, and go nowhere but into the container.
 
 use std::{collections::HashMap, path::Path};
 
@@ -19,10 +19,10 @@ use crate::{
     ports::engine::EngineError,
 };
 
-/// The largest value of a variable that a file can hold, in bytes.
+/// The largest value of a variable that is taken from a file, in bytes; with a larger one the container is not made.
 const LARGEST_VALUE: u64 = 64 << 10;
 
-/// Variables with their values, those in files included.
+/// The task's variables, each with its value; values in files are read now.
 pub(super) async fn variables(given: &Given) -> Result<Vec<(String, String)>, EngineError> {
     let mut variables = Vec::new();
     for (name, variable) in &given.settings.environment {
@@ -43,7 +43,7 @@ pub(super) async fn variables(given: &Given) -> Result<Vec<(String, String)>, En
     Ok(variables)
 }
 
-/// The file's text without the line's end behind it. Why not is the end of a sentence, and tells nothing of what is in it.
+/// A file's text without the line break at its end. The error is the end of a sentence, and tells nothing of the text.
 async fn read(path: &Path) -> Result<String, String> {
     let unread = |error: std::io::Error| format!("cannot be read: {error}");
     let facts = tokio::fs::metadata(path).await.map_err(unread)?;
@@ -66,7 +66,7 @@ async fn read(path: &Path) -> Result<String, String> {
     }
 }
 
-/// What the engine is asked to make, with what was given.
+/// The body of the create call with the task's settings put in; a setting wins over the worker's own value.
 pub(super) fn give(
     mut body: ContainerCreateBody,
     given: &Given,
@@ -84,6 +84,7 @@ pub(super) fn give(
         body.exposed_ports = Some(exposed.collect());
     }
     if settings.entrypoint == Some(Entrypoint::Keep) {
+        // Without an entrypoint of the body the image's own stays; the shell and its command become its arguments.
         let shell = body.entrypoint.take().unwrap_or_default();
         let command = body.cmd.take();
         body.cmd = command.map(|command| shell.into_iter().chain(command).collect());
@@ -126,7 +127,8 @@ fn give_host(mut host: HostConfig, given: &Given, options: &EngineOptions) -> Ho
     host
 }
 
-/// Each name once: what was given wins, but for what a stop needs.
+/// The worker's variables and the given ones, each name once: the given one wins. The variable that a stop needs is never given
+/// (`reading::variable_name`).
 fn environment(ours: Vec<String>, given: Vec<(String, String)>) -> Vec<String> {
     let is_given = |pair: &String| {
         let name = pair.split('=').next().unwrap_or_default();
@@ -137,7 +139,7 @@ fn environment(ours: Vec<String>, given: Vec<(String, String)>) -> Vec<String> {
     kept.into_iter().chain(given).collect()
 }
 
-/// No core dumps, unless somebody wants them: they would fill the engine's disk.
+/// The given ulimits, and one against core dumps, which would fill the engine's disk, unless `core` is given.
 fn ulimits(limits: &[Ulimit]) -> Vec<ResourcesUlimits> {
     let no_core = (!limits.iter().any(|limit| limit.name == "core")).then(Ulimit::no_core);
     limits.iter().cloned().chain(no_core).map(ulimit).collect()
@@ -170,7 +172,7 @@ fn mount(volume: &Volume) -> Mount {
     }
 }
 
-/// `80/tcp`, as the engine names a task's port.
+/// The engine's name of a task's port, such as `80/tcp`.
 fn exposed(port: &Port) -> String {
     format!("{}/{}", port.task, port.protocol)
 }
@@ -178,7 +180,7 @@ fn exposed(port: &Port) -> String {
 fn binding(port: &Port) -> PortBinding {
     PortBinding {
         host_ip: port.address.map(|address| address.to_string()),
-        // Without one the engine chooses.
+        // Without a port the engine chooses one.
         host_port: (port.machine > 0).then(|| port.machine.to_string()),
     }
 }

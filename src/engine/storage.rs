@@ -1,5 +1,5 @@
-//! What a container has written: to its own layer, to the volumes that go with it, and to `/output`. Where that lies on this machine and
-//! may be read, it is counted here; else the engine is asked for the size of the layer, which counts holes and no inodes.
+//! Measures how much a container has written to its own layer, to its anonymous volumes and to `/output`. Where these lie on this
+//! machine and may be read, they are counted here; else the engine is asked for the layer's size, which counts holes and no inodes.
 
 mod open;
 mod walk;
@@ -23,7 +23,7 @@ use crate::{
 };
 use walk::{Sum, Walk};
 
-/// Where the driver overlay2 says that a container's own layer lies.
+/// The key under which the storage driver overlay2 tells the folder of a container's own layer.
 const UPPER: &str = "UpperDir";
 
 impl DockerEngine {
@@ -35,6 +35,7 @@ impl DockerEngine {
     ) -> Result<Written, EngineError> {
         let found = self.inspect_storage(container, Sizes::No).await?;
         let places = Places::of(&found, root);
+        // One sum goes through all places, so that the walk ends as soon as together they are over the allowance.
         let mut sum = Sum::default();
         let counted = count(places.layer.as_deref(), &mut sum, most).await;
         if !counted.map_err(uncounted)? {
@@ -83,7 +84,7 @@ impl DockerEngine {
     }
 }
 
-/// Whether the engine is to add up what it has, which takes it a while.
+/// Whether the engine is to add up the size of the container's layer, which may take it seconds.
 #[derive(Clone, Copy)]
 enum Sizes {
     No,
@@ -96,7 +97,7 @@ struct Places {
     layer: Option<PathBuf>,
     volumes: Vec<PathBuf>,
     outputs: Option<PathBuf>,
-    /// Where the last two are in the container.
+    /// The places of `outputs` and `volumes` within the container.
     own: Vec<String>,
 }
 
@@ -120,18 +121,18 @@ impl Places {
                 .filter(|_| root.is_some())
                 .filter_map(|mount| mount.source.as_deref().map(Into::into))
                 .collect(),
-            // A folder of ours, which the engine was seen to share with us.
+            // A bound `/output` is this worker's own folder, which the engine was seen to share: it is here whatever `root` says.
             outputs: outputs.and_then(|mount| mount.source.as_deref().map(Into::into)),
         }
     }
 }
 
-/// A volume that the engine made for this container alone, and that is removed with it.
+/// Whether a volume is anonymous: made by the engine for this container alone, and removed with it.
 fn is_anonymous(name: &str) -> bool {
     name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Adds up what lies in a folder. False where there is none, or it may not be looked into.
+/// Adds the files in a folder to `sum`. False where there is no such folder, or it may not be read.
 async fn count(folder: Option<&Path>, sum: &mut Sum, most: &Allowance) -> io::Result<bool> {
     let Some(folder) = folder else {
         return Ok(false);
@@ -151,7 +152,7 @@ async fn count(folder: Option<&Path>, sum: &mut Sum, most: &Allowance) -> io::Re
     Ok(true)
 }
 
-/// With what is open and has no name any more.
+/// Adds the container's files that were deleted and are still open, which no walk through folders finds.
 async fn with_deleted(mut sum: Sum, container: &ContainerId, own: Vec<String>) -> io::Result<Sum> {
     let id = container.0.clone();
     walk::in_turn(move || {

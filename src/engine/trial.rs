@@ -1,7 +1,7 @@
-//! Trying the engine out with this worker, by a container that is made just as those of tasks are: from an image of one empty
-//! file, which needs no registry, and never started: what lies in a bound folder is read back through the engine's archive call, which
-//! is the only proof that both sides see the same files. The other way round, the folder that the engine keeps of that container shows
-//! whether its log files can be read here. Beside it another one is started, since nothing else shows what `init` is about.
+//! The trial of an engine: makes a container just as those of tasks are made, from an image of one empty file, which needs no
+//! registry, and never starts it. A file in a bound folder is read back through the engine's archive call, the only proof that both
+//! sides see the same files; and the engine's folder of that container shows whether its log files can be read here. Only a second
+//! container, which is started, shows whether docker-init runs (`init`); others show whether layers are held to a size (`layer`).
 
 mod init;
 mod layer;
@@ -32,22 +32,22 @@ use crate::{
     ports::engine::{ContainerPlan, EngineError, Image, Trial, TrialResult},
 };
 
-/// The label of a trial's container: one that a dead worker left is removed by the next trial.
+/// The label of a trial's containers: the next trial removes a container that a dead worker left.
 const LABEL: &str = "worker-node.trial";
 
-/// Bytes that are read of the trial's file.
+/// The most bytes that are read of the trial's file.
 const FILE_LIMIT: u64 = 1_024;
 
-/// Networks that every engine has, or that are no name of one.
+/// Network names that are not looked for: every engine has these, or takes them for something else.
 const ALWAYS_THERE: [&str; 4] = ["default", "none", "host", "bridge"];
 
-/// The version of docker-init that an engine tells where it has none that works.
+/// The version of docker-init that an engine tells where it has no docker-init that works.
 const NO_INIT: &str = "N/A";
 
-/// The remark where the engine has docker-init, but containers end at once with it.
+/// The remark where the engine has docker-init, but containers with it end at once.
 const INIT_FAILS: &str = "the engine's docker-init does not run in containers (they lack the loader or the shell that it needs, or it is damaged)";
 
-/// What to do about a full disk of the engine's.
+/// The advice where the engine's disk is full.
 const MAKE_ROOM: &str = "remove images and containers there, such as by `docker system prune`";
 
 /// Limits for the trial: small, and above every engine's least.
@@ -89,6 +89,7 @@ impl DockerEngine {
             }
             tried => tried,
         };
+        // The image goes before an error of the trial is returned, so that a failed trial leaves none behind.
         self.remove_probe(&image).await?;
         tried
     }
@@ -99,13 +100,13 @@ impl DockerEngine {
             ..RemoveImageOptions::default()
         };
         let docker = self.line.docker()?;
-        // One that stays is an image without a name, which the engine's own pruning finds.
+        // An image that stays has no name, so the engine's own pruning removes it.
         let _ = docker.remove_image(image, Some(options), None).await;
         Ok(())
     }
 
-    /// What is wrong where the engine lacks the network of `--network`: it looks for one at a start alone, where every task would
-    /// fail.
+    /// The complaint if the engine lacks the network of `--network`. The engine itself looks for it only when a container starts,
+    /// so that every task would fail.
     pub(super) async fn missing_network(&self) -> Result<Option<String>, EngineError> {
         let named = self.options.network.as_deref();
         let Some(network) =
@@ -120,7 +121,7 @@ impl DockerEngine {
                 "the engine has no network {network} (--network); make it with `docker network create {network}`, or give one \
                  that `docker network ls` shows"
             ))),
-            // An engine that does not let its networks be looked at says at the first task what it thinks of this one.
+            // An engine that refuses to show its networks has its say about this one at the first task.
             Ok(_) | Err(EngineError::Failed(_) | EngineError::Invalid(_)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -192,7 +193,7 @@ impl DockerEngine {
         let Some(why) = tried.lack.as_ref().filter(|_| plan.init) else {
             return Ok(tried);
         };
-        // The same without docker-init shows whether that is to blame, or no container can be made at all.
+        // The same container without docker-init shows whether docker-init is to blame, or no container can be made at all.
         let told = match told.has_init {
             true => without_init(
                 told,
@@ -227,7 +228,7 @@ impl DockerEngine {
         match bound {
             Ok(shown) => Ok(shown.beside(told)),
             Err(error @ (EngineError::Away(_) | EngineError::Deadline(_))) => Err(error),
-            // The same without the folder shows whether that is to blame, or no container can be made at all.
+            // The same container without the folder shows whether the folder is to blame, or no container can be made at all.
             Err(error) => match self.try_container(&without, trial.file).await {
                 Ok(shown) if trial.folder.is_some() => Ok(shown.beside(told)),
                 Ok(_) => Err(error),
@@ -327,7 +328,7 @@ impl DockerEngine {
         }
     }
 
-    /// A file below a container's `/output` as the engine sees it; `None`: it sees none.
+    /// The content of a file below a container's `/output` as the engine sees it; `None`: the engine sees no such file.
     async fn read_file(&self, id: &str, file: &str) -> Result<Option<Vec<u8>>, EngineError> {
         let options = DownloadFromContainerOptions {
             path: format!("{OUTPUT}/{file}"),
@@ -347,14 +348,14 @@ impl DockerEngine {
     }
 }
 
-/// What a container of a trial has shown.
+/// The findings from one container of a trial.
 struct Shown {
     seen: Option<Vec<u8>>,
     reads_log_files: bool,
 }
 
 impl Shown {
-    /// Adds it to what the engine says of itself.
+    /// Adds the findings to the result from the engine's own `info`.
     fn beside(self, mut told: TrialResult) -> TrialResult {
         if !self.reads_log_files {
             told.remarks.push(

@@ -1,7 +1,7 @@
-//! Wire types to domain types and back, by hand. Owns what makes two offers the same task (the digest), the text in which a
-//! task travels in a container's label, and the sizes and repairs that the contract wants of outgoing messages.
+//! Converts wire types to domain types and back. Owns the digest that tells whether two offers are the same task, the text of a
+//! task in a container's label, and the sizes and repairs that the contract wants of outgoing messages.
 //!
-//! Does not judge a task: an impossible one is converted like any other, and fails later under its own id.
+//! Does not judge a task: an impossible task is converted like any other, and fails later under its own id.
 
 pub(super) mod log;
 mod settings;
@@ -31,13 +31,13 @@ use crate::{
 /// The longest label that carries a whole task, in bytes of base64.
 const LABEL_LIMIT: usize = 64 * 1024;
 
-/// Room for the marker of a cut log, and for characters that a cut broke.
+/// Bytes kept free for the marker of a cut log, and for characters that a cut broke.
 const MARKER_ROOM: usize = 256;
 
-/// Takes an offer in.
+/// Converts an offered task, cut to its limits, with its digest.
 ///
 /// # Errors
-/// The id is none: such a task could not even be reported.
+/// The id is not valid: such a task could not even be reported.
 pub(super) fn offer(task: proto::Task) -> Result<Offer, NameError> {
     let digest = digest(&task);
     let (spec, excess) = spec(task)?;
@@ -48,8 +48,8 @@ pub(super) fn offer(task: proto::Task) -> Result<Offer, NameError> {
     })
 }
 
-/// What tells a repeated offer from another payload under the same id: SHA-256 over the message without the two fields that
-/// the master may change between offers of one task, `target_worker_id` and `sla_multiplier`.
+/// The digest that tells a repeated offer from another payload under the same id: SHA-256 over the message without the two fields
+/// that the master may change between offers of one task, `target_worker_id` and `sla_multiplier`.
 ///
 /// Fields are encoded in the order of their numbers and absent ones not at all. So a field that a later version adds changes
 /// the digest of those tasks alone that use it, and a task that was accepted before an upgrade is known after it.
@@ -68,7 +68,7 @@ pub fn digest_of(spec: &TaskSpec) -> PayloadDigest {
     digest(&task(spec))
 }
 
-/// Within its limits from here on; what was over them.
+/// The task, its texts cut to their limits, and the first thing that was over a limit or no valid setting.
 fn spec(task: proto::Task) -> Result<(TaskSpec, Option<Impossible>), NameError> {
     let (asked, mistake) = match task.settings.map(settings::read) {
         Some(Ok(asked)) => (asked, None),
@@ -105,7 +105,7 @@ fn task(spec: &TaskSpec) -> proto::Task {
         req_memory: spec.wants.memory,
         req_storage: spec.wants.storage,
         req_gpu: spec.wants.gpu,
-        // It says which worker the master chose, which is us.
+        // This field says which worker the master chose, and is not kept.
         target_worker_id: String::new(),
         user_id: spec.user_id.clone(),
         sla_multiplier: spec.sla_multiplier,
@@ -116,8 +116,8 @@ fn task(spec: &TaskSpec) -> proto::Task {
     }
 }
 
-/// Writes a task into a container's label as the Task message in base64, and reads it back. What variables are set to may be secret,
-/// and stands in no label.
+/// Writes a task into a container's label as the Task message in base64, and reads it back. The values of variables may be secret,
+/// and are left out of labels.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TaskMessageCodec;
 
@@ -127,7 +127,7 @@ impl SpecCodec for TaskMessageCodec {
         if let Some(settings) = &mut task.settings {
             settings.environment.values_mut().for_each(String::clear);
         }
-        // The other texts have their limits.
+        // The command alone can make the label too long: the other texts have their limits.
         if label_len(&task) > LABEL_LIMIT {
             task.command.clear();
         }
@@ -137,7 +137,7 @@ impl SpecCodec for TaskMessageCodec {
     fn decode(&self, label: &str) -> Option<TaskSpec> {
         let bytes = BASE64.decode(label).ok()?;
         let task = proto::Task::decode(bytes.as_slice()).ok()?;
-        // It has a container: what is cut was over a limit that an older version did not have.
+        // A task with a container was within the limits of its time: one over today's limits is only cut.
         let (mut spec, _) = spec(task).ok()?;
         if let Some(asked) = &mut spec.asked {
             let values = asked.environment.values_mut();
@@ -191,7 +191,7 @@ pub(super) fn worker_info(registration: Registration) -> proto::WorkerInfo {
     }
 }
 
-/// A sign of life on the wire; percentages are percentages, whatever was sampled.
+/// A heartbeat on the wire; percentages are put between 0 and 100, and NaN becomes 0.
 pub(super) fn heartbeat(beat: Beat) -> proto::Heartbeat {
     proto::Heartbeat {
         worker_id: beat.worker.as_str().to_owned(),
@@ -214,7 +214,7 @@ fn running_task(task: &RunningTask) -> proto::RunningTask {
 }
 
 fn percent(value: f64) -> f64 {
-    // `clamp` leaves a NaN one.
+    // `clamp` leaves NaN as it is.
     if value.is_nan() {
         0.0
     } else {
@@ -230,7 +230,7 @@ pub(super) fn task_result(report: Report) -> proto::TaskResult {
         .output_files
         .into_iter()
         .take_while(|path| {
-            // A length and a tag go with each.
+            // Each path has a tag and a length before it on the wire.
             let size = path.len() + 8;
             let fits = size <= room;
             room = room.saturating_sub(size);
@@ -273,7 +273,7 @@ fn cut(logs: String, limit: usize) -> String {
     kept.into_text()
 }
 
-/// A time of day as the contract writes it; what no calendar knows becomes the epoch.
+/// A time in microseconds since the epoch, in the contract's form; one outside of the calendar becomes the epoch.
 pub(super) fn rfc3339(micros: i64) -> String {
     jiff::Timestamp::from_microsecond(micros)
         .unwrap_or(jiff::Timestamp::UNIX_EPOCH)

@@ -1,12 +1,13 @@
-//! The socket that masters call: accepts, guards, serves, and ends when it is told to. `app` (or the child that owns the
-//! servers) calls [`serve`] with a bound listener.
+//! The server of the socket that masters call: accepts connections, guards and serves them, and ends when it is told to. `app` (or
+//! the child that owns the servers) calls [`serve`] with a bound listener.
 //!
-//! Who may come in is the [`Doorkeeper`]'s to say: by the address when a connection is accepted, by the certificate in its handshake,
-//! and by each call's own before a byte of its body is read.
+//! The [`Doorkeeper`] decides which callers may come in: by the address when a connection is accepted, by the certificate in its
+//! handshake, and by each call's own credentials before a byte of its body is read.
 //!
-//! Guards against what tonic lets through: a client that says nothing or half a preface holds a connection for ever, one that
-//! pings likewise, half a message has no end, and an accept loop out of descriptors spins. Who costs the most goes first, and
-//! nobody is kept out by those who only wait. It does not bind, and does not decide what the worker answers.
+//! Guards against what tonic lets through: a client that sends nothing or half a preface holds a connection for ever, as does one
+//! that only pings; half a message has no end; and an accept loop without descriptors spins. Where room is short, whoever takes up
+//! the most is cut off first, and connections that only wait keep nobody out. This module binds no socket, and does not decide what
+//! the worker answers.
 //!
 //! Order of the end: no new connections, log streams end, calls in flight are answered, and after [`Limits::drain`] the rest
 //! is cut off.
@@ -49,20 +50,22 @@ use crate::{
     },
 };
 
-/// Streams of one connection at once. A master opens a connection per call; who shares one waits for a stream to end.
+/// How many HTTP/2 streams one connection may have open at once; a further call waits for one to end. A master opens a connection
+/// for each call.
 const STREAMS_PER_CONNECTION: u32 = 16;
 
-/// What a connection may send ahead of what is read, in bytes: HTTP/2's own default for a stream, and four of them.
+/// How much a client may send on one stream ahead of what is read, in bytes: HTTP/2's own default.
 const STREAM_WINDOW: u32 = 64 * 1024;
+/// The same for all streams of one connection together.
 const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
 
-/// Metadata of a call, in bytes.
+/// The largest metadata of a call, in bytes; a call with more is refused.
 const HEADERS_LIMIT: u32 = 16 * 1024;
 
-/// Connections at once, where the process has descriptors enough.
+/// How many connections are open at once, where the process has descriptors enough.
 const CONNECTIONS: usize = 1_024;
 
-/// How much the server lets in.
+/// The limits on connections, calls and log streams.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Connections at once, a quarter of them of one peer; one more takes the place of the one that was longest without a call.
@@ -75,9 +78,9 @@ pub struct Limits {
     pub calls: usize,
     /// Log streams at once; one more takes the place of another.
     pub viewers: usize,
-    /// The same of one peer.
+    /// Log streams of one peer at once.
     pub viewers_per_peer: usize,
-    /// The same of one task.
+    /// Log streams of one task at once.
     pub viewers_per_task: usize,
     /// A log stream whose peer takes nothing for this time, while there is something to send, is ended.
     pub stalled: Duration,
@@ -113,13 +116,13 @@ impl Limits {
         }
     }
 
-    /// A quarter: three others are never kept out by one.
+    /// The most connections of one peer: a quarter of all, so that one peer cannot keep three others out.
     fn connections_per_peer(&self) -> usize {
         (self.connections / 4).max(1)
     }
 }
 
-/// What is served at the master's port.
+/// The services at the master's port.
 #[derive(Clone)]
 pub struct Services {
     /// Answers the master's calls.
@@ -131,7 +134,7 @@ pub struct Services {
 }
 
 impl Services {
-    /// Those of a worker that is always ready, without reflection.
+    /// The services of a worker that is always ready, without reflection.
     #[must_use]
     pub fn of(worker: Arc<dyn Worker>) -> Self {
         Self {
@@ -159,7 +162,7 @@ pub async fn serve(
     doorkeeper: Arc<Doorkeeper>,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
-    // Dropped with this future, and fired then: a server that is thrown away leaves no connection behind.
+    // Fires when this future is dropped, so that a server that is thrown away leaves no connection behind.
     let cut = CancellationToken::new();
     let _cut_at_the_end = cut.clone().drop_guard();
     let Services {
@@ -205,7 +208,7 @@ fn routes(
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(SERVED)
             .build_v1();
-        // The set is the build's own: a test asks for it.
+        // The descriptors are made by the build, and a test decodes them, so this does not fail.
         reflection.inspect_err(|error| warn!(error:%; "no reflection: {error}"))
     });
     let mut routes = Routes::new(Checked::new(service.clone(), Arc::clone(doorkeeper)))
@@ -217,8 +220,8 @@ fn routes(
     routes
 }
 
-/// The same for pages over HTTP, 1.1 and 2: `router` answers those whom `doorkeeper` lets connect. It is to ask it about each
-/// request, since only it knows how to say no.
+/// The same for pages over HTTP, 1.1 and 2: `router` answers those whom `doorkeeper` lets connect. The router itself must ask the
+/// doorkeeper about each request, since only the router knows how a refusal looks as a page.
 ///
 /// # Errors
 /// The server ended by itself; it can be started again.
@@ -245,7 +248,7 @@ pub async fn serve_pages(
     }
 }
 
-/// Serves until `stop` fires, and then for `drain` at most: what has not ended by then is cut off.
+/// Serves until `stop` fires, and then for `drain` at most: connections that have not ended by then are cut off.
 pub(super) async fn end_in_time(
     serving: impl Future<Output = Result<(), tonic::transport::Error>>,
     drain: Duration,

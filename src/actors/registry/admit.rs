@@ -1,4 +1,4 @@
-//! Offers: accepted durably, recognised as repeats, or refused for now. The answer is there before the message's deadline.
+//! Judges offers: accepts them durably, recognises repeats, or refuses them for now. Every offer is answered before its deadline.
 
 use std::time::Duration;
 
@@ -31,29 +31,30 @@ use crate::{
     telemetry::operator,
 };
 
-/// After this an answer has been handed over, or the connection is gone.
+/// How long after an acceptance it is recorded that its answer was handed over: by then the answer has left, or the connection is
+/// gone.
 const RECORD_ANSWER: Duration = Duration::from_millis(300);
 
-/// How long an offer that the journal dies of is refused unseen: it is offered every 5 s.
+/// How long an offer that killed the journal's actor is refused without asking the journal: a master repeats it every 5 s.
 const POISON: Duration = Duration::from_secs(600);
 
 /// A master offers a task. Idempotent by id and digest.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "AssignAnswer")]
 pub struct AssignTask {
-    /// What.
+    /// The offered task.
     pub offer: Offer,
     /// When the answer must be there.
     pub deadline: Instant,
 }
 
-/// An offer that killed the registry twice: accepted, and failed at once with that reason. Idempotent as [`AssignTask`] is.
+/// Accepts an offer that killed the registry twice, and fails its task at once with this reason. Idempotent as [`AssignTask`] is.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "AssignAnswer")]
 pub struct FailOffer {
-    /// What.
+    /// The offered task.
     pub offer: Offer,
-    /// Why it fails.
+    /// Why the task fails.
     pub reason: String,
     /// When the answer must be there.
     pub deadline: Instant,
@@ -95,7 +96,7 @@ impl Handler<FailOffer> for RegistryActor {
         let settled = self.settled(deadline).into_actor(self);
         Box::pin(settled.then(move |(), actor, ctx| {
             if actor.tasks.contains_key(&offer.spec.id) {
-                // The incarnation before came to its acceptance, and not to the answer.
+                // An earlier incarnation accepted the offer, but died before it answered.
                 return actor.answer_active(&offer, deadline, ctx);
             }
             actor.fail(&offer, reason, deadline)
@@ -106,12 +107,12 @@ impl Handler<FailOffer> for RegistryActor {
 impl RegistryActor {
     fn judge(&mut self, offer: Offer, deadline: Instant, ctx: &mut Context<Self>) -> Answer {
         if deadline <= Instant::now() {
-            // Whoever asked has been told that it is refused.
+            // The caller has stopped waiting, and told the master that the offer is refused.
             self.offer_lost(offer.spec.id, ctx);
             return self.answer(refused("the offer was not judged in time"));
         }
         if self.readiness() == Readiness::Loading {
-            // The incarnation before may have made it durable.
+            // An earlier incarnation may have made the acceptance durable.
             self.offer_lost(offer.spec.id, ctx);
             return self.answer(refused(LOADING));
         }
@@ -131,7 +132,7 @@ impl RegistryActor {
         Box::pin(async { answer }.into_actor(self))
     }
 
-    /// The answer to an offer of a task that is active.
+    /// Answers a repeated offer of an active task.
     fn answer_active(
         &mut self,
         offer: &Offer,
@@ -161,14 +162,14 @@ impl RegistryActor {
         self.answer(AssignAnswer::AlreadyAccepted)
     }
 
-    /// The same offer is being accepted, or taken back, at this moment: this one has the answer to what comes of that.
+    /// Judges an offer whose first copy is being accepted or taken back at this moment, once that is done.
     fn judge_after(
         &self,
         settled: impl Future<Output = ()> + 'static,
         offer: Offer,
         deadline: Instant,
     ) -> Answer {
-        // Too late: whoever asked has been told that it is refused.
+        // At the deadline it goes on all the same: `judge` then treats the offer as lost.
         let settled = async move { drop(timeout_at(deadline, settled).await) };
         Box::pin(settled.into_actor(self).then(move |(), actor, ctx| {
             failpoint!("registry.judge_after");
@@ -176,8 +177,8 @@ impl RegistryActor {
         }))
     }
 
-    /// Its result may have left before this acknowledgement, and be overwritten by what the master writes after it: it is
-    /// sent once more, whatever happens to us meanwhile.
+    /// Has a task's result sent once more, durably, since the master may overwrite it: the master writes 'running' after each
+    /// acknowledgement, and the result may have left before this one.
     fn wanted_again(&self, task: TaskId, deadline: Instant) -> Answer {
         let records = self.peers.records.clone();
         let change = Change::Redeliver(task.clone());
@@ -194,7 +195,8 @@ impl RegistryActor {
                 }
                 Err(error) => {
                     if matches!(error, CommitError::Unavailable | CommitError::Poisoned) {
-                        // The commit may come yet, or is there already, and then the result is owed, whether the master offers again or not.
+                        // The change may become durable all the same, and then the result is owed, whether the master offers
+                        // again or not.
                         actor.deliver_once_settled(task, ctx);
                     }
                     refused(format!("its result cannot be sent again now: {error}"))
@@ -203,8 +205,8 @@ impl RegistryActor {
         }))
     }
 
-    /// Why no new task is taken now, if so. A task that can never run here is taken, fails at once, and needs no room but
-    /// among its like.
+    /// The refusal of a new task, if there is a reason for one. A task that can never run here needs no room on the machine, but a
+    /// turn among the results of impossible tasks.
     fn refusal(&self, offer: &Offer, is_impossible: bool) -> Option<AssignAnswer> {
         let poisoned = self.poison.get(&offer.spec.id);
         if poisoned.is_some_and(|since| since.elapsed() < POISON) {
@@ -249,7 +251,7 @@ impl RegistryActor {
         }
     }
 
-    /// Makes it durable; with an ending, one that has failed already: both in one commit.
+    /// Makes an offer durable as a task; with an ending, as one that has failed already, in the same commit.
     fn accept(&mut self, offer: &Offer, ending: Option<Ending>, deadline: Instant) -> Answer {
         let mut record = self.record_of(offer);
         record.cancel_requested = self.early_cancels.remove(&record.spec.id).is_some();
@@ -286,7 +288,7 @@ impl RegistryActor {
         )
     }
 
-    /// Accepts an offer that no registry survives, and ends its task.
+    /// Accepts an offer that kills each registry that judges it, and fails its task.
     fn fail(&mut self, offer: &Offer, reason: String, deadline: Instant) -> Answer {
         if self.readiness() == Readiness::Loading {
             return self.answer(refused(LOADING));
@@ -304,7 +306,7 @@ impl RegistryActor {
         failpoint!("registry.committed");
         let task = record.spec.id.clone();
         let answer = match committed {
-            // Whoever asked has been told that it is refused.
+            // The caller has stopped waiting, and told the master that the offer is refused.
             Ok(()) if deadline <= Instant::now() => {
                 self.withdraw(task, ctx);
                 refused("the worker's journal did not answer in time")
@@ -351,22 +353,22 @@ impl RegistryActor {
         self.record_answer(record.spec.id.clone(), ctx);
     }
 
-    /// An accepted row without this waits, after a restart, for the offer to be repeated: its answer may never have left.
-    /// Later phases say as much, so a task that is quick saves the commit.
+    /// Records that the answer to an offer was handed over. Without this record a task waits, after a restart, for its offer to be
+    /// repeated, since its answer may never have left. Later phases say the same, so a quick task saves the commit.
     fn record_answer(&self, task: TaskId, ctx: &mut Context<Self>) {
         ctx.run_later(RECORD_ANSWER, move |actor, ctx| {
             failpoint!("registry.record_answer");
             let entry = actor.tasks.get(&task);
             if entry.is_some_and(Entry::wants_answer_recorded) {
                 let records = actor.peers.records.clone();
-                // Refused: it was withdrawn meanwhile.
+                // The journal refuses this where the task was withdrawn meanwhile.
                 let keep = async move { drop(records.keep(vec![Change::Answered(task)]).await) };
                 ctx.spawn(keep.into_actor(actor));
             }
         });
     }
 
-    /// The offer was refused, but its row may become durable all the same: take it out again before the id is free.
+    /// Takes a refused offer out of the journal, where it may become durable all the same, before its id is free again.
     pub(super) fn withdraw(&mut self, task: TaskId, ctx: &mut Context<Self>) {
         let records = self.peers.records.clone();
         let change = Change::Withdraw(task.clone());
@@ -375,14 +377,14 @@ impl RegistryActor {
             actor.release(&task);
             match kept {
                 Ok(()) => info!(task:%; "an offer that was refused is taken back"),
-                // It never became durable.
+                // The offer never became durable.
                 Err(refused) => debug!(task:%, refused:%; "an offer that was refused is not in the journal"),
             }
         }));
     }
 
-    /// An offer of a task that is not active but known: of one that has ended the result is sent once more, one that has not
-    /// is taken up. The same id with another payload is refused.
+    /// Answers an offer of a task that is in the journal but not active: if it is done, its result is sent once more; if not, it
+    /// is taken up. An offer of the same id with another payload is refused.
     fn answer_from_journal(
         &self,
         task: TaskId,
@@ -416,7 +418,7 @@ impl RegistryActor {
         }))
     }
 
-    /// An unfinished one that nobody holds: its acceptance was made durable by a commit whose answer was lost.
+    /// Takes up an unfinished task that the registry does not hold: it was accepted by a commit whose answer was lost.
     fn take_up(&mut self, record: Box<TaskRecord>, ctx: &mut Context<Self>) {
         if !self.tasks.contains_key(&record.spec.id) {
             self.hold(Entry::of_record(&record));
@@ -444,7 +446,7 @@ impl RegistryActor {
                 .ask_idempotent(again, Instant::now() + super::TELL)
                 .await
             {
-                // The journal has it.
+                // The journal has the redelivery, and the outbox reads it at its next start.
                 warn!(error:%; "a result that is wanted again waits for the outbox's next start");
             }
         };

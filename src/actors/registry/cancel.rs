@@ -1,4 +1,4 @@
-//! Cancels: durable, acknowledged at once, carried out afterwards.
+//! Cancels of tasks: made durable, acknowledged at once, and carried out afterwards.
 
 use std::time::Duration;
 
@@ -25,16 +25,17 @@ use crate::{
     telemetry::operator,
 };
 
-/// The master holds a lock over its whole cluster until we answer: no longer than this for the journal.
+/// How long a cancel waits for the journal before it is answered without it: the master holds a lock over its whole cluster until
+/// then.
 const PATIENCE: Duration = Duration::from_millis(900);
 
-/// A master asks for a task's end, or an operator. Idempotent.
+/// Cancels a task, as a master or an operator asked. Idempotent.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "CancelAnswer")]
 pub struct CancelTask {
-    /// Which.
+    /// The task to cancel.
     pub task: TaskId,
-    /// The operator, for the words of its result.
+    /// The operator who asked, for the text of the task's result; `None`: the master.
     pub by: Option<String>,
 }
 
@@ -47,16 +48,16 @@ impl Handler<CancelTask> for RegistryActor {
         let CancelTask { task, by } = cancel;
         failpoint!("registry.CancelTask", task);
         if let Some(entry) = self.tasks.get_mut(&task) {
-            // From here on an outcome that is being sealed is 'cancelled', whatever the disk does.
+            // From here on an outcome that is being sealed is 'cancelled', even if the cancel cannot be made durable.
             let is_first = !std::mem::replace(&mut entry.cancelled, true);
             if is_first {
                 entry.cancelled_by = by;
             }
-            // What is sealed is over, as far as the master is concerned: as a rule this one comes too late.
+            // For the master a sealed task is over: a cancel of it comes too late as a rule, and is not announced.
             if is_first && !entry.sealed {
                 operator::task_cancelling(&task);
             }
-            // Made durable first: of an actor that dies while it carries the cancel out, the next incarnation reads it.
+            // Durable first: if the task's actor dies while it carries the cancel out, its next incarnation reads the cancel.
             let recorded = self.record_cancel(task.clone());
             return Box::pin(recorded.map(move |answer, actor, ctx| {
                 actor.launch_unrepeated(&task, ctx);
@@ -65,7 +66,7 @@ impl Handler<CancelTask> for RegistryActor {
             }));
         }
         match self.readiness() {
-            // It may turn up.
+            // The task may still be found in the journal or on the engine.
             Readiness::Loading | Readiness::Reconciling => {
                 debug!(task:%; "a cancel came before it is known whether there is such a task");
                 self.remember_cancel(task.clone());
@@ -77,7 +78,7 @@ impl Handler<CancelTask> for RegistryActor {
 }
 
 impl RegistryActor {
-    /// A task whose id is no safe name never runs, so there is nothing to cancel.
+    /// Keeps a cancel for a task that may become known later; not if the id is no safe name, as such a task never runs.
     pub(super) fn remember_cancel(&mut self, task: TaskId) {
         if check_safe_name(task.as_str()).is_ok() {
             self.early_cancels.insert(task, ());
@@ -102,7 +103,7 @@ impl RegistryActor {
                         Ok(None) | Err(_) => CancelAnswer::Accepted,
                     }
                 }
-                // Not durable, but it is carried out and so acknowledged all the same.
+                // The cancel is not durable, but it is carried out, and so acknowledged all the same.
                 Err(error) => {
                     warn!(task:%, error:%; "a cancel is carried out, but could not be made durable");
                     CancelAnswer::Accepted
@@ -131,7 +132,8 @@ impl RegistryActor {
         Box::pin(find.into_actor(self))
     }
 
-    /// Tells the task's actor; one that is being restarted reads the same in the journal or is told by the next ask.
+    /// Tells a task's actor to stop its task. An actor that is being restarted is told when it is up, or reads a cancel in the
+    /// journal.
     pub(super) fn stop(&self, task: &TaskId, reason: StopReason, ctx: &mut Context<Self>) {
         let Some(slot) = self.tasks.get(task).and_then(|entry| entry.slot.clone()) else {
             return;
@@ -150,7 +152,7 @@ impl RegistryActor {
     }
 }
 
-/// What a cancel of a task is answered that is over; `None`: it is not.
+/// The answer to a cancel of a task whose verdict is fixed; `None`: it is not fixed, or its row cannot be read.
 #[must_use]
 pub fn finished_answer(known: &Known) -> Option<CancelAnswer> {
     let word: Option<StatusWord> = match known {

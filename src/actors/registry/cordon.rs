@@ -1,5 +1,5 @@
-//! Out of service and back, by an operator's order: durable before it is acknowledged, and kept by each next process until it
-//! is lifted. Offers are refused for now; what runs goes on, or until the order's time is over.
+//! Takes the worker out of service and back by an operator's order (a cordon): durable before it is acknowledged, and kept by each
+//! next process until it is lifted. Offers are refused for now; running tasks go on, or are stopped when the order's time is over.
 
 use actix::{
     ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseActFuture, WrapFuture,
@@ -22,7 +22,7 @@ use crate::{
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<(), CommitError>")]
 pub struct SetCordon {
-    /// The order; another one takes the place of the one before.
+    /// The order; it replaces an earlier one.
     pub cordon: Option<Cordon>,
     /// When the answer must be there.
     pub deadline: Instant,
@@ -41,7 +41,7 @@ impl Handler<SetCordon> for RegistryActor {
         let records = self.peers.records.clone();
         let loaded = self.loaded();
         let commit = async move {
-            // What is in force was read with the tasks; read later, it would undo this.
+            // The order in force is read from the journal together with the tasks; a later read would undo this one.
             loaded.await;
             records.commit(vec![change], deadline).await
         };
@@ -56,7 +56,7 @@ impl Handler<SetCordon> for RegistryActor {
 }
 
 impl RegistryActor {
-    /// What the journal says of it, at the start.
+    /// Keeps to the order that the journal has, at the registry's start.
     pub(super) fn take_in_cordon(
         &mut self,
         settings: &[(String, String)],
@@ -86,7 +86,7 @@ impl RegistryActor {
         }
     }
 
-    /// Every task that is here shall end.
+    /// Stops every active task for this reason; tasks that wait for a repeated offer are started first, so that they can end.
     pub(super) fn stop_all(&mut self, reason: StopReason, ctx: &mut Context<Self>) {
         let tasks: Vec<_> = self.tasks.keys().cloned().collect();
         for task in tasks {

@@ -1,4 +1,4 @@
-//! What the registry knows of one active task, and the news that change it.
+//! The registry's entry for one active task, and the news that change it.
 
 use futures_util::FutureExt;
 use tokio::{sync::oneshot, time::Instant};
@@ -18,21 +18,22 @@ use crate::{
 /// News of a task, for the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TaskNews {
-    /// It has come to another stage.
+    /// The task has come to another stage.
     Moved(TaskId, Stage),
-    /// Its outputs are on their way.
+    /// The task's outputs are uploaded.
     Uploading(TaskId),
-    /// What the master is told of it is fixed.
+    /// The task's verdict is durable.
     Sealed(TaskId),
-    /// The master has its result.
+    /// The master has the task's result.
     Delivered(TaskId),
-    /// Nothing of it is left to do.
+    /// Nothing is left to do for the task.
     Done(TaskId),
-    /// Its actor failed too often: why.
+    /// The task's actor failed too often: the reason.
     GaveUp(TaskId, String),
-    /// A cancel of it is durable, and the registry could not be asked to carry it out.
+    /// A cancel of the task was made durable while the registry could not be asked to carry it out.
     CancelKept(TaskId),
-    /// The registry could not be asked, or its answer was lost: the offer was refused, whatever became of it.
+    /// The master was told that the offer is refused, since the registry could not be asked or its answer was lost: it may have
+    /// been accepted all the same.
     OfferLost(TaskId),
 }
 
@@ -41,7 +42,7 @@ pub enum TaskNews {
 pub(super) enum Standing {
     /// Its acceptance is being made durable.
     Accepting,
-    /// It is.
+    /// Its acceptance is durable: it is a task.
     Active,
 }
 
@@ -52,28 +53,29 @@ pub(super) struct Entry {
     amounts: Amounts,
     pub(super) standing: Standing,
     stage: Stage,
-    /// It can never begin here, and has failed for that: it waits for the master alone.
+    /// Whether the task can never begin here, and has failed for that: then it only waits for the master.
     pub(super) is_impossible: bool,
-    /// A cancel was asked for.
+    /// Whether a cancel was asked for.
     pub(super) cancelled: bool,
-    /// Who asked for it, where that was done at this worker.
+    /// The operator who asked for the cancel at this worker; `None`: nobody, or a master.
     pub(super) cancelled_by: Option<String>,
-    /// Its outcome can no longer change: its result may have left.
+    /// Whether its outcome can no longer change, since its result may have left.
     pub(super) sealed: bool,
-    /// When its offer was last acknowledged. A task from before this process: now, which delays its report by one settle time.
+    /// When its offer was last acknowledged. For a task of an earlier process the time when it was read, which delays its report by
+    /// one settle time.
     pub(super) acknowledged: Instant,
-    /// Its actor.
+    /// The slot of its actor; `None`: it has none.
     pub(super) slot: Option<Slot<TaskActor>>,
-    /// It is in the journal, and waits for its offer to be repeated before it is started.
+    /// Its record, if it waits for its offer to be repeated before it is started; see `await_repeat`.
     pub(super) unrepeated: Option<Box<TaskRecord>>,
-    /// Actors of it that failed too often.
+    /// How many of its actors failed too often.
     pub(super) actors_lost: u32,
-    /// Repeats of its offer that came while it was being accepted: dropped, they go on.
+    /// Repeats of its offer that came while it was being accepted; each waits until its sender here is dropped.
     repeats: Vec<oneshot::Sender<()>>,
 }
 
 impl Entry {
-    /// Of a record that is being made durable.
+    /// The entry of a record that is being made durable.
     pub(super) fn of_offer(record: &TaskRecord) -> Self {
         Self {
             standing: Standing::Accepting,
@@ -100,14 +102,14 @@ impl Entry {
         }
     }
 
-    /// Its acceptance is durable.
+    /// Marks the acceptance as durable, and lets the waiting repeats go on.
     pub(super) fn settle(&mut self) {
         self.standing = Standing::Active;
         self.acknowledged = Instant::now();
         self.repeats.clear();
     }
 
-    /// Resolves when it is known whether it is accepted; at once where it is.
+    /// Resolves when it is known whether the task is accepted; at once if it is.
     pub(super) fn when_settled(&mut self) -> impl Future<Output = ()> + use<> {
         let (repeat, settled) = oneshot::channel();
         if self.standing == Standing::Accepting {
@@ -116,8 +118,8 @@ impl Entry {
         settled.map(drop)
     }
 
-    /// Whether that is news. A task may begin anew, but never comes back from its end: what a successor of its actor says is
-    /// older than that.
+    /// Takes a stage, and tells whether it is news. A task may begin anew, but never goes back once it has ended: then an earlier
+    /// stage is only what a new incarnation of its actor begins with.
     pub(super) fn move_to(&mut self, stage: Stage) -> bool {
         let is_news = stage > self.stage || (stage < self.stage && self.stage < Stage::Collecting);
         if is_news {
@@ -126,12 +128,12 @@ impl Entry {
         is_news
     }
 
-    /// Nothing in the journal says yet that the answer to its offer was handed over: later phases say as much.
+    /// Whether the journal must still note that the answer to its offer was handed over. A later phase says that by itself.
     pub(super) fn wants_answer_recorded(&self) -> bool {
         self.stage < Stage::Starting || (self.is_impossible && self.stage < Stage::Sealed)
     }
 
-    /// What it holds of the machine, and of the bounds on tasks and results.
+    /// The share of the machine, of the places and of the results' turns that the task holds.
     pub(super) fn holding(&self) -> Holding {
         if self.is_impossible {
             Holding::Impossible
@@ -141,7 +143,7 @@ impl Entry {
             let storage = self.amounts.storage;
             Holding::Place { storage }
         } else {
-            // The container of one whose actor was lost may still run.
+            // If its actor was lost, its container may still run.
             Holding::Task(self.amounts)
         }
     }

@@ -1,4 +1,4 @@
-//! Starts a task's actor as a child of the supervisor; the result of a task that can never begin goes to the outbox alone.
+//! Starts a task's actor as a child of the supervisor. A task that can never begin gets no actor: its result goes to the outbox.
 
 use std::{
     collections::HashMap,
@@ -17,19 +17,19 @@ use crate::{
 };
 
 impl RegistryActor {
-    /// A task that has just been accepted: nothing of it can exist yet.
+    /// Starts a task that has just been accepted: it can have no container yet.
     pub(super) fn launch(&mut self, record: &TaskRecord, ctx: &mut Context<Self>) {
         self.start(record, Beginning::Fresh, ctx);
     }
 
-    /// A task from before: it looks at what there is of it.
+    /// Starts a task that was accepted earlier: its actor first asks the engine for its container.
     pub(super) fn launch_again(&mut self, record: &TaskRecord, ctx: &mut Context<Self>) {
         self.start(record, Beginning::Again, ctx);
     }
 
     fn start(&mut self, record: &TaskRecord, beginning: Beginning, ctx: &mut Context<Self>) {
         if !supervision::is_current() {
-            // It was replaced, and its successor has started what there is to start.
+            // This registry was replaced; its successor has started the tasks.
             return;
         }
         let task = record.spec.id.clone();
@@ -38,12 +38,12 @@ impl RegistryActor {
             .get(&task)
             .is_some_and(|entry| entry.is_impossible)
         {
-            // There is no container to look for or to remove: it has no actor, and costs no more than its result does.
+            // It has no container to look for or to remove, so it needs no actor, and costs no more than its result does.
             self.deliver_without_actor(record.clone(), ctx);
             return;
         }
         if let Some(running) = self.peers.directory.find(&task) {
-            // The registry was restarted, its tasks were not.
+            // The registry was restarted, but the task's actor runs on.
             self.set_slot(&task, running);
             return;
         }
@@ -85,7 +85,7 @@ impl RegistryActor {
     }
 }
 
-/// The slots of running tasks, beside the registry, so that its next incarnation finds them.
+/// The slots of running tasks' actors, kept outside of the registry so that its next incarnation finds them.
 #[derive(Default)]
 pub struct TaskDirectory(Mutex<HashMap<TaskId, Slot<TaskActor>>>);
 

@@ -1,5 +1,5 @@
-//! What a new incarnation has to know before it judges: the journal's tasks first, then the engine's containers. Tasks that
-//! run are not touched by it; those that nobody runs are taken up.
+//! Loads what a new incarnation of the registry has to know before it judges offers: the journal's tasks first, then the engine's
+//! containers. Tasks that run are not touched by this; tasks without an actor get one.
 
 use std::time::Duration;
 
@@ -23,10 +23,10 @@ use crate::{
     telemetry::operator,
 };
 
-/// A master repeats an offer whose answer it did not get every 5 s.
+/// How long a task waits for its offer to be repeated. A master repeats an offer whose answer it did not get every 5 s.
 const REPEATED_OFFER: Duration = Duration::from_secs(15);
 
-/// What is kept of an offer's time to say why it is refused.
+/// The time before an offer's deadline that is kept for telling why it is refused.
 const WORDS: Duration = Duration::from_millis(100);
 
 impl RegistryActor {
@@ -51,7 +51,7 @@ impl RegistryActor {
             self.take_in(record, ctx);
         }
         for task in snapshot.redeliveries {
-            // The incarnation before may not have come to it.
+            // The earlier incarnation may have died before it told the outbox.
             self.deliver_again(task, None, ctx);
         }
         self.readiness.send_replace(Readiness::Reconciling);
@@ -59,10 +59,10 @@ impl RegistryActor {
         self.reconcile(ctx);
     }
 
-    /// Holds a task of the journal, and sees to it that somebody runs it.
+    /// Holds a task of the journal, and starts its actor, unless its offer has to be repeated first.
     fn take_in(&mut self, mut record: TaskRecord, ctx: &mut Context<Self>) {
         let task = record.spec.id.clone();
-        // A cancel that came while the journal was being read may be younger than what was read.
+        // A cancel that came while the journal was being read may be younger than the record.
         record.cancel_requested |= self.early_cancels.remove(&task).is_some();
         self.hold(Entry::of_record(&record));
         if has_not_begun(&record)
@@ -74,7 +74,7 @@ impl RegistryActor {
             return;
         }
         self.launch_again(&record, ctx);
-        // A task that ran on while the registry was replaced may not have heard of what is durable.
+        // A task that ran on while the registry was replaced may not have heard of a cancel or a delivery that is durable.
         if record.cancel_requested && record.phase < Phase::Ended {
             self.stop(&task, StopReason::Cancelled, ctx);
         }
@@ -83,8 +83,9 @@ impl RegistryActor {
         }
     }
 
-    /// Nobody knows whether the master has our answer: if not, it offers the task again, or takes it elsewhere if it was told
-    /// so.
+    /// Lets a task wait for its offer to be repeated, since it is not known whether the master has the worker's answer: without it
+    /// the master offers the task again. Where the master was told that the offer is refused, the task is withdrawn, as it may run
+    /// elsewhere.
     fn await_repeat(&mut self, record: TaskRecord, ctx: &mut Context<Self>) {
         let task = record.spec.id.clone();
         if let Some(entry) = self.tasks.get_mut(&task) {
@@ -100,7 +101,7 @@ impl RegistryActor {
         });
     }
 
-    /// Starts a task that waits for its offer to be repeated, if this is one.
+    /// Starts the task, if it waits for its offer to be repeated.
     pub(super) fn launch_unrepeated(&mut self, task: &TaskId, ctx: &mut Context<Self>) {
         let entry = self.tasks.get_mut(task);
         if let Some(record) = entry.and_then(|entry| entry.unrepeated.take()) {
@@ -108,8 +109,8 @@ impl RegistryActor {
         }
     }
 
-    /// Offers are judged once the engine's containers were compared with the journal: a container that the journal does not
-    /// know (it was lost) is adopted from its labels, so that a repeated offer starts no second copy.
+    /// Compares the engine's containers with the journal, and only then lets offers be judged: a container whose task the journal
+    /// does not know (the journal was lost) is adopted from its labels, so that a repeated offer starts no second copy.
     fn reconcile(&mut self, ctx: &mut Context<Self>) {
         let compare = self.listed_after(0).into_actor(self);
         let compare = compare.then(|listing, actor, _| {
@@ -126,7 +127,7 @@ impl RegistryActor {
         }));
     }
 
-    /// Says that tasks are taken, once that is so: the master knows us, and nothing is in the way.
+    /// Tells the operator that the worker takes tasks, as soon as it is registered, has no cordon, no pressure and its engine.
     fn say_ready(&self, ctx: &mut Context<Self>) {
         let mut registered = self.peers.registered.clone();
         let mut pressure = self.peers.pressure.clone();
@@ -134,7 +135,7 @@ impl RegistryActor {
         let mut cordon = self.peers.cordon.subscribe();
         let ready = async move {
             failpoint!("registry.say_ready");
-            // Until the disk was looked at for the first time, nobody knows.
+            // Before the first look at the disk there is no pressure, even if the disk is full.
             let _ = pressure.changed().await;
             loop {
                 let open = async {
@@ -158,7 +159,7 @@ impl RegistryActor {
         ctx.spawn(ready.into_actor(self));
     }
 
-    /// The same at every further listing: the engine may have come back with containers that it did not show before.
+    /// Compares every further listing too: the engine may have come back with containers that it did not show before.
     fn reconcile_again(&mut self, number: u64, ctx: &mut Context<Self>) {
         let listed = self.listed_after(number);
         let compare = listed.into_actor(self).then(|listing, actor, _| {
@@ -174,7 +175,7 @@ impl RegistryActor {
         }));
     }
 
-    /// What the journal does not know of a listing, and is told; with the listing's number.
+    /// The tasks of a listing that the journal did not know, made durable now; with the listing's number.
     fn unknown_of(&self, listing: Listing) -> impl Future<Output = (u64, Vec<TaskRecord>)> + use<> {
         let strangers: Vec<_> = labelled(&listing)
             .filter(|record| !self.tasks.contains_key(&record.spec.id))
@@ -183,7 +184,7 @@ impl RegistryActor {
         async move {
             let mut unknown = Vec::new();
             for record in strangers {
-                // One that is finished is the janitor's.
+                // The container of a finished task is removed by the janitor.
                 if records.find_in_the_end(&record.spec.id).await.is_none() {
                     unknown.push(record);
                 }
@@ -198,7 +199,7 @@ impl RegistryActor {
         async move {
             match listing.wait_for(|listing| listing.number > number).await {
                 Ok(listing) => listing.clone(),
-                // The sender lives as long as the registry's view of it, and so as long as this.
+                // Cannot happen: the sender lives as long as the engine's view, which the registry holds.
                 Err(_) => std::future::pending().await,
             }
         }
@@ -215,12 +216,12 @@ impl RegistryActor {
     pub(super) fn loaded(&self) -> impl Future<Output = ()> + use<> {
         let mut readiness = self.readiness.subscribe();
         async move {
-            // The sender lives as long as the actor, and so as long as this.
+            // An error cannot happen: the sender lives as long as the actor, which outlives this future.
             let _ = readiness.wait_for(|now| *now > Readiness::Loading).await;
         }
     }
 
-    /// Waits until offers can be judged, which takes a moment after a restart: not longer than until `deadline`, and not for
+    /// Waits until offers can be judged, which takes a moment after a restart: until shortly before `deadline` at most, and not for
     /// an engine that is away.
     pub(super) fn settled(&self, deadline: Instant) -> impl Future<Output = ()> + use<> {
         let mut readiness = self.readiness.subscribe();
@@ -231,27 +232,27 @@ impl RegistryActor {
                 Readiness::Reconciling => matches!(*status.borrow(), EngineStatus::Away { .. }),
                 Readiness::Ready => true,
             });
-            // Too late, or never: the offer is judged by what is known, which refuses it, in time to say why.
+            // If that takes too long, the offer is judged all the same, and refused in time with the reason.
             let _ = timeout_at(deadline - WORDS, known).await;
         }
     }
 }
 
-/// Nothing was done for it that could not be taken back.
+/// Whether nothing was done for the task that could not be taken back.
 fn has_not_begun(record: &TaskRecord) -> bool {
     let is_impossible = record.ending.as_ref().is_some_and(Ending::is_impossible);
     record.phase == Phase::Accepted || (record.phase == Phase::Ended && is_impossible)
 }
 
-/// Records that can be rebuilt from labels that are to be believed: made from this state folder, or from the one that was lost
-/// before it.
+/// The records rebuilt from the labels of a listing, of those containers whose labels are believed: made from this state folder, or
+/// older than it (its predecessor was lost).
 fn labelled(listing: &Listing) -> impl Iterator<Item = TaskRecord> {
     let containers = listing.containers.iter();
     let believed = containers.filter(|listed| listed.ours.proof >= Proof::Age);
     believed.filter_map(|listed| listed.record.as_deref().cloned())
 }
 
-/// Makes them durable. Of two containers of one task the journal keeps the first.
+/// Makes unknown records durable, and returns those that the journal took: of two containers of one task, the first.
 async fn accept_all(unknown: Vec<TaskRecord>, records: &Records) -> Vec<TaskRecord> {
     let mut accepted = Vec::new();
     for record in unknown {

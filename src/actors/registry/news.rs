@@ -1,4 +1,4 @@
-//! What the registry hears of its tasks, and of answers that were lost on their way out.
+//! Handles the news that the registry gets of its tasks, and of answers that were lost on their way to a master.
 
 use actix::{ActorFutureExt, AsyncContext, Context, StreamHandler, WrapFuture};
 use log::{debug, warn};
@@ -20,8 +20,8 @@ use crate::{
     ports::journal::Known,
 };
 
-/// Actors that a task is given, one after the other, each with a restart budget of its own: one that runs it, and a last one
-/// that delivers its failure and cleans up.
+/// How many actors a task is given, one after the other, each with a restart budget of its own: one that runs the task, and a last
+/// one that delivers its failure and cleans up.
 const ACTORS_OF_A_TASK: u32 = 2;
 
 impl StreamHandler<TaskNews> for RegistryActor {
@@ -48,7 +48,7 @@ impl RegistryActor {
         }
     }
 
-    /// Its place is free from here on. Tells the task, which has its container removed while the result is delivered.
+    /// Frees the place of a sealed task, and tells its actor, which removes the container while the result is delivered.
     fn sealed(&mut self, task: &TaskId, ctx: &mut Context<Self>) {
         self.moved(task, Stage::Sealed);
         let Some(slot) = self.tasks.get(task).and_then(|entry| entry.slot.clone()) else {
@@ -64,7 +64,7 @@ impl RegistryActor {
         ctx.spawn(tell.into_actor(self));
     }
 
-    /// Tells the task, which cleans up after itself. One that could never begin has nothing to clean up, and no actor.
+    /// Tells the task's actor that the result is delivered, so that it cleans up. A task without an actor is closed here.
     pub(super) fn delivered(&mut self, task: &TaskId, ctx: &mut Context<Self>) {
         let Some(entry) = self.tasks.get(task) else {
             return;
@@ -86,8 +86,8 @@ impl RegistryActor {
         ctx.spawn(tell.into_actor(self));
     }
 
-    /// A task's actor failed too often: the task has failed, and that is delivered like any other end. A last actor delivers
-    /// it and cleans up; where that one fails too, it is delivered without.
+    /// Fails a task whose actor failed too often, and has that delivered like any other end: by a last actor, which also cleans up,
+    /// or without an actor where the last one failed too.
     fn gave_up(&mut self, task: TaskId, reason: String, ctx: &mut Context<Self>) {
         let Some(entry) = self.tasks.get_mut(&task) else {
             return;
@@ -100,7 +100,7 @@ impl RegistryActor {
         };
         let read = async move {
             failpoint!("registry.gave_up");
-            // Refused: it had ended before, and that end stands.
+            // The journal refuses this where the task had ended before: then that end stands.
             let _ = records.keep(vec![change]).await;
             records.find(&task, Instant::now() + TELL).await
         };
@@ -133,7 +133,7 @@ impl RegistryActor {
         ctx.spawn(deliver.into_actor(self));
     }
 
-    /// What is left of its container and files is the janitor's.
+    /// Marks a task without an actor as done; the janitor removes what is left of its container and files.
     fn close_without_actor(&mut self, task: TaskId, ctx: &mut Context<Self>) {
         let records = self.peers.records.clone();
         let done = Change::Done {
@@ -151,7 +151,7 @@ impl RegistryActor {
         );
     }
 
-    /// A cancel that was made durable without us: the registry could not be asked.
+    /// Carries out a cancel that was made durable while the registry could not be asked.
     fn cancel_kept(&mut self, task: TaskId, ctx: &mut Context<Self>) {
         if let Some(entry) = self.tasks.get_mut(&task) {
             entry.cancelled = true;
@@ -162,11 +162,11 @@ impl RegistryActor {
         }
     }
 
-    /// The master was told 'refused', and may take the task elsewhere.
+    /// Withdraws a task whose offer the master was told is refused, if it waits for a repeat: the master may take it elsewhere.
     pub(super) fn offer_lost(&mut self, task: TaskId, ctx: &mut Context<Self>) {
         match self.tasks.get(&task) {
             Some(entry) if entry.unrepeated.is_some() => self.withdraw_lost(&task, ctx),
-            // It is accepted by now, or it is a repeat of what is.
+            // The task was accepted, by this offer or an earlier one, and stays.
             Some(_) => debug!(task:%; "an answer was lost on its way to the master"),
             None if self.readiness() == Readiness::Loading => {
                 self.lost_offers.insert(task, ());
@@ -184,7 +184,7 @@ impl RegistryActor {
     }
 }
 
-/// The end of a task without a container.
+/// The ending of a task that failed without a container.
 pub(super) fn failed(failure: Failure) -> Ending {
     Ending {
         outcome: Outcome::Failed(failure),

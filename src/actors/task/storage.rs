@@ -1,5 +1,5 @@
-//! What a task writes is held to what it asked for: looked at while its container runs, at least every 5 s, and the sooner the
-//! nearer it comes to its end of it or of the disk. One that is over is killed.
+//! Holds what a task writes to its storage allowance: measures it while the container runs, at least every 5 s, and the sooner the
+//! nearer the task comes to the end of its allowance or of the disk. A task over its allowance is killed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,11 +18,12 @@ use crate::{
     ports::engine::EngineError,
 };
 
-/// From the container's start, or its adoption, to the first look.
+/// The time from the container's start, or its adoption, to the first measurement.
 const FIRST_LOOK: Duration = Duration::from_millis(500);
 
 impl TaskActor {
-    /// Looks until the container is gone or has written too much. Not where nothing was asked for, or limits are only reserved.
+    /// Measures the container's storage until it is gone or over its allowance. Does nothing for a task that asked for no storage,
+    /// or under `--limits reserve`.
     pub(super) fn watch_storage(&self, container: ContainerId, ctx: &mut Context<Self>) {
         let allowance = Allowance::of(&self.record.spec.wants);
         let Some(allowance) = allowance.filter(|_| self.env.rules.enforce_limits) else {
@@ -48,20 +49,20 @@ impl TaskActor {
     }
 }
 
-/// What a look has shown.
+/// The result of one measurement.
 enum Seen {
     Within,
     Over(Over),
     Gone,
 }
 
-/// The looks at one container.
+/// The measurements of one container's storage.
 struct Looks {
     env: Arc<TaskEnv>,
     container: ContainerId,
     allowance: Allowance,
     before: Written,
-    /// When that was so.
+    /// When `before` was measured.
     looked: Instant,
     next: Instant,
 }
@@ -96,12 +97,12 @@ impl Looks {
                 LOOK
             }
         };
-        // A look that takes long, since there is much to be counted, does not take more than half of the time.
+        // A measurement that takes long, since there are many files, is followed by a pause as long as itself.
         self.next = (begun + pause).max(Instant::now() + begun.elapsed());
         Seen::Within
     }
 
-    /// How long until the next look.
+    /// Keeps a measurement that began at this time, and tells how long to wait until the next one begins.
     fn take(&mut self, written: Written, at: Instant) -> Duration {
         let (between, low) = (at - self.looked, self.env.rules.disk_low);
         let pause = self

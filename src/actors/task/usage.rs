@@ -1,4 +1,5 @@
-//! What the tasks' containers use: looked at by each task's actor while its container runs, read by whoever tells people.
+//! The resources that the tasks' containers use: each task's actor samples its container while it runs, and the board keeps the
+//! latest samples for `tasks`, `top` and the observer.
 
 use std::{
     collections::HashMap,
@@ -20,38 +21,39 @@ use crate::{
     ports::engine::EngineError,
 };
 
-/// From a container's start to the first look at it: so short that one of a tenth of a second is seen twice. Each next look is
-/// `LATER` times as long after the one before, up to `LOOK`.
+/// The time from a container's start to its first sample: so short that a container of a tenth of a second is sampled twice.
 const FIRST_LOOK: Duration = Duration::from_millis(10);
+/// How many times as long each pause between samples is as the one before, up to `LOOK`.
 const LATER: u32 = 4;
+/// The longest pause between two samples.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// The latest looks, by task.
+/// The latest sample of each running task.
 #[derive(Debug, Default)]
 pub struct UsageBoard(Mutex<HashMap<TaskId, Option<Use>>>);
 
 impl UsageBoard {
-    /// What this task's container uses, if it runs and was looked at.
+    /// The resources that this task's container uses, if it runs and was sampled.
     #[must_use]
     pub fn of(&self, task: &TaskId) -> Option<Use> {
         self.entries().get(task).copied().flatten()
     }
 
-    /// Its looks are taken from now on. What an actor saw that failed is kept for its successor.
+    /// Takes samples of this task from now on. The samples of an actor that failed are kept for its successor.
     fn begin(&self, task: &TaskId) {
         self.entries().entry(task.clone()).or_default();
     }
 
-    /// A look, so long after the one before it. One that comes after the end is dropped.
+    /// Takes a sample that came `after` the one before. A sample that comes after the task's end is dropped.
     fn put(&self, task: &TaskId, usage: Usage, after: Duration) {
         if let Some(entry) = self.entries().get_mut(task) {
-            // Over which time the first one's share was used is not known: the container may be from before.
+            // It is not known over which time the first sample's amounts were used: the container may be older than this process.
             let after = entry.map_or(Duration::ZERO, |_| after);
             entry.get_or_insert_default().take(usage, after);
         }
     }
 
-    /// It has ended: all that was seen of it.
+    /// Removes a task that has ended, and returns the amounts that it used in all, if it was sampled.
     fn end(&self, task: &TaskId) -> Option<Usage> {
         let seen = self.entries().remove(task).flatten();
         seen.map(|seen| seen.usage)
@@ -63,7 +65,7 @@ impl UsageBoard {
 }
 
 impl TaskActor {
-    /// Looks at what its container uses until that is gone.
+    /// Samples what the task's container uses until it is gone.
     pub(super) fn watch_usage(&self, container: ContainerId, ctx: &mut Context<Self>) {
         let (env, task) = (Arc::clone(&self.env), self.id().clone());
         env.usage.begin(&task);
@@ -77,7 +79,7 @@ impl TaskActor {
                         env.usage.put(&task, usage, now - before);
                         before = now;
                     }
-                    // The wait for its end says what there is to say.
+                    // Not a reason to end: the wait for the container's end tells whether it is gone.
                     Ok(None) | Err(EngineError::Away(_) | EngineError::Deadline(_)) => {}
                     Err(_) => return,
                 }
@@ -89,7 +91,7 @@ impl TaskActor {
     }
 }
 
-/// An end with what was seen of the container's use, if anything was.
+/// The event with the sampled usage added to its exit, where the engine told none. Ends the task's entry on the board.
 pub(super) fn with_usage(event: Event, board: &UsageBoard, task: &TaskId) -> Event {
     let usage = board.end(task);
     match event {

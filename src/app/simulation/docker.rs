@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// So long a greedy task takes to write too much.
+/// How long after its start a greedy task has written more than its storage.
 const TOO_LARGE_AFTER: Duration = Duration::from_secs(3);
 
 /// The fake engine.
@@ -74,7 +74,7 @@ pub(super) struct Container {
 }
 
 impl Container {
-    /// Whether it has written more than it may by then.
+    /// Whether the container runs at this time and has written more than its task asked for.
     pub(super) fn is_too_large(&self, now: Duration) -> bool {
         let since = match self.state {
             Stands::Running { since } => since,

@@ -90,8 +90,8 @@ impl State {
         row.is_some_and(|row| is_greedy(&row.order.offer.spec))
     }
 
-    /// Nothing but cancels makes this worker end a container that is not too large, and they are durable before that, if the disk
-    /// takes them.
+    /// Of a task that is not greedy, the worker ends the container only for a cancel, which is durable before, if the disk takes
+    /// commits.
     pub(super) fn judge_kill(&mut self, task: &TaskId) {
         if self.is_greedy(task) {
             return;
@@ -188,7 +188,8 @@ fn is_untrue(row: &Row, (status, logs): (&str, &str), executed: Option<End>) -> 
     (status != expected).then(|| format!("is {status}, and should be {expected}: {executed:?}"))
 }
 
-/// Where worker or engine died between the kill and the record of the end, it is told by how the container ended.
+/// Whether a greedy task's result is one that its kill explains. Where worker or engine died between the kill and the record of the
+/// end, the result tells only how the container ended.
 fn is_told_too_large(order: &Order, status: &str, logs: &str) -> bool {
     let words = ["over its storage", "from outside", STOPPED];
     let is_told = words.iter().any(|words| logs.contains(words));
@@ -198,7 +199,7 @@ fn is_told_too_large(order: &Order, status: &str, logs: &str) -> bool {
 /// Parts of the lines that say that output may be missing or there twice.
 const MARKERS: [&str; 4] = ["not provable", "left out", "may be missing", "may lack"];
 
-/// Whether the log in the result lacks output of the task without saying so; then what it has.
+/// The complaint if the log in a result lacks output of the task, or has it twice, without a line that says so.
 fn is_incomplete(task: &TaskId, logs: &str, executed: Option<End>) -> Option<String> {
     let count = |what: &str| logs.lines().filter(|line| *line == what).count();
     let (begins, ends) = (

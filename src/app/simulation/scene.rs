@@ -150,11 +150,12 @@ fn seconds(random: &mut fastrand::Rng, range: std::ops::Range<u64>) -> Duration 
     Duration::from_millis(random.u64(range.start * 1_000..range.end * 1_000))
 }
 
-/// What a task asks for of the disk that stays within it, and one that does not; in GiB.
+/// The storage that a task asks for which stays within it, in GiB.
 const MODEST: f64 = 1.0;
+/// The storage that a greedy task asks for, in GiB: by this figure it is known as one that writes more than it asked for.
 const GREEDY: f64 = 2.0;
 
-/// Whether it writes more than it asked for, soon after its start.
+/// Whether the task writes more than it asked for, soon after its start.
 pub(super) fn is_greedy(spec: &TaskSpec) -> bool {
     spec.wants.storage == GREEDY
 }

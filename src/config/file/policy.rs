@@ -1,4 +1,4 @@
-//! `[policy]`: what tasks may ask for. Each key is read by itself, so that every fault is told, with its line. Pure.
+//! Reads the section `[policy]` of what tasks may ask for, each key by itself, so that every fault is told with its line. Pure.
 
 use toml::{Spanned, de::DeValue};
 
@@ -15,7 +15,7 @@ use crate::domain::{
 /// The section's name.
 pub(super) const POLICY: &str = "policy";
 
-/// Every key, as it is spelt.
+/// The keys of the section.
 const KEYS: [&str; 11] = [
     "environment",
     "networks",
@@ -50,7 +50,7 @@ impl Taking<'_> {
     }
 }
 
-/// Takes one key; `None`: there is none of that name.
+/// Reads one key's value into the policy; `None`: no key has this name.
 fn set(to: &mut Policy, name: &str, value: &DeValue<'_>) -> Option<Read<()>> {
     Some(match name {
         "environment" => switch(value).map(|read| to.environment = read),

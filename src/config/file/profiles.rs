@@ -1,5 +1,5 @@
-//! `[task_defaults]` and `[[profile]]`: what tasks get beside what they ask for. Each setting is read by itself, so that every fault is
-//! told, with its line and its profile. Pure: what can be seen in the engine or on the disk alone is found when a container is made.
+//! Reads the sections `[task_defaults]` and `[[profile]]` of the settings that tasks get, each setting by itself, so that every
+//! fault is told with its line and its profile. Pure: whether a volume or a file exists shows only when a container is made.
 
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
@@ -22,19 +22,19 @@ use crate::domain::{
     },
 };
 
-/// The section of what every task gets.
+/// The section of the settings that every task gets.
 pub(super) const DEFAULTS: &str = "task_defaults";
 
-/// One profile, of any number of them.
+/// The section of one profile; it may be there any number of times.
 pub(super) const PROFILE: &str = "profile";
 
-/// More profiles than that nobody has an overview of.
+/// The most profiles that a file may have; more are a mistake.
 const MOST_PROFILES: usize = 64;
 
-/// Entries of one list or table of a setting.
+/// The most entries that one list or table of a setting may have; more are a mistake.
 const MOST_ENTRIES: usize = 128;
 
-/// Every setting, as it is spelt.
+/// The keys of the settings.
 const SETTINGS: [&str; 18] = [
     "environment",
     "volumes",
@@ -195,7 +195,7 @@ impl Taking<'_> {
     }
 }
 
-/// Takes one setting; `None`: there is none of that name.
+/// Reads one setting's value into the settings; `None`: no setting has this name.
 fn set(to: &mut TaskSettings, name: &str, value: &DeValue<'_>) -> Option<Read<()>> {
     Some(match name {
         "environment" => environment(value).map(|read| to.environment = read),

@@ -1,5 +1,5 @@
-//! The bytes of a configuration file. A pipe is not waited for, a device is not read, and a file that others may write is not taken
-//! by root: whoever writes it decides what root does.
+//! Reads the text of a configuration file. It waits for no pipe and reads no device, and as root it takes no file that others can
+//! write, since whoever writes the file decides what root does.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -10,10 +10,10 @@ use std::{
 
 use rustix::fs::OFlags;
 
-/// As large as a configuration may be, in bytes: no list of images comes near it.
+/// The largest configuration file that is taken, in bytes: no list of images comes near it.
 const LIMIT: u64 = 1 << 20;
 
-/// Whether there is one; where that cannot be told there is, and reading it says why not.
+/// Whether there is such a file. True also where that cannot be told: then the attempt to read it says why.
 pub(super) fn is_there(path: &Path) -> bool {
     match fs::metadata(path) {
         Ok(_) => true,
@@ -24,7 +24,7 @@ pub(super) fn is_there(path: &Path) -> bool {
     }
 }
 
-/// All of it; why not is the end of a sentence that begins with the file.
+/// The whole text of a file. The error is the end of a sentence that begins with the file's path.
 pub(super) fn bounded(path: &Path, is_root: bool) -> Result<String, String> {
     let unread = |error: io::Error| format!("cannot be read: {error}");
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;

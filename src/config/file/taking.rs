@@ -1,5 +1,5 @@
-//! From TOML to the words of a command line. Every fault is found, not the first alone, and a key that is not known is told with the
-//! nearest that is. Pure.
+//! Takes a configuration file's TOML apart into the words of a command line. All faults are found, not the first alone; that of an
+//! unknown key names the known key that is most like it. Pure.
 
 use toml::{
     Spanned,
@@ -13,31 +13,31 @@ use super::{
 };
 use crate::domain::{policy::Policy, profile::Profiles, text::escape};
 
-/// How much of a foreign word is shown, in bytes.
+/// How much of a word from the file is shown in a fault, in bytes; the rest is cut.
 const SHOWN: usize = 60;
 
-/// Below this likeness (0 to 1) one word is not the other misspelt.
+/// The least likeness (0 to 1) at which an unknown word is taken for a known one misspelt.
 const ALIKE: f64 = 0.6;
 
-/// Something that is wrong at a line.
+/// A mistake at a line of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
-    /// Counted from 1.
+    /// The line, counted from 1.
     pub(super) line: usize,
-    /// A sentence without the place.
+    /// What is wrong, as a sentence without the place.
     pub(super) complaint: String,
 }
 
-/// What a text says.
+/// The content of a configuration file's text.
 pub(super) struct Taken {
     pub(super) values: Vec<FileValue>,
     pub(super) profiles: Profiles,
-    /// `None`: nothing is said of it.
+    /// `None`: the text has no `[policy]`.
     pub(super) policy: Option<Policy>,
     pub(super) faults: Vec<Fault>,
 }
 
-/// What the text sets of these keys, and what it says of tasks.
+/// Takes a text apart: the values of these keys, the profiles, the policy, and all faults.
 pub(super) fn take(text: &str, keys: &[Key]) -> Taken {
     let mut taking = Taking {
         text,
@@ -158,7 +158,7 @@ impl Taking<'_> {
         self.fault(at, format!("unknown key `{name}` in [{section}]: {hint}"));
     }
 
-    /// What stands above the first section.
+    /// The fault of a key above the first section, with the section that it belongs to, if one has it.
     fn outside(&mut self, at: usize, name: &str) {
         let hint = match self.keys.iter().find(|key| key.name == name) {
             Some(key) => format!("write it below [{}]", key.section),
@@ -187,12 +187,12 @@ impl Taking<'_> {
     }
 }
 
-/// The words that a flag would have been given.
+/// The value in the words that a flag would have been given; `None`: it is not of the key's kind.
 fn texts(kind: Kind, value: &DeValue<'_>) -> Option<Vec<String>> {
     match (kind, value) {
         (Kind::Switch, DeValue::Boolean(value)) => Some(vec![value.to_string()]),
         (Kind::Number | Kind::Text, DeValue::Integer(value)) => Some(vec![value.to_string()]),
-        // As it stands there: cores.
+        // A number of cores, with the digits that the file has.
         (Kind::Text, DeValue::Float(value)) => Some(vec![value.as_str().to_owned()]),
         (Kind::Text, DeValue::String(value)) => Some(vec![value.to_string()]),
         (Kind::List, DeValue::Array(values)) => values
@@ -222,9 +222,9 @@ pub(super) fn article(kind: &str) -> String {
     }
 }
 
-/// The likest of these, if it is like enough.
+/// The known word that is most like this one, if one is like enough to be meant.
 pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // What is that long is nobody's misspelling, and would be compared for long.
+    // A word this long is no misspelling, and comparing it would take long.
     if word.len() > SHOWN {
         return None;
     }

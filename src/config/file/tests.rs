@@ -1,4 +1,4 @@
-//! Files as people write them, rightly and wrongly, and files as the program writes them.
+//! Configuration files as people write them, rightly and wrongly, and as the program writes them.
 
 use std::os::unix::fs::{PermissionsExt as _, chown};
 
@@ -24,7 +24,7 @@ fn file(text: &str) -> ConfigFile {
     ConfigFile::of_text(Path::new("/c.toml"), text)
 }
 
-/// What is wrong, each in its line.
+/// The sentences of all mistakes in a file with this text.
 fn told(text: &str) -> Vec<String> {
     let mistakes = file(text).mistakes(&user());
     assert!(mistakes.0.iter().all(|mistake| mistake.is_in_file));
@@ -53,7 +53,7 @@ fn a_file_sets_what_the_flags_would() {
     assert_ne!(config.tasks.images, super::super::ImageRules::default());
 }
 
-/// What is written, and what is said of it.
+/// Texts of a file, and the faults that are told of them.
 const FAULTS: &[(&str, &str)] = &[
     (
         "[tasks]\ntasl_pids = 1",
@@ -296,7 +296,7 @@ fn a_machine_without_a_file_has_none_and_an_empty_name_is_no_file() {
     }
 }
 
-/// Any texts that keys of their kind can have.
+/// Random settings: any texts that keys of their kind can have.
 fn settings() -> impl Strategy<Value = Settings> {
     let keys = keys::all();
     let texts: Vec<_> = keys

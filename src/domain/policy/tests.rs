@@ -1,4 +1,4 @@
-//! What is refused, each by the word that an operator looks for, and what may be.
+//! What a policy refuses, with the key that an operator looks for, and what it allows.
 
 mod within;
 
@@ -9,7 +9,7 @@ fn words(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
-/// One that allows a little of everything.
+/// A policy that allows a little of everything.
 fn some() -> Policy {
     Policy {
         networks: Some(words(&["none", "jobs"])),
@@ -199,7 +199,7 @@ fn places_over_some() -> Vec<Row> {
     ]
 }
 
-/// Ports and users, likewise.
+/// Ports and users that even this policy does not allow.
 fn names_over_some() -> Vec<Row> {
     vec![
         (volume("cache"), "named_volumes in [policy] is cache-*"),
@@ -229,7 +229,7 @@ fn names_over_some() -> Vec<Row> {
     ]
 }
 
-/// Everything else.
+/// Wishes of every other kind that this policy does not allow.
 fn more_over_some() -> Vec<Row> {
     vec![
         (
@@ -372,7 +372,7 @@ fn where_tasks_get_another_network_it_stands_in_the_place_of_the_engines_own() {
     ] {
         let policy = Policy::default().where_tasks_get(network);
         assert_eq!(policy.networks(), allowed);
-        // What is said is left as it is.
+        // Networks that a policy names are left as they are.
         assert_eq!(some().where_tasks_get(network).networks(), ["none", "jobs"]);
     }
 }

@@ -1,4 +1,4 @@
-//! The machine against its promises: named cases, then random histories against a small engine model.
+//! The task's state machine against its promises: named cases, then random histories against a small model of the engine.
 
 use std::time::{Duration, SystemTime};
 

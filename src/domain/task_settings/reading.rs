@@ -1,5 +1,5 @@
-//! Settings of tasks as people write them, one by one: what the configuration file and a master's message have in common. A complaint
-//! is the end of a sentence that begins with what was written.
+//! Reads the settings of tasks, one by one, from text: the checks that the configuration file and a master's message share. An
+//! error is the end of a sentence that begins with the text that was written.
 
 use std::{net::IpAddr, ops::RangeInclusive, time::Duration};
 
@@ -12,20 +12,20 @@ pub const LONGEST: usize = 4_096;
 /// The longest value of a variable, in bytes.
 pub const LONGEST_VALUE: usize = 32_768;
 
-/// How long a task may be let run.
+/// The timeouts that a task can be given.
 pub const TIMEOUT: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(365 * 86_400);
 
-/// From asking a task to end to making it end.
+/// The times that a task can be given to end by itself after its stop signal, before it is killed.
 pub const STOP_GRACE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3_600);
 
-/// Sizes of memory that is a file system, in bytes.
+/// The sizes that `/dev/shm` and a tmpfs can be given, in bytes.
 pub const MEMORY: RangeInclusive<u64> = 1 << 20..=1 << 40;
 
-/// Where a task's output files are: nothing else may lie there.
+/// The folder of a task's output files in its container: no volume may be put there.
 const OUTPUT: &str = "/output";
 
-/// By these whoever reaches them rules the machine.
+/// The engine's usual sockets: a task that reaches one of them can do anything on the machine.
 const ENGINE_SOCKETS: [&str; 2] = ["/run/docker.sock", "/var/run/docker.sock"];
 
 const SIGNALS: [&str; 31] = [
@@ -36,10 +36,10 @@ const SIGNALS: [&str; 31] = [
 
 type Read<T> = Result<T, String>;
 
-/// A text within its bounds.
+/// The text itself, if it has at most `longest` bytes.
 ///
 /// # Errors
-/// It is too long, or holds a NUL.
+/// The text is longer, or holds a NUL.
 pub fn bounded(text: &str, longest: usize) -> Read<&str> {
     match text.len() > longest {
         true => Err(format!("has {} bytes; give at most {longest}", text.len())),
@@ -48,10 +48,10 @@ pub fn bounded(text: &str, longest: usize) -> Read<&str> {
     }
 }
 
-/// The name of a variable.
+/// Reads the name of a variable.
 ///
 /// # Errors
-/// No shell would know it, or it is the worker's own.
+/// No shell would take the name, or the worker sets this variable itself.
 pub fn variable_name(name: &str) -> Read<String> {
     let is_fit = name.bytes().enumerate().all(|(at, byte)| {
         byte.is_ascii_alphabetic() || byte == b'_' || at > 0 && byte.is_ascii_digit()
@@ -65,10 +65,10 @@ pub fn variable_name(name: &str) -> Read<String> {
     }
 }
 
-/// What the engine takes as a name of what is its own.
+/// Reads a name that the engine takes for a thing of its own, such as a volume or a runtime.
 ///
 /// # Errors
-/// It is none.
+/// The engine would not take it; the error says which characters it takes.
 pub fn name(text: &str) -> Read<String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
     let begins = text.starts_with(|first: char| first.is_ascii_alphanumeric());
@@ -78,10 +78,10 @@ pub fn name(text: &str) -> Read<String> {
     }
 }
 
-/// The engine's own names for networks; it says itself, at the first task, whether there is one of that name.
+/// Reads a network's name. Whether the engine has a network of that name shows only when a container is made.
 ///
 /// # Errors
-/// It is none.
+/// The text can be no network's name.
 pub fn network(text: &str) -> Read<String> {
     let allowed =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-' | b':');
@@ -94,10 +94,10 @@ pub fn network(text: &str) -> Read<String> {
     }
 }
 
-/// A path that is absolute and spelt in the one way.
+/// Reads an absolute path without `.`, `..` and doubled slashes.
 ///
 /// # Errors
-/// It is none.
+/// The text is no such path.
 pub fn path(text: &str) -> Read<String> {
     match is_plain_path(text) {
         true => Ok(text.to_owned()),
@@ -105,10 +105,10 @@ pub fn path(text: &str) -> Read<String> {
     }
 }
 
-/// A file or folder of the engine's machine.
+/// Reads the path of a file or folder of the engine's machine.
 ///
 /// # Errors
-/// It is no path, or holds the engine's socket.
+/// The text is no absolute path, or the engine's socket lies there or below.
 pub fn bind(text: &str) -> Read<String> {
     let path = path(text)?;
     let mut sockets = ENGINE_SOCKETS.into_iter();
@@ -120,10 +120,10 @@ pub fn bind(text: &str) -> Read<String> {
     }
 }
 
-/// The place of a volume within a task.
+/// Reads the place of a volume within a container.
 ///
 /// # Errors
-/// It is no path, or one at which the task's output files would not be found.
+/// The text is no absolute path, or a volume there would hide the task's output files.
 pub fn target(text: &str) -> Read<String> {
     let path = path(text)?;
     match is_at_or_above(&path, OUTPUT) || is_at_or_above(OUTPUT, &path) {
@@ -134,10 +134,10 @@ pub fn target(text: &str) -> Read<String> {
     }
 }
 
-/// Something that a task sees at a place of its own.
+/// A volume of these parts.
 ///
 /// # Errors
-/// It makes no sense.
+/// The volume is a tmpfs that is read-only: it would stay empty.
 pub fn volume(source: Source, target: String, read_only: bool) -> Read<Volume> {
     if read_only && matches!(source, Source::Memory(_)) {
         return Err("has a tmpfs that is read_only, and so for ever empty".into());
@@ -149,10 +149,10 @@ pub fn volume(source: Source, target: String, read_only: bool) -> Read<Volume> {
     })
 }
 
-/// All that a task sees.
+/// The volumes themselves, if each has a target of its own.
 ///
 /// # Errors
-/// Two are at one place.
+/// Two volumes have the same target.
 pub fn volumes(volumes: Vec<Volume>) -> Read<Vec<Volume>> {
     for (at, volume) in volumes.iter().enumerate() {
         let target = &volume.target;
@@ -163,10 +163,10 @@ pub fn volumes(volumes: Vec<Volume>) -> Read<Vec<Volume>> {
     Ok(volumes)
 }
 
-/// All limits of a task's processes.
+/// The ulimits themselves, if each has a name of its own.
 ///
 /// # Errors
-/// Two are of one name.
+/// Two ulimits have the same name.
 pub fn ulimits(limits: Vec<Ulimit>) -> Read<Vec<Ulimit>> {
     for (at, limit) in limits.iter().enumerate() {
         if limits[..at].iter().any(|other| other.name == limit.name) {
@@ -176,10 +176,10 @@ pub fn ulimits(limits: Vec<Ulimit>) -> Read<Vec<Ulimit>> {
     Ok(limits)
 }
 
-/// Who a task runs as.
+/// Reads the user that a task runs as: a name or number, with an optional group behind a colon.
 ///
 /// # Errors
-/// It is nobody.
+/// The text is no user.
 pub fn user(text: &str) -> Read<String> {
     let is_one = |word: &str| {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
@@ -192,10 +192,10 @@ pub fn user(text: &str) -> Read<String> {
     }
 }
 
-/// A host's name.
+/// Reads a host's name.
 ///
 /// # Errors
-/// It is none.
+/// The text is no host's name of at most 64 bytes.
 pub fn host(text: &str) -> Read<String> {
     let is_label = |label: &str| {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
@@ -208,10 +208,10 @@ pub fn host(text: &str) -> Read<String> {
     }
 }
 
-/// A host with its address.
+/// Reads `NAME:ADDRESS`; the address is an IP address or `host-gateway`.
 ///
 /// # Errors
-/// It is none.
+/// The text is not of that form.
 pub fn extra_host(text: &str) -> Read<String> {
     let parts = text.split_once(':');
     let is_one = parts.is_some_and(|(name, address)| {
@@ -224,10 +224,10 @@ pub fn extra_host(text: &str) -> Read<String> {
     }
 }
 
-/// A signal by its name, with or without `SIG`; with it is what comes out.
+/// Reads a signal's name, with or without `SIG`, and returns it with `SIG`.
 ///
 /// # Errors
-/// It is none.
+/// The text is no signal's name.
 pub fn signal(text: &str) -> Read<String> {
     let name = text.strip_prefix("SIG").unwrap_or(text);
     match SIGNALS.contains(&name) {
@@ -236,10 +236,10 @@ pub fn signal(text: &str) -> Read<String> {
     }
 }
 
-/// What becomes of an image's entrypoint.
+/// Reads what becomes of an image's entrypoint, as [`Entrypoint::word`] writes it.
 ///
 /// # Errors
-/// It is none of both words.
+/// The text is neither of the two words.
 pub fn entrypoint(text: &str) -> Read<Entrypoint> {
     let known = [Entrypoint::Replace, Entrypoint::Keep];
     let found = known.into_iter().find(|known| known.word() == text);

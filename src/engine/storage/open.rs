@@ -1,5 +1,5 @@
-//! Files of a container that have no name any more and are still open: they take the disk until they are closed, and no folder has
-//! them. They are found among what its processes have open.
+//! Finds a container's deleted files that are still open: they take disk space until they are closed, and no folder lists them.
+//! They are found among the open files of the container's processes.
 
 use std::{
     collections::HashSet,
@@ -12,14 +12,14 @@ use rustix::fs::{FileType, stat};
 
 use super::walk::Sum;
 
-/// Of so many open files the ones without a name are looked for, and no more.
+/// The most open files of one container that are looked at; the files beyond that are not counted.
 const LOOKS: usize = 100_000;
 
-/// What the kernel writes behind the name of a file that has none any more.
+/// What the kernel writes behind the last name of a deleted file.
 const DELETED: &[u8] = b" (deleted)";
 
-/// Adds up what these processes, by their folders below `/proc`, have open: of their own root, and of what is mounted at these
-/// places.
+/// Adds the deleted files that these processes have open, each once: those of their root's file system, and those in one of
+/// `places`. `processes` are their folders below `/proc`.
 pub(super) fn add(processes: &[PathBuf], places: &[String], sum: &mut Sum) {
     let mut seen = HashSet::new();
     let files = processes.iter().flat_map(|process| {
@@ -29,7 +29,7 @@ pub(super) fn add(processes: &[PathBuf], places: &[String], sum: &mut Sum) {
         files.map(move |file| (file.path(), root.map(|root| root.st_dev)))
     });
     for (file, root) in files.take(LOOKS) {
-        // Looking at a name disturbs no file system, also one that hangs.
+        // Reading the link asks no file system, so that one that hangs cannot hold this up.
         let Ok(name) = fs::read_link(&file) else {
             continue;
         };

@@ -1,9 +1,9 @@
-//! Adding up what lies in a folder that a stranger's program may be at work in: each step goes from an open folder to a name in it, and
-//! follows no link and leaves no file system. Files are counted as the kernel has them: by their blocks, each once however many names
-//! it has. The walk ends where it has found too much.
+//! Adds up the files in a folder in which a stranger's program may be at work: each step goes from an open folder to a name in it,
+//! follows no link and leaves no file system. Files count by their blocks on the disk, each once however many names it has. The
+//! walk ends as soon as it has found more than the task's allowance.
 //!
-//! It goes on in pieces, on threads of its own, of which two work at once, and at a pace: so that a tree of a million files takes
-//! neither a core nor the turn of another task.
+//! A walk is done in pieces, each on a thread of its own, at most two at once, and at a pace, so that a tree of a million files
+//! takes neither a whole core nor the turn of another task's walk.
 
 use std::{ffi::CStr, io, path::Path, thread, time::Duration};
 
@@ -22,30 +22,30 @@ use tokio::{
 
 use crate::domain::storage::{Allowance, Counted};
 
-/// Pieces of walks at once, of the whole process.
+/// How many pieces of walks are worked on at once in the whole process.
 static AT_ONCE: Semaphore = Semaphore::const_new(2);
 
-/// So many names are looked at in one piece, and a walk has one piece in each of these times: 100,000 names a second.
+/// The names that are looked at in one piece. A walk has one piece in each `PIECE_TIME`: at most 100,000 names a second.
 const PIECE: u64 = 10_000;
 const PIECE_TIME: Duration = Duration::from_millis(100);
 
-/// A folder within more folders than this is not gone into: each costs an open one.
+/// The deepest that a walk goes, in folders, as it keeps each folder on its way open; a deeper tree counts as tangled.
 const DEPTH: usize = 256;
 
-/// So many names for each inode that a task may have: with more nobody would come to an end.
+/// The most names that are looked at for each inode that a task may have; a tree with more counts as tangled.
 const NAMES: u64 = 4;
 
-/// What was found so far.
+/// The files that were found so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Sum {
-    /// On the disk, in bytes.
+    /// Their blocks on the disk, in bytes.
     pub(super) bytes: u64,
-    /// A file of n names is an nth of one at each of them.
+    /// The files; one with n names counts as an nth at each of its names.
     inodes: f64,
     names: u64,
-    /// How far.
+    /// How completely they were counted.
     pub(super) counted: Counted,
-    /// Bytes that the fuller one of the disks has left.
+    /// Free bytes of the fuller one of the disks that they lie on.
     pub(super) free: Option<u64>,
 }
 
@@ -66,27 +66,27 @@ impl Sum {
             true => 1,
             false => u32::try_from(stat.st_nlink).unwrap_or(u32::MAX).max(1),
         };
-        // Units of 512 bytes, whatever the file system's own block is; holes do not count.
+        // `st_blocks` is in units of 512 bytes on every file system, and leaves holes out.
         let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
         self.bytes += blocks * 512 / u64::from(names);
         self.inodes += 1.0 / f64::from(names);
         self.names += 1;
     }
 
-    /// Whether nothing more needs to be known.
+    /// Whether the count can end: it is over the allowance already, or was given up.
     fn is_enough(&self, most: &Allowance) -> bool {
         self.counted != Counted::Whole || self.bytes > most.bytes || self.inodes() > most.inodes
     }
 }
 
-/// A walk that goes on where it was left.
+/// A walk through a folder that can be done in pieces.
 pub(super) struct Walk {
     levels: Vec<Dir>,
     top: Option<(Stat, u64)>,
 }
 
 impl Walk {
-    /// Begins in a folder, which must not be a link.
+    /// A walk that begins in this folder, which must not be a link.
     pub(super) fn into(folder: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let folder = openat(CWD, folder, flags, Mode::empty())?;
@@ -98,7 +98,7 @@ impl Walk {
         })
     }
 
-    /// Looks at so many more names. Whether it has come to its end.
+    /// Looks at so many more names; true when the walk has come to its end.
     fn go_on(&mut self, names: u64, sum: &mut Sum, most: &Allowance) -> io::Result<bool> {
         if let Some((stat, free)) = self.top.take() {
             if !sum.is_enough(most) {
@@ -114,7 +114,7 @@ impl Walk {
             if sum.names >= until {
                 return Ok(false);
             }
-            // One that cannot be read on was removed at this moment.
+            // A folder that cannot be read on was removed meanwhile, and is left.
             let Some(Ok(entry)) = level.read() else {
                 self.levels.pop();
                 continue;
@@ -148,7 +148,7 @@ impl Walk {
     }
 }
 
-/// Counts what a name stands for; gives a folder back.
+/// Counts the file of this name; if it is a folder that can be entered, returns it open.
 fn look(parent: BorrowedFd<'_>, name: &CStr, sum: &mut Sum) -> io::Result<Option<OwnedFd>> {
     let Ok(stat) = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) else {
         return Ok(None);
@@ -164,13 +164,13 @@ fn look(parent: BorrowedFd<'_>, name: &CStr, sum: &mut Sum) -> io::Result<Option
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match openat2(parent, name, flags, Mode::empty(), stay) {
         Ok(folder) => Ok(Some(folder)),
-        // It is another thing by now, or another file system, or nobody's to read.
+        // By now the name is no folder or gone, or the folder is another file system's or cannot be read: it is not entered.
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::ACCESS) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Goes on with a walk until it is at its end.
+/// Goes on with a walk, piece by piece, until it is at its end.
 pub(super) async fn to_its_end(walk: Walk, sum: Sum, most: Allowance) -> io::Result<Sum> {
     let mut at = (walk, sum);
     loop {
@@ -192,7 +192,7 @@ async fn piece((mut walk, mut sum): (Walk, Sum), most: Allowance) -> io::Result<
     .await?
 }
 
-/// Does a piece of work on a thread of its own, when its turn comes.
+/// Does a piece of work on a thread of its own, once fewer than two others are at work.
 pub(super) async fn in_turn<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
@@ -203,7 +203,7 @@ pub(super) async fn in_turn<T: Send + 'static>(
         .spawn(move || {
             let done = work();
             drop(turn);
-            // Whoever asked may have ended.
+            // The caller may have been dropped meanwhile; then nobody needs the result.
             let _ = tell.send(done);
         })?;
     told.await.map_err(io::Error::other)

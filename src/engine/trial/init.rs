@@ -1,6 +1,6 @@
-//! Whether docker-init, the engine's small process 1, runs in containers. The engine tries it on its own machine alone: one that
-//! needs a loader or a shell is well there, and in a container ends at once with code 1, which would be told as every task's own.
-//! So this one container of the trial is started. The program runs itself in it, since nothing else is sure to be there.
+//! Tries whether docker-init, the engine's small process 1, runs in containers. The engine itself tries it outside of containers
+//! alone: a docker-init that needs a loader or a shell works there, but in a container ends at once with code 1, which would look
+//! like the exit of every task. So this container is started. In it docker-init runs itself, as the image holds no other program.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::{
     ports::engine::{ContainerPlan, EngineError},
 };
 
-/// The program that is process 1, as its child sees it, and a question that each such program answers.
+/// The command of the container: process 1's own program as its child sees it, with a flag that each such program answers.
 const ITSELF: [&str; 2] = ["/proc/self/exe", "--version"];
 
-/// How long the container may take; then docker-init is taken to run, since offers wait for the trial.
+/// How long the container may take; after that docker-init is taken to run, since offers wait for the trial.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl DockerEngine {
@@ -28,7 +28,7 @@ impl DockerEngine {
         let plan = ContainerPlan {
             name: ContainerName(format!("{}-init", plan.name)),
             output_folder: None,
-            // With the trial's tenth of a core, docker-init takes ten times as long.
+            // With the trial's limit of a tenth of a core, docker-init would take ten times as long.
             enforce_limits: false,
             ..plan.clone()
         };
@@ -36,7 +36,7 @@ impl DockerEngine {
             Ok(runs) => Ok(runs),
             Err(error @ (EngineError::Away(_) | EngineError::Deadline(_))) => Err(error),
             Err(EngineError::Invalid(_)) => Ok(false),
-            // This says nothing about process 1: the rest of the trial tells what else is in the way.
+            // Such an error says nothing about process 1: the rest of the trial finds what else is in the way.
             Err(_) => Ok(true),
         }
     }
@@ -56,7 +56,7 @@ impl DockerEngine {
     }
 }
 
-/// Has docker-init run itself, without a network, which would take longer than all else.
+/// Has docker-init run itself, and without a network, as making one would take the longest.
 fn running_itself(body: ContainerCreateBody) -> ContainerCreateBody {
     let host = body.host_config.map(|host| HostConfig {
         network_mode: Some("none".into()),

@@ -1,5 +1,6 @@
-//! Whether the engine holds a container's own layer, and that alone, to a size. Most refuse such a wish, some take it and do nothing, and
-//! some count the image too (btrfs): so in a container of a large image, which is never started, a little must fit and much must not.
+//! Tries whether the engine holds a container's own layer, and that alone, to a size. Most engines refuse such a wish, some take it
+//! and do nothing, and some count the image too (btrfs). So into a container of a large image, which is never started, a small file
+//! must fit and a large one must not.
 
 use std::io;
 
@@ -11,14 +12,18 @@ use crate::{
     ports::engine::{ContainerPlan, EngineError, Image, Trial},
 };
 
-/// What the container may have, in bytes; what is in its image, what fits, and what does not.
+/// The size that the container's layer is given, in bytes.
 const SIZE: u64 = 4 << 20;
+/// The size of its image, in bytes: larger than the layer may be.
 const IMAGE: usize = 8 << 20;
+/// The size of a file that must fit into the layer, in bytes.
 const LITTLE: usize = 1 << 20;
+/// The size of a file that must not fit, in bytes.
 const MUCH: usize = 6 << 20;
 
 impl DockerEngine {
-    /// `image` is an empty one: where not even that is given a size, nothing more is tried.
+    /// Whether the engine holds layers to a size. `image` is the trial's empty image: where the engine refuses a size even for a
+    /// container of that, no large image is made.
     pub(super) async fn sizes_layers(
         &self,
         trial: &Trial,
@@ -76,7 +81,7 @@ impl DockerEngine {
     }
 }
 
-/// Whether it was done, where the engine has said so.
+/// The result of a call, or `None` where the engine refused it. It is an error only if the engine did not answer.
 fn known<T>(answer: Result<T, EngineError>) -> Result<Option<T>, EngineError> {
     match answer {
         Err(error @ (EngineError::Away(_) | EngineError::Deadline(_))) => Err(error),
@@ -84,7 +89,7 @@ fn known<T>(answer: Result<T, EngineError>) -> Result<Option<T>, EngineError> {
     }
 }
 
-/// One file, of bytes that no file system makes smaller.
+/// An archive of one file of random bytes, which no file system can compress.
 fn archive_of(name: &str, bytes: usize) -> Result<Vec<u8>, EngineError> {
     let written = || -> io::Result<Vec<u8>> {
         let content = std::iter::repeat_with(|| fastrand::u8(..)).take(bytes);

@@ -1,4 +1,4 @@
-//! From a client's request for a log to a range, and from a log's bytes to chunks. Chunks of lines are made where they are sent.
+//! Converts a client's request for a log to a range, and a log's bytes to chunks. Chunks of lines are made where they are sent.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,10 +9,10 @@ use crate::{
     proto::{LogChunk, LogPiece, LogSource, TaskLogRequest, task_log_request::Start as AskedStart},
 };
 
-/// The part of a log that a request asks for. A place that there is not is the nearest one that there is.
+/// The part of a log that a request asks for. A start outside of the log means its nearest end.
 ///
 /// # Errors
-/// The source that is asked for does not exist, or does not come alone.
+/// The source that is asked for does not exist, or cannot be had alone.
 pub(in super::super) fn range(request: &TaskLogRequest) -> Result<LogRange, Denied> {
     let start = match request.start {
         None => Start::First,

@@ -1,5 +1,5 @@
-//! What a task asks for beside image, command and amounts, from the wire and back. Read by the same words as the operator's own
-//! settings, within limits of its own; what is not within them, or is no value, is told and not kept.
+//! Converts the settings that a master asks for from the wire and back. They are read by the same functions as the operator's own
+//! settings, within limits of their own; where one is over a limit or no valid value, the error says so and none of them is kept.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -18,16 +18,16 @@ use crate::{
     proto::{self, mount},
 };
 
-/// How much of a foreign word is shown, in bytes.
+/// How much of an asked value is shown in an error, in bytes; the rest is cut.
 const SHOWN: usize = 60;
 
-/// What is wrong, behind the name of the field.
+/// The error names the field first, then what is wrong with its value.
 type Read<T> = Result<T, String>;
 
-/// `None`: nothing is asked for.
+/// The settings of a message; `None`: no field of it is set.
 ///
 /// # Errors
-/// What is over a limit, or no value.
+/// The first field that is over a limit or has no valid value.
 pub(super) fn read(asked: proto::TaskSettings) -> Read<Option<TaskSettings>> {
     check_size(&asked)?;
     let settings = TaskSettings {
@@ -47,7 +47,7 @@ pub(super) fn read(asked: proto::TaskSettings) -> Read<Option<TaskSettings>> {
             bytes => Some(memory("shm_size_bytes", bytes)?),
         },
         ulimits: ulimits(&asked.ulimits)?,
-        // The operator's alone.
+        // Only the operator can choose the runtime.
         runtime: None,
         read_only_root: asked.read_only_root,
         cap_add: list("cap_add", &asked.cap_add, Capability::read)?,
@@ -61,7 +61,7 @@ pub(super) fn read(asked: proto::TaskSettings) -> Read<Option<TaskSettings>> {
     Ok((settings != TaskSettings::default()).then_some(settings))
 }
 
-/// The limits of all of it together come first, so that no more is read than they allow.
+/// Checks the limits of the whole message, before any field is read, so that no more is read than they allow.
 fn check_size(asked: &proto::TaskSettings) -> Read<()> {
     let values = asked.environment.values().map(String::len);
     let values: usize = values.sum();
@@ -171,7 +171,7 @@ fn entrypoint(number: i32) -> Read<Option<Entrypoint>> {
     }
 }
 
-/// Empty is not said.
+/// Reads a field of text; an empty one is not set.
 fn text<T>(field: &str, text: &str, read: impl FnOnce(&str) -> Read<T>) -> Read<Option<T>> {
     match text {
         "" => Ok(None),
@@ -194,7 +194,7 @@ fn shown(text: &str) -> String {
     escape(text, SHOWN)
 }
 
-/// As the message that says the same.
+/// The settings as the message that says the same; values of files, which no task asks for, and lost values are left empty.
 pub(super) fn written(settings: &TaskSettings) -> proto::TaskSettings {
     let texts = |list: &Option<Vec<Capability>>| {
         let names = list.iter().flatten();

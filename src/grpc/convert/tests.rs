@@ -1,4 +1,4 @@
-//! The digest above all: tasks of yesterday must be known tomorrow.
+//! Conversions, above all the digest: a task that was accepted before an upgrade must be known after it.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ fn changed(change: impl FnOnce(&mut proto::Task)) -> PayloadDigest {
     digest(&task)
 }
 
-// The figure was worked out apart from this program, from the definition of the encoding.
+// The expected digest was computed without this program, from the definition of the encoding.
 #[test]
 fn the_digest_of_a_task_is_the_same_in_every_version_of_this_program() {
     assert_eq!(
@@ -182,7 +182,7 @@ fn no_field_makes_a_label_too_long() {
     ] {
         *field = "\u{e9}".repeat(LABEL_LIMIT);
     }
-    // As much as is taken: what is written of it is longer than what was said.
+    // As many settings as are taken, with values that are written back longer than they were sent.
     let entries = |entry: fn(usize) -> String| (0..64).map(entry).collect();
     let value = "x".repeat(limits::VALUES / limits::VARIABLES);
     let variables =
@@ -202,7 +202,7 @@ fn no_field_makes_a_label_too_long() {
     assert!(TaskMessageCodec.decode(&label).is_some());
 }
 
-/// What a task keeps of its texts, the command aside, in bytes.
+/// The length of a task's texts together without its command, in bytes.
 fn kept(spec: &TaskSpec) -> usize {
     let texts = [&spec.image, &spec.user_id, &spec.task_name, &spec.task_type];
     spec.id.as_str().len() + texts.map(String::len).iter().sum::<usize>()
@@ -210,7 +210,7 @@ fn kept(spec: &TaskSpec) -> usize {
 
 #[test]
 fn no_text_of_an_offer_makes_a_record_large() {
-    // Every field by its name: one that is added has to be given a limit here too.
+    // Every field is named, so that a field that is added has to be given a limit here too.
     fn texts(task: &mut proto::Task) -> [&mut String; 7] {
         let proto::Task {
             task_id,
@@ -226,7 +226,7 @@ fn no_text_of_an_offer_makes_a_record_large() {
             task_type,
             task_name,
             submitted_at: _,
-            // Its texts have a test of their own, and all of them together a limit.
+            // The texts of settings have a test of their own, and a limit for all of them together.
             settings: _,
         } = task;
         [
@@ -251,7 +251,7 @@ fn no_text_of_an_offer_makes_a_record_large() {
 
             assert!(kept(&offer.spec) <= 5 * 1_024, "field {field}");
             assert!(offer.spec.command.len() <= 1_024, "field {field}");
-            // It says which worker the master chose, and is not kept.
+            // Field 3 says which worker the master chose, and is not kept.
             let is_kept = field != 3;
             assert_eq!(offer.excess.is_some(), is_kept, "field {field}");
         }
@@ -262,7 +262,7 @@ fn no_text_of_an_offer_makes_a_record_large() {
 fn no_words_of_a_master_are_kept_whole() {
     let words = "\u{1b}[2J no \n".repeat(100_000);
 
-    // Every answer with words of its own ends here: RegisterAck, Ack, FileUploadAck, and gRPC's status.
+    // Every answer with a text of the master ends in these two: RegisterAck, Ack, FileUploadAck, and gRPC's status.
     let refused = super::super::status::refusal(&words).to_string();
     let status = tonic::Status::unknown(words);
     let error = super::super::status::master_error(&status, Duration::ZERO).to_string();

@@ -1,5 +1,5 @@
-//! What a task asks for beside image, command and amounts, as JSON text: by the keys that a configuration has for it, without those
-//! that are not said.
+//! Writes the settings that a task asks for as JSON text for the journal, and reads them back: by the keys of the configuration
+//! file, without settings that are not set. Times are in milliseconds.
 
 use std::{path::PathBuf, time::Duration};
 

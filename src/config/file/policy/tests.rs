@@ -24,7 +24,7 @@ fn sound(text: &str) -> Policy {
     file.policy().cloned().expect("it has one")
 }
 
-/// The part of the sample that is about it, in force.
+/// The sample's section `[policy]`, put in force.
 fn sample() -> String {
     let sample = commented();
     let (_, ours) = sample.split_once("\n[policy]\n").unwrap();
@@ -56,7 +56,7 @@ fn the_sample_shows_every_key_with_its_default_and_is_sound() {
     assert_eq!(sound("[policy]\n"), Policy::default());
 }
 
-/// What stands below `[policy]`, and what is said of it, its line before it.
+/// Lines below `[policy]`, and the fault that is told of them, with its line.
 const FAULTS: &[(&str, &str)] = &[
     (
         "network = []",

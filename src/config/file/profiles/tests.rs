@@ -24,7 +24,7 @@ fn sound(text: &str) -> Profiles {
     file.profiles().clone()
 }
 
-/// The part of the sample that is about tasks, in force.
+/// The part of the sample that is about the settings of tasks, put in force.
 fn sample() -> String {
     let sample = commented();
     let (_, ours) = sample.split_once("#[task_defaults]").unwrap();
@@ -72,7 +72,7 @@ fn every_example_of_the_readme_is_sound() {
     assert!(sound.sum::<usize>() > 0, "none has a profile");
 }
 
-/// What stands below `[[profile]]`, and what is said of it, its line before it.
+/// Lines below `[[profile]]`, and the fault that is told of them, with its line.
 const FAULTS: &[(&str, &str)] = &[
     (
         "enviroment = {}",

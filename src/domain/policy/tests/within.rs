@@ -1,4 +1,4 @@
-//! That nothing passes which a policy does not say, and nothing is refused that it does.
+//! For any settings and any policy: the policy lets pass exactly what its keys allow.
 
 use std::net::IpAddr;
 
@@ -82,7 +82,7 @@ fn any_asked() -> impl Strategy<Value = TaskSettings> {
     )
 }
 
-/// The same question, asked the other way round: each value by itself, in other words than the policy's own.
+/// The test's own judgement, by other means than the policy's: whether each value is one that the policy allows.
 fn is_within(policy: &Policy, asked: &TaskSettings) -> bool {
     let parts = |path: &str| -> Vec<String> {
         let parts = path.split('/').filter(|part| !part.is_empty());
@@ -150,7 +150,7 @@ proptest! {
         prop_assert_eq!(policy.refusal(&asked).is_none(), is_within(&policy, &asked));
     }
 
-    /// One that allows everything that a policy can: what no policy can allow is refused all the same.
+    /// A policy that allows everything that a policy can: what no policy can allow is refused all the same.
     #[test]
     fn what_no_task_sees_is_shown_to_none(path in any_path(), below in "[a-c]") {
         let policy = Policy {

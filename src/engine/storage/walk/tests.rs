@@ -18,7 +18,7 @@ fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
-/// All of it on this thread.
+/// Does the whole walk on this thread.
 fn counted(folder: &Path, most: &Allowance) -> Sum {
     let (mut walk, mut sum) = (Walk::into(folder).unwrap(), Sum::default());
     while !walk.go_on(7, &mut sum, most).unwrap() {}
@@ -72,7 +72,7 @@ fn a_link_counts_for_itself_and_is_not_followed() {
     assert!(Walk::into(&folder.path().join("folder")).is_err());
 }
 
-/// So many folders, one in the other, with a file in the last.
+/// Makes so many folders, one in the other, with a file in the last.
 fn deep(folders: usize) -> tempfile::TempDir {
     let folder = folder();
     let path: std::path::PathBuf = std::iter::repeat_n("d", folders).collect();
@@ -148,7 +148,7 @@ fn what_vanishes_under_the_walk_is_passed_over() {
     assert_eq!(sum.counted, Counted::Whole);
 }
 
-/// Also says what a look costs: `cargo test -- --nocapture`.
+/// With `cargo test -- --nocapture` it also prints how long a walk takes.
 #[tokio::test]
 async fn ten_thousand_files_are_counted() {
     let folder = folder();

@@ -1,11 +1,11 @@
-//! The limits of each field at the door, and that nothing is lost on the way in and out.
+//! The limits of each field of settings, and that no setting is lost on the way in and out.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::proto::{Mount, TaskSettings as Asked};
 
-/// One of everything.
+/// Settings with every field set.
 pub(in crate::grpc::convert) fn asked() -> Asked {
     let mount = |source, target: &str, read_only| Mount {
         source: Some(source),
@@ -62,7 +62,7 @@ fn what_asks_for_nothing_is_nothing() {
 
 type Change = fn(&mut Asked);
 
-/// Of every field: what is no value of it, and the words that say so.
+/// For every field a value that is not valid, and the error that says so.
 const MISTAKES: &[(Change, &str)] = &[
     (
         |asked| drop(asked.environment.insert("A B".into(), String::new())),
