@@ -14,14 +14,16 @@ use super::{
 };
 
 /// The paths that no policy can let a task bind: the kernel's own files, and the sockets of container engines.
-const NEVER: [&str; 7] = [
+const NEVER: [&str; 9] = [
     "/proc",
     "/sys",
     "/dev",
     "/run/docker.sock",
-    "/var/run/docker.sock",
     "/run/containerd",
     "/run/podman",
+    "/var/run/docker.sock",
+    "/var/run/containerd",
+    "/var/run/podman",
 ];
 
 /// The places in a container where no volume may be put: the engine fills them itself.
@@ -300,11 +302,8 @@ impl Policy {
 
     fn judge_volume(&self, volume: &Volume) -> Judged {
         let target = &volume.target;
-        let kernels = KERNELS.into_iter();
-        if kernels
-            .into_iter()
-            .any(|kernels| is_at_or_above(kernels, target))
-        {
+        let mut kernels = KERNELS.into_iter();
+        if kernels.any(|kernels| is_at_or_above(kernels, target)) {
             let why = "the engine fills that place";
             return Err(never("a volume at", target, why));
         }

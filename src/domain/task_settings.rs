@@ -155,11 +155,20 @@ impl TaskSettings {
         }
     }
 
-    /// The same for the settings that a task asks for itself, but with the capabilities that either drops. One that the task also
-    /// adds is given all the same (`Privileges::with`).
+    /// The same for the settings that a task asks for itself, but with the capabilities that either drops: what the settings below
+    /// drop, `ALL` for every one that they do not add, no task adds.
     #[must_use]
     pub fn asked_over(&self, below: &Self) -> Self {
         let mut both = self.over(below);
+        let (added, drops) = (&below.cap_add, below.cap_drop.iter().flatten());
+        let is_added = |capability: &Capability| added.iter().flatten().any(|it| it == capability);
+        let is_dropped = |capability: &Capability| {
+            let mut drops = drops.clone();
+            drops.any(|drop| drop.is_all() || drop == capability) && !is_added(capability)
+        };
+        if let Some(add) = &mut both.cap_add {
+            add.retain(|capability| !is_dropped(capability));
+        }
         let dropped = [&self.cap_drop, &below.cap_drop].into_iter().flatten();
         let mut all: Vec<Capability> = Vec::new();
         for capability in dropped.flatten() {
@@ -294,6 +303,28 @@ mod tests {
         for bad in ["", "80", "x:80", "1:0", "1:70000", "host:1:2", "1:2/icmp"] {
             assert!(Port::read(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_a_profile_drops_a_task_does_not_add() {
+        let read = |names: &[&str]| -> Option<Vec<Capability>> {
+            let names = names.iter();
+            Some(names.map(|name| Capability::read(name).unwrap()).collect())
+        };
+        let settings = |add: &[&str], drop: &[&str]| TaskSettings {
+            cap_add: read(add),
+            cap_drop: read(drop),
+            ..TaskSettings::default()
+        };
+        let asked = settings(&["SYS_PTRACE", "NET_RAW"], &["KILL"]);
+
+        let both = asked.asked_over(&settings(&[], &["SYS_PTRACE"]));
+        assert_eq!(both.cap_add, read(&["NET_RAW"]));
+        assert_eq!(both.cap_drop, read(&["KILL", "SYS_PTRACE"]));
+        let both = asked.asked_over(&settings(&["NET_RAW"], &["ALL"]));
+        assert_eq!(both.cap_add, read(&["NET_RAW"]), "the profile adds it, too");
+        let both = asked.asked_over(&TaskSettings::default());
+        assert_eq!(both.cap_add, asked.cap_add);
     }
 
     #[test]

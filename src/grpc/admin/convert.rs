@@ -1,20 +1,20 @@
 //! Between the words of `ports::admin` and the messages of `worker_admin.proto`, both ways. A message that makes no sense on the
 //! way back (a state that this build does not know) is an answer that was lost.
 
+mod status;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+pub(super) use self::status::{status, status_to_wire};
 use crate::{
     domain::{
         id::WorkerId,
         restart::{Budget, RestartType},
         usage::{Transfer, Usage, Use},
     },
-    ports::{
-        admin::{
-            ActorKind, ActorSpec, ActorState, ActorTree, ActorView, AdminError, ImageView,
-            LogLevel, LogOrder, PullStep, TaskView,
-        },
-        status::{EngineContact, LoggedError, MasterContact, Room, WorkerStatus},
+    ports::admin::{
+        ActorKind, ActorSpec, ActorState, ActorTree, ActorView, AdminError, ImageView, LogLevel,
+        LogOrder, PullStep, TaskView,
     },
     proto::worker_admin::{self as wire, ListActorsReply, pull_image_reply::Step},
 };
@@ -126,101 +126,6 @@ pub(super) fn step(reply: wire::PullImageReply) -> Result<PullStep, AdminError> 
             Step::Failed(why) => PullStep::Failed(why),
         },
     )
-}
-
-pub(super) fn status_to_wire(status: WorkerStatus) -> wire::Status {
-    let WorkerStatus {
-        master,
-        engine,
-        room,
-        ..
-    } = status;
-    wire::Status {
-        worker: status.worker.to_string(),
-        version: status.version,
-        process: status.process,
-        uptime_ms: millis(status.uptime),
-        master: Some(wire::MasterContact {
-            address: master.address,
-            registered_ms: master.registered_for.map(millis),
-            beat_ago_ms: master.beat_ago.map(millis),
-            beat_took_ms: master.beat_took.map(millis),
-            failing_ms: master.failing_for.map(millis),
-            failure: master.failure,
-        }),
-        engine: Some(wire::EngineContact {
-            address: engine.address,
-            version: engine.version,
-            away_ms: engine.away_for.map(millis),
-            failure: engine.failure,
-        }),
-        refusing: status.refusing,
-        room: Some(wire::Room {
-            cpu: room.cpu,
-            memory: room.memory,
-            gpu: room.gpu,
-            tasks: room.tasks,
-        }),
-        certificate_until: status.certificate_until.map(seconds_since_epoch),
-        errors: status.errors.into_iter().map(error_to_wire).collect(),
-    }
-}
-
-fn error_to_wire(error: LoggedError) -> wire::LoggedError {
-    wire::LoggedError {
-        ago_ms: millis(error.ago),
-        text: error.text,
-    }
-}
-
-fn error(error: wire::LoggedError) -> LoggedError {
-    LoggedError {
-        ago: Duration::from_millis(error.ago_ms),
-        text: error.text,
-    }
-}
-
-fn seconds_since_epoch(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
-}
-
-pub(super) fn status(status: wire::Status) -> Result<WorkerStatus, AdminError> {
-    let time = |millis: Option<u64>| millis.map(Duration::from_millis);
-    let master = status.master.unwrap_or_default();
-    let engine = status.engine.unwrap_or_default();
-    let room = status.room.unwrap_or_default();
-    Ok(WorkerStatus {
-        worker: WorkerId::new(status.worker).map_err(|_| senseless("the worker's name"))?,
-        version: status.version,
-        process: status.process,
-        uptime: Duration::from_millis(status.uptime_ms),
-        master: MasterContact {
-            address: master.address,
-            registered_for: time(master.registered_ms),
-            beat_ago: time(master.beat_ago_ms),
-            beat_took: time(master.beat_took_ms),
-            failing_for: time(master.failing_ms),
-            failure: master.failure,
-        },
-        engine: EngineContact {
-            address: engine.address,
-            version: engine.version,
-            away_for: time(engine.away_ms),
-            failure: engine.failure,
-        },
-        refusing: status.refusing,
-        room: Room {
-            cpu: room.cpu,
-            memory: room.memory,
-            gpu: room.gpu,
-            tasks: room.tasks,
-        },
-        certificate_until: status
-            .certificate_until
-            .and_then(|until| UNIX_EPOCH.checked_add(Duration::from_secs(until))),
-        errors: status.errors.into_iter().map(error).collect(),
-    })
 }
 
 pub(super) fn log_order_to_wire(order: LogOrder) -> wire::SetLogLevelRequest {

@@ -94,7 +94,11 @@ fn is_within(policy: &Policy, asked: &TaskSettings) -> bool {
         "/sys",
         "/dev",
         "/run/docker.sock",
+        "/run/containerd",
+        "/run/podman",
         "/var/run/docker.sock",
+        "/var/run/containerd",
+        "/var/run/podman",
     ];
     let never = || {
         never
