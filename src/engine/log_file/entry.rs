@@ -64,8 +64,20 @@ pub(super) enum Found {
     Nothing,
 }
 
-/// Reads the entry at the beginning of these bytes.
+/// Reads the entry at the beginning of these bytes. An entry that lacks just its second length is none, although the first length of
+/// an equally long entry behind it stands in that place.
 pub(super) fn read(bytes: &Bytes) -> Found {
+    let found = read_one(bytes);
+    let Found::Entry(entry) = &found else {
+        return found;
+    };
+    match read_one(&bytes.slice(entry.size - LENGTH..)) {
+        Found::Entry(_) => Found::Nothing,
+        Found::Unfinished | Found::Nothing => found,
+    }
+}
+
+fn read_one(bytes: &Bytes) -> Found {
     let Some(length) = length_at(bytes, 0) else {
         return Found::Unfinished;
     };
@@ -125,6 +137,18 @@ mod tests {
             line: text.into(),
             ..Written::default()
         }
+    }
+
+    #[test]
+    fn an_entry_without_its_second_length_does_not_borrow_one() {
+        let (torn, next) = (bytes_of(&line("\0\0\0")), bytes_of(&line("two")));
+        let cut = torn.len() - LENGTH;
+        let file = Bytes::from([&torn[..cut], &next].concat());
+
+        assert_eq!(read(&file), Found::Nothing);
+        assert!(matches!(read(&file.slice(cut..)), Found::Entry(entry) if entry.line == "two"));
+        let whole = Bytes::from([torn, next].concat());
+        assert!(matches!(read(&whole), Found::Entry(entry) if entry.line == "\0\0\0"));
     }
 
     fn part(last: bool) -> Written {
